@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace temper {
+
+/// All that the next step needs besides weights and moments: the content of state.json.
+struct RunState {
+  int64_t step = 0;               ///< Optimizer steps done, skipped ones included.
+  int64_t num_updates = 0;        ///< Steps that changed the weights: AdamW's bias correction.
+  int64_t num_target_tokens = 0;  ///< Targets seen.
+  int64_t next_micro_batch = 0;   ///< The data cursor: global index of the next micro-batch.
+  int64_t num_skipped = 0;        ///< Steps with a loss or norm that was not finite.
+  int64_t num_skipped_in_a_row = 0;
+  std::string trajectory;         ///< Digest of all that decides the result: see RunConfig.
+  std::string config_yaml;        ///< The resolved configuration, for people.
+
+  /// Counts one step that is over.
+  void count_step(int64_t num_targets, bool updated, int64_t num_micro_batches) {
+    ++step;
+    next_micro_batch += num_micro_batches;
+    num_target_tokens += num_targets;
+    if (updated) {
+      ++num_updates;
+      num_skipped_in_a_row = 0;
+    } else {
+      ++num_skipped;
+      ++num_skipped_in_a_row;
+    }
+  }
+};
+
+}  // namespace temper

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/exact_sum.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+
+namespace temper {
+namespace {
+
+constexpr int kBitsPerWord = 32;
+constexpr int kLowestBit = -1074;  // The weight of bit 0 of word 0: the smallest double's.
+
+}  // namespace
+
+void ExactSum::add(double number) {
+  if (!std::isfinite(number)) {
+    ++words_[kNumWords];
+    return;
+  }
+  if (number == 0.0) return;
+  int exponent = 0;
+  const double fraction = std::frexp(number, &exponent);  // In [0.5, 1) with the sign.
+  auto mantissa = static_cast<int64_t>(std::ldexp(std::abs(fraction), 53));
+  int shift = exponent - 53 - kLowestBit;
+  if (shift < 0) {  // A denormal: its low mantissa bits are zero.
+    mantissa >>= -shift;
+    shift = 0;
+  }
+  const int64_t sign = number < 0 ? -1 : 1;
+  const auto wide = static_cast<unsigned __int128>(mantissa) << (shift % kBitsPerWord);
+  const auto first = static_cast<size_t>(shift / kBitsPerWord);
+  for (size_t k = 0; k < 3; ++k) {
+    words_[first + k] += sign * static_cast<int64_t>((wide >> (kBitsPerWord * k)) & 0xFFFFFFFFu);
+  }
+}
+
+void ExactSum::add(const ExactSum& other) {
+  for (size_t k = 0; k < words_.size(); ++k) words_[k] += other.words_[k];
+}
+
+double ExactSum::value() const {
+  if (words_[kNumWords] != 0) return std::numeric_limits<double>::quiet_NaN();
+  // Carry, so that each word but the last lies in [0, 2^32): one number has one form.
+  std::array<int64_t, kNumWords> digits{};
+  int64_t carry = 0;
+  for (size_t k = 0; k < kNumWords; ++k) {
+    const int64_t total = words_[k] + carry;
+    digits[k] = total & 0xFFFFFFFF;
+    carry = total >> kBitsPerWord;
+  }
+  const bool negative = carry < 0;
+  if (negative) {  // Two's complement over all digits.
+    int64_t borrow = 1;
+    for (auto& digit : digits) {
+      const int64_t flipped = (0xFFFFFFFF - digit) + borrow;
+      digit = flipped & 0xFFFFFFFF;
+      borrow = flipped >> kBitsPerWord;
+    }
+  }
+  size_t top = kNumWords;
+  while (top > 0 && digits[top - 1] == 0) --top;
+  double sum = 0.0;  // From the smallest of the top four words upwards: one rounding that counts.
+  for (size_t k = top > 4 ? top - 4 : 0; k < top; ++k) {
+    sum += std::ldexp(static_cast<double>(digits[k]),
+                      static_cast<int>(k) * kBitsPerWord + kLowestBit);
+  }
+  return negative ? -sum : sum;
+}
+
+}  // namespace temper

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/random.h"
+
+#include <stdexcept>
+
+namespace temper {
+
+std::array<uint32_t, 4> philox(uint64_t key, std::array<uint32_t, 4> counter) {
+  constexpr uint64_t kMultiplier0 = 0xD2511F53;
+  constexpr uint64_t kMultiplier1 = 0xCD9E8D57;
+  constexpr uint32_t kWeyl0 = 0x9E3779B9;
+  constexpr uint32_t kWeyl1 = 0xBB67AE85;
+  auto key0 = static_cast<uint32_t>(key);
+  auto key1 = static_cast<uint32_t>(key >> 32);
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t product0 = kMultiplier0 * counter[0];
+    const uint64_t product1 = kMultiplier1 * counter[2];
+    counter = {static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key0,
+               static_cast<uint32_t>(product1),
+               static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key1,
+               static_cast<uint32_t>(product0)};
+    key0 += kWeyl0;
+    key1 += kWeyl1;
+  }
+  return counter;
+}
+
+uint64_t random_word(uint64_t key, uint64_t index) {
+  const auto words =
+      philox(key, {static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), 0, 0});
+  return (static_cast<uint64_t>(words[1]) << 32) | words[0];
+}
+
+double random_uniform(uint64_t key, uint64_t index) {
+  return static_cast<double>(random_word(key, index) >> 11) * 0x1.0p-53;
+}
+
+ArithmeticPermutation::ArithmeticPermutation(int64_t size, uint64_t key)
+    : size_(size), key_(key), half_bits_(1) {
+  if (size < 1) throw std::invalid_argument("a permutation needs at least one element");
+  while (half_bits_ < 31 && (int64_t{1} << (2 * half_bits_)) < size) ++half_bits_;
+}
+
+int64_t ArithmeticPermutation::operator()(int64_t index) const {
+  auto value = static_cast<uint64_t>(index);
+  do {
+    value = encrypt(value);
+  } while (value >= static_cast<uint64_t>(size_));
+  return static_cast<int64_t>(value);
+}
+
+uint64_t ArithmeticPermutation::encrypt(uint64_t value) const {
+  constexpr uint32_t kRounds = 6;  // Four suffice in theory; six leave no visible structure.
+  const uint64_t mask = (uint64_t{1} << half_bits_) - 1;
+  uint64_t left = value >> half_bits_;
+  uint64_t right = value & mask;
+  for (uint32_t round = 0; round < kRounds; ++round) {
+    const auto words = philox(key_, {static_cast<uint32_t>(right), round, 0, 1});
+    const uint64_t mixed = left ^ (words[0] & mask);
+    left = right;
+    right = mixed;
+  }
+  return (left << half_bits_) | right;
+}
+
+}  // namespace temper

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <vector>
+
+#include "model/model_config.h"
+#include "model/packed_batch.h"
+#include "model/unit_layout.h"
+#include "model/weight.h"
+
+namespace temper {
+
+/// Keys and values of the tokens a block has seen so far, for generation.
+struct KeyValueCache {
+  at::Tensor keys;    ///< [num_tokens, num_key_value_heads, head_dim], after the rotation.
+  at::Tensor values;  ///< The same shape.
+};
+
+/// One block's forward pass with what its backward pass needs: an autograd graph of its own.
+struct BlockPass {
+  at::Tensor input;   ///< [T, hidden], a leaf.
+  at::Tensor output;  ///< [T, hidden].
+};
+
+/// What the head returns for one micro-batch.
+struct HeadResult {
+  double loss_sum = 0.0;       ///< Summed cross-entropy over the targets, not divided.
+  at::Tensor hidden_gradient;  ///< [T, hidden], of loss_sum; undefined from `head_loss`.
+};
+
+/// A Llama-family decoder as a list of units that compute on buffers given to them.
+///
+/// It owns no weights and knows no rank. Units: 0 is the embedding, 1 … num_layers the blocks, the
+/// last one the final norm with the output head. A tied head reads (and adds its gradient to) the
+/// embedding's unit. Every function is deterministic: the same bits for any number of threads.
+/// Shapes: T tokens of a packed batch; hidden states [T, hidden_size] in the compute dtype.
+class Decoder {
+ public:
+  explicit Decoder(ModelConfig config);
+  ~Decoder();
+
+  const ModelConfig& config() const { return config_; }
+  const std::vector<UnitLayout>& units() const { return units_; }
+  int num_units() const { return static_cast<int>(units_.size()); }
+
+  /// The buffers unit `unit` computes on; the engine sets their tensors before each call below.
+  UnitBuffers& buffers(int unit) { return *buffers_[static_cast<size_t>(unit)]; }
+
+  /// Looks the tokens up. Reads unit 0's weights. Returns [T, hidden].
+  at::Tensor embed(const at::Tensor& tokens) const;
+
+  /// Adds the rows of `gradient` [T, hidden] to unit 0's gradients, in token order. Where the head
+  /// is untied the caller has zeroed that buffer before.
+  void embed_backward(const at::Tensor& gradient, const at::Tensor& tokens) const;
+
+  /// The block of unit 1 + layer without a graph.
+  at::Tensor block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const;
+
+  /// The same with a graph for `block_backward`. Bits equal those of `block`.
+  BlockPass block_with_graph(int layer, const at::Tensor& hidden, const PackedBatch& batch) const;
+
+  /// Writes (not adds) the unit's gradients; returns the gradient of the block's input. Frees the
+  /// graph.
+  at::Tensor block_backward(BlockPass pass, const at::Tensor& gradient) const;
+
+  /// One sequence's next tokens, appended to `cache`. `positions` [T] continue those before.
+  at::Tensor block_cached(int layer, const at::Tensor& hidden, const at::Tensor& positions,
+                          KeyValueCache& cache) const;
+
+  /// Final norm, logits at targets only and in chunks, loss. Reads the head's unit, and unit 0
+  /// where the head is tied.
+  HeadResult head_loss(const at::Tensor& hidden, const at::Tensor& targets) const;
+
+  /// The same with gradients: writes the head unit's gradients; where the head is tied, *writes*
+  /// unit 0's (the embedding's backward then adds to it). A batch without targets gives zeros.
+  HeadResult head_loss_and_gradient(const at::Tensor& hidden, const at::Tensor& targets) const;
+
+  /// Logits of the given hidden states. Returns [T, vocab_size] fp32.
+  at::Tensor logits(const at::Tensor& hidden) const;
+
+ private:
+  struct Block;
+  struct Rotary;
+
+  ModelConfig config_;
+  std::vector<UnitLayout> units_;
+  std::vector<std::shared_ptr<UnitBuffers>> buffers_;  // [unit]
+  std::vector<Block> blocks_;                          // [layer]
+  std::unique_ptr<Rotary> rotary_;
+};
+
+}  // namespace temper

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+namespace temper {
+
+/// Documents laid end to end without padding; attention never crosses a document's border.
+struct PackedBatch {
+  at::Tensor tokens;                     ///< [T] int64.
+  at::Tensor positions;                  ///< [T] int64; restart at 0 with each document.
+  at::Tensor targets;                    ///< [T] int64; kNoTarget where a position has none.
+  std::vector<int64_t> document_begins;  ///< [num_documents + 1], from 0 to T.
+};
+
+}  // namespace temper

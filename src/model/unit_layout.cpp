@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/unit_layout.h"
+
+#include <stdexcept>
+
+namespace temper {
+
+int64_t TensorSlot::num_elements() const {
+  int64_t product = 1;
+  for (const int64_t size : shape) product *= size;
+  return product;
+}
+
+UnitLayout::UnitLayout(std::string name, std::vector<TensorSlot> slots)
+    : name_(std::move(name)), slots_(std::move(slots)) {
+  for (TensorSlot& slot : slots_) {
+    slot.offset = num_elements_;
+    num_elements_ += slot.num_elements();
+  }
+  if (num_elements_ < 1) throw std::invalid_argument("unit " + name_ + " has no elements");
+}
+
+}  // namespace temper

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/range.h"
+
+namespace temper {
+
+/// One tensor's place in the flat buffer of its unit.
+struct TensorSlot {
+  std::string name;            ///< As in Hugging Face files.
+  std::vector<int64_t> shape;  ///< Row-major, unstrided.
+  bool decays = true;          ///< Weight decay applies: not for norms and biases.
+  int64_t offset = 0;          ///< First element in the flat buffer; UnitLayout sets it.
+
+  int64_t num_elements() const;
+  Range range() const { return {offset, offset + num_elements()}; }
+};
+
+/// Which tensor lies where in one unit: the tensors lie end to end in one flat buffer.
+///
+/// A unit is what is gathered, used and released together: the embedding, each transformer block,
+/// the final norm with the output head. The order keeps q, k, v adjacent and gate, up adjacent, so
+/// that each group is one matrix through a view.
+/// Units: elements.
+class UnitLayout {
+ public:
+  /// Sets the offsets. Throws: std::invalid_argument for a unit without elements.
+  UnitLayout(std::string name, std::vector<TensorSlot> slots);
+
+  const std::string& name() const { return name_; }
+  const std::vector<TensorSlot>& slots() const { return slots_; }
+  int64_t num_elements() const { return num_elements_; }
+
+ private:
+  std::string name_;
+  std::vector<TensorSlot> slots_;
+  int64_t num_elements_ = 0;
+};
+
+}  // namespace temper

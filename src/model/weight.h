@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+
+#include "model/unit_layout.h"
+
+namespace temper {
+
+/// The flat buffers of one unit while it computes. The engine sets them before each use: between
+/// forward and backward the weights may have been released and gathered again somewhere else.
+struct UnitBuffers {
+  at::Tensor weights;    ///< [num_elements or more], compute dtype.
+  at::Tensor gradients;  ///< The same shape and dtype; undefined where no gradient is wanted.
+};
+
+/// A handle to one matrix or vector in a unit's buffers, resolved at each use.
+///
+/// An autograd graph keeps the handle, not the tensor, so that it never holds gathered weights
+/// alive; gradients are written straight into the unit's flat gradient buffer.
+class Weight {
+ public:
+  Weight() = default;
+  Weight(std::shared_ptr<const UnitBuffers> buffers, int64_t offset, std::vector<int64_t> shape);
+
+  bool is_defined() const { return buffers_ != nullptr; }
+  const std::vector<int64_t>& shape() const { return shape_; }
+
+  /// A view of the weights now in the unit's buffer.
+  at::Tensor value() const;
+
+  /// A view of the unit's gradient buffer; undefined where no gradient is wanted.
+  at::Tensor gradient() const;
+
+ private:
+  std::shared_ptr<const UnitBuffers> buffers_;
+  int64_t offset_ = 0;
+  std::vector<int64_t> shape_;
+};
+
+}  // namespace temper

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace temper {
+
+struct AdamWOptions {
+  double learning_rate = 2e-5;  ///< Peak, after warm-up.
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+  double weight_decay = 0.0;  ///< Decoupled; not applied to norms and biases.
+};
+
+/// What one step applies to every parameter.
+struct AdamWStep {
+  int64_t step = 1;             ///< Counted from 1, for the bias correction.
+  double learning_rate = 0.0;   ///< From the schedule.
+  double gradient_scale = 1.0;  ///< Multiplies each gradient first: 1 / num_targets and clipping.
+  double weight_decay = 0.0;    ///< Of this range.
+};
+
+/// Updates parameters and moments in place by one AdamW step, element by element.
+///
+/// The same bits however the range is cut: no fused multiply-adds, no vector remainder that rounds
+/// in another way.
+/// Shapes: all [n], contiguous, fp32.
+/// Source: Loshchilov and Hutter, "Decoupled weight decay regularization", arXiv:1711.05101,
+///   algorithm 2, with the operations in the order of torch.optim.AdamW.
+void adamw_update(at::Tensor parameters, const at::Tensor& gradients, at::Tensor first_moment,
+                  at::Tensor second_moment, const AdamWOptions& options, const AdamWStep& step);
+
+}  // namespace temper

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "core/exact_sum.h"
+
+namespace temper {
+
+/// So many elements, counted from the start of a unit, are squared and added in one fixed order;
+/// the sums of such blocks are then added exactly. Shards are multiples of it.
+inline constexpr int64_t kNormBlock = 4096;
+
+/// Adds the squares of `gradients` to `sum`, block by block.
+///
+/// The result does not depend on where shards are cut or on the number of threads.
+/// Shapes: gradients [n] fp32, contiguous, starting on a block's border.
+void add_squares(const at::Tensor& gradients, ExactSum& sum);
+
+/// What gradients are multiplied by so that their global norm is at most `max_norm`.
+/// Source: torch.nn.utils.clip_grad_norm_: min(1, max_norm / (norm + 1e-6)).
+double clip_factor(double norm, double max_norm);
+
+}  // namespace temper

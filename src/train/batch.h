@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "data/micro_batch.h"
+#include "model/packed_batch.h"
+
+namespace temper {
+
+/// The micro-batch as tensors on the device; a host tensor takes the numbers over by copy.
+PackedBatch to_packed_batch(const MicroBatch& micro_batch, at::Device device);
+
+/// How many positions carry a target.
+int64_t count_targets(const PackedBatch& batch);
+
+}  // namespace temper

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "model/decoder.h"
+#include "model/packed_batch.h"
+#include "zero/unit_store.h"
+
+namespace temper {
+
+/// Whether a block's activations wait for its backward pass or are computed again there.
+enum class Activations { kKept, kRecomputed };
+
+/// Runs the decoder unit by unit and says out loud what happens when: gather the next unit while
+/// this one computes, release it, reduce its gradient. No hooks.
+///
+/// Collective: every rank makes the same calls in the same order, with a batch of its own.
+class Engine {
+ public:
+  Engine(Decoder& decoder, UnitStore& store, Activations activations)
+      : decoder_(decoder), store_(store), activations_(activations) {}
+
+  const Decoder& decoder() const { return decoder_; }
+
+  /// One micro-batch forward and backward: its gradients are handed to the store to be folded.
+  /// Returns the summed cross-entropy over its targets.
+  double forward_backward(const PackedBatch& batch);
+
+  /// The summed cross-entropy over the batch's targets, without gradients.
+  double loss(const PackedBatch& batch);
+
+  /// Takes part in the collectives of `loss` on a rank that has no batch left.
+  void join_loss();
+
+  /// The next tokens of one sequence, appended to `caches` [layer]. Returns the logits after the
+  /// last of them. Shapes: tokens, positions [T] int64; logits [vocab_size] fp32.
+  at::Tensor extend(const at::Tensor& tokens, const at::Tensor& positions,
+                    std::vector<KeyValueCache>& caches);
+
+ private:
+  int num_layers() const { return decoder_.num_units() - 2; }
+  int head_unit() const { return decoder_.num_units() - 1; }
+
+  void acquire(int unit);
+  void release(int unit);
+  void acquire_head();
+  void release_head();
+  void prefetch_head();
+  void lend_gradients(int unit);
+  void reduce(int unit);
+
+  at::Tensor embed(const at::Tensor& tokens);
+  at::Tensor forward_blocks(at::Tensor hidden, const PackedBatch& batch,
+                            std::vector<BlockPass>* passes);
+  HeadResult head_with_gradient(const at::Tensor& hidden, const PackedBatch& batch);
+  at::Tensor backward_blocks(at::Tensor gradient, const PackedBatch& batch,
+                             std::vector<BlockPass> passes);
+  void embed_backward(const at::Tensor& gradient, const at::Tensor& tokens);
+
+  Decoder& decoder_;
+  UnitStore& store_;
+  Activations activations_;
+};
+
+}  // namespace temper

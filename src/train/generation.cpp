@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/generation.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "core/concat.h"
+#include "core/error.h"
+
+namespace temper {
+namespace {
+
+void require_usable(const std::vector<int64_t>& prompt, const GenerationOptions& options,
+                    const ModelConfig& model) {
+  if (prompt.empty()) throw DataError("the prompt has no token", "give at least one token id");
+  for (const int64_t token : prompt) {
+    if (token >= 0 && token < model.vocab_size) continue;
+    throw DataError(concat("prompt token ", token, " is not in the vocabulary of ",
+                           model.vocab_size),
+                    "encode the prompt with this model's tokenizer");
+  }
+  const int64_t length = static_cast<int64_t>(prompt.size()) + options.max_new_tokens;
+  if (length > model.max_positions) {
+    throw DataError(concat("prompt and answer may take ", length, " tokens, but the model knows ",
+                           model.max_positions, " positions"),
+                    "shorten the prompt or lower max_new_tokens");
+  }
+}
+
+}  // namespace
+
+std::vector<int64_t> generate(Engine& engine, const std::vector<int64_t>& prompt,
+                              const GenerationOptions& options, at::Device device) {
+  const ModelConfig& model = engine.decoder().config();
+  require_usable(prompt, options, model);
+  std::vector<KeyValueCache> caches(static_cast<size_t>(model.num_layers));
+  std::vector<int64_t> answer;
+  std::vector<int64_t> next = prompt;
+  int64_t position = 0;
+  while (static_cast<int64_t>(answer.size()) < options.max_new_tokens) {
+    const auto count = static_cast<int64_t>(next.size());
+    const at::Tensor positions = at::arange(position, position + count, at::kLong).to(device);
+    const at::Tensor tokens = at::tensor(next, at::kLong).to(device);
+    const at::Tensor logits = engine.extend(tokens, positions, caches).cpu();
+    position += count;
+    const int64_t token =
+        sample_token({logits.const_data_ptr<float>(), static_cast<size_t>(logits.numel())},
+                     options.sampling, answer.size());
+    const auto& ends = model.eos_token_ids;
+    if (std::find(ends.begin(), ends.end(), token) != ends.end()) break;
+    answer.push_back(token);
+    next = {token};
+  }
+  return answer;
+}
+
+}  // namespace temper

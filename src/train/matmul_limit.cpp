@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/matmul_limit.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <array>
+
+#include "core/clock.h"
+
+namespace temper {
+namespace {
+
+struct Shape {
+  int64_t out;
+  int64_t in;
+};
+
+// One block's products, as the model computes them: q, k, v in one, gate and up in one.
+std::array<Shape, 4> block_shapes(const ModelConfig& config) {
+  const int64_t heads = config.num_heads * config.head_dim;
+  const int64_t kv_heads = config.num_key_value_heads * config.head_dim;
+  return {Shape{heads + 2 * kv_heads, config.hidden_size}, Shape{config.hidden_size, heads},
+          Shape{2 * config.intermediate_size, config.hidden_size},
+          Shape{config.hidden_size, config.intermediate_size}};
+}
+
+int64_t block_elements(const ModelConfig& config) {
+  int64_t total = 0;
+  for (const Shape& shape : block_shapes(config)) total += shape.out * shape.in;
+  return total;
+}
+
+}  // namespace
+
+MatmulLimit measure_matmul_limit(const ModelConfig& config, int64_t tokens, at::ScalarType dtype,
+                                 at::Device device) {
+  constexpr double kSecondsAtLeast = 0.1;
+  const auto options = at::TensorOptions().dtype(dtype).device(device);
+  double best_seconds = 1e30;
+  const Stopwatch whole;
+  for (int round = 0; round < 3 || (whole.seconds() < kSecondsAtLeast && round < 50); ++round) {
+    double seconds = 0.0;
+    for (const Shape& shape : block_shapes(config)) {
+      const at::Tensor x = at::ones({tokens, shape.in}, options);
+      const at::Tensor y = at::ones({tokens, shape.out}, options);
+      const at::Tensor w = at::ones({shape.out, shape.in}, options);
+      const Stopwatch watch;
+      at::mm(x, w.t());
+      at::mm(y, w);
+      const at::Tensor last = at::mm(y.t(), x);
+      if (!device.is_cpu()) last.select(0, 0).cpu();  // Waits for the device.
+      seconds += watch.seconds();
+    }
+    best_seconds = std::min(best_seconds, seconds);
+  }
+  const double flop = 6.0 * static_cast<double>(block_elements(config) * tokens);
+  return {flop / best_seconds};
+}
+
+double linear_flop(const ModelConfig& config, int64_t num_tokens, int64_t num_targets) {
+  const auto blocks = static_cast<double>(config.num_layers * block_elements(config));
+  const auto head = static_cast<double>(config.vocab_size * config.hidden_size);
+  return 6.0 * (blocks * static_cast<double>(num_tokens) + head * static_cast<double>(num_targets));
+}
+
+}  // namespace temper

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "checkpoint/run_state.h"
+#include "comm/communicator.h"
+#include "model/packed_batch.h"
+#include "optim/adamw.h"
+#include "optim/schedule.h"
+#include "train/engine.h"
+#include "zero/unit_store.h"
+
+namespace temper {
+
+struct StepResult {
+  double loss = 0.0;           ///< Mean over every target of the global batch.
+  double grad_norm = 0.0;      ///< Before clipping.
+  double learning_rate = 0.0;  ///< What this step used.
+  int64_t num_targets = 0;     ///< Of the global batch.
+  bool updated = false;  ///< False when the loss or norm was not finite, or there was no target.
+};
+
+struct TrainerOptions {
+  AdamWOptions adamw;
+  double max_grad_norm = 1.0;  ///< 0: no clipping.
+};
+
+/// One optimizer step after another, the same on every rank.
+class Trainer {
+ public:
+  Trainer(Engine& engine, UnitStore& store, Communicator& ranks, Schedule schedule,
+          TrainerOptions options)
+      : engine_(engine), store_(store), ranks_(ranks), schedule_(schedule), options_(options) {}
+
+  /// Trains on this rank's micro-batches of the global batch and counts the step in `state`.
+  ///
+  /// Micro-batch j of rank r is number j * world_size + r of the global batch; every rank has as
+  /// many.
+  /// Collective. Throws: CommError.
+  StepResult train_step(std::span<const PackedBatch> rank_batch, RunState& state);
+
+ private:
+  Engine& engine_;
+  UnitStore& store_;
+  Communicator& ranks_;
+  Schedule schedule_;
+  TrainerOptions options_;
+};
+
+}  // namespace temper

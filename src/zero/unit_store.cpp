@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "zero/unit_store.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <stdexcept>
+
+#include "core/concat.h"
+#include "optim/gradient_norm.h"
+#include "zero/fold.h"
+#include "zero/sum_over_ranks.h"
+
+namespace temper {
+
+UnitStore::UnitStore(const std::vector<UnitLayout>& units, Communicator& ranks,
+                     StoreOptions options)
+    : ranks_(ranks),
+      options_(options),
+      gathered_(units.size()),
+      gradients_(units.size()),
+      has_gradient_(units.size(), false),
+      pool_(options.compute_dtype, options.device) {
+  if (options_.zero.stage < 0 || options_.zero.stage > 3) {
+    throw std::invalid_argument(concat("there is no ZeRO stage ", options_.zero.stage));
+  }
+  for (const UnitLayout& unit : units) states_.push_back(make_state(unit));
+}
+
+bool UnitStore::is_sharded_in_compute() const {
+  return options_.zero.stage == 3 && ranks_.world_size() > 1;
+}
+
+// What may share memory does: where the compute dtype is fp32, the weights *are* the master, or at
+// stages 1 and 2 the master is this rank's block of them, and gathering happens in place.
+UnitState UnitStore::make_state(const UnitLayout& unit) const {
+  const ShardLayout shards(unit.num_elements(), ranks_.world_size());
+  const bool is_replicated = options_.zero.stage == 0;
+  const Range whole{0, shards.padded_size()};
+  const Range kept = is_replicated ? whole : shards.block(ranks_.rank());
+  const auto fp32 = at::TensorOptions().dtype(at::kFloat).device(options_.device);
+
+  UnitState state{unit, shards, kept, shards.owned(ranks_.rank()), {}, {}, {}, {}, {}};
+  const Range computed = options_.zero.stage == 3 ? kept : whole;
+  state.weights = at::zeros({computed.size()}, fp32.dtype(options_.compute_dtype));
+  state.master = options_.compute_dtype == at::kFloat
+                     ? state.weights.narrow(0, kept.begin - computed.begin, kept.size())
+                     : at::zeros({kept.size()}, fp32);
+  if (options_.purpose == StorePurpose::kTraining) {
+    state.first_moment = at::zeros({kept.size()}, fp32);
+    state.second_moment = at::zeros({kept.size()}, fp32);
+    state.gradient = at::zeros({keeps_whole_gradients() ? whole.size() : kept.size()}, fp32);
+  }
+  return state;
+}
+
+// Only the fast mode can add up whole gradients on each rank before it exchanges them.
+bool UnitStore::keeps_whole_gradients() const {
+  return options_.zero.stage == 0 ||
+         (options_.zero.stage == 1 && options_.zero.reduction == Reduction::kFast);
+}
+
+void UnitStore::publish_weights() {
+  for (int unit = 0; unit < num_units(); ++unit) publish(unit);
+  for (Pending& pending : published_) pending.wait();
+  published_.clear();
+}
+
+void UnitStore::publish(int unit) {
+  UnitState& at_unit = state(unit);
+  const bool is_whole = at_unit.weights.numel() == at_unit.shards.padded_size();
+  at::Tensor own = at_unit.weights;
+  if (is_whole) own = own.narrow(0, at_unit.kept.begin, at_unit.kept.size());
+  if (options_.compute_dtype != at::kFloat) own.copy_(at_unit.master);
+  if (is_whole && own.numel() < at_unit.weights.numel()) {
+    published_.push_back(ranks_.all_gather(own, at_unit.weights));
+  }
+}
+
+void UnitStore::prefetch(int unit) {
+  if (!is_sharded_in_compute()) return;
+  if (options_.zero.prefetches) start_gather(unit);
+}
+
+void UnitStore::start_gather(int unit) {
+  Gathered& gathered = gathered_[static_cast<size_t>(unit)];
+  if (gathered.full.defined()) return;
+  gathered.full = pool_.take(state(unit).shards.padded_size());
+  gathered.pending = ranks_.all_gather(state(unit).weights, gathered.full);
+}
+
+at::Tensor UnitStore::gather(int unit) {
+  if (!is_sharded_in_compute()) return state(unit).weights;
+  start_gather(unit);
+  Gathered& gathered = gathered_[static_cast<size_t>(unit)];
+  gathered.pending.wait();
+  return gathered.full;
+}
+
+void UnitStore::release(int unit) {
+  Gathered& gathered = gathered_[static_cast<size_t>(unit)];
+  if (!gathered.full.defined()) return;
+  gathered.pending.wait();
+  pool_.put(std::exchange(gathered.full, {}));
+}
+
+at::Tensor UnitStore::gradient_buffer(int unit) {
+  at::Tensor& buffer = gradients_[static_cast<size_t>(unit)];
+  if (!buffer.defined()) buffer = pool_.take(state(unit).shards.padded_size());
+  return buffer;
+}
+
+void UnitStore::reduce(int unit) {
+  at::Tensor buffer = std::exchange(gradients_[static_cast<size_t>(unit)], {});
+  if (!buffer.defined()) throw std::logic_error("reduce without a gradient buffer");
+  if (ranks_.world_size() == 1 || keeps_local_sum()) {
+    fold(unit, buffer, 1);
+    pool_.put(std::move(buffer));
+    return;
+  }
+  finish_exchange();
+  Exchange exchange;
+  exchange.unit = unit;
+  if (options_.zero.reduction == Reduction::kExact) {
+    exchange.received = pool_.take(buffer.numel());
+    exchange.pending = ranks_.all_to_all(buffer, exchange.received);
+  } else {
+    exchange.wide = buffer.to(at::kFloat);
+    exchange.received = at::empty({state(unit).shards.shard_size()}, exchange.wide.options());
+    exchange.pending = ranks_.reduce_scatter(exchange.wide, exchange.received, ReduceOp::kSum);
+  }
+  exchange.sent = std::move(buffer);
+  exchange_ = std::move(exchange);
+}
+
+bool UnitStore::keeps_local_sum() const {
+  return keeps_whole_gradients() && options_.zero.reduction == Reduction::kFast;
+}
+
+// The blocks of one round come from consecutive micro-batches, rank by rank: added in this order,
+// round after round, they are added in the order of the global micro-batch.
+void UnitStore::finish_exchange() {
+  if (!exchange_) return;
+  Exchange exchange = std::move(*exchange_);
+  exchange_.reset();
+  exchange.pending.wait();
+  const bool is_exact = options_.zero.reduction == Reduction::kExact;
+  fold(exchange.unit, exchange.received, is_exact ? ranks_.world_size() : 1);
+  pool_.put(std::move(exchange.sent));
+  if (is_exact) pool_.put(std::move(exchange.received));
+}
+
+void UnitStore::fold(int unit, const at::Tensor& blocks, int num_blocks) {
+  UnitState& at_unit = state(unit);
+  at::Tensor sum = at_unit.gradient;
+  if (sum.numel() * num_blocks != blocks.numel()) {  // Stage 0 keeps more than it folds.
+    const Range own = at_unit.shards.block(ranks_.rank());
+    sum = sum.narrow(0, own.begin, own.size());
+  }
+  const auto index = static_cast<size_t>(unit);
+  fold_blocks(blocks, num_blocks, sum, has_gradient_[index] ? FoldStart::kAdd : FoldStart::kFresh);
+  has_gradient_[index] = true;
+}
+
+void UnitStore::finish_gradients() {
+  finish_exchange();
+  if (ranks_.world_size() == 1 || !keeps_whole_gradients()) return;
+  for (UnitState& at_unit : states_) finish_whole_gradient(at_unit);
+}
+
+void UnitStore::finish_whole_gradient(UnitState& at_unit) {
+  const Range own = at_unit.shards.block(ranks_.rank());
+  if (options_.zero.reduction == Reduction::kExact) {
+    ranks_.all_gather(at_unit.gradient.narrow(0, own.begin, own.size()), at_unit.gradient).wait();
+  } else if (options_.zero.stage == 0) {
+    ranks_.all_reduce(at_unit.gradient, ReduceOp::kSum).wait();
+  } else {
+    at::Tensor sum = at::empty({own.size()}, at_unit.gradient.options());
+    ranks_.reduce_scatter(at_unit.gradient, sum, ReduceOp::kSum).wait();
+    at_unit.gradient.narrow(0, own.begin, own.size()).copy_(sum);
+  }
+}
+
+at::Tensor UnitStore::gradient_of(const UnitState& at_unit, Range elements) const {
+  const bool is_whole = at_unit.gradient.numel() == at_unit.shards.padded_size();
+  const int64_t begin = elements.begin - (is_whole ? 0 : at_unit.kept.begin);
+  return at_unit.gradient.narrow(0, begin, elements.size());
+}
+
+double UnitStore::gradient_norm(double scale) {
+  ExactSum squares;
+  for (const UnitState& at_unit : states_) {
+    if (!at_unit.owned.is_empty()) add_squares(gradient_of(at_unit, at_unit.owned), squares);
+  }
+  sum_over_ranks(squares.words(), ranks_, options_.device);
+  return std::sqrt(squares.value()) * scale;
+}
+
+void UnitStore::update(const AdamWOptions& options, AdamWStep step) {
+  for (int unit = 0; unit < num_units(); ++unit) {
+    UnitState& at_unit = state(unit);
+    for (const TensorSlot& slot : at_unit.unit.slots()) {
+      const Range range = intersection(slot.range(), at_unit.kept);
+      if (range.is_empty()) continue;
+      const auto part = [&](const at::Tensor& kept) {
+        return kept.narrow(0, range.begin - at_unit.kept.begin, range.size());
+      };
+      AdamWStep slot_step = step;
+      if (!slot.decays) slot_step.weight_decay = 0.0;
+      adamw_update(part(at_unit.master), gradient_of(at_unit, range), part(at_unit.first_moment),
+                   part(at_unit.second_moment), options, slot_step);
+    }
+    publish(unit);
+  }
+  for (Pending& pending : published_) pending.wait();
+  published_.clear();
+  discard_gradients();
+}
+
+void UnitStore::discard_gradients() { has_gradient_.assign(has_gradient_.size(), false); }
+
+int64_t UnitStore::state_bytes() const {
+  int64_t bytes = 0;
+  for (const UnitState& at_unit : states_) {
+    for (const at::Tensor* tensor : {&at_unit.weights, &at_unit.first_moment,
+                                     &at_unit.second_moment, &at_unit.gradient}) {
+      if (tensor->defined()) bytes += static_cast<int64_t>(tensor->nbytes());
+    }
+    if (options_.compute_dtype != at::kFloat) bytes += static_cast<int64_t>(at_unit.master.nbytes());
+  }
+  return bytes;
+}
+
+}  // namespace temper

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/ScalarType.h>
+
+#include <optional>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "model/unit_layout.h"
+#include "optim/adamw.h"
+#include "zero/buffer_pool.h"
+#include "zero/unit_state.h"
+#include "zero/zero_options.h"
+
+namespace temper {
+
+/// What the store is for: evaluation keeps no gradients and no moments.
+enum class StorePurpose { kTraining, kEvaluation };
+
+struct StoreOptions {
+  ZeroOptions zero;
+  StorePurpose purpose = StorePurpose::kTraining;
+  at::ScalarType compute_dtype = at::kFloat;
+  at::Device device = at::kCPU;
+};
+
+/// The model's units, sharded over the ranks: weights to compute with, gradients to fold, state to
+/// update. The ZeRO stage decides what `release` and `reduce` do.
+///
+/// Collective: every rank makes the same calls in the same order.
+/// Throws: CommError.
+/// Source: Rajbhandari et al., "ZeRO", arXiv:1910.02054.
+class UnitStore {
+ public:
+  UnitStore(const std::vector<UnitLayout>& units, Communicator& ranks, StoreOptions options);
+
+  int num_units() const { return static_cast<int>(states_.size()); }
+  const StoreOptions& options() const { return options_; }
+  UnitState& state(int unit) { return states_[static_cast<size_t>(unit)]; }
+  const UnitState& state(int unit) const { return states_[static_cast<size_t>(unit)]; }
+
+  /// After the master weights have been loaded: fills what is computed with.
+  void publish_weights();
+
+  /// Begins to gather a unit, if prefetching is on and it is not here already.
+  void prefetch(int unit);
+
+  /// The unit's flat weights, whole. Shapes: [padded_size], compute dtype.
+  at::Tensor gather(int unit);
+
+  /// The gathered weights may be dropped; at stages 0 to 2 they stay.
+  void release(int unit);
+
+  /// The buffer that one micro-batch's gradient of this unit is written to. Kept until `reduce`.
+  /// Shapes: [padded_size], compute dtype; not zeroed.
+  at::Tensor gradient_buffer(int unit);
+
+  /// Hands the unit's gradient buffer over: it is added to the step's gradient, which it starts
+  /// if it is the first of the step.
+  void reduce(int unit);
+
+  /// Waits until every `reduce` of this step is folded in, on all ranks.
+  void finish_gradients();
+
+  /// The global norm of the step's gradients, times `scale`. The same bits however the units are
+  /// sharded; NaN if any element is not finite.
+  double gradient_norm(double scale);
+
+  /// One AdamW step on what this rank keeps, then the weights for the next forward pass. The
+  /// weight decay in `step` is applied to the tensors that decay.
+  void update(const AdamWOptions& options, AdamWStep step);
+
+  /// Forgets the step's gradients without an update.
+  void discard_gradients();
+
+  /// Bytes of weights, gradients and state that this rank holds between steps.
+  int64_t state_bytes() const;
+
+ private:
+  struct Gathered {
+    at::Tensor full;
+    Pending pending;
+  };
+  struct Exchange {
+    int unit = 0;
+    at::Tensor sent, received;
+    at::Tensor wide;  // What is sent in fp32, in fast mode.
+    Pending pending;
+  };
+
+  bool is_sharded_in_compute() const;
+  bool keeps_whole_gradients() const;
+  bool keeps_local_sum() const;
+  UnitState make_state(const UnitLayout& unit) const;
+  void publish(int unit);
+  void start_gather(int unit);
+  void fold(int unit, const at::Tensor& blocks, int num_blocks);
+  void finish_exchange();
+  void finish_whole_gradient(UnitState& at_unit);
+  at::Tensor gradient_of(const UnitState& at_unit, Range elements) const;
+
+  Communicator& ranks_;
+  StoreOptions options_;
+  std::vector<UnitState> states_;      // [unit]
+  std::vector<Gathered> gathered_;     // [unit], stage 3
+  std::vector<at::Tensor> gradients_;  // [unit], lent out by gradient_buffer
+  std::vector<bool> has_gradient_;     // [unit], whether this step has added to it
+  std::vector<Pending> published_;     // Gathers of updated weights under way.
+  std::optional<Exchange> exchange_;   // At most one under way: two buffers suffice.
+  BufferPool pool_;
+};
+
+}  // namespace temper
