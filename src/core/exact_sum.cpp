@@ -28,11 +28,15 @@ void ExactSum::add(double number) {
     shift = 0;
   }
   const int64_t sign = number < 0 ? -1 : 1;
-  const auto wide = static_cast<unsigned __int128>(mantissa) << (shift % kBitsPerWord);
+  // The shifted mantissa spans at most 84 bits: three words.
+  const int within = shift % kBitsPerWord;
+  const auto bits = static_cast<uint64_t>(mantissa);
+  const uint64_t low = bits << within;
+  const uint64_t high = within == 0 ? 0 : bits >> (64 - within);
   const auto first = static_cast<size_t>(shift / kBitsPerWord);
-  for (size_t k = 0; k < 3; ++k) {
-    words_[first + k] += sign * static_cast<int64_t>((wide >> (kBitsPerWord * k)) & 0xFFFFFFFFu);
-  }
+  words_[first] += sign * static_cast<int64_t>(low & 0xFFFFFFFFu);
+  words_[first + 1] += sign * static_cast<int64_t>(low >> kBitsPerWord);
+  words_[first + 2] += sign * static_cast<int64_t>(high);
 }
 
 void ExactSum::add(const ExactSum& other) {
