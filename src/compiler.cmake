@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+# What everything of ours is compiled with: the targets temper_warnings and temper_options.
+
+add_library(temper_warnings INTERFACE)
+target_compile_options(temper_warnings INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion $<$<BOOL:${TEMPER_WERROR}>:-Werror>)
+
+add_library(temper_options INTERFACE)
+if(TEMPER_MARCH AND CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
+  target_compile_options(temper_options INTERFACE -march=${TEMPER_MARCH})
+endif()
+target_compile_definitions(temper_options INTERFACE $<$<CONFIG:Debug>:_GLIBCXX_ASSERTIONS>)
+
+if(TEMPER_SANITIZE)
+  # Not vptr: it needs the type information that LibTorch hides.
+  set(flags -fsanitize=${TEMPER_SANITIZE} -fno-sanitize=vptr)
+  target_compile_options(temper_options INTERFACE
+    ${flags} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(temper_options INTERFACE ${flags})
+endif()
+
+# CCACHE_BASEDIR lets a second clone reuse what the first one compiled; the sloppiness is what ccache
+# asks for to accept precompiled headers.
+find_program(TEMPER_CCACHE ccache)
+if(TEMPER_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER
+    env CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1
+    CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${TEMPER_CCACHE})
+  target_compile_options(temper_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
+endif()

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+
+# temper_module(<name> [TORCH] HEADERS ... SOURCES ... [USES <lower modules>] [LIBRARIES <targets>])
+# One static library per folder of src/, called from the CMakeLists.txt in that folder. USES is every
+# module it may include. TORCH links LibTorch and precompiles its headers.
+function(temper_module name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "" "HEADERS;SOURCES;USES;LIBRARIES")
+  list(TRANSFORM arg_USES PREPEND temper_)
+  add_library(temper_${name} STATIC ${arg_SOURCES})
+  target_sources(temper_${name} PUBLIC
+    FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/src FILES ${arg_HEADERS})
+  target_link_libraries(temper_${name}
+    PUBLIC ${arg_USES} ${arg_LIBRARIES} PRIVATE temper_options temper_warnings)
+  set_target_properties(temper_${name} PROPERTIES VERIFY_INTERFACE_HEADER_SETS ON)
+  if(arg_TORCH)
+    target_link_libraries(temper_${name} PUBLIC Torch::Torch)
+    temper_precompile_torch(temper_${name})
+  endif()
+endfunction()
+
+# temper_program(<name> <main.cpp> USES <modules>): an executable in the root of the build folder.
+function(temper_program name main)
+  cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "USES")
+  list(TRANSFORM arg_USES PREPEND temper_)
+  add_executable(${name} ${main})
+  target_link_libraries(${name} PRIVATE ${arg_USES} temper_options temper_warnings)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+endfunction()
+
+# All users of LibTorch share one precompiled header: reading ATen takes seconds for each file.
+function(temper_precompile_torch target)
+  if(NOT TARGET temper_torch_headers)
+    file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/torch_headers.cpp CONTENT "")
+    add_library(temper_torch_headers OBJECT ${PROJECT_BINARY_DIR}/torch_headers.cpp)
+    target_link_libraries(temper_torch_headers PRIVATE Torch::Torch temper_options temper_warnings)
+    target_precompile_headers(temper_torch_headers PRIVATE
+      <ATen/ATen.h> <ATen/Parallel.h> <torch/csrc/autograd/autograd.h>)
+  endif()
+  target_precompile_headers(${target} REUSE_FROM temper_torch_headers)
+endfunction()

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "support/tiny_model.h"
+
+#include <ATen/ATen.h>
+
+#include "core/random.h"
+#include "core/targets.h"
+
+namespace temper::testing {
+
+ModelConfig tiny_config(bool has_tied_head) {
+  ModelConfig config;
+  config.model_type = "llama";
+  config.vocab_size = 211;
+  config.hidden_size = 48;
+  config.intermediate_size = 112;
+  config.num_layers = 3;
+  config.num_heads = 4;
+  config.num_key_value_heads = 2;
+  config.head_dim = 12;
+  config.max_positions = 64;
+  config.has_tied_head = has_tied_head;
+  config.windows = {0, 0, 0};
+  config.eos_token_ids = {2};
+  return config;
+}
+
+void fill_weights(UnitStore& store) {
+  for (int unit = 0; unit < store.num_units(); ++unit) {
+    UnitState& state = store.state(unit);
+    for (const TensorSlot& slot : state.unit.slots()) {
+      const Range range = intersection(slot.range(), state.kept);
+      float* master = state.master.mutable_data_ptr<float>() - state.kept.begin;
+      for (int64_t i = range.begin; i < range.end; ++i) {
+        const double uniform =
+            random_uniform(static_cast<uint64_t>(unit), static_cast<uint64_t>(i)) - 0.5;
+        master[i] = static_cast<float>(slot.decays ? 0.3 * uniform : 1.0 + 0.1 * uniform);
+      }
+    }
+  }
+  store.publish_weights();
+}
+
+PackedBatch tiny_batch(const ModelConfig& config, int64_t index) {
+  const auto key = static_cast<uint64_t>(1000 + index);
+  std::vector<int64_t> tokens, positions, targets, begins{0};
+  const int64_t num_documents = 1 + index % 3;
+  for (int64_t document = 0; document < num_documents; ++document) {
+    const int64_t length = 3 + (7 * index + 5 * document) % 17;
+    for (int64_t p = 0; p < length; ++p) {
+      const auto at = static_cast<uint64_t>(tokens.size());
+      tokens.push_back(static_cast<int64_t>(random_word(key, at) >> 1) % config.vocab_size);
+      positions.push_back(p);
+    }
+    begins.push_back(static_cast<int64_t>(tokens.size()));
+  }
+  const bool has_targets = index % 5 != 3;  // Now and then a micro-batch carries no loss at all.
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    const bool has_next = t + 1 < tokens.size() && positions[t + 1] != 0;
+    targets.push_back(has_targets && has_next && t % 4 != 1 ? tokens[t + 1] : kNoTarget);
+  }
+  return {at::tensor(tokens, at::kLong), at::tensor(positions, at::kLong),
+          at::tensor(targets, at::kLong), begins};
+}
+
+}  // namespace temper::testing

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "model/model_config.h"
+#include "model/packed_batch.h"
+#include "zero/unit_store.h"
+
+namespace temper::testing {
+
+/// A decoder small enough to train in milliseconds, with sizes that no shard divides evenly.
+ModelConfig tiny_config(bool has_tied_head);
+
+/// Fills the master weights with numbers that depend on their place alone, then publishes them.
+void fill_weights(UnitStore& store);
+
+/// Micro-batch `index` of an endless deterministic sequence: documents of unequal lengths, some
+/// without a single target.
+PackedBatch tiny_batch(const ModelConfig& config, int64_t index);
+
+}  // namespace temper::testing
