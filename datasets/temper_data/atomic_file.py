@@ -16,6 +16,13 @@ def sync_path(path: Path) -> None:
         os.close(handle)
 
 
+def current_umask() -> int:
+    """The process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
 @contextmanager
 def published(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it is synced and renamed to `path`.
@@ -25,6 +32,7 @@ def published(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        os.chmod(temporary, 0o666 & ~current_umask())  # Some libraries create files for the owner.
         sync_path(temporary)
         os.replace(temporary, path)
         sync_path(path.parent)
