@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/background_save.h"
+
+#include <ATen/ATen.h>
+
+#include <chrono>
+#include <exception>
+#include <thread>
+
+#include "core/error.h"
+
+namespace temper {
+namespace {
+
+enum Status : int64_t { kWritten = 0, kBusy = 1, kFailed = 2 };  // In the order that max needs.
+
+}  // namespace
+
+void BackgroundSave::start(const RunState& state) {
+  finish();
+  saver_.begin(state);
+  is_under_way_ = true;
+}
+
+void BackgroundSave::poll() {
+  if (is_under_way_) publish_if_written();
+}
+
+void BackgroundSave::finish() {
+  while (is_under_way_ && !publish_if_written()) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+}
+
+bool BackgroundSave::publish_if_written() {
+  int64_t status = kBusy;
+  std::exception_ptr failure;
+  try {
+    if (saver_.is_written()) status = kWritten;
+  } catch (const Error&) {
+    status = kFailed;
+    failure = std::current_exception();
+  }
+  const at::Tensor worst = at::full({1}, status, at::kLong).to(device_);
+  ranks_.all_reduce(worst, ReduceOp::kMax).wait();
+  status = worst.item<int64_t>();
+  if (status == kBusy) return false;
+  is_under_way_ = false;
+  if (status == kWritten) {
+    saver_.publish();
+    return true;
+  }
+  saver_.abandon();
+  if (failure) std::rethrow_exception(failure);
+  throw CheckpointError("another rank could not write its part of the checkpoint",
+                        "see that rank's message; the last published checkpoint is untouched");
+}
+
+}  // namespace temper

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "checkpoint/checkpoint_saver.h"
+#include "checkpoint/run_state.h"
+#include "comm/communicator.h"
+
+namespace temper {
+
+/// Saves beside the training: the step waits only for a copy, and all ranks agree at a later
+/// step's border that every file is written before the checkpoint is published.
+///
+/// Collective: every rank makes the same calls in the same order.
+/// Throws: CheckpointError on every rank, if any rank could not write.
+class BackgroundSave {
+ public:
+  BackgroundSave(CheckpointSaver& saver, Communicator& ranks, at::Device device)
+      : saver_(saver), ranks_(ranks), device_(device) {}
+
+  /// Begins a checkpoint of `state`; finishes the one before first.
+  void start(const RunState& state);
+
+  /// Publishes the checkpoint under way if all ranks have written their part.
+  void poll();
+
+  /// Blocks until the checkpoint under way is published.
+  void finish();
+
+  bool is_under_way() const { return is_under_way_; }
+
+ private:
+  bool publish_if_written();
+
+  CheckpointSaver& saver_;
+  Communicator& ranks_;
+  at::Device device_;
+  bool is_under_way_ = false;
+};
+
+}  // namespace temper

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "checkpoint/checkpoint_options.h"
+#include "checkpoint/run_state.h"
+#include "train/background_save.h"
+#include "train/evaluation.h"
+#include "train/matmul_limit.h"
+#include "train/metrics_file.h"
+#include "train/progress.h"
+#include "train/train_options.h"
+#include "train/trainer.h"
+
+namespace temper {
+
+/// This rank's micro-batches of the next step, and how long it waited for them.
+struct RankBatch {
+  std::vector<PackedBatch> micro_batches;
+  double data_seconds = 0.0;
+};
+
+/// What the loop drives; it owns none of it.
+struct LoopParts {
+  Engine& engine;
+  Trainer& trainer;
+  Communicator& ranks;
+  BackgroundSave& save;
+  std::function<RankBatch()> next_batch;
+  std::vector<HoldOut> holdouts;
+  MetricsFile* metrics = nullptr;  ///< Rank 0 only.
+  MatmulLimit limit;
+  at::Device device = at::kCPU;
+};
+
+enum class Ending { kFinished, kStopped };
+
+/// Steps, with evaluation, saving and logging in between, until the last step or a stop signal.
+///
+/// Collective. Throws: Error with ExitCode::kNonFinite after too many skipped steps in a row;
+/// CheckpointError; DataError; CommError.
+class TrainingLoop {
+ public:
+  TrainingLoop(LoopParts parts, const TrainOptions& train, const CheckpointOptions& checkpoint,
+               int64_t num_steps);
+
+  /// Goes on from `state.step`. Every way out but an exception leaves `state` saved.
+  Ending run(RunState& state);
+
+ private:
+  void step(RunState& state);
+  void evaluate_all(const RunState& state);
+  bool any_rank_is_asked_to_stop();
+  void record(const RunState& state, const StepResult& result, const StepTiming& timing);
+  StepTiming timing_of(const RankBatch& batch, const StepResult& result, double seconds);
+
+  LoopParts parts_;
+  TrainOptions train_;
+  CheckpointOptions checkpoint_;
+  int64_t num_steps_;
+  Progress progress_;
+};
+
+}  // namespace temper

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// The promise: loss curve and final weights are the same bits on any number of ranks and threads,
+// at every ZeRO stage, with prefetching and recomputation on or off.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <boost/test/data/monomorphic.hpp>
+#include <boost/test/data/test_case.hpp>
+#include <boost/test/unit_test.hpp>
+#include <vector>
+
+#include "comm/mpi_communicator.h"
+#include "support/tiny_model.h"
+#include "train/trainer.h"
+
+namespace temper {
+namespace {
+
+namespace data = boost::unit_test::data;
+
+constexpr int kSteps = 6;
+constexpr int kMicroBatches = 12;  // Per step: 1, 2, 3 and 4 ranks divide it.
+
+struct Variant {
+  int stage = 3;
+  bool prefetches = true;
+  Activations activations = Activations::kKept;
+  at::ScalarType dtype = at::kFloat;
+  int threads = 1;
+  bool has_tied_head = true;
+};
+
+struct Curve {
+  std::vector<double> losses, norms;
+  std::vector<at::Tensor> weights;  // [unit], whole
+};
+
+Curve train(Communicator& ranks, const Variant& variant) {
+  at::set_num_threads(variant.threads);
+  Decoder decoder(testing::tiny_config(variant.has_tied_head));
+  UnitStore store(decoder.units(), ranks,
+                  {{variant.stage, Reduction::kExact, variant.prefetches},
+                   StorePurpose::kTraining,
+                   variant.dtype});
+  testing::fill_weights(store);
+  Engine engine(decoder, store, variant.activations);
+  // Clipping binds at every step, and the rate changes at every step.
+  Trainer trainer(engine, store, ranks, Schedule({.warmup_steps = 2}, kSteps),
+                  {{.learning_rate = 0.01, .weight_decay = 0.1}, 0.5});
+  Curve curve;
+  RunState state;
+  for (int step = 0; step < kSteps; ++step) {
+    std::vector<PackedBatch> batch;
+    for (int j = ranks.rank(); j < kMicroBatches; j += ranks.world_size()) {
+      batch.push_back(testing::tiny_batch(decoder.config(), step * kMicroBatches + j));
+    }
+    const StepResult result = trainer.train_step(batch, state);
+    curve.losses.push_back(result.loss);
+    curve.norms.push_back(result.grad_norm);
+  }
+  for (int unit = 0; unit < store.num_units(); ++unit) {
+    curve.weights.push_back(
+        store.gather(unit).narrow(0, 0, store.state(unit).unit.num_elements()).clone());
+    store.release(unit);
+  }
+  at::set_num_threads(1);
+  return curve;
+}
+
+void check_equal(const Curve& a, const Curve& b) {
+  BOOST_TEST(a.losses == b.losses, boost::test_tools::per_element());
+  BOOST_TEST(a.norms == b.norms, boost::test_tools::per_element());
+  for (size_t unit = 0; unit < a.weights.size(); ++unit) {
+    BOOST_TEST(at::equal(a.weights[unit], b.weights[unit]), "weights of unit " << unit);
+  }
+}
+
+struct RanksFixture {
+  MpiCommunicator world{MPI_COMM_WORLD};
+  MpiCommunicator self{MPI_COMM_SELF};
+};
+
+BOOST_FIXTURE_TEST_SUITE(invariance, RanksFixture)
+
+BOOST_DATA_TEST_CASE_F(RanksFixture, every_stage_gives_the_bits_of_one_rank,
+                       data::make({0, 1, 2, 3}) * data::make({at::kFloat, at::kBFloat16}) *
+                           data::make({true, false}),
+                       stage, dtype, tied) {
+  Variant variant{.stage = stage, .dtype = dtype, .has_tied_head = tied};
+  Variant alone = variant;
+  alone.stage = 0;
+  check_equal(train(world, variant), train(self, alone));
+}
+
+BOOST_AUTO_TEST_CASE(prefetching_does_not_change_the_bits) {
+  check_equal(train(world, {.prefetches = false}), train(self, {.prefetches = true}));
+}
+
+BOOST_AUTO_TEST_CASE(recomputation_does_not_change_the_bits) {
+  check_equal(train(world, {.activations = Activations::kRecomputed}),
+              train(self, {.activations = Activations::kKept}));
+}
+
+BOOST_AUTO_TEST_CASE(two_threads_give_the_bits_of_one) {
+  check_equal(train(world, {.threads = 2}), train(self, {.threads = 1}));
+}
+
+BOOST_AUTO_TEST_CASE(the_loss_falls) {
+  const Curve curve = train(world, {});
+  BOOST_TEST(curve.losses.back() < curve.losses.front());
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
+}  // namespace temper

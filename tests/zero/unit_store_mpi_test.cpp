@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the ranks hold after a step, against the same arithmetic on one rank with whole tensors.
+#include "zero/unit_store.h"
+
+#include <ATen/ATen.h>
+
+#include <boost/test/data/monomorphic.hpp>
+#include <boost/test/data/test_case.hpp>
+#include <boost/test/unit_test.hpp>
+#include <cmath>
+#include <limits>
+
+#include "comm/mpi_communicator.h"
+#include "optim/gradient_norm.h"
+
+namespace temper {
+namespace {
+
+namespace data = boost::unit_test::data;
+
+constexpr int kRounds = 3;
+
+std::vector<UnitLayout> units() {
+  return {UnitLayout("first", {{"a", {97, 101}, true}, {"b", {13}, false}}),
+          UnitLayout("second", {{"c", {5}, true}})};
+}
+
+// The gradient of micro-batch `index`, the same on whichever rank computes it.
+at::Tensor gradient_of(const UnitLayout& unit, int64_t index) {
+  const at::Tensor place = at::arange(unit.num_elements(), at::kDouble);
+  return at::sin(place * (0.37 + 0.11 * static_cast<double>(index))).to(at::kFloat);
+}
+
+at::Tensor initial_weights(const UnitLayout& unit) {
+  return at::cos(at::arange(unit.num_elements(), at::kDouble)).to(at::kFloat);
+}
+
+struct WorldFixture {
+  MpiCommunicator world{MPI_COMM_WORLD};
+
+  void load(UnitStore& store) const {
+    for (int unit = 0; unit < store.num_units(); ++unit) {
+      UnitState& state = store.state(unit);
+      state.master.fill_(std::numeric_limits<float>::quiet_NaN());  // Padding must never be read.
+      const Range real = intersection(state.kept, {0, state.unit.num_elements()});
+      state.master.narrow(0, 0, real.size())
+          .copy_(initial_weights(state.unit).narrow(0, real.begin, real.size()));
+    }
+    store.publish_weights();
+  }
+
+  void accumulate(UnitStore& store) const {
+    for (int round = 0; round < kRounds; ++round) {
+      const int64_t index = round * world.world_size() + world.rank();
+      for (int unit = store.num_units() - 1; unit >= 0; --unit) {
+        at::Tensor buffer = store.gradient_buffer(unit);
+        buffer.fill_(std::numeric_limits<float>::quiet_NaN());
+        const UnitLayout& layout = store.state(unit).unit;
+        buffer.narrow(0, 0, layout.num_elements()).copy_(gradient_of(layout, index));
+        store.reduce(unit);
+      }
+    }
+    store.finish_gradients();
+  }
+
+  at::Tensor folded(const UnitLayout& unit, at::ScalarType dtype) const {
+    at::Tensor sum = gradient_of(unit, 0).to(dtype).to(at::kFloat);
+    for (int index = 1; index < kRounds * world.world_size(); ++index) {
+      sum = sum + gradient_of(unit, index).to(dtype).to(at::kFloat);
+    }
+    return sum;
+  }
+};
+
+at::Tensor whole_weights(UnitStore& store, int unit) {
+  const at::Tensor all = store.gather(unit);
+  at::Tensor copy = all.narrow(0, 0, store.state(unit).unit.num_elements()).to(at::kFloat).clone();
+  store.release(unit);
+  return copy;
+}
+
+BOOST_FIXTURE_TEST_SUITE(unit_store, WorldFixture)
+
+BOOST_DATA_TEST_CASE_F(WorldFixture, a_step_equals_that_of_whole_tensors_bit_for_bit,
+                       data::make({0, 1, 2, 3}) * data::make({at::kFloat, at::kBFloat16}), stage,
+                       dtype) {
+  UnitStore store(units(), world, {{stage, Reduction::kExact, true}, StorePurpose::kTraining, dtype});
+  load(store);
+  accumulate(store);
+
+  ExactSum squares;
+  for (const UnitLayout& unit : units()) add_squares(folded(unit, dtype), squares);
+  BOOST_TEST(store.gradient_norm(0.5) == std::sqrt(squares.value()) * 0.5);
+
+  const AdamWOptions options{.learning_rate = 0.1, .weight_decay = 0.2};
+  const AdamWStep step{1, 0.1, 0.25, 0.2};
+  store.update(options, step);
+  for (int unit = 0; unit < store.num_units(); ++unit) {
+    const UnitLayout layout = units()[static_cast<size_t>(unit)];
+    at::Tensor master = initial_weights(layout);
+    const at::Tensor gradient = folded(layout, dtype);
+    for (const TensorSlot& slot : layout.slots()) {
+      AdamWStep slot_step = step;
+      slot_step.weight_decay = slot.decays ? 0.2 : 0.0;
+      const Range range = slot.range();
+      adamw_update(master.narrow(0, range.begin, range.size()),
+                   gradient.narrow(0, range.begin, range.size()), at::zeros({range.size()}),
+                   at::zeros({range.size()}), options, slot_step);
+    }
+    BOOST_TEST(at::equal(whole_weights(store, unit), master.to(dtype).to(at::kFloat)),
+               "unit " << unit << " on rank " << world.rank());
+  }
+}
+
+BOOST_DATA_TEST_CASE_F(WorldFixture, the_fast_reduction_agrees_to_rounding,
+                       data::make({0, 1, 2, 3}), stage) {
+  UnitStore exact(units(), world, {{stage, Reduction::kExact, true}});
+  UnitStore fast(units(), world, {{stage, Reduction::kFast, true}});
+  for (UnitStore* store : {&exact, &fast}) {
+    load(*store);
+    accumulate(*store);
+    store->update({.learning_rate = 0.1}, {1, 0.1, 1.0, 0.0});
+  }
+  for (int unit = 0; unit < exact.num_units(); ++unit) {
+    BOOST_TEST(at::allclose(whole_weights(exact, unit), whole_weights(fast, unit), 1e-4, 1e-4));
+  }
+}
+
+BOOST_DATA_TEST_CASE_F(WorldFixture, one_ranks_nan_is_every_ranks_nan, data::make({0, 1, 2, 3}),
+                       stage) {
+  UnitStore store(units(), world, {{stage, Reduction::kExact, true}});
+  load(store);
+  for (int unit = 0; unit < store.num_units(); ++unit) {
+    store.gradient_buffer(unit).fill_(1.0);
+    if (unit == 0 && world.rank() == world.world_size() - 1) {
+      store.gradient_buffer(unit)[17].fill_(std::numeric_limits<float>::quiet_NaN());
+    }
+    store.reduce(unit);
+  }
+  store.finish_gradients();
+  BOOST_TEST(std::isnan(store.gradient_norm(1.0)));
+
+  // The next step starts afresh.
+  store.discard_gradients();
+  accumulate(store);
+  BOOST_TEST(std::isfinite(store.gradient_norm(1.0)));
+}
+
+BOOST_AUTO_TEST_CASE(higher_stages_keep_less) {
+  std::vector<int64_t> bytes;
+  for (const int stage : {0, 1, 3}) {
+    UnitStore store(units(), world, {{stage, Reduction::kFast, true}});
+    bytes.push_back(store.state_bytes());
+  }
+  if (world.world_size() == 1) return;
+  BOOST_TEST(bytes[0] > bytes[1]);
+  BOOST_TEST(bytes[1] > bytes[2]);
+}
+
+BOOST_AUTO_TEST_CASE(an_unknown_stage_is_refused) {
+  BOOST_CHECK_THROW(UnitStore(units(), world, {{4, Reduction::kExact, true}}),
+                    std::invalid_argument);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
+}  // namespace temper
