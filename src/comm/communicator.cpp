@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/communicator.h"
+
+#include <exception>
+#include <stdexcept>
+#include <string>
+
+#include "core/concat.h"
+
+namespace temper {
+namespace {
+
+[[noreturn]] void refuse(const char* verb, const std::string& problem) {
+  throw std::invalid_argument(concat(verb, ": ", problem));
+}
+
+void require_contiguous(const char* verb, const at::Tensor& tensor) {
+  if (!tensor.defined()) refuse(verb, "a tensor is undefined");
+  if (!tensor.is_contiguous()) refuse(verb, "a tensor is not contiguous");
+}
+
+void require_reducible(const char* verb, const at::Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case at::kFloat:
+    case at::kDouble:
+    case at::kInt:
+    case at::kLong:
+    case at::kByte: return;
+    default: refuse(verb, concat("cannot reduce ", tensor.scalar_type(), "; convert to fp32"));
+  }
+}
+
+void require_alike(const char* verb, const at::Tensor& a, const at::Tensor& b) {
+  require_contiguous(verb, a);
+  require_contiguous(verb, b);
+  if (a.scalar_type() != b.scalar_type()) {
+    refuse(verb, concat("dtypes differ: ", a.scalar_type(), " and ", b.scalar_type()));
+  }
+  if (a.device() != b.device()) {
+    refuse(verb, concat("devices differ: ", a.device(), " and ", b.device()));
+  }
+}
+
+bool overlap(const at::Tensor& a, const at::Tensor& b) {
+  const auto* a_begin = static_cast<const char*>(a.const_data_ptr());
+  const auto* b_begin = static_cast<const char*>(b.const_data_ptr());
+  return a_begin < b_begin + b.nbytes() && b_begin < a_begin + a.nbytes();
+}
+
+// `full` has one block of the shard's size per rank, and they overlap nowhere but in block `rank`.
+void require_blocks(const char* verb, const at::Tensor& full, const at::Tensor& shard, int rank,
+                    int world_size) {
+  require_alike(verb, full, shard);
+  if (full.numel() != shard.numel() * world_size) {
+    refuse(verb, concat("full has ", full.numel(), " elements, wanted ", world_size,
+                        " ranks times ", shard.numel()));
+  }
+  const auto* block =
+      static_cast<const char*>(full.const_data_ptr()) + static_cast<size_t>(rank) * shard.nbytes();
+  if (overlap(full, shard) && shard.const_data_ptr() != block) {
+    refuse(verb, concat("shard overlaps full elsewhere than in block ", rank));
+  }
+}
+
+// The result of any gather, scatter or exchange in a group of one.
+Pending copy_alone(const at::Tensor& from, at::Tensor to) {
+  if (from.const_data_ptr() != to.const_data_ptr()) to.view(-1).copy_(from.view(-1));
+  return Pending();
+}
+
+}  // namespace
+
+Pending& Pending::operator=(Pending&& other) noexcept {
+  if (this != &other) {
+    finish_silently();
+    finish_ = std::exchange(other.finish_, nullptr);
+  }
+  return *this;
+}
+
+Pending::~Pending() { finish_silently(); }
+
+void Pending::wait() {
+  if (const auto finish = std::exchange(finish_, nullptr)) finish();
+}
+
+void Pending::finish_silently() noexcept {
+  if (std::uncaught_exceptions() > 0) return;
+  try {
+    wait();
+  } catch (const std::exception&) {
+    // Stated in the header; a destructor cannot throw.
+  }
+}
+
+Pending Communicator::all_reduce(at::Tensor tensor, ReduceOp op) {
+  require_contiguous("all_reduce", tensor);
+  require_reducible("all_reduce", tensor);
+  if (tensor.numel() == 0 || world_size() == 1) return Pending();
+  return do_all_reduce(std::move(tensor), op);
+}
+
+Pending Communicator::reduce_scatter(const at::Tensor& full, at::Tensor shard, ReduceOp op) {
+  require_blocks("reduce_scatter", full, shard, rank(), world_size());
+  require_reducible("reduce_scatter", full);
+  if (full.numel() == 0) return Pending();
+  if (world_size() == 1) return copy_alone(full, std::move(shard));
+  return do_reduce_scatter(full, std::move(shard), op);
+}
+
+Pending Communicator::all_gather(const at::Tensor& shard, at::Tensor full) {
+  require_blocks("all_gather", full, shard, rank(), world_size());
+  if (full.numel() == 0) return Pending();
+  if (world_size() == 1) return copy_alone(shard, std::move(full));
+  return do_all_gather(shard, std::move(full));
+}
+
+Pending Communicator::all_to_all(const at::Tensor& send, at::Tensor receive) {
+  require_alike("all_to_all", send, receive);
+  if (send.numel() != receive.numel() || send.numel() % world_size() != 0) {
+    refuse("all_to_all", concat("cannot exchange ", send.numel(), " elements for ", receive.numel(),
+                                " among ", world_size(), " ranks"));
+  }
+  if (overlap(send, receive)) refuse("all_to_all", "send and receive overlap");
+  if (send.numel() == 0) return Pending();
+  if (world_size() == 1) return copy_alone(send, std::move(receive));
+  return do_all_to_all(send, std::move(receive));
+}
+
+Pending Communicator::broadcast(at::Tensor tensor, int root) {
+  require_contiguous("broadcast", tensor);
+  if (root < 0 || root >= world_size()) {
+    refuse("broadcast", concat("root ", root, " is none of ", world_size(), " ranks"));
+  }
+  if (tensor.numel() == 0 || world_size() == 1) return Pending();
+  return do_broadcast(std::move(tensor), root);
+}
+
+void Communicator::barrier() {
+  if (world_size() > 1) do_barrier();
+}
+
+}  // namespace temper

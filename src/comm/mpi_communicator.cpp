@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/mpi_communicator.h"
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <limits>
+#include <stdexcept>
+#include <utility>
+
+#include "comm/mpi_check.h"
+#include "core/concat.h"
+#include "core/error.h"
+
+namespace temper {
+namespace {
+
+using Requests = std::vector<MPI_Request>;
+
+// Communicator lets no other dtype through to a reduction.
+MPI_Datatype datatype_of(const at::Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case at::kFloat: return MPI_FLOAT;
+    case at::kDouble: return MPI_DOUBLE;
+    case at::kInt: return MPI_INT32_T;
+    case at::kLong: return MPI_INT64_T;
+    case at::kByte: return MPI_UINT8_T;
+    default: throw std::logic_error("a dtype without an MPI counterpart");
+  }
+}
+
+MPI_Op op_of(ReduceOp op) {
+  switch (op) {
+    case ReduceOp::kSum: return MPI_SUM;
+    case ReduceOp::kMax: return MPI_MAX;
+    case ReduceOp::kMin: return MPI_MIN;
+  }
+  throw std::logic_error("no such ReduceOp");
+}
+
+MPI_Request& next(Requests& requests) { return requests.emplace_back(MPI_REQUEST_NULL); }
+
+// Calls `make(first, count)` for consecutive pieces of `size` of at most `max_piece`.
+template <typename Make>
+void for_each_piece(int64_t size, int64_t max_piece, const Make& make) {
+  for (int64_t first = 0; first < size; first += max_piece) {
+    make(first, static_cast<int>(std::min(max_piece, size - first)));
+  }
+}
+
+std::byte* bytes_of(const at::Tensor& tensor) {
+  return static_cast<std::byte*>(tensor.mutable_data_ptr());
+}
+
+int64_t size_in_bytes(const at::Tensor& tensor) { return static_cast<int64_t>(tensor.nbytes()); }
+
+// Messages between pairs of ranks. Those of one pair arrive in the order in which they were sent.
+struct Group {
+  MPI_Comm comm;
+  int rank;
+  int world_size;
+  int64_t max_message_bytes;
+
+  void send(const std::byte* from, int64_t size_bytes, int to, Requests& requests) const {
+    for_each_piece(size_bytes, max_message_bytes, [&](int64_t first, int count) {
+      check(MPI_Isend(from + first, count, MPI_BYTE, to, 0, comm, &next(requests)), "MPI_Isend");
+    });
+  }
+
+  void receive(std::byte* to, int64_t size_bytes, int from, Requests& requests) const {
+    for_each_piece(size_bytes, max_message_bytes, [&](int64_t first, int count) {
+      check(MPI_Irecv(to + first, count, MPI_BYTE, from, 0, comm, &next(requests)), "MPI_Irecv");
+    });
+  }
+
+  // Block r of `to` comes from rank r, to which `from(r)` goes.
+  template <typename From>
+  void exchange(const From& from, std::byte* to, int64_t block_bytes, Requests& requests) const {
+    for (int k = 1; k < world_size; ++k) {
+      const int peer = (rank + world_size - k) % world_size;
+      receive(to + peer * block_bytes, block_bytes, peer, requests);
+    }
+    for (int k = 1; k < world_size; ++k) {
+      const int peer = (rank + k) % world_size;
+      send(from(peer), block_bytes, peer, requests);
+    }
+    if (from(rank) != to + rank * block_bytes) {
+      std::memcpy(to + rank * block_bytes, from(rank), static_cast<size_t>(block_bytes));
+    }
+  }
+};
+
+// Runs `call` on a host copy of a device tensor and copies the result back in `wait()`.
+template <typename Call>
+Pending staged(at::Tensor output, const Call& call) {
+  const at::Tensor host = output.cpu();
+  auto pending = std::make_shared<Pending>(call(host));
+  return Pending([pending, host, output] {
+    pending->wait();
+    output.copy_(host);
+  });
+}
+
+}  // namespace
+
+MpiCommunicator::MpiCommunicator(MPI_Comm parent, int64_t max_message_bytes)
+    : max_message_bytes_(max_message_bytes) {
+  const auto duplicate = [&](Requests&) {
+    check(MPI_Comm_dup(parent, &comm_), "MPI_Comm_dup");
+    // MPI's default handler ends the job before any return code can be checked.
+    check(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    check(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
+    check(MPI_Comm_size(comm_, &world_size_), "MPI_Comm_size");
+  };
+  worker_->submit("MPI_Comm_dup", duplicate).wait();
+}
+
+MpiCommunicator::~MpiCommunicator() {
+  if (std::uncaught_exceptions() > 0) return;  // A peer may never come: leave all as it is.
+  const auto free = [comm = comm_](Requests&) mutable { MPI_Comm_free(&comm); };
+  const Pending freed = worker_->submit("MPI_Comm_free", free);
+}
+
+Pending MpiCommunicator::do_all_reduce(at::Tensor tensor, ReduceOp op) {
+  if (!tensor.is_cpu()) {
+    return staged(tensor, [&](const at::Tensor& host) { return do_all_reduce(host, op); });
+  }
+  const int64_t max_piece = max_message_bytes_ / tensor.element_size();
+  return worker_->submit("MPI_Iallreduce", [=, comm = comm_](Requests& requests) {
+    for_each_piece(tensor.numel(), max_piece, [&](int64_t first, int count) {
+      check(MPI_Iallreduce(MPI_IN_PLACE, bytes_of(tensor) + first * tensor.element_size(), count,
+                           datatype_of(tensor), op_of(op), comm, &next(requests)),
+            "MPI_Iallreduce");
+    });
+  });
+}
+
+Pending MpiCommunicator::do_reduce_scatter(const at::Tensor& full, at::Tensor shard, ReduceOp op) {
+  if (!shard.is_cpu()) {
+    return staged(shard, [&, host_full = full.cpu()](const at::Tensor& host) {
+      return do_reduce_scatter(host_full, host, op);
+    });
+  }
+  return worker_->submit("MPI_Ireduce_scatter_block", [=, comm = comm_](Requests& requests) {
+    check(
+        MPI_Ireduce_scatter_block(bytes_of(full), bytes_of(shard), static_cast<int>(shard.numel()),
+                                  datatype_of(full), op_of(op), comm, &next(requests)),
+        "MPI_Ireduce_scatter_block");
+  });
+}
+
+Pending MpiCommunicator::do_all_gather(const at::Tensor& shard, at::Tensor full) {
+  if (!full.is_cpu()) {
+    return staged(full, [&, host_shard = shard.cpu()](const at::Tensor& host) {
+      return do_all_gather(host_shard, host);
+    });
+  }
+  const Group group{comm_, rank_, world_size_, max_message_bytes_};
+  return worker_->submit("all_gather", [=](Requests& requests) {
+    const auto ours = [&](int) { return bytes_of(shard); };
+    group.exchange(ours, bytes_of(full), size_in_bytes(shard), requests);
+  });
+}
+
+Pending MpiCommunicator::do_all_to_all(const at::Tensor& send, at::Tensor receive) {
+  if (!receive.is_cpu()) {
+    return staged(receive, [&, host_send = send.cpu()](const at::Tensor& host) {
+      return do_all_to_all(host_send, host);
+    });
+  }
+  const Group group{comm_, rank_, world_size_, max_message_bytes_};
+  return worker_->submit("all_to_all", [=](Requests& requests) {
+    const int64_t block_bytes = size_in_bytes(send) / group.world_size;
+    const auto block = [&](int rank) { return bytes_of(send) + rank * block_bytes; };
+    group.exchange(block, bytes_of(receive), block_bytes, requests);
+  });
+}
+
+Pending MpiCommunicator::do_broadcast(at::Tensor tensor, int root) {
+  if (!tensor.is_cpu()) {
+    return staged(tensor, [&](const at::Tensor& host) { return do_broadcast(host, root); });
+  }
+  return worker_->submit(
+      "MPI_Ibcast", [=, max_piece = max_message_bytes_, comm = comm_](Requests& requests) {
+        for_each_piece(size_in_bytes(tensor), max_piece, [&](int64_t first, int count) {
+          check(MPI_Ibcast(bytes_of(tensor) + first, count, MPI_BYTE, root, comm, &next(requests)),
+                "MPI_Ibcast");
+        });
+      });
+}
+
+void MpiCommunicator::do_barrier() {
+  const auto barrier = [comm = comm_](Requests& requests) {
+    check(MPI_Ibarrier(comm, &next(requests)), "MPI_Ibarrier");
+  };
+  worker_->submit("MPI_Ibarrier", barrier).wait();
+}
+
+}  // namespace temper

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/mpi_session.h"
+
+#include <mpi.h>
+
+#include <cstdlib>
+#include <exception>
+
+#include "comm/mpi_check.h"
+#include "core/error.h"
+
+namespace temper {
+
+MpiSession::MpiSession() {
+  int threads = MPI_THREAD_SINGLE;
+  check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &threads), "MPI_Init_thread");
+  check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  check(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "MPI_Comm_rank");
+  check(MPI_Comm_size(MPI_COMM_WORLD, &world_size_), "MPI_Comm_size");
+  // One thread at a time calls MPI, but not always the same: a worker, or main at start and end.
+  if (threads < MPI_THREAD_SERIALIZED) {
+    throw CommError("this MPI library allows calls from the main thread only",
+                    "use an MPI built with thread support (MPI_THREAD_SERIALIZED or more)");
+  }
+  find_node();
+  gather_host_names();
+}
+
+MpiSession::~MpiSession() {
+  if (std::uncaught_exceptions() > 0) abort(ExitCode::kInternal);
+  MPI_Finalize();
+}
+
+void MpiSession::abort(ExitCode code) const {
+  MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
+  std::_Exit(static_cast<int>(code));
+}
+
+void MpiSession::find_node() {
+  MPI_Comm node = MPI_COMM_NULL;
+  check(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node),
+        "MPI_Comm_split_type");
+  check(MPI_Comm_rank(node, &local_rank_), "MPI_Comm_rank");
+  check(MPI_Comm_size(node, &local_size_), "MPI_Comm_size");
+  check(MPI_Comm_free(&node), "MPI_Comm_free");
+}
+
+void MpiSession::gather_host_names() {
+  char name[MPI_MAX_PROCESSOR_NAME] = {};
+  int length = 0;
+  check(MPI_Get_processor_name(name, &length), "MPI_Get_processor_name");
+  std::vector<char> names(static_cast<size_t>(world_size_) * sizeof name);
+  check(MPI_Allgather(name, sizeof name, MPI_CHAR, names.data(), sizeof name, MPI_CHAR,
+                      MPI_COMM_WORLD),
+        "MPI_Allgather");
+  for (size_t begin = 0; begin < names.size(); begin += sizeof name) {
+    host_names_.emplace_back(&names[begin]);
+  }
+}
+
+}  // namespace temper
