@@ -66,8 +66,8 @@ double ExactSum::value() const {
   while (top > 0 && digits[top - 1] == 0) --top;
   double sum = 0.0;  // From the smallest of the top four words upwards: one rounding that counts.
   for (size_t k = top > 4 ? top - 4 : 0; k < top; ++k) {
-    sum += std::ldexp(static_cast<double>(digits[k]),
-                      static_cast<int>(k) * kBitsPerWord + kLowestBit);
+    sum +=
+        std::ldexp(static_cast<double>(digits[k]), static_cast<int>(k) * kBitsPerWord + kLowestBit);
   }
   return negative ? -sum : sum;
 }

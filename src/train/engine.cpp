@@ -12,7 +12,7 @@ namespace temper {
 void Engine::acquire(int unit) { decoder_.buffers(unit).weights = store_.gather(unit); }
 
 void Engine::release(int unit) {
-  decoder_.buffers(unit).weights = {};
+  decoder_.buffers(unit).weights.reset();
   store_.release(unit);
 }
 
@@ -37,7 +37,7 @@ void Engine::lend_gradients(int unit) {
 }
 
 void Engine::reduce(int unit) {
-  decoder_.buffers(unit).gradients = {};
+  decoder_.buffers(unit).gradients.reset();
   store_.reduce(unit);
 }
 
@@ -47,7 +47,7 @@ double Engine::forward_backward(const PackedBatch& batch) {
   std::vector<BlockPass> passes;
   at::Tensor hidden = forward_blocks(embed(batch.tokens), batch, &passes);
   HeadResult head = head_with_gradient(hidden, batch);
-  hidden = {};
+  hidden.reset();
   const at::Tensor gradient =
       backward_blocks(std::move(head.hidden_gradient), batch, std::move(passes));
   embed_backward(gradient, batch.tokens);

@@ -16,9 +16,9 @@ void require_usable(const std::vector<int64_t>& prompt, const GenerationOptions&
   if (prompt.empty()) throw DataError("the prompt has no token", "give at least one token id");
   for (const int64_t token : prompt) {
     if (token >= 0 && token < model.vocab_size) continue;
-    throw DataError(concat("prompt token ", token, " is not in the vocabulary of ",
-                           model.vocab_size),
-                    "encode the prompt with this model's tokenizer");
+    throw DataError(
+        concat("prompt token ", token, " is not in the vocabulary of ", model.vocab_size),
+        "encode the prompt with this model's tokenizer");
   }
   const int64_t length = static_cast<int64_t>(prompt.size()) + options.max_new_tokens;
   if (length > model.max_positions) {

@@ -20,7 +20,8 @@ std::string progress_text(int64_t step, int64_t num_steps, const StepResult& res
                 "limit_share=%.0f%%",
                 static_cast<long long>(step), static_cast<long long>(num_steps), result.loss,
                 result.grad_norm, result.learning_rate,
-                static_cast<double>(timing.num_tokens) / timing.seconds, 100.0 * timing.limit_share);
+                static_cast<double>(timing.num_tokens) / timing.seconds,
+                100.0 * timing.limit_share);
   return text.data();
 }
 

@@ -37,8 +37,7 @@ std::vector<double> probabilities(std::span<const float> logits, std::span<const
 
 }  // namespace
 
-int64_t sample_token(std::span<const float> logits, const SamplingOptions& options,
-                     uint64_t draw) {
+int64_t sample_token(std::span<const float> logits, const SamplingOptions& options, uint64_t draw) {
   if (options.temperature <= 0.0) {
     return std::distance(logits.begin(), std::max_element(logits.begin(), logits.end()));
   }

@@ -83,8 +83,7 @@ void TrainingLoop::record(const RunState& state, const StepResult& result,
 void TrainingLoop::evaluate_all(const RunState& state) {
   progress_.end_line();
   for (const HoldOut& holdout : parts_.holdouts) {
-    const EvaluationResult result =
-        evaluate(parts_.engine, holdout, parts_.ranks, parts_.device);
+    const EvaluationResult result = evaluate(parts_.engine, holdout, parts_.ranks, parts_.device);
     if (parts_.metrics == nullptr) continue;
     parts_.metrics->add_evaluation(state.step, holdout.name, result.loss, result.num_targets);
     log_event(concat("evaluation step=", state.step, " holdout=", holdout.name,

@@ -222,11 +222,12 @@ void UnitStore::discard_gradients() { has_gradient_.assign(has_gradient_.size(),
 int64_t UnitStore::state_bytes() const {
   int64_t bytes = 0;
   for (const UnitState& at_unit : states_) {
-    for (const at::Tensor* tensor : {&at_unit.weights, &at_unit.first_moment,
-                                     &at_unit.second_moment, &at_unit.gradient}) {
+    for (const at::Tensor* tensor :
+         {&at_unit.weights, &at_unit.first_moment, &at_unit.second_moment, &at_unit.gradient}) {
       if (tensor->defined()) bytes += static_cast<int64_t>(tensor->nbytes());
     }
-    if (options_.compute_dtype != at::kFloat) bytes += static_cast<int64_t>(at_unit.master.nbytes());
+    if (options_.compute_dtype != at::kFloat)
+      bytes += static_cast<int64_t>(at_unit.master.nbytes());
   }
   return bytes;
 }

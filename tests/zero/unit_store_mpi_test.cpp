@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the ranks hold after a step, against the same arithmetic on one rank with whole tensors.
-#include "zero/unit_store.h"
-
 #include <ATen/ATen.h>
 
 #include <boost/test/data/monomorphic.hpp>
@@ -12,6 +10,7 @@
 
 #include "comm/mpi_communicator.h"
 #include "optim/gradient_norm.h"
+#include "zero/unit_store.h"
 
 namespace temper {
 namespace {
@@ -84,7 +83,8 @@ BOOST_FIXTURE_TEST_SUITE(unit_store, WorldFixture)
 BOOST_DATA_TEST_CASE_F(WorldFixture, a_step_equals_that_of_whole_tensors_bit_for_bit,
                        data::make({0, 1, 2, 3}) * data::make({at::kFloat, at::kBFloat16}), stage,
                        dtype) {
-  UnitStore store(units(), world, {{stage, Reduction::kExact, true}, StorePurpose::kTraining, dtype});
+  UnitStore store(units(), world,
+                  {{stage, Reduction::kExact, true}, StorePurpose::kTraining, dtype});
   load(store);
   accumulate(store);
 
