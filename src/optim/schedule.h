@@ -9,18 +9,22 @@ struct ScheduleOptions {
   enum class Shape { kConstant, kLinear, kCosine, kWsd };
   Shape shape = Shape::kCosine;
   int64_t warmup_steps = 0;
-  double warmup_ratio = 0.0;   ///< Of all steps, rounded up; used where warmup_steps is 0.
-  double floor_ratio = 0.0;    ///< The rate never falls below this share of the peak.
-  double decay_ratio = 0.1;    ///< WSD: the last share of all steps, in which the rate falls.
+  double warmup_ratio = 0.0;  ///< Of all steps, rounded up; used where warmup_steps is 0.
+  double floor_ratio = 0.0;   ///< After warm-up the rate never falls below this share of the peak.
+  double decay_ratio = 0.1;   ///< WSD: the last share of all steps, rounded up, in which it falls.
 };
 
-/// The learning rate's share of its peak at each step, as transformers computes it: the first step
-/// of a warm-up has rate zero.
+/// The learning rate's share of its peak at each step, as transformers computes it.
 ///
-/// Source: transformers.optimization, get_{constant,linear,cosine_with_min_lr,wsd}_schedule.
+/// A warm-up is linear, and its first step has rate zero (WSD: the floor). After it: constant;
+/// linear or cosine down to the floor at the last step; or WSD, warm-up, stable, decay: constant,
+/// then a cosine down to the floor. Past the last step the rate stays where it is.
+/// Source: transformers.optimization, get_{constant,linear,cosine,cosine_with_min_lr}_schedule_
+///   with_warmup and get_wsd_schedule with its defaults. Linear with a floor is ours.
 class Schedule {
  public:
-  /// Throws: std::invalid_argument if the warm-up and decay do not fit into `num_steps`.
+  /// Throws: std::invalid_argument if a number is out of its range, or if warm-up and decay do not
+  ///   fit into `num_steps`.
   Schedule(const ScheduleOptions& options, int64_t num_steps);
 
   int64_t warmup_steps() const { return warmup_steps_; }
@@ -29,11 +33,13 @@ class Schedule {
   double multiplier(int64_t step) const;
 
  private:
+  double warmup(double progress) const;
   double decay(double progress) const;
 
   ScheduleOptions options_;
   int64_t num_steps_;
   int64_t warmup_steps_;
+  int64_t first_decay_step_;  // The last step at the peak.
 };
 
 }  // namespace temper

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// Compiled without contraction into fused multiply-adds and without errno for sqrt: see
+// CMakeLists.txt.
+#include "optim/adamw.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/sqrt.h>
+
+#include <cmath>
+#include <stdexcept>
+
+namespace temper {
+namespace {
+
+// So many elements (fp32, four streams) are worth a thread: 512 KiB.
+constexpr int64_t kGrain = 32768;
+
+// The step as torch.optim.AdamW writes it, computed in double and used in fp32.
+template <typename Number>
+struct Coefficients {
+  Coefficients(const AdamWOptions& options, const AdamWStep& step)
+      : gradient_scale(static_cast<Number>(step.gradient_scale)),
+        kept(static_cast<Number>(1.0 - step.learning_rate * step.weight_decay)),
+        first_share(static_cast<Number>(1.0 - options.beta1)),
+        beta2(static_cast<Number>(options.beta2)),
+        second_share(static_cast<Number>(1.0 - options.beta2)),
+        correction2_root(static_cast<Number>(
+            std::sqrt(1.0 - std::pow(options.beta2, static_cast<double>(step.step))))),
+        epsilon(static_cast<Number>(options.epsilon)),
+        step_size(static_cast<Number>(
+            step.learning_rate / (1.0 - std::pow(options.beta1, static_cast<double>(step.step))))) {
+  }
+
+  Number gradient_scale;
+  Number kept;  // What weight decay leaves of a parameter.
+  Number first_share;
+  Number beta2;
+  Number second_share;
+  Number correction2_root;
+  Number epsilon;
+  Number step_size;
+};
+
+void update_range(const Coefficients<float>& c, int64_t size, float* __restrict parameters,
+                  const float* __restrict gradients, float* __restrict first_moment,
+                  float* __restrict second_moment) {
+  for (int64_t k = 0; k < size; ++k) {
+    const float gradient = gradients[k] * c.gradient_scale;
+    const float first = first_moment[k] + c.first_share * (gradient - first_moment[k]);
+    const float second = second_moment[k] * c.beta2 + c.second_share * gradient * gradient;
+    const float denominator = std::sqrt(second) / c.correction2_root + c.epsilon;
+    first_moment[k] = first;
+    second_moment[k] = second;
+    parameters[k] = parameters[k] * c.kept - c.step_size * first / denominator;
+  }
+}
+
+void require_alike(const at::Tensor& parameters, const at::Tensor& other) {
+  if (!other.is_contiguous() || other.scalar_type() != at::kFloat) {
+    throw std::invalid_argument("adamw_update wants contiguous fp32 tensors");
+  }
+  if (other.numel() != parameters.numel() || other.device() != parameters.device()) {
+    throw std::invalid_argument("adamw_update wants tensors of one size on one device");
+  }
+}
+
+}  // namespace
+
+void adamw_update(at::Tensor parameters, const at::Tensor& gradients, at::Tensor first_moment,
+                  at::Tensor second_moment, const AdamWOptions& options, const AdamWStep& step) {
+  for (const at::Tensor& tensor : {parameters, gradients, first_moment, second_moment}) {
+    require_alike(parameters, tensor);
+  }
+  if (!parameters.is_cpu()) {
+    adamw_update_by_operators(parameters, gradients, first_moment, second_moment, options, step);
+    return;
+  }
+  const Coefficients<float> coefficients(options, step);
+  auto* const p = parameters.mutable_data_ptr<float>();
+  const auto* const g = gradients.const_data_ptr<float>();
+  auto* const m = first_moment.mutable_data_ptr<float>();
+  auto* const v = second_moment.mutable_data_ptr<float>();
+  at::parallel_for(0, parameters.numel(), kGrain, [&](int64_t begin, int64_t end) {
+    update_range(coefficients, end - begin, p + begin, g + begin, m + begin, v + begin);
+  });
+}
+
+void adamw_update_by_operators(at::Tensor parameters, const at::Tensor& gradients,
+                               at::Tensor first_moment, at::Tensor second_moment,
+                               const AdamWOptions& options, const AdamWStep& step) {
+  const Coefficients<double> c(options, step);
+  const at::Tensor gradient = gradients.mul(c.gradient_scale);
+  parameters.mul_(c.kept);
+  first_moment.lerp_(gradient, c.first_share);
+  second_moment.mul_(c.beta2).addcmul_(gradient, gradient, c.second_share);
+  const at::Tensor denominator = at::sqrt(second_moment).div_(c.correction2_root).add_(c.epsilon);
+  parameters.addcdiv_(first_moment, denominator, -c.step_size);
+}
+
+}  // namespace temper

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// Lets the Python oracles call the module.
+//
+//   probe schedule <constant|linear|cosine|wsd> <warm-up steps> <floor> <decay ratio> <steps>
+//     prints the multipliers of steps 0 to <steps>, one a line
+//   probe adamw <size> <steps> <learning rate> <beta1> <beta2> <epsilon> <weight decay>
+//     reads fp32 parameters and each step's gradients, writes parameters after each step
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <cstdio>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "optim/adamw.h"
+#include "optim/schedule.h"
+
+using temper::ScheduleOptions;
+
+namespace {
+
+using Arguments = std::vector<std::string>;
+using Shape = ScheduleOptions::Shape;
+
+Shape parse_shape(const std::string& name) {
+  if (name == "constant") return Shape::kConstant;
+  if (name == "linear") return Shape::kLinear;
+  if (name == "cosine") return Shape::kCosine;
+  if (name == "wsd") return Shape::kWsd;
+  throw std::invalid_argument(name);
+}
+
+void print_schedule(const Arguments& arguments) {
+  ScheduleOptions options;
+  options.shape = parse_shape(arguments.at(1));
+  options.warmup_steps = std::stoll(arguments.at(2));
+  options.floor_ratio = std::stod(arguments.at(3));
+  options.decay_ratio = std::stod(arguments.at(4));
+  const int64_t num_steps = std::stoll(arguments.at(5));
+  const temper::Schedule schedule(options, num_steps);
+  for (int64_t step = 0; step <= num_steps; ++step) {
+    std::printf("%.17g\n", schedule.multiplier(step));
+  }
+}
+
+at::Tensor read(int64_t size) {
+  const at::Tensor tensor = at::empty({size}, at::kFloat);
+  if (std::fread(tensor.mutable_data_ptr(), 4, static_cast<size_t>(size), stdin) !=
+      static_cast<size_t>(size)) {
+    throw std::runtime_error("standard input is too short");
+  }
+  return tensor;
+}
+
+void run_adamw(const Arguments& arguments) {
+  const int64_t size = std::stoll(arguments.at(1));
+  temper::AdamWOptions options;
+  options.beta1 = std::stod(arguments.at(4));
+  options.beta2 = std::stod(arguments.at(5));
+  options.epsilon = std::stod(arguments.at(6));
+  temper::AdamWStep step;
+  step.learning_rate = std::stod(arguments.at(3));
+  step.weight_decay = std::stod(arguments.at(7));
+  const at::Tensor parameters = read(size);
+  const at::Tensor first_moment = at::zeros({size}), second_moment = at::zeros({size});
+  for (step.step = 1; step.step <= std::stoll(arguments.at(2)); ++step.step) {
+    adamw_update(parameters, read(size), first_moment, second_moment, options, step);
+    std::fwrite(parameters.const_data_ptr(), 4, static_cast<size_t>(size), stdout);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Arguments arguments(argv + 1, argv + argc);
+  arguments.at(0) == "schedule" ? print_schedule(arguments) : run_adamw(arguments);
+  return 0;
+}
