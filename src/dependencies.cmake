@@ -47,3 +47,23 @@ target_compile_options(Torch::Torch INTERFACE -fopenmp)
 if(TEMPER_MARCH MATCHES "^x86-64-v[34]$" AND CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
   target_compile_definitions(Torch::Torch INTERFACE CPU_CAPABILITY=AVX2 CPU_CAPABILITY_AVX2)
 endif()
+
+# Modules guard what needs these with if(TEMPER_CUDA).
+if(TEMPER_CUDA)
+  find_package(CUDAToolkit 13.0 REQUIRED)
+  find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS} REQUIRED)
+  find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR} REQUIRED)
+  add_library(NCCL::NCCL SHARED IMPORTED)
+  set_target_properties(NCCL::NCCL PROPERTIES IMPORTED_LOCATION ${NCCL_LIBRARY})
+  target_include_directories(NCCL::NCCL INTERFACE ${NCCL_INCLUDE_DIR})
+
+  temper_torch_library(torch_cuda.so)
+  temper_torch_library(c10_cuda.so)
+  add_library(Torch::Cuda INTERFACE IMPORTED)
+  target_link_libraries(Torch::Cuda INTERFACE
+    Torch::Torch Torch::torch_cuda.so Torch::c10_cuda.so CUDA::cudart)
+  # LibTorch's CUDA kernels register themselves and are called through a table, which a linker that
+  # drops unneeded libraries does not see. What they call in turn is there only after
+  # launch/setup --cuda; linking does without it.
+  target_link_options(Torch::Cuda INTERFACE LINKER:--no-as-needed LINKER:--allow-shlib-undefined)
+endif()
