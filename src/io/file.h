@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace temper {
+
+/// What a file is read or written for: the kind of Error that its failures become.
+enum class FilePurpose { kData, kModel, kCheckpoint };
+
+/// Throws: DataError, ModelError or CheckpointError, as `purpose` says.
+[[noreturn]] void throw_file_error(FilePurpose purpose, const std::string& problem,
+                                   const std::string& remedy);
+
+/// Owns an open file. Its const calls may be made from many threads at once.
+///
+/// Interrupted and short transfers are carried on; a device error is tried again a few times.
+/// Throws: the Error of `purpose`, with the file, the place, the system's reason and a remedy.
+class File {
+ public:
+  /// Opens an existing file for reading.
+  static File open(std::filesystem::path path, FilePurpose purpose);
+
+  /// Opens a file for writing that other processes may write at other places; creates it if it is
+  /// not there.
+  static File open_shared(std::filesystem::path path, FilePurpose purpose);
+
+  File(File&& other) noexcept;
+  File& operator=(File&&) = delete;
+  ~File();
+
+  const std::filesystem::path& path() const { return path_; }
+  FilePurpose purpose() const { return purpose_; }
+
+  /// In bytes.
+  int64_t size() const;
+
+  /// Fills `bytes` from `offset` on; a file that ends before is an error.
+  void read(int64_t offset, std::span<std::byte> bytes) const;
+
+  /// Writes all of `bytes` from `offset` on.
+  void write(int64_t offset, std::span<const std::byte> bytes) const;
+
+  /// Cuts the file, or extends it by zeros.
+  void resize(int64_t num_bytes) const;
+
+  /// Returns when storage has what was written.
+  void sync() const;
+
+  /// Reports what the destructor cannot: some file systems tell of a failed write only here.
+  void close();
+
+ private:
+  friend void write_file_atomically(const std::filesystem::path&, std::string_view, FilePurpose);
+
+  File(std::filesystem::path path, FilePurpose purpose, int flags);
+
+  std::filesystem::path path_;
+  FilePurpose purpose_;
+  int descriptor_ = -1;
+};
+
+/// Makes creations, renames and removals in `folder` survive a loss of power.
+void sync_folder(const std::filesystem::path& folder, FilePurpose purpose);
+
+/// Replaces the content of a file: whoever reads it, or the machine after a crash, finds all of the
+/// old content or all of the new. Durable when it returns.
+void write_file_atomically(const std::filesystem::path& path, std::string_view content,
+                           FilePurpose purpose = FilePurpose::kCheckpoint);
+
+/// The whole content of a small file. Throws too if it has more than `max_bytes`.
+std::string read_file(const std::filesystem::path& path, FilePurpose purpose,
+                      int64_t max_bytes = int64_t{1} << 30);
+
+}  // namespace temper
