@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from gguf import GGUFReader
-from temper_data.atomic_file import sync_path
+from temper_data.atomic_file import sync_path, temporary_path
 from temper_data.errors import DataError
 from temper_data.gguf_tokenizer import (
     build_tokenizer,
@@ -125,7 +125,7 @@ def fetch(gguf: Path, folder: Path) -> str:
             "remove the folder or choose another",
         )
     check_gguf(gguf)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(folder, "new")
     try:
         temporary.mkdir(parents=True)
         write_folder(gguf, temporary)

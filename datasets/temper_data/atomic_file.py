@@ -2,6 +2,7 @@
 """Files that appear under their name whole or not at all."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,19 @@ def sync_path(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def temporary_path(path: Path, purpose: str) -> Path:
+    """A hidden name beside `path` that tells which process of which machine it belongs to."""
+    return path.with_name(f".{path.name}.{purpose}.{socket.gethostname()}.{os.getpid()}.tmp")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes temporary files of processes of this machine that were killed."""
+    for path in folder.glob(f".*.{socket.gethostname()}.*.tmp"):
+        owner = path.name.split(".")[-2]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            path.unlink(missing_ok=True)
 
 
 def current_umask() -> int:
@@ -29,7 +43,7 @@ def published(path: Path) -> Iterator[Path]:
 
     On an exception the temporary file is removed and `path` is left as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path, "new")
     try:
         yield temporary
         os.chmod(temporary, 0o666 & ~current_umask())  # Some libraries create files for the owner.

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from .atomic_file import published
+from .atomic_file import published, temporary_path
 from .spool import BLOCK_BYTES, Spool
 
 FORMAT = "temper-tokens"
@@ -49,7 +49,7 @@ class ShardWriter:
         self.num_documents = 0
         self.num_targets = 0
         names = ["tokens", "document_offsets"] + ["target_mask"] * (identity.kind == "sft")
-        self._spools = {name: Spool(self._spool_path(name)) for name in names}
+        self._spools = {name: Spool(temporary_path(path, name)) for name in names}
         self._spools["document_offsets"].append(np.array([0], "<u8").tobytes())
 
     def __enter__(self) -> "ShardWriter":
@@ -74,6 +74,10 @@ class ShardWriter:
             self.num_targets += int(mask.sum(dtype=np.int64))
         self.num_tokens += len(tokens)
         self.num_documents += len(lengths)
+
+    def document_lengths(self) -> np.ndarray:
+        """Tokens of each document. Shapes: result [num_documents], uint64."""
+        return np.diff(np.frombuffer(self._spools["document_offsets"].content(), "<u8"))
 
     def publish(self, origin: str) -> str:
         """Writes the shard and returns its fingerprint. Precondition: at least one document."""
@@ -117,9 +121,6 @@ class ShardWriter:
             values = np.frombuffer(block, dtype)
             dataset[begin : begin + len(values)] = values
             begin += len(values)
-
-    def _spool_path(self, name: str) -> Path:
-        return self.path.with_name(f".{self.path.name}.{name}.{os.getpid()}.spool")
 
 
 def sha256_of_text(text: str) -> str:

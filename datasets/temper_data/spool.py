@@ -2,6 +2,7 @@
 """A growing payload on disk: HDF5 wants to know a contiguous dataset's size before its data."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,7 +42,12 @@ class Spool:
         self._file.close()
         return b"".join(self._digests)
 
-    def blocks(self):
+    def content(self) -> bytes:
+        """All that was appended so far."""
+        self._file.flush()
+        return self.path.read_bytes()
+
+    def blocks(self) -> Iterator[bytes]:
         """Yields the payload again in order, in pieces of at most BLOCK_BYTES."""
         with open(self.path, "rb") as file:
             while block := file.read(BLOCK_BYTES):

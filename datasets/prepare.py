@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Prepares token shards from text or conversations, as a recipe says.
+
+    prepare.py recipe.yaml [key=value ...] [--force]
+
+Writes <output>/train.h5, <output>/holdout.h5 and <output>/report.json. Does nothing when they
+were made by the same recipe from the same sources; replaces them when the sources changed, and
+those of another recipe only with --force. Recipes: configs/data/. Format: FORMAT.md.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from temper_data.errors import DataError
+from temper_data.preparation import Preparation, total_bytes
+from temper_data.progress import Progress, clock_time
+from temper_data.recipe import load_recipe
+from temper_data.reuse import foreign_output, read_report, up_to_date
+
+
+def summarise(report: dict) -> str:
+    """What was made and what was left out, as lines."""
+    lines = []
+    for name, shard in sorted(report["shards"].items(), reverse=True):
+        lengths = shard["tokens_per_document"]
+        lines.append(
+            f"{name}: {shard['documents']} documents, {shard['tokens']} tokens, "
+            f"{shard['targets']} targets, {lengths['median']} tokens in the median document, "
+            f"{lengths['max']} in the longest"
+        )
+    for reason, count in sorted(report["dropped"].items()):
+        example = report["examples"].get(reason, [])
+        first = f", first at {example[0]}" if example else ""
+        lines.append(f"dropped: {count} {reason}{first}")
+    return "\n".join(lines)
+
+
+def prepare(recipe_path: Path, assignments: list[str], force: bool) -> None:
+    """Raises DataError."""
+    started = time.monotonic()
+    preparation = Preparation(load_recipe(recipe_path, assignments))
+    output = preparation.output
+    if not force and up_to_date(preparation):
+        print(summarise(read_report(output / "report.json")))
+        print(f"{output} is up to date")
+        return
+    foreign = foreign_output(preparation)
+    if foreign and not force:
+        raise DataError(
+            f"{output} holds {', '.join(foreign)} of another recipe",
+            "choose another output, or replace them with --force",
+        )
+    report = preparation.run(Progress(total_bytes(preparation.files)))
+    print(summarise(report))
+    print(f"{output} written in {clock_time(time.monotonic() - started)}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe", type=Path, help="recipe, see configs/data/")
+    parser.add_argument("assignments", nargs="*", metavar="key=value", help="overrides a key")
+    parser.add_argument("--force", action="store_true", help="replace an existing output")
+    arguments = parser.parse_intermixed_args()
+    try:
+        prepare(arguments.recipe, arguments.assignments, arguments.force)
+    except DataError as error:
+        print(f"prepare: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"prepare: {error}\n  try: check disk space and permissions", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("prepare: interrupted; nothing was published", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

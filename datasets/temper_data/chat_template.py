@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Renders conversations with a model's own Jinja template, as transformers does, in a sandbox."""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import date, datetime
+from typing import Any
+
+import jinja2
+import jinja2.ext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from .errors import DataError
+
+GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
+REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
+MAX_REPEATED = 10_000_000  # characters or items that `*` may make; arbitrary, far above need
+MAX_EXPONENT = 1000  # arbitrary
+
+
+class TemplateRefusal(Exception):
+    """The template failed on, or refused, one conversation. The text says why."""
+
+
+class GenerationTag(jinja2.ext.Extension):
+    """`{% generation %}…{% endgeneration %}`: notes which characters the assistant writes."""
+
+    tags = {"generation"}
+
+    def __init__(self, environment: jinja2.Environment):
+        super().__init__(environment)
+        environment.extend(rendered_blocks=[], generation_spans=[])
+
+    def parse(self, parser):
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        call = self.call_method("_note_span")
+        return jinja2.nodes.CallBlock(call, [], [], body).set_lineno(line)
+
+    def _note_span(self, caller: Callable[[], str]) -> str:
+        text = caller()
+        begin = sum(len(block) for block in self.environment.rendered_blocks)
+        self.environment.generation_spans.append((begin, begin + len(text)))
+        return text
+
+
+class BoundedSandbox(ImmutableSandboxedEnvironment):
+    """The sandbox, without operators that make gigabytes of one short expression."""
+
+    intercepted_binops = frozenset(["*", "**"])
+
+    def call_binop(self, context, operator: str, left: Any, right: Any) -> Any:
+        if operator == "**" and abs(right) > MAX_EXPONENT:
+            raise jinja2.exceptions.SecurityError(f"exponent {right} is too large")
+        for value, count in ((left, right), (right, left)):
+            if operator == "*" and isinstance(value, (str, list, tuple)):
+                if len(value) * count > MAX_REPEATED:
+                    raise jinja2.exceptions.SecurityError(f"repeats a value {count} times")
+        return super().call_binop(context, operator, left, right)
+
+
+class SafeNamespace(jinja2.utils.Namespace):
+    """`namespace()` without names that lead into Python's internals."""
+
+    def __init__(*args, **values):  # No named self: `namespace(self=1)` is legal.
+        self, *rest = args
+        names = dict(*rest, **values)
+        for name in names:
+            SafeNamespace.check(name)
+        jinja2.utils.Namespace.__init__(self, names)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        SafeNamespace.check(name)
+        super().__setitem__(name, value)
+
+    @staticmethod
+    def check(name: str) -> None:
+        if isinstance(name, str) and name.startswith("_"):
+            raise jinja2.exceptions.SecurityError(f"namespace must not hold {name!r}")
+
+
+def raise_exception(message: str) -> None:
+    raise jinja2.exceptions.TemplateError(message)
+
+
+def to_json(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False) -> str:
+    """Plain JSON: Jinja's own filter would escape HTML."""
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
+
+
+class ChatTemplate:
+    """One compiled template with the special tokens it may name.
+
+    `today` is what strftime_now() tells, so that equal input gives equal text on any day; None
+    stands for the real clock.
+    """
+
+    def __init__(self, source: str, named_tokens: dict[str, str], today: date | None = None):
+        self.source = source
+        self.named_tokens = named_tokens
+        self.marks_generation = GENERATION_TAG.search(source) is not None
+        self._environment = BoundedSandbox(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=[GenerationTag, jinja2.ext.loopcontrols],
+        )
+        self._environment.filters["tojson"] = to_json
+        self._environment.globals["raise_exception"] = raise_exception
+        self._environment.globals["strftime_now"] = lambda form: clock(today).strftime(form)
+        self._environment.globals["namespace"] = SafeNamespace
+        try:
+            self._template = self._environment.from_string(source)
+        except (jinja2.TemplateError, RecursionError) as error:
+            raise DataError(
+                f"the chat template does not compile: {error}",
+                "check chat_template.jinja of the model folder against the original",
+            ) from error
+
+    def render(self, messages: list[dict], tools: list | None, generation_prompt: bool) -> str:
+        """The conversation as text. Raises TemplateRefusal."""
+        blocks = self._environment.rendered_blocks
+        blocks.clear()
+        self._environment.generation_spans.clear()
+        values = dict(self.named_tokens, messages=[with_reasoning(m) for m in messages])
+        values |= {"tools": tools, "documents": None, "add_generation_prompt": generation_prompt}
+        try:
+            for block in self._template.generate(values):
+                blocks.append(block)
+        except (jinja2.TemplateError, RecursionError, OverflowError) as error:
+            raise TemplateRefusal(f"{error}") from error
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            raise TemplateRefusal(f"{type(error).__name__}: {error}") from error
+        return "".join(blocks)
+
+    def generation_spans(self) -> list[tuple[int, int]]:
+        """Character ranges inside generation tags in the text rendered last."""
+        return list(self._environment.generation_spans)
+
+
+def clock(today: date | None) -> datetime:
+    return datetime.now() if today is None else datetime(today.year, today.month, today.day)
+
+
+def with_reasoning(message: dict) -> dict:
+    """Copies reasoning to the names that templates read; drops keys without a value."""
+    message = {key: value for key, value in message.items() if value is not None}
+    given = [message[key] for key in REASONING_FIELDS if key in message]
+    if given:
+        message = {"thinking": given[0], **message, "reasoning_content": given[0]}
+    return message

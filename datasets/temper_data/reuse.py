@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decides whether an earlier preparation still holds, so that it need not run again."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from .preparation import REPORT, Preparation
+
+
+def up_to_date(preparation: Preparation) -> bool:
+    """Whether the output was made by this recipe from these very sources and is complete."""
+    report = read_report(preparation.output / REPORT)
+    if report.get("recipe_fingerprint") != preparation.fingerprint() or not report["shards"]:
+        return False
+    for shard in report["shards"].values():
+        path = preparation.output / shard["file"]
+        if not path.is_file() or path.stat().st_size != shard["bytes"]:
+            return False
+    made = (preparation.output / REPORT).stat().st_mtime_ns
+    return all(is_unchanged(Path(source["file"]), source, made) for source in report["sources"])
+
+
+def is_unchanged(path: Path, source: dict, made: int) -> bool:
+    """A file untouched since `made` (ns) is not read again; any other must have the same hash."""
+    status = os.stat(path)
+    if status.st_size != source["bytes"]:
+        return False
+    if max(status.st_ctime_ns, status.st_mtime_ns) < made:
+        return True
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == source["sha256"]
+
+
+def read_report(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def foreign_output(preparation: Preparation) -> list[str]:
+    """Names in the output folder that a run would replace though another recipe made them."""
+    report = read_report(preparation.output / REPORT)
+    if report.get("recipe_fingerprint") == preparation.fingerprint():
+        return []
+    names = ["train.h5", "holdout.h5", REPORT]
+    return [name for name in names if (preparation.output / name).exists()]
