@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "config/run_config.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "config/document.h"
+#include "config/section.h"
+#include "config/section_writer.h"
+#include "config/source_text.h"
+#include "core/concat.h"
+
+namespace temper {
+namespace {
+
+constexpr int64_t kMostSteps =
+    1'000'000'000'000;  // Arbitrary; products with batches stay in range.
+
+template <int64_t kLeast, int64_t kMost>
+bool is_between(int64_t number) {
+  return number >= kLeast && number <= kMost;
+}
+
+constexpr Rule<int64_t> kStepsOrNone{is_between<0, kMostSteps>, "a whole number, 0 or more"};
+constexpr Rule<int64_t> kOneOrMore{is_between<1, kMostSteps>, "a whole number, 1 or more"};
+constexpr Rule<int64_t> kRows{is_between<1, 1'000'000>, "a whole number from 1 to 1000000"};
+constexpr Rule<int64_t> kTokens{is_between<2, 16'777'216>, "a whole number from 2 to 16777216"};
+constexpr Rule<int64_t> kThreads{is_between<1, 1024>, "a whole number from 1 to 1024"};
+constexpr Rule<int64_t> kThreadsOrAuto{is_between<0, 1024>,
+                                       "a whole number from 1 to 1024, or 0 to choose"};
+constexpr Rule<int64_t> kSeed{is_between<0, std::numeric_limits<int64_t>::max()>,
+                              "a whole number, 0 or more"};
+constexpr Rule<int64_t> kStage{is_between<0, 3>, "0, 1, 2 or 3"};
+
+constexpr Rule<double> kPositive{[](double x) { return x > 0.0; }, "a positive number"};
+constexpr Rule<double> kNotNegative{[](double x) { return x >= 0.0; }, "zero or a positive number"};
+constexpr Rule<double> kShare{[](double x) { return x >= 0.0 && x <= 1.0; },
+                              "a number from 0 to 1"};
+constexpr Rule<double> kBelowOne{[](double x) { return x >= 0.0 && x < 1.0; },
+                                 "a number from 0 to below 1"};
+
+bool is_path(const std::string& text) {
+  const auto is_control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; };
+  return !text.empty() && text.front() != '~' && text.find('$') == std::string::npos &&
+         std::none_of(text.begin(), text.end(), is_control);
+}
+
+bool is_name(const std::string& text) {
+  const auto is_plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-' || c == '.';
+  };
+  return !text.empty() && std::all_of(text.begin(), text.end(), is_plain);
+}
+
+// ~ and $ would have been taken literally, which nobody means.
+constexpr TextRule kFolder{is_path, "the path of a folder, written out (no ~, no $)"};
+constexpr TextRule kShard{is_path, "the path of a token shard, written out (no ~, no $)"};
+constexpr TextRule kName{is_name, "a name of letters, digits, '-', '_' and '.'"};
+constexpr TextRule kResume{is_path, "auto, never, or the path of a checkpoint folder"};
+constexpr TextRule kSavedDtype{[](const std::string& text) {
+                                 return text == "auto" || text == "float32" || text == "bfloat16" ||
+                                        text == "float16";
+                               },
+                               "one of: auto, float32, bfloat16, float16"};
+
+using Dtype = ModelOptions::Dtype;
+using Device = ModelOptions::Device;
+using Shape = ScheduleOptions::Shape;
+
+constexpr Choice<Dtype> kDtypes[] = {
+    {"auto", Dtype::kAuto}, {"float32", Dtype::kFloat32}, {"bfloat16", Dtype::kBfloat16}};
+constexpr Choice<Device> kDevices[] = {{"cpu", Device::kCpu}, {"cuda", Device::kCuda}};
+constexpr Choice<Shape> kShapes[] = {{"constant", Shape::kConstant},
+                                     {"linear", Shape::kLinear},
+                                     {"cosine", Shape::kCosine},
+                                     {"wsd", Shape::kWsd}};
+constexpr Choice<Reduction> kReductions[] = {{"exact", Reduction::kExact},
+                                             {"fast", Reduction::kFast}};
+
+template <typename Visitor>
+void visit_data(Visitor& section, RunConfig& config) {
+  DataOptions& data = config.data;
+  section.list("train", data.sources, [](auto& item, auto& source) {
+    item.text("path", source.path, kShard);
+    item.real("weight", source.weight, kPositive);
+  });
+  section.list("holdout", config.holdouts, [](auto& item, auto& holdout) {
+    item.text("name", holdout.name, kName);
+    item.text("path", holdout.path, kShard);
+  });
+  section.integer("sequence_length", data.sequence_length, kTokens);
+  section.integer("global_batch", data.global_batch_rows, kRows);
+  section.integer("micro_batch", data.micro_batch_rows, kRows);
+  section.integer("seed", data.seed, kSeed);
+  section.integer("loader_threads", data.loader_threads, kThreads);
+  section.integer("prefetch", data.prefetch_depth, kThreads);
+}
+
+template <typename Visitor>
+void visit_train(Visitor& section, TrainOptions& train) {
+  section.integer("max_steps", train.max_steps, kStepsOrNone);
+  section.real("epochs", train.epochs, kNotNegative);
+  section.real("max_grad_norm", train.max_grad_norm, kNotNegative);
+  section.integer("max_skipped_in_a_row", train.max_skipped_in_a_row, kOneOrMore);
+  section.integer("log_every_steps", train.log_every_steps, kOneOrMore);
+  section.integer("evaluate_every_steps", train.evaluate_every_steps, kStepsOrNone);
+  section.flag("recompute", train.recomputes);
+  section.integer("threads", train.threads, kThreadsOrAuto);
+}
+
+template <typename Visitor>
+void visit_optimizer(Visitor& section, AdamWOptions& optimizer) {
+  section.real("learning_rate", optimizer.learning_rate, kPositive);
+  section.real("beta1", optimizer.beta1, kBelowOne);
+  section.real("beta2", optimizer.beta2, kBelowOne);
+  section.real("epsilon", optimizer.epsilon, kPositive);
+  section.real("weight_decay", optimizer.weight_decay, kNotNegative);
+}
+
+template <typename Visitor>
+void visit_schedule(Visitor& section, ScheduleOptions& schedule) {
+  section.choice("name", schedule.shape, kShapes);
+  section.integer("warmup_steps", schedule.warmup_steps, kStepsOrNone);
+  section.real("warmup_ratio", schedule.warmup_ratio, kShare);
+  section.real("floor_ratio", schedule.floor_ratio, kShare);
+  section.real("decay_ratio", schedule.decay_ratio, kShare);
+}
+
+template <typename Visitor>
+void visit_checkpoint(Visitor& section, CheckpointOptions& checkpoint) {
+  section.integer("every_steps", checkpoint.every_steps, kStepsOrNone);
+  section.integer("keep", checkpoint.keep, kOneOrMore);
+  section.text("resume", checkpoint.resume, kResume);
+  section.text("model_dtype", checkpoint.model_dtype, kSavedDtype);
+}
+
+// Every key there is. The visitor reads (Section) or writes (SectionWriter).
+template <typename Visitor>
+void visit(Visitor& root, RunConfig& config) {
+  root.section("run", [&](auto& section) { section.text("folder", config.run.folder, kFolder); });
+  root.section("model", [&](auto& section) {
+    section.text("path", config.model.path, kFolder);
+    section.choice("dtype", config.model.dtype, kDtypes);
+    section.choice("device", config.model.device, kDevices);
+  });
+  root.section("data", [&](auto& section) { visit_data(section, config); });
+  root.section("train", [&](auto& section) { visit_train(section, config.train); });
+  root.section("optimizer", [&](auto& section) { visit_optimizer(section, config.optimizer); });
+  root.section("schedule", [&](auto& section) { visit_schedule(section, config.schedule); });
+  root.section("parallel", [&](auto& section) {
+    section.integer("stage", config.parallel.stage, kStage);
+    section.choice("reduction", config.parallel.reduction, kReductions);
+    section.flag("prefetch", config.parallel.prefetches);
+  });
+  root.section("checkpoint", [&](auto& section) { visit_checkpoint(section, config.checkpoint); });
+}
+
+YamlNode parse_document(const std::string& path, const std::vector<std::string>& overrides,
+                        std::vector<Problem>& problems) {
+  YamlNode root = parse_yaml(read_config_file(path), problems);
+  if (root.kind == YamlNode::Kind::kNothing) {
+    problems.push_back({"the document is empty", "write the options of the run"});
+    root.kind = YamlNode::Kind::kRefused;
+  }
+  for (auto override = overrides.begin(); override != overrides.end(); ++override) {
+    const std::string key = override->substr(0, override->find('=') + 1);
+    const bool is_repeated = std::any_of(
+        overrides.begin(), override, [&](const std::string& one) { return one.starts_with(key); });
+    if (is_repeated) {
+      problems.push_back({quoted(*override) + " (command line) is set twice", "keep one of them"});
+    }
+    override_value(root, *override, problems);
+  }
+  return root;
+}
+
+// Appends the contradictions whose options could all be read, with the lines of those options.
+void add_contradictions(const std::vector<Problem>& found, Reading& reading) {
+  const std::vector<Problem> broken = reading.problems;
+  const auto is_broken = [&](const std::string& key) {
+    return std::any_of(broken.begin(), broken.end(), [&](const Problem& problem) {
+      return std::any_of(problem.keys.begin(), problem.keys.end(), [&](const std::string& name) {
+        return key == name || key.starts_with(name + ".") || name.starts_with(key + "[");
+      });
+    });
+  };
+  for (Problem problem : found) {
+    if (std::any_of(problem.keys.begin(), problem.keys.end(), is_broken)) continue;
+    std::vector<std::string> places;
+    for (const std::string& key : problem.keys) {
+      const auto line = reading.lines.find(key);
+      if (line != reading.lines.end()) places.push_back(place_of(line->second));
+    }
+    if (!places.empty()) problem.what += " " + joined(places);
+    reading.problems.push_back(std::move(problem));
+  }
+}
+
+}  // namespace
+
+RunConfigReport read_run_config(const std::string& path,
+                                const std::vector<std::string>& overrides) {
+  RunConfigReport report;
+  Reading reading;
+  const YamlNode document = parse_document(path, overrides, reading.problems);
+  if (document.kind != YamlNode::Kind::kRefused) {
+    Section root(&document, "", reading);
+    visit(root, report.config);
+    root.reject_unknown_keys();
+    report_unknown_keys(reading);
+    add_contradictions(validate(report.config), reading);
+  }
+  report.problems = std::move(reading.problems);
+  for (Problem& problem : report.problems) problem.what = concat(path, ": ", problem.what);
+  return report;
+}
+
+RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides) {
+  RunConfigReport report = read_run_config(path, overrides);
+  throw_if_any(report.problems);
+  return std::move(report.config);
+}
+
+std::string to_yaml(const RunConfig& config) {
+  SectionWriter writer;
+  RunConfig copy = config;
+  visit(writer, copy);
+  return writer.yaml();
+}
+
+}  // namespace temper

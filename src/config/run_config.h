@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "checkpoint/checkpoint_options.h"
+#include "config/model_options.h"
+#include "config/problem.h"
+#include "data/data_options.h"
+#include "optim/adamw.h"
+#include "optim/schedule.h"
+#include "train/train_options.h"
+#include "zero/zero_options.h"
+
+namespace temper {
+
+struct RunOptions {
+  std::string folder;  ///< Checkpoints, metrics.jsonl and the log lie in it; made if missing.
+};
+
+/// One set of documents that is only evaluated on.
+struct HoldOutOptions {
+  std::string name;  ///< In the metrics.
+  std::string path;  ///< A token shard.
+};
+
+/// All that decides a run, section by section as in the YAML file; `visit` in run_config.cpp lists
+/// the keys. Defaults are in the option structs.
+///
+/// Relative paths are relative to the folder the command is started in, on each rank. Nothing in
+/// them is expanded: no ~, no $VARIABLE.
+struct RunConfig {
+  RunOptions run;
+  ModelOptions model;
+  DataOptions data;
+  std::vector<HoldOutOptions> holdouts;
+  TrainOptions train;
+  AdamWOptions optimizer;
+  ScheduleOptions schedule;
+  ZeroOptions parallel;
+  CheckpointOptions checkpoint;
+};
+
+/// What a file and the command line's `key.path=value` overrides say, with all that is wrong in
+/// them: reading, then `validate`, as far as what it concerns could be read.
+struct RunConfigReport {
+  RunConfig config;
+  std::vector<Problem> problems;
+};
+
+/// Reads a configuration for `temper check`.
+RunConfigReport read_run_config(const std::string& path, const std::vector<std::string>& overrides);
+
+/// Reads a configuration for a run.
+/// Throws: ConfigError with all problems.
+RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides);
+
+/// The same configuration with all defaults, as a file that reads as the same again.
+std::string to_yaml(const RunConfig& config);
+
+/// All contradictions between options that each are fine by themselves.
+std::vector<Problem> validate(const RunConfig& config);
+
+/// The same for what depends on the number of ranks: the micro-batches of a step must divide.
+std::vector<Problem> validate_ranks(const RunConfig& config, int world_size);
+
+/// The same for what depends on the number of steps, which `train.epochs` leaves to the data.
+std::vector<Problem> validate_steps(const RunConfig& config, int64_t num_steps);
+
+/// A number that divides `total`: the nearest to `wanted` below and above, as "3 or 6".
+std::string nearest_divisors(int64_t total, int64_t wanted);
+
+}  // namespace temper

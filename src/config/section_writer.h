@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/section.h"
+
+namespace temper {
+
+/// Writes option structs as YAML. It is called like Section, so that what is read and what is
+/// written are one list of keys.
+class SectionWriter {
+ public:
+  /// The YAML so far.
+  const std::string& yaml() const { return yaml_; }
+
+  template <std::integral T>
+  void integer(const char* key, const T& value, Rule<int64_t>) {
+    line(key, std::to_string(value));
+  }
+  void real(const char* key, double value, Rule<double>);
+  void flag(const char* key, bool value) { line(key, value ? "true" : "false"); }
+  void text(const char* key, const std::string& value, TextRule);
+
+  template <typename E, size_t kCount>
+  void choice(const char* key, const E& value, const Choice<E> (&choices)[kCount]) {
+    for (const Choice<E>& one : choices) {
+      if (one.value == value) line(key, one.name);
+    }
+  }
+
+  template <typename Write>
+  void section(const char* key, Write write) {
+    open(key, "");
+    write(*this);
+    close();
+  }
+
+  template <typename T, typename Write>
+  void list(const char* key, std::vector<T>& values, Write write) {
+    open(key, values.empty() ? " []" : "");
+    for (T& value : values) {
+      begins_item_ = true;
+      write(*this, value);
+    }
+    close();
+  }
+
+ private:
+  void line(std::string_view key, std::string_view value);
+  void open(std::string_view key, std::string_view value);
+  void close() { --depth_; }
+
+  std::string yaml_;
+  int depth_ = 0;
+  bool begins_item_ = false;
+};
+
+}  // namespace temper

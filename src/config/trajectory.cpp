@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "config/trajectory.h"
+
+#include <map>
+#include <sstream>
+#include <stdexcept>
+
+#include "config/number.h"
+#include "core/concat.h"
+#include "core/hash.h"
+
+namespace temper {
+namespace {
+
+class Lines {
+ public:
+  void add(const std::string& key, const std::string& value) { text_ += key + "=" + value + "\n"; }
+  void add(const std::string& key, int64_t value) { add(key, std::to_string(value)); }
+  void add(const std::string& key, double value) { add(key, shortest_text(value)); }
+
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+void add_data(const DataOptions& data, const TrajectoryFacts& facts, Lines& lines) {
+  for (size_t i = 0; i < data.sources.size(); ++i) {
+    const std::string name = concat("data.train[", i, "]");
+    lines.add(name, facts.data_fingerprints[i]);
+    lines.add(name + ".weight", data.sources[i].weight);
+  }
+  lines.add("data.sequence_length", data.sequence_length);
+  lines.add("data.global_batch", data.global_batch_rows);
+  lines.add("data.micro_batch", data.micro_batch_rows);
+  lines.add("data.seed", static_cast<int64_t>(data.seed));
+}
+
+void add_optimizer(const AdamWOptions& optimizer, Lines& lines) {
+  lines.add("optimizer.learning_rate", optimizer.learning_rate);
+  lines.add("optimizer.beta1", optimizer.beta1);
+  lines.add("optimizer.beta2", optimizer.beta2);
+  lines.add("optimizer.epsilon", optimizer.epsilon);
+  lines.add("optimizer.weight_decay", optimizer.weight_decay);
+}
+
+std::string name_of(ScheduleOptions::Shape shape) {
+  switch (shape) {
+    case ScheduleOptions::Shape::kConstant: return "constant";
+    case ScheduleOptions::Shape::kLinear: return "linear";
+    case ScheduleOptions::Shape::kCosine: return "cosine";
+    case ScheduleOptions::Shape::kWsd: return "wsd";
+  }
+  throw std::logic_error("a schedule without a name");
+}
+
+void add_schedule(const ScheduleOptions& schedule, Lines& lines) {
+  lines.add("schedule.name", name_of(schedule.shape));
+  lines.add("schedule.warmup_steps", schedule.warmup_steps);
+  lines.add("schedule.warmup_ratio", schedule.warmup_ratio);
+  lines.add("schedule.floor_ratio", schedule.floor_ratio);
+  lines.add("schedule.decay_ratio", schedule.decay_ratio);
+}
+
+void add_parallel(const ZeroOptions& parallel, int world_size, Lines& lines) {
+  if (parallel.reduction == Reduction::kExact) {
+    lines.add("parallel.reduction", std::string("exact"));
+    return;
+  }
+  lines.add("parallel.reduction", std::string("fast"));
+  lines.add("parallel.stage", static_cast<int64_t>(parallel.stage));
+  lines.add("ranks", static_cast<int64_t>(world_size));
+}
+
+std::map<std::string, std::string> values_of(const std::string& text) {
+  std::map<std::string, std::string> values;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    const size_t equals = line.find('=');
+    if (equals != std::string::npos) values[line.substr(0, equals)] = line.substr(equals + 1);
+  }
+  return values;
+}
+
+}  // namespace
+
+std::string trajectory_text(const RunConfig& config, const TrajectoryFacts& facts) {
+  if (facts.data_fingerprints.size() != config.data.sources.size()) {
+    throw std::invalid_argument("a trajectory needs one fingerprint per data source");
+  }
+  const bool is_gpu = config.model.device == ModelOptions::Device::kCuda;
+  Lines lines;
+  lines.add("model", facts.model_fingerprint);
+  lines.add("model.dtype", name_of(facts.compute_dtype));
+  lines.add("model.device", std::string(is_gpu ? "cuda" : "cpu"));
+  add_data(config.data, facts, lines);
+  lines.add("steps", facts.num_steps);
+  lines.add("train.max_grad_norm", config.train.max_grad_norm);
+  add_optimizer(config.optimizer, lines);
+  add_schedule(config.schedule, lines);
+  add_parallel(config.parallel, facts.world_size, lines);
+  return lines.text();
+}
+
+std::string trajectory_digest(const RunConfig& config, const TrajectoryFacts& facts) {
+  return to_hex(sha256(trajectory_text(config, facts)));
+}
+
+std::vector<std::string> trajectory_changes(const std::string& before, const std::string& now) {
+  std::map<std::string, std::string> old_values = values_of(before);
+  std::vector<std::string> changes;
+  for (const auto& [key, value] : values_of(now)) {
+    const auto old = old_values.extract(key);
+    if (old.empty()) {
+      changes.push_back(concat(key, " was not set and is ", value));
+    } else if (old.mapped() != value) {
+      changes.push_back(concat(key, " was ", old.mapped(), " and is ", value));
+    }
+  }
+  for (const auto& [key, value] : old_values) {
+    changes.push_back(concat(key, " was ", value, " and is not set"));
+  }
+  return changes;
+}
+
+}  // namespace temper

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "config/model_options.h"
+#include "config/run_config.h"
+
+namespace temper {
+
+/// What decides the result of a run and is not in its configuration.
+struct TrajectoryFacts {
+  std::string model_fingerprint;               ///< Of the weights the run starts from.
+  std::vector<std::string> data_fingerprints;  ///< [source], in the order of data.train.
+  int64_t num_steps = 0;
+  ComputeDtype compute_dtype = ComputeDtype::kFloat32;  ///< What `auto` became.
+  int world_size = 1;                                   ///< Counts in fast mode only.
+};
+
+/// All that decides the bits of a run's losses and weights on one kind of processor, one
+/// `key=value` a line.
+///
+/// In it: the model's weights and the dtype and device they compute with; the training shards and
+/// their weights, sequence_length, global_batch, micro_batch, seed; the number of steps and
+/// max_grad_norm; all of the optimizer and the schedule; the reduction and, if it is fast, the
+/// number of ranks and the stage.
+/// Not in it, since results do not depend on them: paths, ranks, stage, prefetching, recomputation,
+/// threads, hold-outs, logging, evaluation, checkpoints.
+std::string trajectory_text(const RunConfig& config, const TrajectoryFacts& facts);
+
+/// SHA-256 of `trajectory_text`, hexadecimal: what a checkpoint keeps, so that a resume on another
+/// trajectory can be refused.
+std::string trajectory_digest(const RunConfig& config, const TrajectoryFacts& facts);
+
+/// The lines that differ between two trajectory texts, as "data.seed was 1 and is 2".
+std::vector<std::string> trajectory_changes(const std::string& before, const std::string& now);
+
+}  // namespace temper

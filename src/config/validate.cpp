@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "config/run_config.h"
+#include "core/concat.h"
+
+namespace temper {
+namespace {
+
+using Shape = ScheduleOptions::Shape;
+using Problems = std::vector<Problem>;
+
+void check_length(const TrainOptions& train, Problems& problems) {
+  const std::vector<std::string> keys = {"train.max_steps", "train.epochs"};
+  if (train.max_steps > 0 && train.epochs > 0.0) {
+    problems.push_back({concat("train.max_steps is ", train.max_steps, " and train.epochs is ",
+                               train.epochs, ": both set the end of the run"),
+                        "keep one of them (0 counts as not set)", keys});
+  } else if (train.max_steps == 0 && train.epochs == 0.0) {
+    problems.push_back({"neither train.max_steps nor train.epochs is set: the run has no end",
+                        "set one of them", keys});
+  }
+}
+
+void check_batches(const DataOptions& data, Problems& problems) {
+  if (data.global_batch_rows % data.micro_batch_rows == 0) return;
+  const int64_t micro = data.micro_batch_rows;
+  const int64_t below = data.global_batch_rows / micro * micro;
+  const std::string batches = below == 0 ? concat(micro) : concat(below, " or ", below + micro);
+  problems.push_back({concat("data.global_batch is ", data.global_batch_rows,
+                             " rows, which data.micro_batch of ", micro, " rows does not divide"),
+                      concat("set data.global_batch to ", batches, ", or data.micro_batch to ",
+                             nearest_divisors(data.global_batch_rows, micro)),
+                      {"data.global_batch", "data.micro_batch"}});
+}
+
+void check_sources(const RunConfig& config, Problems& problems) {
+  if (config.data.sources.empty()) {
+    problems.push_back({"data.train names no token shard",
+                        "list one or more: data: {train: [{path: shard.h5}]}",
+                        {"data.train"}});
+  }
+  std::set<std::string> paths;
+  for (const auto& source : config.data.sources) {
+    if (source.path.empty() || paths.insert(source.path).second) continue;
+    problems.push_back({concat("data.train lists ", quoted(source.path), " twice"),
+                        "list it once, with the sum of the weights",
+                        {"data.train"}});
+  }
+  std::set<std::string> names;
+  for (const HoldOutOptions& holdout : config.holdouts) {
+    if (holdout.name.empty() || names.insert(holdout.name).second) continue;
+    problems.push_back({concat("data.holdout has the name ", quoted(holdout.name), " twice"),
+                        "give each hold-out a name of its own",
+                        {"data.holdout"}});
+  }
+}
+
+void check_schedule(const ScheduleOptions& schedule, Problems& problems) {
+  const ScheduleOptions defaults;
+  if (schedule.warmup_steps > 0 && schedule.warmup_ratio > 0.0) {
+    problems.push_back(
+        {concat("schedule.warmup_steps is ", schedule.warmup_steps,
+                " and schedule.warmup_ratio is ", schedule.warmup_ratio, ": both set the warm-up"),
+         "keep one of them (0 counts as not set)",
+         {"schedule.warmup_steps", "schedule.warmup_ratio"}});
+  }
+  if (schedule.shape != Shape::kWsd && schedule.decay_ratio != defaults.decay_ratio) {
+    problems.push_back({"schedule.decay_ratio has no effect: only the schedule wsd has a decay",
+                        "leave it out, or set schedule.name to wsd",
+                        {"schedule.decay_ratio", "schedule.name"}});
+  }
+  if (schedule.shape == Shape::kConstant && schedule.floor_ratio > 0.0) {
+    problems.push_back({"schedule.floor_ratio has no effect: the schedule constant never falls",
+                        "leave it out, or set schedule.name to linear, cosine or wsd",
+                        {"schedule.floor_ratio", "schedule.name"}});
+  }
+  if (schedule.shape == Shape::kWsd && schedule.warmup_ratio + schedule.decay_ratio > 1.0) {
+    problems.push_back(
+        {concat("schedule.warmup_ratio of ", schedule.warmup_ratio, " and schedule.decay_ratio of ",
+                schedule.decay_ratio, " are more than the whole run"),
+         "set them to a sum of at most 1",
+         {"schedule.warmup_ratio", "schedule.decay_ratio"}});
+  }
+}
+
+void check_evaluation(const RunConfig& config, Problems& problems) {
+  if (config.train.evaluate_every_steps == 0 || !config.holdouts.empty()) return;
+  problems.push_back({concat("train.evaluate_every_steps is ", config.train.evaluate_every_steps,
+                             ", but data.holdout is empty"),
+                      "list a hold-out, or leave train.evaluate_every_steps out",
+                      {"train.evaluate_every_steps", "data.holdout"}});
+}
+
+void append(const Problems& more, Problems& problems) {
+  problems.insert(problems.end(), more.begin(), more.end());
+}
+
+}  // namespace
+
+Problems validate(const RunConfig& config) {
+  Problems problems;
+  check_sources(config, problems);
+  check_batches(config.data, problems);
+  check_length(config.train, problems);
+  check_schedule(config.schedule, problems);
+  check_evaluation(config, problems);
+  if (config.train.max_steps > 0) append(validate_steps(config, config.train.max_steps), problems);
+  return problems;
+}
+
+Problems validate_ranks(const RunConfig& config, int world_size) {
+  const int64_t global = config.data.global_batch_rows;
+  const int64_t micro = config.data.micro_batch_rows;
+  const int64_t num_micro_batches = global / micro;
+  if (num_micro_batches % world_size == 0) return {};
+  const int64_t unit = micro * world_size;
+  const int64_t below = global / unit * unit;
+  return {{concat("data.global_batch of ", global, " rows is ", num_micro_batches,
+                  " micro-batches of ", micro, ", which ", world_size, " ranks cannot share"),
+           concat("set data.global_batch to ",
+                  below == 0 ? concat(unit) : concat(below, " or ", below + unit), ", or start ",
+                  nearest_divisors(num_micro_batches, world_size), " ranks"),
+           {"data.global_batch", "data.micro_batch"}}};
+}
+
+Problems validate_steps(const RunConfig& config, int64_t num_steps) {
+  const ScheduleOptions& schedule = config.schedule;
+  const auto share = [&](double ratio) {
+    return static_cast<int64_t>(std::ceil(static_cast<double>(num_steps) * ratio));
+  };
+  const int64_t warmup =
+      schedule.warmup_steps > 0 ? schedule.warmup_steps : share(schedule.warmup_ratio);
+  const int64_t decay = schedule.shape == Shape::kWsd ? share(schedule.decay_ratio) : 0;
+  if (warmup + decay <= num_steps) return {};
+  const std::string with_decay =
+      decay > 0 ? concat(" and the decay of ", decay, " steps") : std::string();
+  return {{concat("the warm-up of ", warmup, " steps", with_decay, " cannot fit into the run of ",
+                  num_steps, " steps"),
+           concat("set schedule.warmup_steps to at most ", std::max<int64_t>(0, num_steps - decay),
+                  ", or train for at least ", warmup + decay, " steps"),
+           {"schedule.warmup_steps", "schedule.warmup_ratio", "schedule.decay_ratio",
+            "train.max_steps", "train.epochs"}}};
+}
+
+std::string nearest_divisors(int64_t total, int64_t wanted) {
+  int64_t below = 1;
+  int64_t above = 0;
+  for (int64_t divisor = 1; divisor <= total && above == 0; ++divisor) {
+    if (total % divisor != 0) continue;
+    if (divisor <= wanted) below = divisor;
+    if (divisor > wanted) above = divisor;
+  }
+  if (below == wanted || above == 0) return concat(below);
+  return concat(below, " or ", above);
+}
+
+}  // namespace temper

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "config/trajectory.h"
+
+#include <boost/test/data/test_case.hpp>
+#include <boost/test/unit_test.hpp>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "config/config_file.h"
+#include "config/document.h"
+
+using namespace temper;
+using temper::testing::ConfigFile;
+using temper::testing::kValid;
+namespace data = boost::unit_test::data;
+
+namespace {
+
+const std::string kBase = kValid + "schedule:\n  name: wsd\n  warmup_steps: 1\n";
+
+TrajectoryFacts facts() {
+  return {.model_fingerprint = "model-1", .data_fingerprints = {"data-1"}, .num_steps = 10};
+}
+
+std::string digest(const std::vector<std::string>& overrides, const TrajectoryFacts& given) {
+  return trajectory_digest(load_run_config(ConfigFile(kBase).path(), overrides), given);
+}
+
+// Every option: those that decide the result, and those that do not.
+const std::vector<std::string> kDeciding = {
+    "data.train=[{path: shard.h5, weight: 2}]",
+    "data.sequence_length=77",
+    "data.global_batch=16",
+    "data.micro_batch=4",
+    "data.seed=77",
+    "train.max_grad_norm=0.5",
+    "optimizer.learning_rate=0.7",
+    "optimizer.beta1=0.7",
+    "optimizer.beta2=0.7",
+    "optimizer.epsilon=0.7",
+    "optimizer.weight_decay=0.7",
+    "schedule.name=cosine",
+    "schedule.warmup_steps=2",
+    "schedule.floor_ratio=0.2",
+    "schedule.decay_ratio=0.2",
+    "parallel.reduction=fast",
+    "model.device=cuda",
+};
+const std::vector<std::string> kIndifferent = {
+    "run.folder=elsewhere",    "model.path=elsewhere",    "data.holdout=[{name: h, path: h.h5}]",
+    "data.loader_threads=7",   "data.prefetch=7",         "train.max_skipped_in_a_row=7",
+    "train.log_every_steps=7", "train.recompute=true",    "train.threads=7",
+    "parallel.stage=1",        "parallel.prefetch=false", "checkpoint.every_steps=7",
+    "checkpoint.keep=7",       "checkpoint.resume=never", "checkpoint.model_dtype=float32",
+};
+// These count through the facts, or belong to another option.
+const std::set<std::string> kElsewhere = {"model.dtype", "train.max_steps", "train.epochs",
+                                          "train.evaluate_every_steps", "schedule.warmup_ratio"};
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(trajectory)
+
+BOOST_DATA_TEST_CASE(an_option_that_decides_the_result_changes_the_digest, data::make(kDeciding),
+                     assignment) {
+  BOOST_TEST(digest({assignment}, facts()) != digest({}, facts()));
+}
+
+BOOST_DATA_TEST_CASE(an_option_that_does_not_leaves_the_digest, data::make(kIndifferent),
+                     assignment) {
+  BOOST_TEST(digest({assignment}, facts()) == digest({}, facts()));
+}
+
+BOOST_AUTO_TEST_CASE(every_option_is_in_one_of_the_two_lists) {
+  std::set<std::string> covered = kElsewhere;
+  for (const auto& list : {kDeciding, kIndifferent}) {
+    for (const std::string& one : list) covered.insert(one.substr(0, one.find('=')));
+  }
+  std::vector<Problem> problems;
+  const YamlNode root =
+      parse_yaml(to_yaml(load_run_config(ConfigFile(kBase).path(), {})), problems);
+  for (const YamlNode::Entry& section : root.entries) {
+    for (const YamlNode::Entry& option : section.value.entries) {
+      BOOST_TEST(covered.contains(section.key + "." + option.key),
+                 section.key << "." << option.key << " is in neither list");
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(the_facts_decide_too) {
+  const std::string base = digest({}, facts());
+  TrajectoryFacts other = facts();
+  other.model_fingerprint = "model-2";
+  BOOST_TEST(digest({}, other) != base);
+  other = facts();
+  other.data_fingerprints = {"data-2"};
+  BOOST_TEST(digest({}, other) != base);
+  other = facts();
+  other.num_steps = 11;
+  BOOST_TEST(digest({}, other) != base);
+  other = facts();
+  other.compute_dtype = ComputeDtype::kBfloat16;
+  BOOST_TEST(digest({}, other) != base);
+}
+
+BOOST_AUTO_TEST_CASE(ranks_and_stage_count_in_fast_mode_only) {
+  TrajectoryFacts two_ranks = facts();
+  two_ranks.world_size = 2;
+  BOOST_TEST(digest({}, two_ranks) == digest({}, facts()));
+  const std::string fast = "parallel.reduction=fast";
+  BOOST_TEST(digest({fast}, two_ranks) != digest({fast}, facts()));
+  BOOST_TEST(digest({fast, "parallel.stage=1"}, facts()) != digest({fast}, facts()));
+}
+
+BOOST_AUTO_TEST_CASE(the_digest_is_the_hash_of_the_text) {
+  const RunConfig config = load_run_config(ConfigFile(kBase).path(), {});
+  BOOST_TEST(trajectory_text(config, facts()).starts_with("model=model-1\nmodel.dtype=float32\n"));
+  BOOST_TEST(trajectory_digest(config, facts()).size() == 64U);
+}
+
+BOOST_AUTO_TEST_CASE(changes_are_named_for_people) {
+  const RunConfig config = load_run_config(ConfigFile(kBase).path(), {});
+  const RunConfig other =
+      load_run_config(ConfigFile(kBase).path(), {"data.seed=5", "parallel.reduction=fast"});
+  const auto changes =
+      trajectory_changes(trajectory_text(config, facts()), trajectory_text(other, facts()));
+  BOOST_TEST(joined(changes) ==
+             "data.seed was 0 and is 5, parallel.reduction was exact and is fast, "
+             "parallel.stage was not set and is 3, ranks was not set and is 1");
+  BOOST_TEST(trajectory_changes("a=1\n", "") == std::vector<std::string>{"a was 1 and is not set"},
+             boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(a_source_without_a_fingerprint_is_our_bug) {
+  TrajectoryFacts none = facts();
+  none.data_fingerprints.clear();
+  BOOST_CHECK_THROW(digest({}, none), std::invalid_argument);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_AUTO_TEST_SUITE(model_options)
+
+BOOST_AUTO_TEST_CASE(bfloat16_is_read_from_the_processor_flags) {
+  BOOST_TEST(has_bfloat16_instructions("processor\t: 0\nflags\t\t: fpu avx2 avx512_bf16 sse\n"));
+  BOOST_TEST(has_bfloat16_instructions("flags\t\t: fpu amx_bf16\n"));
+  BOOST_TEST(has_bfloat16_instructions("Features\t: fp asimd bf16\n"));
+  BOOST_TEST(!has_bfloat16_instructions("flags\t\t: fpu avx512f avx512_bf16x\n"));
+  BOOST_TEST(!has_bfloat16_instructions("model name: bf16\n"));
+  BOOST_TEST(!has_bfloat16_instructions(""));
+}
+
+BOOST_AUTO_TEST_CASE(the_dtype_is_what_was_asked_for_and_auto_on_a_gpu_is_bfloat16) {
+  ModelOptions options;
+  options.dtype = ModelOptions::Dtype::kFloat32;
+  BOOST_TEST(name_of(compute_dtype_of(options)) == "float32");
+  options.dtype = ModelOptions::Dtype::kBfloat16;
+  BOOST_TEST(name_of(compute_dtype_of(options)) == "bfloat16");
+  options.dtype = ModelOptions::Dtype::kAuto;
+  options.device = ModelOptions::Device::kCuda;
+  BOOST_TEST(name_of(compute_dtype_of(options)) == "bfloat16");
+}
+
+BOOST_AUTO_TEST_SUITE_END()

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <boost/test/data/test_case.hpp>
+#include <boost/test/unit_test.hpp>
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "config/run_config.h"
+
+using namespace temper;
+namespace data = boost::unit_test::data;
+using Shape = ScheduleOptions::Shape;
+
+namespace {
+
+RunConfig valid() {
+  RunConfig config;
+  config.data.sources = {{.path = "a.h5"}};
+  config.data.global_batch_rows = 12;
+  config.data.micro_batch_rows = 2;
+  config.train.max_steps = 100;
+  return config;
+}
+
+struct Contradiction {
+  std::string name;
+  std::function<void(RunConfig&)> make;
+  std::string message;
+};
+std::ostream& operator<<(std::ostream& out, const Contradiction& one) { return out << one.name; }
+
+const std::vector<Contradiction> kContradictions = {
+    {"no end", [](RunConfig& c) { c.train.max_steps = 0; },
+     "neither train.max_steps nor train.epochs is set: the run has no end\n"
+     "  try: set one of them"},
+    {"two ends", [](RunConfig& c) { c.train.epochs = 1.5; },
+     "train.max_steps is 100 and train.epochs is 1.5: both set the end of the run\n"
+     "  try: keep one of them (0 counts as not set)"},
+    {"batch", [](RunConfig& c) { c.data.micro_batch_rows = 5; },
+     "data.global_batch is 12 rows, which data.micro_batch of 5 rows does not divide\n"
+     "  try: set data.global_batch to 10 or 15, or data.micro_batch to 4 or 6"},
+    {"micro-batch above batch", [](RunConfig& c) { c.data.micro_batch_rows = 16; },
+     "data.global_batch is 12 rows, which data.micro_batch of 16 rows does not divide\n"
+     "  try: set data.global_batch to 16, or data.micro_batch to 12"},
+    {"no data", [](RunConfig& c) { c.data.sources.clear(); },
+     "data.train names no token shard\n"
+     "  try: list one or more: data: {train: [{path: shard.h5}]}"},
+    {"shard twice", [](RunConfig& c) { c.data.sources.push_back({.path = "a.h5"}); },
+     "data.train lists 'a.h5' twice\n  try: list it once, with the sum of the weights"},
+    {"hold-out twice",
+     [](RunConfig& c) {
+       c.holdouts = {{"h", "x.h5"}, {"h", "y.h5"}};
+     },
+     "data.holdout has the name 'h' twice\n  try: give each hold-out a name of its own"},
+    {"two warm-ups",
+     [](RunConfig& c) {
+       c.schedule.warmup_steps = 10;
+       c.schedule.warmup_ratio = 0.25;
+     },
+     "schedule.warmup_steps is 10 and schedule.warmup_ratio is 0.25: both set the warm-up\n"
+     "  try: keep one of them (0 counts as not set)"},
+    {"long warm-up", [](RunConfig& c) { c.schedule.warmup_steps = 101; },
+     "the warm-up of 101 steps cannot fit into the run of 100 steps\n"
+     "  try: set schedule.warmup_steps to at most 100, or train for at least 101 steps"},
+    {"long warm-up and decay",
+     [](RunConfig& c) {
+       c.schedule.shape = Shape::kWsd;
+       c.schedule.warmup_steps = 91;
+     },
+     "the warm-up of 91 steps and the decay of 10 steps cannot fit into the run of 100 steps\n"
+     "  try: set schedule.warmup_steps to at most 90, or train for at least 101 steps"},
+    {"ratios",
+     [](RunConfig& c) {
+       c.train.max_steps = 0;
+       c.train.epochs = 1;
+       c.schedule.shape = Shape::kWsd;
+       c.schedule.warmup_ratio = 0.75;
+       c.schedule.decay_ratio = 0.5;
+     },
+     "schedule.warmup_ratio of 0.75 and schedule.decay_ratio of 0.5 are more than the whole run\n"
+     "  try: set them to a sum of at most 1"},
+    {"decay without wsd", [](RunConfig& c) { c.schedule.decay_ratio = 0.2; },
+     "schedule.decay_ratio has no effect: only the schedule wsd has a decay\n"
+     "  try: leave it out, or set schedule.name to wsd"},
+    {"floor of a constant",
+     [](RunConfig& c) {
+       c.schedule.shape = Shape::kConstant;
+       c.schedule.floor_ratio = 0.1;
+     },
+     "schedule.floor_ratio has no effect: the schedule constant never falls\n"
+     "  try: leave it out, or set schedule.name to linear, cosine or wsd"},
+    {"evaluation without data", [](RunConfig& c) { c.train.evaluate_every_steps = 10; },
+     "train.evaluate_every_steps is 10, but data.holdout is empty\n"
+     "  try: list a hold-out, or leave train.evaluate_every_steps out"},
+};
+
+bool is_accepted(const RunConfig& config, int64_t num_steps) {
+  try {
+    const Schedule schedule(config.schedule, num_steps);
+    return true;
+  } catch (const std::invalid_argument&) {
+    return false;
+  }
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(validation)
+
+BOOST_DATA_TEST_CASE(a_contradiction_is_named_with_its_cure, data::make(kContradictions), one) {
+  RunConfig config = valid();
+  BOOST_TEST(to_text(validate(config)) == "");
+  one.make(config);
+  BOOST_TEST(to_text(validate(config)) == one.message);
+}
+
+BOOST_AUTO_TEST_CASE(all_contradictions_are_returned) {
+  RunConfig config = valid();
+  config.data.micro_batch_rows = 5;
+  config.train.epochs = 1;
+  config.schedule.warmup_steps = 1000;
+  BOOST_TEST(validate(config).size() == 3U);
+}
+
+BOOST_AUTO_TEST_CASE(ranks_must_share_the_micro_batches_evenly) {
+  const RunConfig config = valid();  // 6 micro-batches
+  for (const int world_size : {1, 2, 3, 6}) BOOST_TEST(validate_ranks(config, world_size).empty());
+  BOOST_TEST(to_text(validate_ranks(config, 4)) ==
+             "data.global_batch of 12 rows is 6 micro-batches of 2, which 4 ranks cannot share\n"
+             "  try: set data.global_batch to 8 or 16, or start 3 or 6 ranks");
+  BOOST_TEST(to_text(validate_ranks(config, 8)) ==
+             "data.global_batch of 12 rows is 6 micro-batches of 2, which 8 ranks cannot share\n"
+             "  try: set data.global_batch to 16, or start 6 ranks");
+}
+
+BOOST_AUTO_TEST_CASE(the_schedule_must_fit_into_the_steps_that_the_data_gives) {
+  RunConfig config = valid();
+  config.schedule.warmup_ratio = 0.5;
+  BOOST_TEST(validate_steps(config, 1).empty());
+  config.schedule.warmup_ratio = 0.0;
+  config.schedule.warmup_steps = 20;
+  BOOST_TEST(validate_steps(config, 20).empty());
+  BOOST_TEST(to_text(validate_steps(config, 19)).starts_with("the warm-up of 20 steps cannot fit"));
+}
+
+// What is not refused here must not be refused by the schedule itself, and the reverse.
+BOOST_DATA_TEST_CASE(it_agrees_with_the_schedule,
+                     data::make({0.0, 0.05, 0.33, 0.91, 1.0}) * data::xrange(1, 30), ratio,
+                     num_steps) {
+  RunConfig config = valid();
+  config.schedule.warmup_ratio = ratio;
+  for (const Shape shape : {Shape::kConstant, Shape::kLinear, Shape::kCosine, Shape::kWsd}) {
+    config.schedule.shape = shape;
+    BOOST_TEST(validate_steps(config, num_steps).empty() == is_accepted(config, num_steps));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(nearest_divisors_lie_around_the_wanted_number) {
+  BOOST_TEST(nearest_divisors(12, 5) == "4 or 6");
+  BOOST_TEST(nearest_divisors(12, 4) == "4");
+  BOOST_TEST(nearest_divisors(7, 3) == "1 or 7");
+  BOOST_TEST(nearest_divisors(7, 9) == "7");
+}
+
+BOOST_AUTO_TEST_SUITE_END()
