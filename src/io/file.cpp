@@ -112,7 +112,8 @@ File::File(std::filesystem::path path, FilePurpose purpose, int flags)
 }
 
 File File::open(std::filesystem::path path, FilePurpose purpose) {
-  File file(std::move(path), purpose, O_RDONLY);
+  // Not blocking: a pipe would wait for its writer. Regular files know no difference.
+  File file(std::move(path), purpose, O_RDONLY | O_NONBLOCK);
   struct stat status {};
   if (::fstat(file.descriptor_, &status) != 0) throw_system_error(purpose, file.path_, "fstat");
   if (!S_ISREG(status.st_mode)) {
