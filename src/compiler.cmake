@@ -19,12 +19,13 @@ if(TEMPER_SANITIZE)
   target_link_options(temper_options INTERFACE ${flags})
 endif()
 
-# CCACHE_BASEDIR lets a second clone reuse what the first one compiled; the sloppiness is what ccache
-# asks for to accept precompiled headers.
+# CCACHE_BASEDIR lets a second clone reuse what the first one compiled; the sloppiness is what
+# ccache asks for to accept precompiled headers.
 find_program(TEMPER_CCACHE ccache)
 if(TEMPER_CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER
     env CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1
-    CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${TEMPER_CCACHE})
+    CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+    ${TEMPER_CCACHE})
   target_compile_options(temper_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
 endif()

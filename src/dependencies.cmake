@@ -43,7 +43,7 @@ target_link_libraries(Torch::Torch INTERFACE Torch::torch_cpu.so Torch::c10.so T
 # libgomp that LibTorch brings instead of the compiler's, so that a process has one pool of threads.
 target_compile_options(Torch::Torch INTERFACE -fopenmp)
 
-# at::vec (vectors that the compiler does not make by itself, such as exp) takes its width from these.
+# at::vec (what the compiler does not vectorise by itself, such as exp) takes its width from these.
 if(TEMPER_MARCH MATCHES "^x86-64-v[34]$" AND CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
   target_compile_definitions(Torch::Torch INTERFACE CPU_CAPABILITY=AVX2 CPU_CAPABILITY_AVX2)
 endif()

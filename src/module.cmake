@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
-# temper_module(<name> [TORCH] HEADERS ... SOURCES ... [USES <lower modules>] [LIBRARIES <targets>])
-# One static library per folder of src/, called from the CMakeLists.txt in that folder. USES is every
-# module it may include. TORCH links LibTorch and precompiles its headers.
+# temper_module(<name> [TORCH] HEADERS ... SOURCES ... [USES <modules>] [LIBRARIES <targets>])
+# One static library per folder of src/, called from the CMakeLists.txt in that folder. USES is
+# every module it may include. TORCH links LibTorch and precompiles its headers.
 function(temper_module name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "" "HEADERS;SOURCES;USES;LIBRARIES")
   list(TRANSFORM arg_USES PREPEND temper_)

@@ -7,6 +7,7 @@
 function(temper_unit_test path)
   cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "TIMEOUT" "USES;LIBRARIES")
   temper_test_program(unit_main)
+  add_dependencies(temper_unit_tests ${name})
   add_test(NAME ${name} COMMAND ${name})
   temper_test_properties(${name} LABELS unit)
 endfunction()

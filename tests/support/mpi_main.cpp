@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The main of each MPI test: one rank's failure is everyone's, since mpirun's own exit code need not
-// show it, and an exception that leaves Boost.Test ends all ranks, since the others may be waiting
-// for this one.
+// The main of each MPI test. One rank's failure is everyone's, since mpirun's own exit code need
+// not show it. An exception that leaves Boost.Test ends all ranks: they may wait for this one.
 #define BOOST_TEST_NO_MAIN
 #define BOOST_TEST_ALTERNATIVE_INIT_API
 #include <mpi.h>
