@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text to token ids and back, with a model folder's own tokenizer and chat template.
 
-    chat.py encode <model> [--system TEXT] [--raw] < question      prints the prompt's ids
-    chat.py encode <model> --messages < messages.json              for a whole conversation
-    chat.py decode <model> [--keep-special] < ids                  prints the text
+    chat.py encode <model> [question] [--system TEXT] [--raw]    prints the prompt's ids
+    chat.py encode <model> --messages < messages.json            for a whole conversation
+    chat.py decode <model> [--keep-special] < ids                prints the text
 
+Without a question `encode` reads standard input, as `decode` does.
 `encode` renders a user's question with the generation prompt, so that a model may answer right
 away; ids are printed on one line, separated by blanks. `decode` reads one answer per line.
 """
@@ -64,7 +65,7 @@ def read_messages(text: str) -> list[dict]:
 
 
 def encode_command(model: ModelTokenizer, arguments: argparse.Namespace) -> None:
-    text = sys.stdin.read()
+    text = sys.stdin.read() if arguments.question is None else arguments.question
     if arguments.raw:
         ids = encode_text(model, text)
     elif arguments.messages:
@@ -87,8 +88,9 @@ def decode_command(model: ModelTokenizer, arguments: argparse.Namespace) -> None
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(required=True)
-    encode = verbs.add_parser("encode", help="text on standard input to ids")
+    encode = verbs.add_parser("encode", help="text to ids")
     encode.add_argument("model", type=Path, help="Hugging Face model folder")
+    encode.add_argument("question", nargs="?", help="text; default: standard input")
     encode.add_argument("--system", default="", help="system message before the question")
     shape = encode.add_mutually_exclusive_group()
     shape.add_argument("--raw", action="store_true", help="no template: text to be continued")

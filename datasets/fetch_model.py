@@ -113,13 +113,26 @@ def write_folder(gguf: Path, folder: Path) -> None:
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
 
 
+def publish(temporary: Path, folder: Path) -> None:
+    """Renames; if another process was first with a complete folder, that one stays."""
+    try:
+        os.replace(temporary, folder)
+    except OSError:
+        if missing_files(folder):
+            raise
+    sync_path(folder.parent)
+
+
+def missing_files(folder: Path) -> list[str]:
+    return sorted(name for name in MODEL_FILES if not (folder / name).is_file())
+
+
 def fetch(gguf: Path, folder: Path) -> str:
     """Makes `folder` a model folder and says what was done. Raises DataError."""
-    present = [name for name in MODEL_FILES if (folder / name).is_file()]
-    if len(present) == len(MODEL_FILES):
+    missing = missing_files(folder)
+    if not missing:
         return f"{folder} is up to date"
     if folder.exists():
-        missing = sorted(set(MODEL_FILES) - set(present))
         raise DataError(
             f"{folder} exists but lacks {', '.join(missing)}",
             "remove the folder or choose another",
@@ -129,8 +142,7 @@ def fetch(gguf: Path, folder: Path) -> str:
     try:
         temporary.mkdir(parents=True)
         write_folder(gguf, temporary)
-        os.replace(temporary, folder)
-        sync_path(folder.parent)
+        publish(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return f"{folder} written from {gguf.name}"

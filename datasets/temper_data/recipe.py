@@ -99,15 +99,17 @@ def parse_recipe(section: Section) -> Recipe:
 
 
 def parse_source(section: Section, kind: str) -> Source:
+    path = section.text("path")
     choices = FORMATS.get(kind, sum(FORMATS.values(), ()))
-    layout = section.text("format", choices=choices)
+    usual = "messages" if kind == "sft" else "jsonl" if path.endswith(".jsonl") else "text"
+    layout = section.text("format", usual, choices)
     field = ""
     if layout in DEFAULT_FIELDS:
         field = section.text("field", DEFAULT_FIELDS[layout])
     separator = None
     if layout == "text" and section.has("separator"):
         separator = section.text("separator")
-    source = Source(section.text("path"), layout, field, separator)
+    source = Source(path, layout, field, separator)
     section.finish()
     return source
 

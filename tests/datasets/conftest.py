@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of datasets/ share: small model folders, recipes and runs of the programs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "datasets"))
+sys.path.insert(0, str(Path(__file__).parent))
+
+SPECIAL_TOKENS = (
+    "<s>", "</s>", "<unk>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>",
+    "<|end_header_id|>", "<|eot_id|>", "[INST]", "[/INST]", "<think>", "</think>",
+)  # fmt: skip
+
+
+def byte_tokenizer() -> Tokenizer:
+    """One token per byte, so that a mask of tokens reads as a mask of ASCII text."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {character: index for index, character in enumerate(alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL_TOKENS])
+    return tokenizer
+
+
+def write_model(folder: Path, template: str | None = None, **config) -> Path:
+    """A model folder that has only what data preparation reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    byte_tokenizer().save(str(folder / "tokenizer.json"))
+    config = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"} | config
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template)
+    return folder
+
+
+def write_lines(path: Path, records: list) -> Path:
+    """JSON lines; a str stands for itself."""
+    lines = [item if isinstance(item, str) else json.dumps(item) for item in records]
+    path.write_text("".join(line + "\n" for line in lines))
+    return path
+
+
+def run_program(name: str, *arguments, **options) -> subprocess.CompletedProcess:
+    """Runs datasets/<name> and returns its exit status and output, as text."""
+    command = [sys.executable, str(ROOT / "datasets" / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+@pytest.fixture
+def prepare(tmp_path):
+    """Runs prepare.py on a recipe given as text; {tmp} stands for the test's folder."""
+
+    def run(recipe: str, *arguments, **options):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(recipe.replace("{tmp}", str(tmp_path)))
+        return run_program("prepare.py", path, *arguments, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory) -> Path:
+    """The real model as datasets/fetch_model.py makes it; kept in the build folder."""
+    base = os.environ.get("TEMPER_BUILD_DIR")
+    folder = (Path(base) / "datasets" if base else tmp_path_factory.mktemp("model")) / "smollm2"
+    done = run_program("fetch_model.py", folder)
+    assert done.returncode == 0, done.stderr
+    return folder

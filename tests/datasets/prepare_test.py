@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The preparation program from outside: recipes in, shards and messages out."""
+
+import json
+import os
+import resource
+
+import pytest
+import templates
+from conftest import write_lines, write_model
+from shard_reader import Shard
+
+from temper_data.errors import DataError
+from temper_data.model_tokenizer import load_model_tokenizer
+from temper_data.records import SourceFile
+
+PRETRAIN = """\
+kind: pretrain
+model: {tmp}/model
+output: {tmp}/out
+workers: 1
+sources:
+  - path: {tmp}/a.txt
+"""
+SFT = PRETRAIN.replace("pretrain", "sft").replace("a.txt", "a.jsonl")
+
+
+def decode(folder, ids) -> str:
+    tokenizer = load_model_tokenizer(folder).tokenizer
+    return tokenizer.decode(ids, skip_special_tokens=False)
+
+
+def texts(tmp_path, name="train") -> list[str]:
+    shard = Shard(tmp_path / "out" / f"{name}.h5")
+    return [decode(tmp_path / "model", ids) for ids in shard.documents()]
+
+
+def targets(tmp_path, name="train") -> list[str]:
+    shard = Shard(tmp_path / "out" / f"{name}.h5")
+    pairs = zip(shard.documents(), shard.masks(), strict=True)
+    chosen = [[t for t, m in zip(ids, mask, strict=True) if m] for ids, mask in pairs]
+    return [decode(tmp_path / "model", ids) for ids in chosen]
+
+
+def succeed(done) -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fail(done) -> str:
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    return done.stderr
+
+
+def test_a_plain_file_is_a_document_between_beginning_and_end(tmp_path, prepare):
+    write_model(tmp_path / "model", add_bos_token=True)
+    (tmp_path / "a.txt").write_bytes("\ufeffÄ line\r\n\r\nmore <|im_end|>\n".encode())
+    out = succeed(prepare(PRETRAIN))
+    assert texts(tmp_path) == ["<s>Ä line\r\n\r\nmore <|im_end|>\n</s>"]
+    assert "train: 1 documents, 20 tokens, 19 targets" in out
+    assert not (tmp_path / "out" / "holdout.h5").exists()
+    assert Shard(tmp_path / "out" / "train.h5")["eos_token_id"] == 257
+
+
+@pytest.mark.parametrize(
+    ("separator", "content", "expected"),
+    [
+        ("''", "a\nb\n\n\n\nc\r\n\r\nd", ["a\nb\n", "c\r\n", "d"]),
+        ("'%'", "%\na\n\n%\nb %\n%\n%", ["a\n\n", "b %\n"]),
+    ],
+)
+def test_a_separator_splits_a_file(tmp_path, prepare, separator, content, expected):
+    write_model(tmp_path / "model")
+    (tmp_path / "a.txt").write_bytes(content.encode())
+    succeed(prepare(PRETRAIN + f"    separator: {separator}\n"))
+    assert texts(tmp_path) == [text + "</s>" for text in expected]
+
+
+def test_json_lines_for_continual_pretraining(tmp_path, prepare):
+    write_model(tmp_path / "model")
+    write_lines(tmp_path / "a.jsonl", [{"body": "one\n"}, "", {"body": "two", "text": "x"}])
+    succeed(prepare(PRETRAIN.replace("a.txt", "a.jsonl") + "    field: body\n"))
+    assert texts(tmp_path) == ["one\n</s>", "two</s>"]
+
+
+SHAREGPT = {
+    "system": "S",
+    "conversations": [
+        {"from": "human", "value": "Q1"}, {"from": "gpt", "value": "A1"},
+        {"from": "human", "value": "Q2"}, {"from": "gpt", "value": "A2"},
+    ],
+}  # fmt: skip
+INSTRUCTION = {"instruction": "Q2", "input": "more", "output": "A2", "history": [["Q1", "A1"]]}
+MESSAGES = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}
+
+
+@pytest.mark.parametrize(
+    ("layout", "record", "text", "target"),
+    [
+        ("messages", MESSAGES, "user:Q assistant:A", "A"),
+        ("sharegpt", SHAREGPT, "system:S user:Q1 assistant:A1 user:Q2 assistant:A2", "A1 A2"),
+        ("instruction", INSTRUCTION, "user:Q1 assistant:A1 user:Q2\nmore assistant:A2", "A1 A2"),
+    ],
+)
+def test_the_three_layouts_of_conversations(tmp_path, prepare, layout, record, text, target):
+    write_model(tmp_path / "model", templates.CHATML)
+    write_lines(tmp_path / "a.jsonl", [record])
+    succeed(prepare(SFT + f"    format: {layout}\n"))
+    turns = [turn.split(":", 1) for turn in text.split(" ")]
+    whole = "".join(f"<|im_start|>{role}\n{said}<|im_end|>\n" for role, said in turns)
+    assert texts(tmp_path) == [whole]
+    assert targets(tmp_path) == ["".join(f"{a}<|im_end|>" for a in target.split())]
+    shard = Shard(tmp_path / "out" / "train.h5")
+    assert shard["kind"] == "sft" and shard["chat_template"] == templates.CHATML
+
+
+def test_a_system_message_is_added_where_there_is_none(tmp_path, prepare):
+    write_model(tmp_path / "model", templates.CHATML)
+    own = [{"role": "system", "content": "own"}, *MESSAGES["messages"]]
+    write_lines(tmp_path / "a.jsonl", [MESSAGES, {"messages": own}])
+    succeed(prepare(SFT + "system: given\n"))
+    starts = [text.split("<|im_end|>")[0] for text in texts(tmp_path)]
+    assert starts == ["<|im_start|>system\ngiven", "<|im_start|>system\nown"]
+
+
+def test_everything_that_is_dropped_is_counted_and_located(tmp_path, prepare):
+    write_model(tmp_path / "model", templates.CHATML)
+
+    def chat(*turns):
+        return {"messages": [{"role": r, "content": c} for r, c in turns]}
+
+    good = chat(("user", "Q"), ("assistant", "A"))
+    records = [
+        good, "{broken", "[1]", good, chat(("user", "Q")), chat(("user", "Q"), ("assistant", " ")),
+        {"messages": []}, {"messages": [{"content": "x"}]}, chat(("user", 5), ("assistant", "A")),
+        '{"messages": [{"role": "assistant", "content": "\\ud800"}]}',
+        chat(("user", "Q" * 300), ("assistant", "A")),
+        chat(("user", "Q"), ("assistant", "A" * 2000)),
+    ]  # fmt: skip
+    write_lines(tmp_path / "a.jsonl", records)
+    with open(tmp_path / "a.jsonl", "ab") as file:
+        file.write(b'{"messages": "\xff"}\n')
+    out = succeed(prepare(SFT + "max_tokens: 200\nmax_record_bytes: 1500\n"))
+    for line in [
+        "2 invalid JSON, first at {}:2: Expecting property name",
+        "1 duplicate",
+        "1 no assistant turn, first at {}:5",
+        "1 empty answer, first at {}:6: message 1",
+        "3 malformed record, first at {}:7: messages is no list",
+        "1 invalid Unicode, first at {}:10",
+        "1 too long, first at {}:11: 322 tokens, max_tokens=200",
+        "1 record too large, first at {}:12: more than max_record_bytes=1500 bytes",
+        "1 invalid UTF-8, first at {}:13: byte 14",
+    ]:
+        assert "dropped: " + line.format(tmp_path / "a.jsonl") in out
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["dropped"]["malformed record"] == 3
+    assert report["examples"]["invalid JSON"][1].endswith("a.jsonl:3: the line holds no object")
+    origin = json.loads(Shard(tmp_path / "out" / "train.h5")["origin"])
+    assert origin["dropped"] == report["dropped"]
+    assert origin["sources"][0]["bytes"] == (tmp_path / "a.jsonl").stat().st_size
+
+
+def test_long_conversations_may_be_cut_but_not_to_nothing(tmp_path, prepare):
+    write_model(tmp_path / "model", templates.CHATML)
+    long = {"messages": [{"role": "user", "content": "Q" * 90}, MESSAGES["messages"][1]]}
+    write_lines(tmp_path / "a.jsonl", [MESSAGES, long])
+    out = succeed(prepare(SFT + "max_tokens: 21\ntoo_long: cut\n"))
+    assert "dropped: 1 no target token" in out
+    # 1 + 5 + 1 + 1 + 2 tokens of the question, 1 + 10 of the answer's head: its body is cut off.
+    assert texts(tmp_path) == ["<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\nA"]
+    assert targets(tmp_path) == ["A"]
+
+
+def test_an_endless_template_ends(tmp_path, prepare):
+    loop = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
+    guarded = "{% if messages[0]['content'] == 'loop' %}" + loop + "{% endif %}" + templates.CHATML
+    write_model(tmp_path / "model", guarded)
+    slow = {"messages": [{"role": "user", "content": "loop"}, MESSAGES["messages"][1]]}
+    write_lines(tmp_path / "a.jsonl", [MESSAGES, slow])
+    out = succeed(prepare(SFT + "seconds_per_document: 1\n"))
+    assert f"1 timed out, first at {tmp_path}/a.jsonl:2: took longer than 1 s" in out
+
+
+def test_half_a_gigabyte_in_one_line_costs_no_memory(tmp_path, prepare):
+    write_model(tmp_path / "model")
+    with open(tmp_path / "a.jsonl", "wb") as file:
+        file.write(b'{"text": "first"}\n')
+        file.seek(1 << 29, os.SEEK_CUR)  # a hole: a line of zeros
+        file.write(b'\n{"text": "last"}\n')
+    limit = 600 << 20  # of address space; the libraries alone take some 300 MiB
+    out = succeed(
+        prepare(
+            PRETRAIN.replace("a.txt", "a.jsonl"),
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+        )
+    )
+    assert "dropped: 1 record too large" in out and "a.jsonl:2: more than" in out
+    assert texts(tmp_path) == ["first</s>", "last</s>"]
+
+
+@pytest.mark.parametrize(
+    ("template", "recipe", "says"),
+    [
+        (None, SFT, "has no chat template"),
+        ("{% for %}", SFT, "does not compile"),
+        (templates.DATED, SFT, "set date: YYYY-MM-DD"),
+        ("{{ raise_exception('not today') }}", SFT, "1 refused by the chat template"),
+        ("{{ messages | length }}" + templates.SUMMED, SFT, "changes the text of other messages"),
+        (templates.CHATML, SFT + "max_tokens: 5\n", "no document is left for train.h5"),
+        (None, PRETRAIN, "no file matches"),
+        (None, PRETRAIN.replace("/model", "/none"), "none/tokenizer.json: No such file"),
+    ],
+)
+def test_what_cannot_be_prepared_is_refused(tmp_path, prepare, template, recipe, says):
+    write_model(tmp_path / "model", template)
+    turns = MESSAGES["messages"] * 2
+    write_lines(tmp_path / "a.jsonl", [{"messages": turns}])
+    error = fail(prepare(recipe))
+    assert says in error and "\n  try: " in error
+    assert not list((tmp_path / "out").glob("*.h5")) if (tmp_path / "out").exists() else True
+
+
+def test_a_file_that_grows_meanwhile_is_noticed(tmp_path):
+    (tmp_path / "a").write_text("one\ntwo\n")
+    file = SourceFile(tmp_path / "a")
+    file.read_line(100)
+    with pytest.raises(DataError, match="changed while it was read"):
+        file.finish()
+
+
+def test_an_output_is_reused_replaced_or_protected(tmp_path, prepare):
+    write_model(tmp_path / "model")
+    (tmp_path / "a.txt").write_text("first")
+    shard = tmp_path / "out" / "train.h5"
+    succeed(prepare(PRETRAIN))
+    before = shard.stat().st_ino
+    assert "is up to date" in succeed(prepare(PRETRAIN))
+    assert "is up to date" in succeed(prepare(PRETRAIN, "workers=2"))
+    (tmp_path / "a.txt").write_text("first")  # touched, not changed
+    assert "is up to date" in succeed(prepare(PRETRAIN))
+    assert shard.stat().st_ino == before
+
+    (tmp_path / "a.txt").write_text("other")
+    assert "written in" in succeed(prepare(PRETRAIN))
+    assert texts(tmp_path) == ["other</s>"]
+
+    error = fail(prepare(PRETRAIN, "max_tokens=100"))
+    assert "holds train.h5, report.json of another recipe" in error and "--force" in error
+    assert "written in" in succeed(prepare(PRETRAIN, "max_tokens=100", "--force"))
+
+    os.truncate(shard, 100)
+    assert "written in" in succeed(prepare(PRETRAIN, "max_tokens=100"))
+    (tmp_path / "out" / "report.json").unlink()
+    assert "of another recipe" in fail(prepare(PRETRAIN, "max_tokens=100"))
+
+
+def test_a_killed_preparation_is_begun_again(tmp_path, prepare):
+    write_model(tmp_path / "model")
+    (tmp_path / "a.txt").write_text("first")
+    succeed(prepare(PRETRAIN))
+    report = tmp_path / "out" / "report.json"
+    fingerprint = json.loads(report.read_text())["recipe_fingerprint"]
+    report.write_text(json.dumps({"recipe_fingerprint": fingerprint, "shards": {}}))
+    assert "written in" in succeed(prepare(PRETRAIN))
