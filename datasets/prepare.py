@@ -10,6 +10,7 @@ those of another recipe only with --force. Recipes: configs/data/. Format: FORMA
 """
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -58,12 +59,18 @@ def prepare(recipe_path: Path, assignments: list[str], force: bool) -> None:
     print(f"{output} written in {clock_time(time.monotonic() - started)}")
 
 
+def on_terminate(*_) -> None:
+    """scancel and time limits end the program like Ctrl-C: temporary files are removed."""
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipe", type=Path, help="recipe, see configs/data/")
     parser.add_argument("assignments", nargs="*", metavar="key=value", help="overrides a key")
     parser.add_argument("--force", action="store_true", help="replace an existing output")
     arguments = parser.parse_intermixed_args()
+    signal.signal(signal.SIGTERM, on_terminate)
     try:
         prepare(arguments.recipe, arguments.assignments, arguments.force)
     except DataError as error:

@@ -3,8 +3,10 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 import signal
+import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date
@@ -206,7 +208,14 @@ def start_worker(recipe: Recipe) -> None:
     global _maker
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The main process ends the workers.
+    threading.Thread(target=end_with_parent, daemon=True).start()
     _maker = DocumentMaker(recipe)
+
+
+def end_with_parent() -> None:
+    """A worker whose main process was killed would wait for work forever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def prepare_in_worker(batch: Batch) -> Prepared:

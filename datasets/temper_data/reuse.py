@@ -34,10 +34,12 @@ def is_unchanged(path: Path, source: dict, made: int) -> bool:
 
 
 def read_report(path: Path) -> dict:
+    """The report as an object; empty if it is missing or unreadable."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return report if isinstance(report, dict) else {}
 
 
 def foreign_output(preparation: Preparation) -> list[str]:
@@ -45,5 +47,5 @@ def foreign_output(preparation: Preparation) -> list[str]:
     report = read_report(preparation.output / REPORT)
     if report.get("recipe_fingerprint") == preparation.fingerprint():
         return []
-    names = ["train.h5", "holdout.h5", REPORT]
-    return [name for name in names if (preparation.output / name).exists()]
+    names = [n for n in ("train.h5", "holdout.h5") if (preparation.output / n).exists()]
+    return names + [REPORT] * (bool(names) and bool(report))

@@ -4,10 +4,15 @@
 import json
 import os
 import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import templates
-from conftest import write_lines, write_model
+from conftest import ROOT, write_lines, write_model
 from shard_reader import Shard
 
 from temper_data.errors import DataError
@@ -252,7 +257,56 @@ def test_an_output_is_reused_replaced_or_protected(tmp_path, prepare):
     os.truncate(shard, 100)
     assert "written in" in succeed(prepare(PRETRAIN, "max_tokens=100"))
     (tmp_path / "out" / "report.json").unlink()
-    assert "of another recipe" in fail(prepare(PRETRAIN, "max_tokens=100"))
+    assert "holds train.h5 of another recipe" in fail(prepare(PRETRAIN, "max_tokens=100"))
+
+
+def children_of(process: int) -> list[int]:
+    listed = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(pid) for pid in listed.split()]
+
+
+def is_running(process: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_preparation_leaves_no_process_and_no_lasting_file(tmp_path, prepare, how):
+    loop = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
+    write_model(tmp_path / "model", loop + templates.CHATML)
+    write_lines(tmp_path / "a.jsonl", [MESSAGES])
+    recipe = SFT + "seconds_per_document: 3\n"
+    (tmp_path / "recipe.yaml").write_text(recipe.replace("{tmp}", str(tmp_path)))
+    command = [sys.executable, ROOT / "datasets/prepare.py", tmp_path / "recipe.yaml", "workers=2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        out = tmp_path / "out"
+        wait_until(lambda: list(out.glob(".*.tmp")) and len(children_of(process.pid)) > 1)
+        workers = children_of(process.pid)
+        process.send_signal(how)
+        error = process.communicate()[1]
+    wait_until(lambda: not any(map(is_running, workers)))
+    if how == signal.SIGKILL:
+        assert "no document is left" in fail(prepare(recipe))  # and tidies up
+    else:
+        assert process.returncode == 130 and "interrupted; nothing was published" in error
+    assert [path.name for path in out.iterdir()] == ["report.json"]
+
+
+def test_a_failed_recipe_may_be_corrected(tmp_path, prepare):
+    write_model(tmp_path / "model")
+    (tmp_path / "a.txt").write_text("first")
+    assert "no document is left" in fail(prepare(PRETRAIN, "max_tokens=2"))
+    assert "written in" in succeed(prepare(PRETRAIN, "max_tokens=20"))
 
 
 def test_a_killed_preparation_is_begun_again(tmp_path, prepare):
