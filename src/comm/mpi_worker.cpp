@@ -102,6 +102,7 @@ void MpiWorker::start(const std::shared_ptr<Operation>& operation) {
   } catch (...) {
     operation->is_settled = true;
     operation->done.set_exception(std::current_exception());
+    std::erase(requests_, MPI_REQUEST_NULL);  // That of the call which failed.
   }
   operation->num_requests = requests_.size() - first;
   owners_.resize(requests_.size(), operation);

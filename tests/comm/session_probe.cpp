@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// A small program as `temper` is one; session_test.py starts it and looks at how it ends.
+//
+//   probe facts    prints what the session knows
+//   probe throw    rank 1 fails while the others wait for it; caught in main
+//   probe unwind   the same, but the session goes down with the exception
+#include <ATen/ops/zeros.h>
+
+#include <cstdio>
+#include <string>
+
+#include "comm/make_communicator.h"
+#include "comm/mpi_session.h"
+#include "core/error.h"
+
+namespace {
+
+void print_facts(const temper::MpiSession& session) {
+  const auto ranks = make_communicator(session, at::kCPU);
+  std::printf("rank %d of %d, %d of %d on %s\n", ranks->rank(), ranks->world_size(),
+              session.local_rank(), session.local_size(),
+              session.host_names().at(static_cast<size_t>(session.rank())).c_str());
+}
+
+// Collectives are under way on every rank when rank 1 leaves.
+void fail_on_rank_1(const temper::MpiSession& session) {
+  const auto ranks = make_communicator(session, at::kCPU);
+  const at::Tensor shard = at::zeros({1 << 20}), full = at::zeros({ranks->world_size() << 20});
+  if (ranks->rank() != 1) ranks->all_gather(shard, full).wait();
+  temper::Pending pending = ranks->all_gather(shard, full);
+  throw temper::DataError("a shard is torn", "another one");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string mode = argc > 1 ? argv[1] : "facts";
+  if (mode == "unwind") {
+    try {
+      const temper::MpiSession session;
+      fail_on_rank_1(session);
+    } catch (const std::exception&) {
+      std::puts("not reached: the session ends the job");
+    }
+    return 0;
+  }
+  const temper::MpiSession session;
+  try {
+    mode == "facts" ? print_facts(session) : fail_on_rank_1(session);
+  } catch (const temper::Error& error) {
+    std::fprintf(stderr, "rank %d: %s\n", session.rank(), error.what());
+    session.abort(error.code());
+  }
+  return 0;
+}

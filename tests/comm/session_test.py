@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts session_probe under mpirun: what a session knows, and that a failure ends all ranks."""
+
+import subprocess
+import sys
+import time
+import unittest
+
+LAUNCH = sys.argv[1:-1]
+PROBE = sys.argv[-1]
+RANKS = 3
+
+DATA = 12  # ExitCode::kData
+INTERNAL = 10  # ExitCode::kInternal
+
+
+def run(mode):
+    """The finished process and its seconds. A job that hangs fails the test."""
+    command = [*LAUNCH, str(RANKS), PROBE, mode]
+    start = time.monotonic()
+    job = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return job, time.monotonic() - start
+
+
+class Session(unittest.TestCase):
+    def test_it_knows_its_place(self):
+        job, _ = run("facts")
+        self.assertEqual(job.returncode, 0, job.stderr)
+        lines = sorted(job.stdout.splitlines())
+        self.assertEqual(len(lines), RANKS)
+        for rank, line in enumerate(lines):
+            self.assertRegex(line, rf"^rank {rank} of {RANKS}, {rank} of {RANKS} on \S+$")
+
+    def check_quick_end(self, mode, code):
+        _, undisturbed = run("facts")
+        job, seconds = run(mode)
+        self.assertEqual(job.returncode, code, job.stdout + job.stderr)
+        self.assertLess(seconds, undisturbed + 5)
+        return job
+
+    def test_a_failure_on_one_rank_ends_all_with_its_message_and_code(self):
+        job = self.check_quick_end("throw", DATA)
+        self.assertIn("rank 1: a shard is torn\n  try: another one", job.stderr)
+        self.assertNotIn("rank 0: ", job.stderr)
+
+    def test_a_session_that_goes_down_with_an_exception_ends_all(self):
+        job = self.check_quick_end("unwind", INTERNAL)
+        self.assertNotIn("not reached", job.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
