@@ -6,6 +6,8 @@
 #include <memory>
 #include <vector>
 
+#include "model/head.h"
+#include "model/key_value_cache.h"
 #include "model/model_config.h"
 #include "model/packed_batch.h"
 #include "model/unit_layout.h"
@@ -13,22 +15,13 @@
 
 namespace temper {
 
-/// Keys and values of the tokens a block has seen so far, for generation.
-struct KeyValueCache {
-  at::Tensor keys;    ///< [num_tokens, num_key_value_heads, head_dim], after the rotation.
-  at::Tensor values;  ///< The same shape.
-};
+class Block;
+class Rotary;
 
 /// One block's forward pass with what its backward pass needs: an autograd graph of its own.
 struct BlockPass {
   at::Tensor input;   ///< [T, hidden], a leaf.
   at::Tensor output;  ///< [T, hidden].
-};
-
-/// What the head returns for one micro-batch.
-struct HeadResult {
-  double loss_sum = 0.0;       ///< Summed cross-entropy over the targets, not divided.
-  at::Tensor hidden_gradient;  ///< [T, hidden], of loss_sum; undefined from `head_loss`.
 };
 
 /// A Llama-family decoder as a list of units that compute on buffers given to them.
@@ -82,13 +75,13 @@ class Decoder {
   at::Tensor logits(const at::Tensor& hidden) const;
 
  private:
-  struct Block;
-  struct Rotary;
+  at::Tensor run_block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const;
 
   ModelConfig config_;
   std::vector<UnitLayout> units_;
   std::vector<std::shared_ptr<UnitBuffers>> buffers_;  // [unit]
   std::vector<Block> blocks_;                          // [layer]
+  std::unique_ptr<Head> head_;
   std::unique_ptr<Rotary> rotary_;
 };
 

@@ -13,8 +13,8 @@ struct RopeOptions {
   double theta = 10000.0;
   Scaling scaling = Scaling::kNone;
   double factor = 1.0;
-  double low_frequency_factor = 1.0;   ///< llama3 only.
-  double high_frequency_factor = 4.0;  ///< llama3 only.
+  double low_frequency_factor = 1.0;      ///< llama3 only.
+  double high_frequency_factor = 4.0;     ///< llama3 only.
   int64_t original_max_positions = 8192;  ///< llama3 only.
 };
 
@@ -32,11 +32,11 @@ struct ModelConfig {
   double norm_epsilon = 1e-6;
   RopeOptions rope;
   bool has_tied_head = false;
-  bool has_qkv_bias = false;      ///< Qwen2; Llama with attention_bias.
-  bool has_output_bias = false;   ///< Llama with attention_bias: o_proj too.
-  bool has_mlp_bias = false;      ///< Llama with mlp_bias.
-  bool has_qk_norm = false;       ///< Qwen3: RMSNorm per head before the rotation.
-  std::vector<int64_t> windows;   ///< [num_layers], sliding window; 0 where attention is full.
+  bool has_qkv_bias = false;     ///< Qwen2; Llama with attention_bias.
+  bool has_output_bias = false;  ///< Llama with attention_bias: o_proj too.
+  bool has_mlp_bias = false;     ///< Llama with mlp_bias.
+  bool has_qk_norm = false;      ///< Qwen3: RMSNorm per head before the rotation.
+  std::vector<int64_t> windows;  ///< [num_layers], sliding window; 0 where attention is full.
   std::vector<int64_t> eos_token_ids;
 };
 

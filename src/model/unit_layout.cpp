@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/unit_layout.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace temper {
@@ -18,6 +19,12 @@ UnitLayout::UnitLayout(std::string name, std::vector<TensorSlot> slots)
     num_elements_ += slot.num_elements();
   }
   if (num_elements_ < 1) throw std::invalid_argument("unit " + name_ + " has no elements");
+}
+
+const TensorSlot* UnitLayout::find(std::string_view slot_name) const {
+  const auto slot = std::find_if(slots_.begin(), slots_.end(),
+                                 [&](const TensorSlot& each) { return each.name == slot_name; });
+  return slot == slots_.end() ? nullptr : &*slot;
 }
 
 }  // namespace temper

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -35,6 +36,9 @@ class UnitLayout {
   const std::string& name() const { return name_; }
   const std::vector<TensorSlot>& slots() const { return slots_; }
   int64_t num_elements() const { return num_elements_; }
+
+  /// The slot of that name, or null.
+  const TensorSlot* find(std::string_view slot_name) const;
 
  private:
   std::string name_;

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/block.h"
+
+#include <ATen/ATen.h>
+
+#include <string>
+
+#include "core/concat.h"
+#include "model/ops/rms_norm.h"
+#include "model/ops/swiglu.h"
+
+namespace temper {
+namespace {
+
+// Finds the weights of one block by their names.
+struct BlockWeights {
+  const UnitLayout& unit;
+  const std::shared_ptr<const UnitBuffers>& buffers;
+  std::string prefix;
+
+  Weight vector(const std::string& name, int64_t size) const {
+    const TensorSlot* slot = unit.find(prefix + name);
+    return slot == nullptr ? Weight() : Weight(buffers, slot->offset, {size});
+  }
+
+  // `module` and those after it that make up `out` rows with it.
+  LinearWeights linear(const std::string& module, int64_t out, int64_t in) const {
+    const int64_t offset = unit.find(prefix + module + ".weight")->offset;
+    return {Weight(buffers, offset, {out, in}), vector(module + ".bias", out)};
+  }
+};
+
+at::Tensor append(const at::Tensor& past, const at::Tensor& next) {
+  return past.defined() ? at::cat({past, next}) : next.contiguous();
+}
+
+}  // namespace
+
+Block::Block(const ModelConfig& config, int64_t layer, const UnitLayout& unit,
+             const std::shared_ptr<const UnitBuffers>& buffers)
+    : heads_{config.num_heads, config.num_key_value_heads, config.head_dim},
+      window_(config.windows[static_cast<size_t>(layer)]),
+      epsilon_(config.norm_epsilon) {
+  const BlockWeights weights{unit, buffers, concat("model.layers.", layer, ".")};
+  const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
+  attention_norm_ = weights.vector("input_layernorm.weight", hidden);
+  qkv_ = weights.linear("self_attn.q_proj", heads_.columns(), hidden);
+  head_norms_ = {weights.vector("self_attn.q_norm.weight", config.head_dim),
+                 weights.vector("self_attn.k_norm.weight", config.head_dim)};
+  output_ = weights.linear("self_attn.o_proj", hidden, heads_.query_columns());
+  mlp_norm_ = weights.vector("post_attention_layernorm.weight", hidden);
+  gate_up_ = weights.linear("mlp.gate_proj", 2 * inner, hidden);
+  down_ = weights.linear("mlp.down_proj", hidden, inner);
+}
+
+at::Tensor Block::forward(const at::Tensor& hidden, const RotaryAngles& angles,
+                          const std::vector<int64_t>& document_begins) const {
+  const at::Tensor qkv = queries_keys_values(hidden, angles);
+  const at::Tensor attended = attention(qkv, heads_, {document_begins, window_});
+  return add_mlp(linear_onto(hidden, attended, output_));
+}
+
+at::Tensor Block::forward_cached(const at::Tensor& hidden, const RotaryAngles& angles,
+                                 KeyValueCache& cache) const {
+  const at::Tensor qkv = queries_keys_values(hidden, angles);
+  const auto part = [&](int64_t first_column, int64_t num_heads) {
+    return qkv.narrow(1, first_column, num_heads * heads_.head_dim)
+        .unflatten(1, {num_heads, heads_.head_dim});
+  };
+  const at::Tensor queries = part(0, heads_.num_heads);
+  cache.keys = append(cache.keys, part(heads_.first_key_column(), heads_.num_key_value_heads));
+  cache.values =
+      append(cache.values, part(heads_.first_value_column(), heads_.num_key_value_heads));
+  const at::Tensor attended = attention_over_cache(queries, cache.keys, cache.values, window_);
+  return add_mlp(linear_onto(hidden, attended, output_));
+}
+
+at::Tensor Block::queries_keys_values(const at::Tensor& hidden, const RotaryAngles& angles) const {
+  at::Tensor qkv = linear(rms_norm(hidden, attention_norm_, epsilon_), qkv_);
+  if (head_norms_.queries.is_defined()) qkv = head_norm(qkv, heads_, head_norms_, epsilon_);
+  return rotate(qkv, angles, heads_);
+}
+
+at::Tensor Block::add_mlp(const at::Tensor& hidden) const {
+  const at::Tensor gate_up = linear(rms_norm(hidden, mlp_norm_, epsilon_), gate_up_);
+  return linear_onto(hidden, swiglu(gate_up), down_);
+}
+
+}  // namespace temper

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+
+#include "model/key_value_cache.h"
+#include "model/model_config.h"
+#include "model/ops/attention.h"
+#include "model/ops/head_norm.h"
+#include "model/ops/heads.h"
+#include "model/ops/linear.h"
+#include "model/ops/rotary.h"
+#include "model/unit_layout.h"
+#include "model/weight.h"
+
+namespace temper {
+
+/// One transformer block: x + attention(norm(x)), then that + mlp(norm(that)).
+///
+/// With autograd on, an input that wants a gradient leads to a graph whose backward pass writes the
+/// gradients of the block's weights.
+class Block {
+ public:
+  Block(const ModelConfig& config, int64_t layer, const UnitLayout& unit,
+        const std::shared_ptr<const UnitBuffers>& buffers);
+
+  /// Shapes: hidden [T, hidden_size]; returns the same.
+  at::Tensor forward(const at::Tensor& hidden, const RotaryAngles& angles,
+                     const std::vector<int64_t>& document_begins) const;
+
+  /// The same for the next tokens of one sequence. Appends to `cache`.
+  at::Tensor forward_cached(const at::Tensor& hidden, const RotaryAngles& angles,
+                            KeyValueCache& cache) const;
+
+ private:
+  at::Tensor queries_keys_values(const at::Tensor& hidden, const RotaryAngles& angles) const;
+  at::Tensor add_mlp(const at::Tensor& hidden) const;
+
+  Heads heads_;
+  int64_t window_;
+  double epsilon_;
+  Weight attention_norm_;
+  LinearWeights qkv_;
+  HeadNormWeights head_norms_;  // Undefined where heads are not normed.
+  LinearWeights output_;
+  Weight mlp_norm_;
+  LinearWeights gate_up_;
+  LinearWeights down_;
+};
+
+}  // namespace temper

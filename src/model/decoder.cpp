@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/decoder.h"
+
+#include <ATen/ATen.h>
+
+#include <utility>
+
+#include "model/block.h"
+#include "model/decoder_units.h"
+#include "model/family.h"
+#include "model/ops/backward.h"
+#include "model/ops/embedding.h"
+#include "model/ops/rotary.h"
+
+namespace temper {
+
+Decoder::Decoder(ModelConfig config) : config_(std::move(config)) {
+  validate(config_);
+  units_ = decoder_units(config_);
+  for (size_t unit = 0; unit < units_.size(); ++unit) {
+    buffers_.push_back(std::make_shared<UnitBuffers>());
+  }
+  for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+    const auto unit = static_cast<size_t>(1 + layer);
+    blocks_.emplace_back(config_, layer, units_[unit], buffers_[unit]);
+  }
+  const UnitLayout& last = units_.back();
+  const Weight norm(buffers_.back(), last.find("model.norm.weight")->offset, {config_.hidden_size});
+  const Weight matrix(config_.has_tied_head ? buffers_.front() : buffers_.back(), /*offset=*/0,
+                      {config_.vocab_size, config_.hidden_size});
+  head_ = std::make_unique<Head>(norm, matrix, config_.norm_epsilon);
+  rotary_ = std::make_unique<Rotary>(config_.rope, config_.head_dim);
+}
+
+Decoder::~Decoder() = default;
+
+at::Tensor Decoder::embed(const at::Tensor& tokens) const {
+  const at::NoGradGuard no_graph;
+  const Weight matrix(buffers_[0], /*offset=*/0, {config_.vocab_size, config_.hidden_size});
+  return matrix.value().index_select(0, tokens);
+}
+
+void Decoder::embed_backward(const at::Tensor& gradient, const at::Tensor& tokens) const {
+  const Weight matrix(buffers_[0], /*offset=*/0, {config_.vocab_size, config_.hidden_size});
+  add_rows_by_token(matrix.gradient(), gradient, tokens);
+}
+
+at::Tensor Decoder::run_block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const {
+  const RotaryAngles angles = rotary_->angles(batch.positions, hidden.scalar_type());
+  return blocks_[static_cast<size_t>(layer)].forward(hidden, angles, batch.document_begins);
+}
+
+at::Tensor Decoder::block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const {
+  const at::NoGradGuard no_graph;
+  return run_block(layer, hidden, batch);
+}
+
+BlockPass Decoder::block_with_graph(int layer, const at::Tensor& hidden,
+                                    const PackedBatch& batch) const {
+  const GraphPass pass(hidden,
+                       [&](const at::Tensor& input) { return run_block(layer, input, batch); });
+  return {pass.input(), pass.output()};
+}
+
+at::Tensor Decoder::block_backward(BlockPass pass, const at::Tensor& gradient) const {
+  return GraphPass(std::move(pass.input), std::move(pass.output)).backward(gradient);
+}
+
+at::Tensor Decoder::block_cached(int layer, const at::Tensor& hidden, const at::Tensor& positions,
+                                 KeyValueCache& cache) const {
+  const at::NoGradGuard no_graph;
+  const RotaryAngles angles = rotary_->angles(positions, hidden.scalar_type());
+  return blocks_[static_cast<size_t>(layer)].forward_cached(hidden, angles, cache);
+}
+
+HeadResult Decoder::head_loss(const at::Tensor& hidden, const at::Tensor& targets) const {
+  return head_->loss(hidden, targets);
+}
+
+HeadResult Decoder::head_loss_and_gradient(const at::Tensor& hidden,
+                                           const at::Tensor& targets) const {
+  return head_->loss_and_gradient(hidden, targets);
+}
+
+at::Tensor Decoder::logits(const at::Tensor& hidden) const { return head_->logits(hidden); }
+
+}  // namespace temper

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/family.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <vector>
+
+#include "core/concat.h"
+#include "core/error.h"
+
+namespace temper {
+namespace {
+
+using Bias = Family::Bias;
+using Windows = Family::Windows;
+
+constexpr std::array kFamilies = {
+    Family{.model_type = "llama",
+           .architecture = "LlamaForCausalLM",
+           .default_max_positions = 2048,
+           .qkv_bias = Bias::kIfAttentionBias,
+           .output_bias = Bias::kIfAttentionBias,
+           .knows_mlp_bias = true},
+    Family{.model_type = "mistral",
+           .architecture = "MistralForCausalLM",
+           .default_key_value_heads = 8,
+           .default_max_positions = 131072,
+           .windows = Windows::kEveryLayer},
+    Family{.model_type = "qwen2",
+           .architecture = "Qwen2ForCausalLM",
+           .default_key_value_heads = 32,
+           .default_max_positions = 32768,
+           .qkv_bias = Bias::kAlways,
+           .windows = Windows::kByLayer},
+    Family{.model_type = "qwen3",
+           .architecture = "Qwen3ForCausalLM",
+           .default_key_value_heads = 32,
+           .default_head_dim = 128,
+           .default_max_positions = 32768,
+           .qkv_bias = Bias::kIfAttentionBias,
+           .output_bias = Bias::kIfAttentionBias,
+           .has_qk_norm = true,
+           .windows = Windows::kByLayer},
+};
+
+std::string known_families() {
+  std::string list;
+  for (const Family& family : kFamilies) {
+    if (!list.empty()) list += ", ";
+    list += family.model_type;
+  }
+  return list;
+}
+
+const Family* find_family(std::string_view model_type) {
+  const auto family = std::find_if(kFamilies.begin(), kFamilies.end(), [&](const Family& each) {
+    return each.model_type == model_type;
+  });
+  return family == kFamilies.end() ? nullptr : family;
+}
+
+void check_sizes(const ModelConfig& config, std::vector<std::string>& problems) {
+  const auto positive = [&](const char* name, int64_t value) {
+    if (value < 1) problems.push_back(concat(name, " is ", value, ", wanted at least 1"));
+  };
+  positive("vocab_size", config.vocab_size);
+  positive("hidden_size", config.hidden_size);
+  positive("intermediate_size", config.intermediate_size);
+  positive("num_layers", config.num_layers);
+  positive("num_heads", config.num_heads);
+  positive("num_key_value_heads", config.num_key_value_heads);
+  positive("head_dim", config.head_dim);
+  if (config.head_dim % 2 != 0) {
+    problems.push_back(concat("head_dim is ", config.head_dim, ", wanted an even number"));
+  }
+  if (config.num_key_value_heads > 0 && config.num_heads % config.num_key_value_heads != 0) {
+    problems.push_back(concat("num_heads is ", config.num_heads, ", no multiple of the ",
+                              config.num_key_value_heads, " num_key_value_heads"));
+  }
+}
+
+}  // namespace
+
+std::span<const Family> families() { return kFamilies; }
+
+const Family& family_of(std::string_view model_type) {
+  const Family* family = find_family(model_type);
+  if (family != nullptr) return *family;
+  throw ModelError(concat("model_type is \"", model_type, "\", which is not computed here"),
+                   concat("choose a model of one of these: ", known_families()));
+}
+
+void validate(const ModelConfig& config) {
+  std::vector<std::string> problems;
+  if (find_family(config.model_type) == nullptr) {
+    problems.push_back(
+        concat("model_type is \"", config.model_type, "\", known are ", known_families()));
+  }
+  check_sizes(config, problems);
+  if (static_cast<int64_t>(config.windows.size()) != config.num_layers) {
+    problems.push_back(concat("windows has ", config.windows.size(), " entries for ",
+                              config.num_layers, " layers"));
+  }
+  for (const int64_t window : config.windows) {
+    if (window < 0) problems.push_back(concat("a window is ", window, ", wanted 0 or more"));
+  }
+  if (!(config.norm_epsilon > 0.0)) {
+    problems.push_back(concat("norm_epsilon is ", config.norm_epsilon, ", wanted more than 0"));
+  }
+  if (!(config.rope.theta > 0.0)) {
+    problems.push_back(concat("rope theta is ", config.rope.theta, ", wanted more than 0"));
+  }
+  if (problems.empty()) return;
+  std::string list = "the model cannot be computed:";
+  for (const std::string& problem : problems) list += "\n  " + problem;
+  throw ModelError(list, "mend config.json, or choose another model");
+}
+
+}  // namespace temper

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "model/ops/attention.h"
+
+namespace temper {
+
+struct AttentionResult {
+  at::Tensor output;    // [T, query_columns]
+  at::Tensor log_sums;  // [num_heads, T] fp32, of each row's exponentials
+};
+
+/// Attention written out in matrix products over tiles, without those that the mask hides.
+/// All of it is in fp32, whatever the dtype of qkv.
+AttentionResult attention_on_cpu(const at::Tensor& qkv, const Heads& heads,
+                                 const AttentionMask& mask);
+
+/// Returns the gradient of qkv. The probabilities are computed again.
+at::Tensor attention_backward_on_cpu(const at::Tensor& gradient, const at::Tensor& qkv,
+                                     const Heads& heads, const AttentionMask& mask,
+                                     const AttentionResult& result);
+
+}  // namespace temper

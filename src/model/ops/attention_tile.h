@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+#include <vector>
+
+#include "model/ops/attention.h"
+#include "model/ops/matrix.h"
+#include "model/ops/rows.h"
+
+namespace temper {
+
+// What the forward and the backward pass of attention_cpu.h share.
+
+// Queries of one tile: enough for efficient products, few enough to waste little on the diagonal.
+inline constexpr int64_t kQueriesPerTile = 64;
+
+/// The columns of one head in a [T, columns] tensor, for the rows of one document.
+template <typename T>
+struct HeadColumns {
+  T* data;
+  int64_t rows;
+  int64_t head_dim;
+  int64_t stride;
+};
+
+/// A head as fp32: itself, or converted into `scratch`.
+inline MatrixView read_head(HeadColumns<const float> head, std::vector<float>& /*scratch*/) {
+  return {const_cast<float*>(head.data), head.rows, head.head_dim, head.stride};
+}
+inline MatrixView read_head(HeadColumns<const at::BFloat16> head, std::vector<float>& scratch) {
+  scratch.resize(static_cast<size_t>(head.rows * head.head_dim));
+  for (int64_t row = 0; row < head.rows; ++row) {
+    at::vec::convert(head.data + row * head.stride, scratch.data() + row * head.head_dim,
+                     head.head_dim);
+  }
+  return {scratch.data(), head.rows, head.head_dim, head.head_dim};
+}
+
+/// Where to compute a head that `write_head` then leaves in its tensor.
+inline MatrixView head_buffer(HeadColumns<float> head, std::vector<float>& /*scratch*/) {
+  return {head.data, head.rows, head.head_dim, head.stride};
+}
+inline MatrixView head_buffer(HeadColumns<at::BFloat16> head, std::vector<float>& scratch) {
+  scratch.resize(static_cast<size_t>(head.rows * head.head_dim));
+  return {scratch.data(), head.rows, head.head_dim, head.head_dim};
+}
+template <typename T>
+void write_head(HeadColumns<T> head, const MatrixView& buffer) {
+  for (int64_t row = 0; row < head.rows; ++row) {
+    write_row(head.data + row * head.stride, buffer.data + row * buffer.stride, head.head_dim);
+  }
+}
+
+/// What a thread keeps from task to task, so that nothing is allocated in the steady state.
+struct AttentionScratch {
+  std::vector<float> queries, keys, values, output, output_gradient, query_gradient;
+  std::vector<float> scores, score_gradient, row_values;
+
+  static AttentionScratch& of_this_thread() {
+    thread_local AttentionScratch scratch;
+    return scratch;
+  }
+};
+
+/// One query head of one document.
+struct HeadTask {
+  int64_t begin;  // The document's first row.
+  int64_t size;   // Of the document.
+  int64_t head;
+
+  HeadTask(int64_t index, const Heads& heads, const AttentionMask& mask)
+      : begin(mask.document_begins[static_cast<size_t>(index / heads.num_heads)]),
+        size(mask.document_begins[static_cast<size_t>(index / heads.num_heads) + 1] - begin),
+        head(index % heads.num_heads) {}
+
+  static int64_t count(const Heads& heads, const AttentionMask& mask) {
+    return (static_cast<int64_t>(mask.document_begins.size()) - 1) * heads.num_heads;
+  }
+
+  /// This task's columns of a tensor [T, stride] whose heads of this kind begin at first_column.
+  template <typename T>
+  HeadColumns<T> columns(T* tensor, int64_t stride, int64_t first_column,
+                         const Heads& heads) const {
+    return {tensor + begin * stride + first_column, size, heads.head_dim, stride};
+  }
+};
+
+/// Queries, keys and values of one task.
+struct HeadInputs {
+  MatrixView queries, keys, values;  // [size, head_dim]
+
+  template <typename T>
+  HeadInputs(const T* qkv, const HeadTask& task, const Heads& heads, AttentionScratch& scratch) {
+    const int64_t kv = task.head / heads.group() * heads.head_dim;
+    const auto part = [&](int64_t first_column) {
+      return task.columns(qkv, heads.columns(), first_column, heads);
+    };
+    queries = read_head(part(task.head * heads.head_dim), scratch.queries);
+    keys = read_head(part(heads.first_key_column() + kv), scratch.keys);
+    values = read_head(part(heads.first_value_column() + kv), scratch.values);
+  }
+};
+
+/// Queries [begin, end) of a document, and the keys [first_key, end) that any of them sees.
+struct QueryTile {
+  int64_t begin;
+  int64_t end;
+  int64_t first_key;
+  int64_t window;
+
+  QueryTile(int64_t first_query, int64_t size, int64_t window_size)
+      : begin(first_query),
+        end(std::min(first_query + kQueriesPerTile, size)),
+        first_key(window_size > 0 ? std::max<int64_t>(0, first_query - window_size + 1) : 0),
+        window(window_size) {}
+
+  int64_t num_queries() const { return end - begin; }
+  int64_t num_keys() const { return end - first_key; }
+
+  /// The columns of the tile's scores that its row `row` sees.
+  Range visible(int64_t row) const {
+    const int64_t query = begin + row;
+    const int64_t first = window > 0 ? std::max(first_key, query - window + 1) : first_key;
+    return {first - first_key, query + 1 - first_key};
+  }
+
+  MatrixView of_queries(const MatrixView& document) const { return document.row_range(begin, end); }
+  MatrixView of_keys(const MatrixView& document) const {
+    return document.row_range(first_key, end);
+  }
+
+  /// A buffer for one number per query and key.
+  MatrixView scores_in(std::vector<float>& memory) const {
+    const auto size = static_cast<size_t>(num_queries() * num_keys());
+    if (memory.size() < size) memory.resize(size);
+    return {memory.data(), num_queries(), num_keys(), num_keys()};
+  }
+};
+
+inline void clear_outside(float* row, Range visible, int64_t size) {
+  std::fill(row, row + visible.begin, 0.0F);
+  std::fill(row + visible.end, row + size, 0.0F);
+}
+
+inline float attention_scale(const Heads& heads) {
+  return 1.0F / std::sqrt(static_cast<float>(heads.head_dim));
+}
+
+}  // namespace temper

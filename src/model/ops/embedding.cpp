@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/ops/embedding.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <numeric>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "model/ops/rows.h"
+
+namespace temper {
+namespace {
+
+// Positions with the same token, in order.
+struct TokenGroups {
+  std::vector<int64_t> positions;  // [T], grouped by token
+  std::vector<int64_t> begins;     // [num_groups + 1], into positions
+
+  explicit TokenGroups(const int64_t* tokens, int64_t size) : positions(static_cast<size_t>(size)) {
+    std::iota(positions.begin(), positions.end(), int64_t{0});
+    std::stable_sort(positions.begin(), positions.end(),
+                     [&](int64_t a, int64_t b) { return tokens[a] < tokens[b]; });
+    for (size_t i = 0; i < positions.size(); ++i) {
+      if (i == 0 || tokens[positions[i]] != tokens[positions[i - 1]]) {
+        begins.push_back(static_cast<int64_t>(i));
+      }
+    }
+    begins.push_back(size);
+  }
+};
+
+template <typename T>
+void add_group(T* sum, const T* gradient, std::span<const int64_t> positions, int64_t size,
+               RowScratch& scratch) {
+  const float* before = read_row(sum, scratch.data(), size);
+  float* total = row_buffer(sum, scratch.data());
+  if (total != before) std::copy_n(before, size, total);
+  for (const int64_t position : positions) {
+    const float* row = read_row(gradient + position * size, scratch.data() + size, size);
+    for (int64_t i = 0; i < size; ++i) total[i] += row[i];
+  }
+  write_row(sum, total, size);
+}
+
+void add_on_cpu(const at::Tensor& sums, const at::Tensor& gradient, const at::Tensor& tokens) {
+  const int64_t* ids = tokens.const_data_ptr<int64_t>();
+  const TokenGroups groups(ids, tokens.numel());
+  const int64_t size = gradient.size(1);
+  const auto num_groups = static_cast<int64_t>(groups.begins.size()) - 1;
+  dispatch_dtype(sums.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    T* to = sums.mutable_data_ptr<T>();
+    const T* from = gradient.const_data_ptr<T>();
+    at::parallel_for(0, num_groups, 16, [&](int64_t begin, int64_t end) {
+      RowScratch scratch(2 * size);
+      for (int64_t group = begin; group < end; ++group) {
+        const int64_t first = groups.begins[static_cast<size_t>(group)];
+        const int64_t last = groups.begins[static_cast<size_t>(group) + 1];
+        const std::span<const int64_t> positions(groups.positions.data() + first,
+                                                 static_cast<size_t>(last - first));
+        add_group(to + ids[positions[0]] * size, from, positions, size, scratch);
+      }
+    });
+  });
+}
+
+}  // namespace
+
+void add_rows_by_token(at::Tensor sums, const at::Tensor& gradient, const at::Tensor& tokens) {
+  if (sums.is_cpu()) {
+    add_on_cpu(sums, gradient.contiguous(), tokens.contiguous());
+  } else {
+    sums.index_add_(0, tokens, gradient);
+  }
+}
+
+}  // namespace temper

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/ops/linear.h"
+
+#include <ATen/ATen.h>
+
+#include "model/ops/backward.h"
+#include "model/ops/column_sum.h"
+
+namespace temper {
+namespace {
+
+void write_gradients(const at::Tensor& gradient, const at::Tensor& x,
+                     const LinearWeights& weights) {
+  at::Tensor matrix = weights.matrix.gradient();
+  if (!matrix.defined()) return;
+  at::mm_out(matrix, gradient.t(), x);
+  if (weights.bias.is_defined()) column_sum_out(weights.bias.gradient(), gradient);
+}
+
+}  // namespace
+
+at::Tensor linear(const at::Tensor& x, const LinearWeights& weights) {
+  at::Tensor y = without_graph([&] {
+    const at::Tensor transposed = weights.matrix.value().t();
+    return weights.bias.is_defined() ? at::addmm(weights.bias.value(), x, transposed)
+                                     : at::mm(x, transposed);
+  });
+  return with_backward(std::move(y), {x},
+                       [x, weights](const at::Tensor& gradient) -> std::vector<at::Tensor> {
+                         write_gradients(gradient, x, weights);
+                         return {at::mm(gradient, weights.matrix.value())};
+                       });
+}
+
+at::Tensor linear_onto(const at::Tensor& residual, const at::Tensor& x,
+                       const LinearWeights& weights) {
+  at::Tensor y = without_graph([&] {
+    at::Tensor sum = at::addmm(residual, x, weights.matrix.value().t());
+    return weights.bias.is_defined() ? sum.add_(weights.bias.value()) : sum;
+  });
+  return with_backward(std::move(y), {residual, x},
+                       [x, weights](const at::Tensor& gradient) -> std::vector<at::Tensor> {
+                         write_gradients(gradient, x, weights);
+                         return {gradient, at::mm(gradient, weights.matrix.value())};
+                       });
+}
+
+}  // namespace temper

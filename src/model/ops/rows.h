@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <ATen/cpu/vec/functional.h>
+#include <c10/util/BFloat16.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+
+#include "core/range.h"
+
+namespace temper {
+
+// What the CPU kernels share. They compute in fp32, row by row; how rows are cut into tasks never
+// depends on the number of threads, and neither does the order of a sum.
+
+using Vector = at::vec::Vectorized<float>;
+
+/// A row as fp32: itself, or converted into `scratch`.
+inline const float* read_row(const float* row, float* /*scratch*/, int64_t /*size*/) { return row; }
+inline const float* read_row(const at::BFloat16* row, float* scratch, int64_t size) {
+  at::vec::convert(row, scratch, size);
+  return scratch;
+}
+
+/// Where to compute a row that `write_row` then leaves at `row`.
+inline float* row_buffer(float* row, float* /*scratch*/) { return row; }
+inline float* row_buffer(at::BFloat16* /*row*/, float* scratch) { return scratch; }
+
+inline void write_row(float* /*row*/, const float* /*buffer*/, int64_t /*size*/) {}
+inline void write_row(at::BFloat16* row, const float* buffer, int64_t size) {
+  at::vec::convert(buffer, row, size);
+}
+
+/// Rounds fp32 numbers to what T can hold.
+template <typename T>
+void round_row(float* row, int64_t size) {
+  for (int64_t i = 0; i < size; ++i) row[i] = static_cast<float>(static_cast<T>(row[i]));
+}
+template <>
+inline void round_row<float>(float* /*row*/, int64_t /*size*/) {}
+
+/// Memory for rows on their way through fp32, one per thread of work.
+class RowScratch {
+ public:
+  explicit RowScratch(int64_t size) : memory_(new float[static_cast<size_t>(size)]) {}
+  float* data() { return memory_.get(); }
+
+ private:
+  std::unique_ptr<float[]> memory_;
+};
+
+/// Calls function(offset, count) for each vector of a row; count is smaller for the last one.
+template <typename Function>
+void for_each_vector(int64_t size, Function function) {
+  for (int64_t i = 0; i < size; i += Vector::size()) {
+    function(i, static_cast<int>(std::min<int64_t>(Vector::size(), size - i)));
+  }
+}
+
+/// Sums over rows are taken block by block, then over the blocks in order.
+inline constexpr int64_t kRowsPerBlock = 32;
+inline int64_t num_row_blocks(int64_t num_rows) {
+  return (num_rows + kRowsPerBlock - 1) / kRowsPerBlock;
+}
+inline Range row_block(int64_t block, int64_t num_rows) {
+  return {block * kRowsPerBlock, std::min((block + 1) * kRowsPerBlock, num_rows)};
+}
+
+/// Calls function(T{}) with T = float or BFloat16.
+template <typename Function>
+void dispatch_dtype(at::ScalarType dtype, Function function) {
+  switch (dtype) {
+    case at::kFloat: return function(float{});
+    case at::kBFloat16: return function(at::BFloat16{});
+    default: throw std::invalid_argument("the model computes in float32 or bfloat16");
+  }
+}
+
+/// Runs function(task) for each task; threads take the next one as they become free.
+template <typename Function>
+void run_tasks(int64_t num_tasks, Function function) {
+  std::atomic<int64_t> next{0};
+  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
+    for (int64_t task = next++; task < num_tasks; task = next++) function(task);
+  });
+}
+
+}  // namespace temper
