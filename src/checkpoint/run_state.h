@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace temper {
 
@@ -14,8 +15,8 @@ struct RunState {
   int64_t next_micro_batch = 0;   ///< The data cursor: global index of the next micro-batch.
   int64_t num_skipped = 0;        ///< Steps with a loss or norm that was not finite.
   int64_t num_skipped_in_a_row = 0;
-  std::string trajectory;         ///< Digest of all that decides the result: see RunConfig.
-  std::string config_yaml;        ///< The resolved configuration, for people.
+  std::string trajectory;   ///< Digest of all that decides the result: see RunConfig.
+  std::string config_yaml;  ///< The resolved configuration, for people.
 
   /// Counts one step that is over.
   void count_step(int64_t num_targets, bool updated, int64_t num_micro_batches) {
@@ -31,5 +32,11 @@ struct RunState {
     }
   }
 };
+
+/// The text of state.json.
+std::string to_json(const RunState& state);
+
+/// Throws: CheckpointError if a member is missing or cannot be; `name` is the file's.
+RunState parse_run_state(std::string_view text, const std::string& name);
 
 }  // namespace temper

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/background_writer.h"
+
+#include <stdexcept>
+
+#include "core/concat.h"
+#include "core/error.h"
+
+namespace temper {
+
+void BackgroundWriter::start(std::vector<FileJob> jobs) {
+  if (is_active()) throw std::logic_error("BackgroundWriter: something is under way");
+  jobs_ = std::move(jobs);
+  digests_.clear();
+  error_ = nullptr;
+  is_over_ = false;
+  thread_ = std::jthread([this](const std::stop_token& stop) { write_all(stop); });
+}
+
+void BackgroundWriter::write_all(const std::stop_token& stop) {
+  try {
+    for (const FileJob& job : jobs_) {
+      if (stop.stop_requested()) break;
+      digests_.push_back(write_parts(job, stop));
+    }
+  } catch (const Error&) {
+    error_ = std::current_exception();
+  } catch (const std::exception& error) {
+    error_ = std::make_exception_ptr(CheckpointError(
+        concat("writing a checkpoint failed: ", error.what()), "look at memory and storage"));
+  }
+  is_over_ = true;
+}
+
+bool BackgroundWriter::is_done() const {
+  if (!is_over_) return false;
+  if (error_) std::rethrow_exception(error_);
+  return true;
+}
+
+std::vector<std::vector<Digest>> BackgroundWriter::take_digests() {
+  if (thread_.joinable()) thread_.join();
+  jobs_.clear();
+  if (error_) std::rethrow_exception(error_);
+  return std::move(digests_);
+}
+
+void BackgroundWriter::stop() {
+  thread_.request_stop();
+  if (thread_.joinable()) thread_.join();
+  jobs_.clear();
+}
+
+}  // namespace temper

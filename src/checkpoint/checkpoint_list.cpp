@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/checkpoint_list.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdio>
+#include <functional>
+#include <optional>
+#include <system_error>
+
+#include "core/concat.h"
+#include "core/error.h"
+
+namespace temper {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr std::string_view kPrefix = "step-";
+
+// The step in a name that checkpoint_name gives, followed by `suffix`.
+std::optional<int64_t> step_of(std::string_view name, std::string_view suffix) {
+  if (!name.starts_with(kPrefix) || !name.ends_with(suffix)) return {};
+  const std::string_view digits =
+      name.substr(kPrefix.size(), name.size() - kPrefix.size() - suffix.size());
+  int64_t step = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
+  const bool is_number = error == std::errc() && end == digits.data() + digits.size();
+  if (!is_number || checkpoint_name(step) + std::string(suffix) != name) return {};
+  return step;
+}
+
+}  // namespace
+
+fs::path checkpoints_of(const fs::path& run) { return run / "checkpoints"; }
+
+std::string checkpoint_name(int64_t step) {
+  std::array<char, 32> name{};
+  std::snprintf(name.data(), name.size(), "step-%08lld", static_cast<long long>(step));
+  return name.data();
+}
+
+bool is_checkpoint_name(std::string_view name) { return step_of(name, "").has_value(); }
+
+std::vector<FoundCheckpoint> list_checkpoints(const fs::path& folder, std::string_view suffix) {
+  std::vector<FoundCheckpoint> found;
+  std::error_code error;
+  fs::directory_iterator entry(folder, error);
+  if (error == std::errc::no_such_file_or_directory) return found;
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    const auto step = step_of(entry->path().filename().string(), suffix);
+    if (step) found.push_back({*step, entry->path()});
+  }
+  std::ranges::sort(found, std::greater(), &FoundCheckpoint::step);
+  if (!error) return found;
+  throw CheckpointError(concat("cannot read the folder ", folder.string(), ": ", error.message()),
+                        "check that it exists and its rights");
+}
+
+}  // namespace temper

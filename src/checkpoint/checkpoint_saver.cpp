@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/checkpoint_saver.h"
+
+#include <algorithm>
+#include <span>
+#include <stdexcept>
+#include <system_error>
+
+#include "checkpoint/checkpoint_list.h"
+#include "checkpoint/companion_files.h"
+#include "checkpoint/retention.h"
+#include "checkpoint/together.h"
+#include "core/concat.h"
+#include "core/error.h"
+#include "core/log.h"
+#include "io/file.h"
+
+namespace temper {
+namespace fs = std::filesystem;
+namespace {
+
+std::vector<UnitLayout> units_of(const UnitStore& store) {
+  std::vector<UnitLayout> units;
+  for (int unit = 0; unit < store.num_units(); ++unit) units.push_back(store.state(unit).unit);
+  return units;
+}
+
+DType saved_dtype(const ModelFolder& source, const CheckpointOptions& options) {
+  return options.model_dtype == "auto" ? source.stored_dtype()
+                                       : dtype_named(options.model_dtype, "checkpoint.model_dtype");
+}
+
+void make_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (!error) return;
+  throw CheckpointError(concat("cannot make the folder ", folder.string(), ": ", error.message()),
+                        "check the path and its rights");
+}
+
+}  // namespace
+
+CheckpointSaver::CheckpointSaver(const SaverSetup& setup, const ModelFolder& source,
+                                 const CheckpointOptions& options)
+    : setup_(setup),
+      keep_(std::max<int64_t>(1, options.keep)),
+      checkpoints_(checkpoints_of(setup.run)),
+      model_dtype_(saved_dtype(source, options)),
+      unit_files_(plan_unit_files(units_of(setup.store), model_dtype_)) {
+  do_on_rank_0(setup_.ranks, [&] {
+    for (TextFile& file : read_companion_files(source.path())) {
+      if (file.path == "config.json") file.text = with_dtype(file.text, model_dtype_);
+      file.path = "model/" + file.path;
+      companions_.push_back(std::move(file));
+    }
+    for (const UnitFileSet& set : kUnitFileSets) {
+      indexes_.push_back(make_index(set, units_of(setup_.store), unit_files_));
+    }
+  });
+}
+
+fs::path CheckpointSaver::temporary() const { return checkpoints_ / (name_ + ".tmp"); }
+
+void CheckpointSaver::begin(const RunState& state) {
+  if (writer_.is_active()) throw std::logic_error("a checkpoint is under way already");
+  watch_.restart();
+  step_ = state.step;
+  name_ = checkpoint_name(step_);
+  do_on_rank_0(setup_.ranks, [this] { prepare_folder(); });
+  is_first_ = false;
+  copy_.take(setup_.store);
+  if (setup_.ranks.rank() == 0) text_files_ = make_text_files(state);
+  writer_.start(plan_jobs());
+}
+
+void CheckpointSaver::prepare_folder() const {
+  make_folder(checkpoints_);
+  remove_leftovers(checkpoints_);
+  if (is_first_) set_aside_after(checkpoints_, setup_.resumed_step);
+  require_space();
+  make_folder(temporary() / "model");
+  make_folder(temporary() / "optimizer");
+}
+
+void CheckpointSaver::require_space() const {
+  int64_t wanted = 0;
+  for (const UnitFile& file : unit_files_) wanted += file.bytes();
+  std::error_code error;
+  const fs::space_info space = fs::space(checkpoints_, error);
+  if (error || space.available >= static_cast<uintmax_t>(wanted)) return;
+  throw CheckpointError(concat("a checkpoint takes ", wanted, " bytes, but ", checkpoints_.string(),
+                               " has only ", space.available, " left"),
+                        "free some space, or lower checkpoint.keep");
+}
+
+std::vector<TextFile> CheckpointSaver::make_text_files(const RunState& state) const {
+  std::vector<TextFile> files = companions_;
+  files.insert(files.end(), indexes_.begin(), indexes_.end());
+  files.push_back({"state.json", to_json(state)});
+  return files;
+}
+
+// Rank 0's header comes first, this rank's slice last.
+FileJob CheckpointSaver::unit_job(const UnitFile& file) const {
+  FileJob job{temporary() / file.path, {}};
+  if (setup_.ranks.rank() == 0) job.parts.push_back({0, file.header, {}, DType::kU8});
+  const Range owned = setup_.store.state(file.unit).owned;
+  if (!owned.is_empty()) {
+    job.parts.push_back({file.bytes_of(owned).begin, {}, copy_.slice(file), file.dtype});
+  }
+  return job;
+}
+
+std::vector<FileJob> CheckpointSaver::plan_jobs() const {
+  std::vector<FileJob> jobs;
+  for (const UnitFile& file : unit_files_) jobs.push_back(unit_job(file));
+  for (const TextFile& file : text_files_) {
+    jobs.push_back({temporary() / file.path, {{0, file.text, {}, DType::kU8}}});
+  }
+  return jobs;
+}
+
+void CheckpointSaver::publish() {
+  try {
+    JobDigests own;
+    do_together(setup_.ranks, [&] { own = writer_.take_digests(); });
+    const std::vector<Digest> slices = gather_slice_digests(own);
+    do_on_rank_0(setup_.ranks, [&] { finish_folder(make_manifest(own, slices)); });
+  } catch (const CheckpointError&) {
+    abandon();
+    throw;
+  }
+  if (setup_.ranks.rank() == 0) remove_old();
+}
+
+// Of each unit file and rank, rank by rank; zeros where a rank has no slice.
+std::vector<Digest> CheckpointSaver::gather_slice_digests(const JobDigests& own) const {
+  const size_t num_files = unit_files_.size();
+  std::vector<Digest> sent(num_files),
+      all(num_files * static_cast<size_t>(setup_.ranks.world_size()));
+  for (size_t i = 0; i < num_files; ++i) {
+    if (!own[i].empty()) sent[i] = own[i].back();
+  }
+  gather_bytes(setup_.ranks, std::as_bytes(std::span(sent)),
+               std::as_writable_bytes(std::span(all)));
+  return all;
+}
+
+Manifest CheckpointSaver::make_manifest(const JobDigests& own,
+                                        const std::vector<Digest>& slices) const {
+  const int world_size = setup_.ranks.world_size();
+  Manifest manifest{step_, world_size, std::string(to_string(model_dtype_)), {}, {}};
+  for (int unit = 0; unit < setup_.store.num_units(); ++unit) {
+    const UnitState& state = setup_.store.state(unit);
+    manifest.units.push_back(
+        {state.unit.name(), state.unit.num_elements(), state.shards.shard_size()});
+  }
+  for (size_t i = 0; i < unit_files_.size(); ++i) {
+    const UnitFile& file = unit_files_[i];
+    ManifestFile entry{file.path, {{0, std::ssize(file.header), to_hex(own[i].front())}}};
+    for (int rank = 0; rank < world_size; ++rank) {
+      const Range owned = setup_.store.state(file.unit).shards.owned(rank);
+      if (owned.is_empty()) continue;
+      const Range bytes = file.bytes_of(owned);
+      const size_t at = static_cast<size_t>(rank) * unit_files_.size() + i;
+      entry.segments.push_back({bytes.begin, bytes.size(), to_hex(slices[at])});
+    }
+    manifest.files.push_back(std::move(entry));
+  }
+  for (size_t i = 0; i < text_files_.size(); ++i) {
+    const Digest& digest = own[unit_files_.size() + i].front();
+    manifest.files.push_back(
+        {text_files_[i].path, {{0, std::ssize(text_files_[i].text), to_hex(digest)}}});
+  }
+  return manifest;
+}
+
+void CheckpointSaver::finish_folder(const Manifest& manifest) const {
+  write_parts({temporary() / Manifest::kFileName, {{0, to_json(manifest), {}, DType::kU8}}});
+  for (const char* folder : {"model", "optimizer", ""}) {
+    sync_folder(temporary() / folder, FilePurpose::kCheckpoint);
+  }
+  set_aside_after(checkpoints_, step_ - 1);
+  rename_folder(temporary(), checkpoints_ / name_);
+  sync_folder(checkpoints_, FilePurpose::kCheckpoint);
+  log_event(concat("checkpoint step=", step_, " path=", (checkpoints_ / name_).string(),
+                   " bytes=", manifest.bytes(), " seconds=", watch_.seconds()));
+}
+
+// The checkpoint stands already: what fails here is no reason to end the run.
+void CheckpointSaver::remove_old() const {
+  try {
+    point_latest_to(checkpoints_ / name_);
+    remove_old_checkpoints(checkpoints_, keep_);
+  } catch (const CheckpointError& error) {
+    log_event(concat("checkpoint warning=", error.what()));
+  }
+}
+
+void CheckpointSaver::abandon() {
+  writer_.stop();
+  setup_.ranks.barrier();  // Nobody writes into the folder any more.
+  if (setup_.ranks.rank() != 0) return;
+  try {
+    remove_leftovers(checkpoints_);
+  } catch (const CheckpointError& error) {
+    log_event(concat("checkpoint warning=", error.what()));
+  }
+}
+
+}  // namespace temper

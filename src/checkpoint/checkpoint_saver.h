@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "checkpoint/background_writer.h"
+#include "checkpoint/checkpoint_options.h"
+#include "checkpoint/host_copy.h"
+#include "checkpoint/manifest.h"
+#include "checkpoint/model_folder.h"
+#include "checkpoint/run_state.h"
+#include "checkpoint/text_file.h"
+#include "checkpoint/unit_files.h"
+#include "comm/communicator.h"
+#include "core/clock.h"
+#include "core/hash.h"
+#include "zero/unit_store.h"
+
+namespace temper {
+
+/// What is saved, and where. The references must outlive the saver.
+struct SaverSetup {
+  const UnitStore& store;  ///< With moments.
+  Communicator& ranks;
+  std::filesystem::path run;  ///< Checkpoints go to `checkpoints/` in it.
+  int64_t resumed_step = 0;   ///< Where this job goes on from; 0 for a fresh run.
+};
+
+/// Writes checkpoints in the background, from a host copy of this rank's slices, and publishes them
+/// by a rename. FORMAT.md says what is written.
+///
+/// After `begin` the owner polls `is_written` until it is true on *all* ranks, and then calls
+/// `publish`; if it threw on any rank, all ranks call `abandon` instead. The thread in the
+/// background does nothing but write files. Published checkpoints beyond `keep` are removed. Those
+/// of steps after `resumed_step`, which a job before this one left, are set aside at the first
+/// `begin`.
+class CheckpointSaver {
+ public:
+  /// Reads the files that go with the model's weights: `source` may go away afterwards.
+  /// Collective. Throws: ModelError if one cannot be read; ConfigError for an unknown model_dtype.
+  CheckpointSaver(const SaverSetup& setup, const ModelFolder& source,
+                  const CheckpointOptions& options);
+
+  /// Copies the state and starts to write it. The store may be changed when this returns.
+  /// Collective. Throws: CheckpointError on all ranks, if the folder cannot be made or is too full.
+  void begin(const RunState& state);
+
+  /// Whether this rank's part is safely in storage. Local; does not block.
+  /// Throws: CheckpointError if this rank could not write its part.
+  bool is_written() const { return writer_.is_done(); }
+
+  /// Makes the checkpoint visible under its name, points `latest` to it and removes old ones.
+  /// Collective: after is_written() has been true on every rank.
+  /// Throws: CheckpointError on all ranks; nothing is published then, and nothing is under way.
+  void publish();
+
+  /// Stops writing and removes what was written so far; what cannot be removed is logged.
+  /// Collective.
+  void abandon();
+
+ private:
+  using JobDigests = std::vector<std::vector<Digest>>;  // [job][part]
+
+  std::filesystem::path temporary() const;
+  void prepare_folder() const;
+  void require_space() const;
+  std::vector<TextFile> make_text_files(const RunState& state) const;
+  FileJob unit_job(const UnitFile& file) const;
+  std::vector<FileJob> plan_jobs() const;
+  std::vector<Digest> gather_slice_digests(const JobDigests& own) const;
+  Manifest make_manifest(const JobDigests& own, const std::vector<Digest>& slices) const;
+  void finish_folder(const Manifest& manifest) const;
+  void remove_old() const;
+
+  SaverSetup setup_;
+  int64_t keep_;
+  std::filesystem::path checkpoints_;
+  DType model_dtype_;
+  std::vector<UnitFile> unit_files_;
+  std::vector<TextFile> companions_;  // Rank 0 only, as are the next two.
+  std::vector<TextFile> indexes_;
+  std::vector<TextFile> text_files_;  // Of the checkpoint under way.
+  std::string name_;                  // Of the checkpoint under way.
+  int64_t step_ = 0;
+  bool is_first_ = true;
+  Stopwatch watch_;
+  HostCopy copy_;
+  BackgroundWriter writer_;  // Last: its thread reads the copy.
+};
+
+}  // namespace temper

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/companion_files.h"
+
+#include <array>
+#include <optional>
+#include <stdexcept>
+#include <utility>
+
+#include "core/concat.h"
+#include "core/error.h"
+#include "core/range.h"
+#include "io/file.h"
+
+namespace temper {
+namespace {
+
+constexpr std::pair<DType, std::string_view> kDtypeNames[] = {
+    {DType::kF32, "float32"}, {DType::kBF16, "bfloat16"}, {DType::kF16, "float16"}};
+
+// All that transformers and vLLM look for beside weights, and what a licence asks to be passed on.
+constexpr std::array kFileNames = {
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "LICENSE",
+    "LICENSE.txt",
+    "LICENSE.md",
+    "NOTICE",
+    "USE_POLICY.md",
+};
+
+size_t end_of_string(std::string_view json, size_t begin) {
+  size_t at = begin + 1;
+  while (at < json.size() && json[at] != '"') at += json[at] == '\\' ? 2 : 1;
+  return at + 1;
+}
+
+// Where the value of a key of the outermost object lies. The text is valid JSON.
+std::optional<Range> find_value(std::string_view json, std::string_view key) {
+  const std::string wanted = '"' + std::string(key) + '"';
+  int depth = 0;
+  for (size_t at = 0; at < json.size(); ++at) {
+    const char c = json[at];
+    if (c == '{' || c == '[') ++depth;
+    if (c == '}' || c == ']') --depth;
+    if (c != '"') continue;
+    const size_t end = end_of_string(json, at);
+    const size_t colon = json.find_first_not_of(" \t\r\n", end);
+    const bool is_key = colon < json.size() && json[colon] == ':';
+    if (depth == 1 && is_key && json.substr(at, end - at) == wanted) {
+      const size_t begin = json.find_first_not_of(" \t\r\n", colon + 1);
+      const size_t last =
+          json[begin] == '"' ? end_of_string(json, begin) : json.find_first_of(" \t\r\n,}", begin);
+      return Range{static_cast<int64_t>(begin), static_cast<int64_t>(last)};
+    }
+    at = end - 1;
+  }
+  return {};
+}
+
+}  // namespace
+
+std::vector<TextFile> read_companion_files(const std::filesystem::path& folder) {
+  std::vector<TextFile> files;
+  for (const char* name : kFileNames) {
+    if (std::filesystem::exists(folder / name))
+      files.push_back({name, read_file(folder / name, FilePurpose::kModel)});
+  }
+  return files;
+}
+
+std::string with_dtype(const std::string& config, DType dtype) {
+  std::string changed = config;
+  for (const char* key : {"dtype", "torch_dtype"}) {
+    const std::optional<Range> value = find_value(changed, key);
+    if (!value) continue;
+    changed.replace(static_cast<size_t>(value->begin), static_cast<size_t>(value->size()),
+                    concat('"', torch_name(dtype), '"'));
+  }
+  return changed;
+}
+
+std::string_view torch_name(DType dtype) {
+  for (const auto& [known, name] : kDtypeNames) {
+    if (known == dtype) return name;
+  }
+  throw std::invalid_argument(concat("weights are never saved as ", to_string(dtype)));
+}
+
+DType dtype_named(const std::string& name, const std::string& key) {
+  for (const auto& [dtype, known] : kDtypeNames) {
+    if (known == name) return dtype;
+  }
+  throw ConfigError(concat(key, " is '", name, "'"),
+                    "set it to auto, float32, bfloat16 or float16");
+}
+
+}  // namespace temper

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "checkpoint/text_file.h"
+#include "io/dtype.h"
+
+namespace temper {
+
+/// The small files that go with a model's weights, byte for byte, in a fixed order: configuration,
+/// tokenizer, chat template, licence.
+/// Throws: ModelError if one cannot be read.
+std::vector<TextFile> read_companion_files(const std::filesystem::path& folder);
+
+/// The text of a config.json with its `dtype` or `torch_dtype`, if it has one, set to `dtype`; all
+/// else stays as it is, to the last space.
+std::string with_dtype(const std::string& config, DType dtype);
+
+/// As transformers spells a dtype that weights are saved in: "bfloat16".
+/// Throws: std::invalid_argument for a dtype that is none of these.
+std::string_view torch_name(DType dtype);
+
+/// The dtype that transformers spells so. `key` is the option that said it, for the message.
+/// Throws: ConfigError.
+DType dtype_named(const std::string& name, const std::string& key);
+
+}  // namespace temper

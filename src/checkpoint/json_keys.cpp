@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/json_keys.h"
+
+#include <cmath>
+
+#include "core/concat.h"
+
+namespace temper {
+namespace {
+
+const Json& empty_object() {
+  static const Json kEmpty = Json::object();
+  return kEmpty;
+}
+
+}  // namespace
+
+JsonKeys::JsonKeys(const Json& object, std::string prefix, std::vector<std::string>& problems)
+    : object_(object.is_object() ? object : empty_object()),
+      prefix_(std::move(prefix)),
+      problems_(problems) {
+  if (object.is_object()) return;
+  problems_.push_back(concat(prefix_.empty() ? "the content" : prefix_, " is not a JSON object"));
+}
+
+bool JsonKeys::has(const char* key) const {
+  return object_.contains(key) && !object_[key].is_null();
+}
+
+bool JsonKeys::is_null(const char* key) const {
+  return object_.contains(key) && object_[key].is_null();
+}
+
+int64_t JsonKeys::integer(const char* key, Range allowed, std::optional<int64_t> fallback) const {
+  if (!has(key)) {
+    if (!fallback) refuse(key, "is missing");
+    return fallback.value_or(allowed.begin);
+  }
+  const Json& value = object_[key];
+  const bool fits = value.is_number_unsigned()
+                        ? value.get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX)
+                        : value.is_number_integer();
+  const int64_t number = fits ? value.get<int64_t>() : -1;
+  if (fits && number >= allowed.begin && number < allowed.end) return number;
+  std::string wanted = concat("a whole number of at least ", allowed.begin);
+  if (fits && number >= allowed.end) wanted += concat(" and below ", allowed.end);
+  refuse_value(key, wanted);
+  return fallback.value_or(allowed.begin);
+}
+
+double JsonKeys::positive(const char* key, std::optional<double> fallback) const {
+  if (!has(key)) {
+    if (!fallback) refuse(key, "is missing");
+    return fallback.value_or(1.0);
+  }
+  const Json& value = object_[key];
+  if (value.is_number() && value.get<double>() > 0.0 && std::isfinite(value.get<double>())) {
+    return value.get<double>();
+  }
+  refuse_value(key, "a positive number");
+  return fallback.value_or(1.0);
+}
+
+bool JsonKeys::flag(const char* key, bool fallback) const {
+  if (!has(key)) return fallback;
+  if (object_[key].is_boolean()) return object_[key].get<bool>();
+  refuse_value(key, "true or false");
+  return fallback;
+}
+
+std::string JsonKeys::text(const char* key) const {
+  if (!has(key)) {
+    refuse(key, "is missing");
+  } else if (!object_[key].is_string()) {
+    refuse_value(key, "a string");
+  } else {
+    return object_[key].get<std::string>();
+  }
+  return {};
+}
+
+void JsonKeys::require(const char* key, const Json& value) const {
+  if (has(key) && object_[key] != value) refuse_value(key, value.dump());
+}
+
+void JsonKeys::refuse(const char* key, const std::string& problem) const {
+  problems_.push_back(concat(prefix_, key, ' ', problem));
+}
+
+void JsonKeys::refuse_value(const char* key, const std::string& wanted) const {
+  refuse(key, concat("is ", object_[key].dump(), ", wanted ", wanted));
+}
+
+}  // namespace temper

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/load_state.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <bit>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "checkpoint/together.h"
+#include "checkpoint/unit_files.h"
+#include "core/concat.h"
+#include "core/error.h"
+#include "io/file.h"
+#include "io/safetensors_folder.h"
+
+namespace temper {
+namespace {
+
+// Whether numbers that are not finite are an error.
+enum class NonFinite { kRefused, kAllowed };
+
+constexpr int64_t kPieceElements = int64_t{1} << 21;  // 8 MiB of fp32: arbitrary.
+
+// By the exponent's bits: a comparison of numbers would not vectorise.
+bool all_finite(std::span<const float> numbers) {
+  constexpr uint32_t kExponent = 0x7f800000;
+  uint32_t found = 0;
+  for (const float number : numbers) {
+    found |= static_cast<uint32_t>((std::bit_cast<uint32_t>(number) & kExponent) == kExponent);
+  }
+  return found == 0;
+}
+
+void require_finite(std::span<const float> numbers, const SafetensorsFolder::Place& place) {
+  if (all_finite(numbers)) return;
+  throw ModelError(concat(place.file->path().string(), ": the tensor ", place.tensor->name,
+                          " has numbers that are not finite"),
+                   "use a model whose weights are whole");
+}
+
+// Elements `range` of one tensor; `destination` has as many.
+void read_tensor(const SafetensorsFolder::Place& place, Range range, at::Tensor destination,
+                 NonFinite non_finite) {
+  at::Tensor buffer;  // Only for a destination that is not on the host.
+  for (int64_t begin = range.begin; begin < range.end; begin += kPieceElements) {
+    const Range piece{begin, std::min(range.end, begin + kPieceElements)};
+    const at::Tensor target = destination.narrow(0, begin - range.begin, piece.size());
+    if (!target.is_cpu() && !buffer.defined()) buffer = at::empty({kPieceElements}, at::kFloat);
+    const at::Tensor host = target.is_cpu() ? target : buffer.narrow(0, 0, piece.size());
+    const std::span numbers(host.mutable_data_ptr<float>(), static_cast<size_t>(piece.size()));
+    place.file->read_floats(*place.tensor, piece, numbers);
+    if (non_finite == NonFinite::kRefused) require_finite(numbers, place);
+    if (!target.is_cpu()) target.copy_(host);
+  }
+}
+
+// Reads this rank's part of one unit into `destination` [state.kept.size()]; what lies beyond the
+// unit's end is left as it is.
+void read_kept(const SafetensorsFolder& folder, const UnitState& state, at::Tensor destination,
+               NonFinite non_finite) {
+  for (const TensorSlot& slot : state.unit.slots()) {
+    const Range wanted = intersection(slot.range(), state.kept);
+    if (wanted.is_empty()) continue;
+    const Range range{wanted.begin - slot.offset, wanted.end - slot.offset};
+    const at::Tensor part = destination.narrow(0, wanted.begin - state.kept.begin, wanted.size());
+    read_tensor(*folder.find(slot.name), range, part, non_finite);
+  }
+}
+
+// The tensor of one unit that a set of files fills; undefined if the store does not keep it.
+at::Tensor destination_of(const UnitState& state, StateKind kind) {
+  switch (kind) {
+    case StateKind::kModel: return {};  // Rounded: the master weights have more bits.
+    case StateKind::kMaster: return state.master;
+    case StateKind::kFirstMoment: return state.first_moment;
+    case StateKind::kSecondMoment: return state.second_moment;
+  }
+  return {};
+}
+
+void load_set(const UnitFileSet& set, const VerifiedCheckpoint& checkpoint, UnitStore& store) {
+  if (!destination_of(store.state(0), set.kind).defined()) return;
+  const std::filesystem::path folder = checkpoint.folder() / set.folder;
+  const SafetensorsFolder tensors(folder, set.stem, FilePurpose::kCheckpoint);
+  std::vector<UnitLayout> units;
+  for (int unit = 0; unit < store.num_units(); ++unit) units.push_back(store.state(unit).unit);
+  require_tensors(tensors, units, concat(folder.string(), '/', set.stem));
+  for (int unit = 0; unit < store.num_units(); ++unit) {
+    UnitState& state = store.state(unit);
+    read_kept(tensors, state, destination_of(state, set.kind), NonFinite::kAllowed);
+  }
+}
+
+}  // namespace
+
+void load_weights(const ModelFolder& folder, UnitStore& store, Communicator& ranks) {
+  do_together(ranks, [&] {
+    for (int unit = 0; unit < store.num_units(); ++unit) {
+      UnitState& state = store.state(unit);
+      read_kept(folder.weights(), state, state.master, NonFinite::kRefused);
+    }
+  });
+  store.publish_weights();
+}
+
+RunState load_checkpoint(const VerifiedCheckpoint& checkpoint, UnitStore& store,
+                         Communicator& ranks) {
+  RunState run_state;
+  do_together(ranks, [&] {
+    const std::filesystem::path path = checkpoint.folder() / "state.json";
+    run_state = parse_run_state(read_file(path, FilePurpose::kCheckpoint), path.string());
+    if (run_state.step != checkpoint.manifest().step) {
+      throw CheckpointError(concat(path.string(), " is that of step ", run_state.step, ", not ",
+                                   checkpoint.manifest().step),
+                            "use another checkpoint");
+    }
+    for (const UnitFileSet& set : kUnitFileSets) load_set(set, checkpoint, store);
+  });
+  store.publish_weights();
+  return run_state;
+}
+
+}  // namespace temper

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "checkpoint/model_folder.h"
+#include "checkpoint/run_state.h"
+#include "checkpoint/verification.h"
+#include "comm/communicator.h"
+#include "zero/unit_store.h"
+
+namespace temper {
+
+/// Fills the master weights from a model folder, then publishes them. Each rank reads only what it
+/// keeps, beside a small buffer; nothing is broadcast.
+///
+/// Collective: all ranks; all throw or none does.
+/// Throws: ModelError if a file cannot be read or a weight is not finite.
+void load_weights(const ModelFolder& folder, UnitStore& store, Communicator& ranks);
+
+/// Fills master weights and moments from a checkpoint that any number of ranks wrote at any stage,
+/// then publishes the weights. Each rank reads only what it keeps, beside a small buffer. A store
+/// for evaluation takes the master weights alone.
+///
+/// Collective: all ranks; all throw or none does.
+/// Throws: CheckpointError; ModelError if the checkpoint is one of another model.
+RunState load_checkpoint(const VerifiedCheckpoint& checkpoint, UnitStore& store,
+                         Communicator& ranks);
+
+}  // namespace temper

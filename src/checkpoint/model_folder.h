@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "io/dtype.h"
+#include "io/safetensors_folder.h"
+#include "model/model_config.h"
+#include "model/unit_layout.h"
+
+namespace temper {
+
+/// A Hugging Face folder of a model that can be trained: its configuration is understood, and its
+/// weights are exactly those that the configuration asks for.
+///
+/// Throws: ModelError.
+class ModelFolder {
+ public:
+  /// Reads the configuration and the headers of the weights, but no weight. Every missing tensor,
+  /// surplus tensor and wrong shape is in the error.
+  explicit ModelFolder(std::filesystem::path folder);
+
+  const std::filesystem::path& path() const { return path_; }
+
+  /// The tokens that end a text are those of generation_config.json, if it names any.
+  const ModelConfig& config() const { return config_; }
+  const std::vector<UnitLayout>& units() const { return units_; }
+  const SafetensorsFolder& weights() const { return weights_; }
+
+  /// The dtype of most weights: F32, BF16 or F16.
+  DType stored_dtype() const { return stored_dtype_; }
+
+  /// SHA-256 of the bytes of tokenizer.json, in hex.
+  std::string tokenizer_sha256() const;
+
+  /// SHA-256 over the configuration and all names, shapes, dtypes and places of tensors, in hex;
+  /// for messages, since it costs no reading of weights.
+  std::string fingerprint() const;
+
+ private:
+  std::filesystem::path path_;
+  std::string config_text_;
+  ModelConfig config_;
+  std::vector<UnitLayout> units_;
+  SafetensorsFolder weights_;
+  DType stored_dtype_ = DType::kF32;
+};
+
+/// Checks that a folder has every tensor of the units in its shape and a dtype that can be read,
+/// and no other one. Ignored: rotary frequencies, and the copy of a tied head. `name` is the
+/// folder's. Throws: ModelError that lists all differences.
+void require_tensors(const SafetensorsFolder& weights, const std::vector<UnitLayout>& units,
+                     const std::string& name);
+
+}  // namespace temper

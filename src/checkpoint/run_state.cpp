@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/run_state.h"
+
+#include <vector>
+
+#include "checkpoint/json_keys.h"
+#include "core/concat.h"
+#include "core/error.h"
+
+namespace temper {
+
+std::string to_json(const RunState& state) {
+  const Json json = {{"step", state.step},
+                     {"num_updates", state.num_updates},
+                     {"num_target_tokens", state.num_target_tokens},
+                     {"next_micro_batch", state.next_micro_batch},
+                     {"num_skipped", state.num_skipped},
+                     {"num_skipped_in_a_row", state.num_skipped_in_a_row},
+                     {"trajectory", state.trajectory},
+                     {"config_yaml", state.config_yaml}};
+  return json.dump(2) + '\n';
+}
+
+RunState parse_run_state(std::string_view text, const std::string& name) {
+  constexpr Range kCounts{0, INT64_MAX};
+  const Json json = parse_json(text, {name, FilePurpose::kCheckpoint});
+  std::vector<std::string> problems;
+  const JsonKeys keys(json, "", problems);
+  RunState state;
+  state.step = keys.integer("step", kCounts);
+  state.num_updates = keys.integer("num_updates", kCounts);
+  state.num_target_tokens = keys.integer("num_target_tokens", kCounts);
+  state.next_micro_batch = keys.integer("next_micro_batch", kCounts);
+  state.num_skipped = keys.integer("num_skipped", kCounts);
+  state.num_skipped_in_a_row = keys.integer("num_skipped_in_a_row", kCounts);
+  state.trajectory = keys.text("trajectory");
+  state.config_yaml = keys.text("config_yaml");
+  if (problems.empty()) return state;
+  throw CheckpointError(concat(name, ": ", problems.front()), "use another checkpoint");
+}
+
+}  // namespace temper

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <span>
+#include <string>
+
+#include "comm/communicator.h"
+#include "core/error.h"
+
+namespace temper {
+
+/// Runs `work` on every rank. If it threw an Error on any of them, all ranks throw: a rank its own
+/// one, the others that of the first rank that has one, with its number.
+///
+/// Collective: all ranks; `work` itself must not communicate.
+/// Throws: ModelError or CheckpointError, as the rank that failed.
+void do_together(Communicator& ranks, const std::function<void()>& work);
+
+/// The same for work that rank 0 does for all.
+void do_on_rank_0(Communicator& ranks, const std::function<void()>& work);
+
+/// Every rank's `own` bytes, in rank order, into `all` on every rank.
+/// Shapes: own [n], all [world_size * n]. Collective: all ranks.
+void gather_bytes(Communicator& ranks, std::span<const std::byte> own, std::span<std::byte> all);
+
+/// Rank 0's text, on every rank. Collective: all ranks.
+std::string broadcast_text(Communicator& ranks, const std::string& text);
+
+/// What an Error says before its remedy.
+std::string problem_of(const Error& error);
+
+}  // namespace temper

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/unit_files.h"
+
+#include <map>
+
+#include "core/concat.h"
+#include "io/safetensors_folder.h"
+#include "io/safetensors_layout.h"
+
+namespace temper {
+namespace {
+
+UnitFile plan_file(const UnitFileSet& set, const UnitLayout& unit, DType dtype) {
+  std::vector<TensorSpec> specs;
+  for (const TensorSlot& slot : unit.slots()) specs.push_back({slot.name, dtype, slot.shape});
+  return {set.kind,           0, {}, SafetensorsLayout(std::move(specs)).header(), dtype,
+          unit.num_elements()};
+}
+
+}  // namespace
+
+Range UnitFile::bytes_of(Range elements) const {
+  const int64_t element_bytes = num_bits(dtype) / 8;
+  const auto data_begin = static_cast<int64_t>(header.size());
+  return {data_begin + elements.begin * element_bytes, data_begin + elements.end * element_bytes};
+}
+
+std::vector<UnitFile> plan_unit_files(const std::vector<UnitLayout>& units, DType model_dtype) {
+  std::vector<UnitFile> files;
+  const auto num_units = static_cast<int64_t>(units.size());
+  for (const UnitFileSet& set : kUnitFileSets) {
+    const DType dtype = set.kind == StateKind::kModel ? model_dtype : DType::kF32;
+    for (int64_t unit = 0; unit < num_units; ++unit) {
+      UnitFile file = plan_file(set, units[static_cast<size_t>(unit)], dtype);
+      file.unit = static_cast<int>(unit);
+      file.path = concat(set.folder, '/', safetensors_file_name(set.stem, unit, num_units));
+      files.push_back(std::move(file));
+    }
+  }
+  return files;
+}
+
+TextFile make_index(const UnitFileSet& set, const std::vector<UnitLayout>& units,
+                    const std::vector<UnitFile>& files) {
+  std::map<std::string, std::string> file_of_tensor;
+  int64_t total_bytes = 0;
+  for (const UnitFile& file : files) {
+    if (file.kind != set.kind) continue;
+    total_bytes += file.bytes_of({0, file.num_elements}).size();
+    const std::string name = file.path.substr(file.path.rfind('/') + 1);
+    for (const TensorSlot& slot : units[static_cast<size_t>(file.unit)].slots()) {
+      file_of_tensor[slot.name] = name;
+    }
+  }
+  return {concat(set.folder, '/', set.stem, ".safetensors.index.json"),
+          safetensors_index(file_of_tensor, total_bytes)};
+}
+
+int64_t checkpoint_bytes(const std::vector<UnitLayout>& units, DType model_dtype) {
+  int64_t sum = 0;
+  for (const UnitFile& file : plan_unit_files(units, model_dtype)) sum += file.bytes();
+  return sum;
+}
+
+}  // namespace temper

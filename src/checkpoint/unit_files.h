@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "checkpoint/text_file.h"
+#include "core/range.h"
+#include "io/dtype.h"
+#include "model/unit_layout.h"
+
+namespace temper {
+
+/// What a checkpoint stores of every element.
+enum class StateKind { kModel, kMaster, kFirstMoment, kSecondMoment };
+
+/// A set of safetensors files, one per unit, with an index: `<folder>/<stem>-00001-of-00032…`.
+struct UnitFileSet {
+  StateKind kind;
+  const char* folder;  ///< Below the checkpoint's.
+  const char* stem;
+};
+
+inline constexpr UnitFileSet kUnitFileSets[] = {
+    {StateKind::kModel, "model", "model"},
+    {StateKind::kMaster, "optimizer", "master"},
+    {StateKind::kFirstMoment, "optimizer", "first_moment"},
+    {StateKind::kSecondMoment, "optimizer", "second_moment"},
+};
+
+/// A safetensors file that holds one unit's elements in the order of its flat buffer, from a page's
+/// border on: a slice of the unit is a contiguous range of bytes.
+struct UnitFile {
+  StateKind kind;
+  int unit = 0;
+  std::string path;    ///< Below the checkpoint's folder.
+  std::string header;  ///< The file's first bytes, up to the data.
+  DType dtype;
+  int64_t num_elements = 0;
+
+  /// Where some elements of the unit lie, from the beginning of the file.
+  Range bytes_of(Range elements) const;
+  int64_t bytes() const { return bytes_of({0, num_elements}).end; }
+};
+
+/// All unit files of a checkpoint, set by set; the weights of the model in `model_dtype`, all else
+/// in fp32.
+std::vector<UnitFile> plan_unit_files(const std::vector<UnitLayout>& units, DType model_dtype);
+
+/// The index of one set: which file has which tensor.
+TextFile make_index(const UnitFileSet& set, const std::vector<UnitLayout>& units,
+                    const std::vector<UnitFile>& files);
+
+/// Bytes of a checkpoint's unit files, nearly all of the whole.
+int64_t checkpoint_bytes(const std::vector<UnitLayout>& units, DType model_dtype);
+
+}  // namespace temper

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/verification.h"
+
+#include <algorithm>
+#include <span>
+#include <sstream>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "checkpoint/checkpoint_list.h"
+#include "checkpoint/together.h"
+#include "core/clock.h"
+#include "core/concat.h"
+#include "core/error.h"
+#include "core/hash.h"
+#include "core/log.h"
+#include "io/file.h"
+
+namespace temper {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr int64_t kPieceBytes = int64_t{4} << 20;  // Arbitrary.
+
+[[noreturn]] void refuse(const std::string& problem) {
+  throw CheckpointError(problem, "use another checkpoint, or restore this one");
+}
+
+void require_one_manifest(const fs::path& checkpoint) {
+  std::error_code error;
+  fs::directory_iterator entry(checkpoint, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (name.starts_with("MANIFEST") && name != Manifest::kFileName) {
+      refuse(concat(checkpoint.string(), " has a second manifest, ", name));
+    }
+  }
+  if (error) refuse(concat("cannot read ", checkpoint.string(), ": ", error.message()));
+}
+
+void require_length(const fs::path& path, int64_t bytes) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (!fs::exists(status)) refuse(concat(path.string(), " is missing"));
+  if (!fs::is_regular_file(status)) refuse(concat(path.string(), " is not a regular file"));
+  const auto found = static_cast<int64_t>(fs::file_size(path, error));
+  if (found != bytes) refuse(concat(path.string(), " has ", found, " bytes, wanted ", bytes));
+}
+
+// A manifest that was copied from another step describes other files.
+void require_step(const fs::path& checkpoint, int64_t step) {
+  const std::string name = checkpoint.filename().string();
+  if (!is_checkpoint_name(name) || name == checkpoint_name(step)) return;
+  refuse(concat((checkpoint / Manifest::kFileName).string(), " is that of step ", step));
+}
+
+Manifest checked(const fs::path& checkpoint, const std::string& text) {
+  require_one_manifest(checkpoint);
+  Manifest manifest = parse_manifest(text, (checkpoint / Manifest::kFileName).string());
+  require_step(checkpoint, manifest.step);
+  for (const ManifestFile& file : manifest.files) {
+    require_length(checkpoint / file.path, file.bytes());
+  }
+  return manifest;
+}
+
+std::string manifest_text(const fs::path& checkpoint) {
+  return read_file(checkpoint / Manifest::kFileName, FilePurpose::kCheckpoint);
+}
+
+void verify_segment(const File& file, const Segment& segment, std::vector<std::byte>& buffer) {
+  Sha256 hash;
+  const int64_t end = segment.offset + segment.bytes;
+  for (int64_t at = segment.offset; at < end; at += kPieceBytes) {
+    const std::span piece(buffer.data(), static_cast<size_t>(std::min(kPieceBytes, end - at)));
+    file.read(at, piece);
+    hash.update(piece);
+  }
+  if (to_hex(hash.finish()) == segment.sha256) return;
+  refuse(concat(file.path().string(), " was altered: bytes [", segment.offset, ", ", end,
+                ") do not have the hash in the manifest"));
+}
+
+// A segment is hashed by the rank whose equal share of all bytes its middle falls into.
+void verify_share(const fs::path& checkpoint, const Manifest& manifest, const Communicator& ranks) {
+  std::vector<std::byte> buffer(kPieceBytes);
+  const double share = static_cast<double>(manifest.bytes() + 1) / ranks.world_size();
+  int64_t begin = 0;
+  for (const ManifestFile& entry : manifest.files) {
+    std::optional<File> file;
+    for (const Segment& segment : entry.segments) {
+      const double middle = static_cast<double>(begin) + 0.5 * static_cast<double>(segment.bytes);
+      begin += segment.bytes;
+      if (static_cast<int>(middle / share) != ranks.rank()) continue;
+      if (!file) file.emplace(File::open(checkpoint / entry.path, FilePurpose::kCheckpoint));
+      verify_segment(*file, segment, buffer);
+    }
+  }
+}
+
+// Rank 0's list for all: on a network file system they need not see the same yet.
+std::vector<int64_t> list_steps(const fs::path& folder, Communicator& ranks) {
+  std::string text;
+  do_on_rank_0(ranks, [&] {
+    for (const FoundCheckpoint& found : list_checkpoints(folder)) text += concat(found.step, ' ');
+  });
+  std::istringstream stream(broadcast_text(ranks, text));
+  std::vector<int64_t> steps;
+  for (int64_t step = 0; stream >> step;) steps.push_back(step);
+  return steps;
+}
+
+}  // namespace
+
+Manifest check_files(const fs::path& checkpoint) {
+  return checked(checkpoint, manifest_text(checkpoint));
+}
+
+VerifiedCheckpoint verify_checkpoint(const fs::path& checkpoint, Communicator& ranks) {
+  std::string text;
+  do_on_rank_0(ranks, [&] {
+    text = manifest_text(checkpoint);
+    checked(checkpoint, text);
+  });
+  text = broadcast_text(ranks, text);
+  Manifest manifest = parse_manifest(text, (checkpoint / Manifest::kFileName).string());
+  do_together(ranks, [&] { verify_share(checkpoint, manifest, ranks); });
+  return {checkpoint, std::move(manifest)};
+}
+
+std::optional<VerifiedCheckpoint> find_newest_whole(const fs::path& run, Communicator& ranks) {
+  const fs::path folder = checkpoints_of(run);
+  std::string passed_over;
+  for (const int64_t step : list_steps(folder, ranks)) {
+    const Stopwatch watch;
+    try {
+      VerifiedCheckpoint found = verify_checkpoint(folder / checkpoint_name(step), ranks);
+      log_event(concat("checkpoint verified=", found.folder().string(),
+                       " bytes=", found.manifest().bytes(), " seconds=", watch.seconds()));
+      return found;
+    } catch (const CheckpointError& error) {
+      log_event(concat("checkpoint passed_over=", checkpoint_name(step), " reason=\"",
+                       problem_of(error), '"'));
+      passed_over += concat("\n  ", checkpoint_name(step), ": ", problem_of(error));
+    }
+  }
+  if (passed_over.empty()) return {};
+  throw CheckpointError(concat("no checkpoint in ", folder.string(), " is whole:", passed_over),
+                        "restore one of them, or start afresh in another run folder");
+}
+
+}  // namespace temper

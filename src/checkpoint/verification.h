@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <filesystem>
+#include <optional>
+
+#include "checkpoint/manifest.h"
+#include "comm/communicator.h"
+
+namespace temper {
+
+/// A checkpoint of which every byte was found to be as its manifest says. Only those are loaded.
+class VerifiedCheckpoint {
+ public:
+  const std::filesystem::path& folder() const { return folder_; }
+  const Manifest& manifest() const { return manifest_; }
+
+ private:
+  friend VerifiedCheckpoint verify_checkpoint(const std::filesystem::path&, Communicator&);
+  VerifiedCheckpoint(std::filesystem::path folder, Manifest manifest)
+      : folder_(std::move(folder)), manifest_(std::move(manifest)) {}
+
+  std::filesystem::path folder_;
+  Manifest manifest_;
+};
+
+/// The manifest of a checkpoint whose files are all there in full length; nothing is hashed.
+/// Throws: CheckpointError, naming what is missing, torn, short or does not belong there.
+Manifest check_files(const std::filesystem::path& checkpoint);
+
+/// Hashes the whole checkpoint; each rank reads its share.
+/// Collective: all ranks; all throw or none does.
+/// Throws: CheckpointError, naming the file and the bytes that differ.
+VerifiedCheckpoint verify_checkpoint(const std::filesystem::path& checkpoint, Communicator& ranks);
+
+/// The newest checkpoint of a run that is whole; names each newer one that is not in the log.
+/// Nothing if the run has no checkpoint at all.
+/// Collective: all ranks.
+/// Throws: CheckpointError if there are checkpoints, but none is whole.
+std::optional<VerifiedCheckpoint> find_newest_whole(const std::filesystem::path& run,
+                                                    Communicator& ranks);
+
+}  // namespace temper

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/hugging_face_config.h"
+
+#include <boost/test/data/monomorphic.hpp>
+#include <boost/test/data/test_case.hpp>
+#include <boost/test/unit_test.hpp>
+#include <ostream>
+
+#include "core/concat.h"
+#include "core/error.h"
+#include "io/json.h"
+
+namespace temper {
+namespace {
+
+namespace data = boost::unit_test::data;
+
+// The keys that each configuration must have.
+Json small(const char* model_type) {
+  return {{"model_type", model_type}, {"vocab_size", 100},      {"hidden_size", 64},
+          {"intermediate_size", 96},  {"num_hidden_layers", 4}, {"num_attention_heads", 32},
+          {"num_key_value_heads", 16}};
+}
+
+ModelConfig parse(const Json& json) {
+  return parse_hugging_face_config(json.dump(), "config.json");
+}
+
+// The message that `change` to a good configuration leads to.
+std::string refusal(const char* model_type, const Json& change) {
+  Json json = small(model_type);
+  json.update(change);
+  try {
+    parse(json);
+  } catch (const ModelError& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(hugging_face_config)
+
+// SmolLM2-135M's file.
+BOOST_AUTO_TEST_CASE(reads_a_real_llama_file) {
+  const ModelConfig config = parse_hugging_face_config(R"({
+    "architectures": ["LlamaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
+    "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 576,
+    "initializer_range": 0.041666666666666664, "intermediate_size": 1536,
+    "is_llama_config": true, "max_position_embeddings": 8192, "model_type": "llama",
+    "num_attention_heads": 9, "num_hidden_layers": 30, "num_key_value_heads": 3,
+    "pad_token_id": 2, "pretraining_tp": 1, "rms_norm_eps": 1e-05, "rope_interleaved": false,
+    "rope_scaling": null, "rope_theta": 100000, "tie_word_embeddings": true,
+    "torch_dtype": "bfloat16", "use_cache": true, "vocab_size": 49152})",
+                                                       "config.json");
+  BOOST_TEST(config.model_type == "llama");
+  BOOST_TEST(config.vocab_size == 49152);
+  BOOST_TEST(config.hidden_size == 576);
+  BOOST_TEST(config.intermediate_size == 1536);
+  BOOST_TEST(config.num_layers == 30);
+  BOOST_TEST(config.num_heads == 9);
+  BOOST_TEST(config.num_key_value_heads == 3);
+  BOOST_TEST(config.head_dim == 64);
+  BOOST_TEST(config.max_positions == 8192);
+  BOOST_TEST(config.norm_epsilon == 1e-5);
+  BOOST_TEST(config.rope.theta == 100000.0);
+  BOOST_CHECK(config.rope.scaling == RopeOptions::Scaling::kNone);
+  BOOST_TEST(config.has_tied_head);
+  BOOST_TEST(!config.has_qkv_bias);
+  BOOST_TEST(config.windows == std::vector<int64_t>(30, 0), boost::test_tools::per_element());
+  BOOST_TEST(config.eos_token_ids == std::vector<int64_t>{2}, boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(absent_keys_have_the_defaults_of_their_family) {
+  Json json = small("llama");
+  json.erase("num_key_value_heads");
+  const ModelConfig llama = parse(json);
+  BOOST_TEST(llama.num_key_value_heads == 32);
+  BOOST_TEST(llama.head_dim == 2);
+  BOOST_TEST(llama.max_positions == 2048);
+  BOOST_TEST(llama.norm_epsilon == 1e-6);
+  BOOST_TEST(llama.rope.theta == 10000.0);
+  BOOST_TEST(!llama.has_tied_head);
+  BOOST_TEST(llama.eos_token_ids.empty());
+
+  json["model_type"] = "mistral";
+  BOOST_TEST(parse(json).num_key_value_heads == 8);
+  BOOST_TEST(parse(json).max_positions == 131072);
+  BOOST_TEST(parse(json).windows[3] == 4096);
+  json["num_key_value_heads"] = nullptr;
+  json["sliding_window"] = nullptr;
+  BOOST_TEST(parse(json).num_key_value_heads == 32);
+  BOOST_TEST(parse(json).windows[3] == 0);
+
+  const ModelConfig qwen3 = parse(small("qwen3"));
+  BOOST_TEST(qwen3.head_dim == 128);
+  BOOST_TEST(qwen3.max_positions == 32768);
+}
+
+BOOST_AUTO_TEST_CASE(biases_and_norms_belong_to_the_family_or_have_a_key) {
+  const ModelConfig qwen2 = parse(small("qwen2"));
+  BOOST_TEST((qwen2.has_qkv_bias && !qwen2.has_output_bias && !qwen2.has_qk_norm));
+  const ModelConfig qwen3 = parse(small("qwen3"));
+  BOOST_TEST((!qwen3.has_qkv_bias && qwen3.has_qk_norm));
+
+  Json json = small("llama");
+  json.update({{"attention_bias", true}, {"mlp_bias", true}});
+  const ModelConfig llama = parse(json);
+  BOOST_TEST((llama.has_qkv_bias && llama.has_output_bias && llama.has_mlp_bias));
+  json["model_type"] = "mistral";  // Its classes have no such keys.
+  BOOST_TEST((!parse(json).has_qkv_bias && !parse(json).has_mlp_bias));
+}
+
+BOOST_AUTO_TEST_CASE(old_and_new_rotary_keys_give_the_same) {
+  const Json numbers = {{"factor", 32.0},
+                        {"low_freq_factor", 1.0},
+                        {"high_freq_factor", 4.0},
+                        {"original_max_position_embeddings", 8192}};
+  for (const char* kind : {"type", "rope_type"}) {
+    Json old_file = small("llama");
+    old_file["rope_theta"] = 500000.0;
+    old_file["rope_scaling"] = numbers;
+    old_file["rope_scaling"][kind] = "llama3";
+    Json new_file = small("llama");
+    new_file["rope_parameters"] = numbers;
+    new_file["rope_parameters"].update({{kind, "llama3"}, {"rope_theta", 500000.0}});
+    for (const Json& file : {old_file, new_file}) {
+      const RopeOptions rope = parse(file).rope;
+      BOOST_CHECK(rope.scaling == RopeOptions::Scaling::kLlama3);
+      BOOST_TEST(rope.theta == 500000.0);
+      BOOST_TEST(rope.factor == 32.0);
+      BOOST_TEST(rope.low_frequency_factor == 1.0);
+      BOOST_TEST(rope.high_frequency_factor == 4.0);
+      BOOST_TEST(rope.original_max_positions == 8192);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(linear_and_default_rotary_positions) {
+  Json json = small("llama");
+  json["rope_scaling"] = {{"type", "linear"}, {"factor", 2.5}};
+  BOOST_CHECK(parse(json).rope.scaling == RopeOptions::Scaling::kLinear);
+  BOOST_TEST(parse(json).rope.factor == 2.5);
+  json["rope_scaling"] = Json::object();
+  json["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 7.0}};
+  BOOST_CHECK(parse(json).rope.scaling == RopeOptions::Scaling::kNone);
+  BOOST_TEST(parse(json).rope.theta == 7.0);
+}
+
+BOOST_AUTO_TEST_CASE(windows_by_layer_come_from_either_key) {
+  Json json = small("qwen2");
+  json.update({{"sliding_window", 32}, {"max_window_layers", 1}});
+  const std::vector<int64_t> none{0, 0, 0, 0}, late{0, 32, 32, 32}, listed{32, 0, 32, 0};
+  BOOST_TEST(parse(json).windows == none, boost::test_tools::per_element());
+  json["use_sliding_window"] = true;
+  BOOST_TEST(parse(json).windows == late, boost::test_tools::per_element());
+  json["layer_types"] = {"sliding_attention", "full_attention", "sliding_attention",
+                         "full_attention"};
+  BOOST_TEST(parse(json).windows == listed, boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(end_tokens_are_one_or_a_list_and_the_generation_file_wins) {
+  Json json = small("llama");
+  json["eos_token_id"] = {3, 4};
+  ModelConfig config = parse(json);
+  BOOST_TEST(config.eos_token_ids == (std::vector<int64_t>{3, 4}),
+             boost::test_tools::per_element());
+  take_end_tokens(R"({"eos_token_id": null})", "generation_config.json", config);
+  BOOST_TEST(config.eos_token_ids.size() == 2u);
+  take_end_tokens(R"({"eos_token_id": 5})", "generation_config.json", config);
+  BOOST_TEST(config.eos_token_ids == std::vector<int64_t>{5}, boost::test_tools::per_element());
+  BOOST_CHECK_EXCEPTION(
+      take_end_tokens(R"({"eos_token_id": 100})", "generation_config.json", config), ModelError,
+      [](const ModelError& error) {
+        return contains(error.what(),
+                        "generation_config.json cannot be used:\n  eos_token_id is 100");
+      });
+}
+
+struct Refusal {
+  const char* model_type;
+  Json change;
+  const char* message;
+
+  friend std::ostream& operator<<(std::ostream& stream, const Refusal& refusal) {
+    return stream << refusal.model_type << ' ' << refusal.change;
+  }
+};
+
+const Refusal kRefusals[] = {
+    {"gpt2", Json::object(), "model_type is \"gpt2\"; computed are llama, mistral, qwen2, qwen3"},
+    {"llama", {{"model_type", nullptr}}, "model_type is missing"},
+    {"llama", {{"model_type", 7}}, "model_type is 7, wanted a string"},
+    {"llama", {{"vocab_size", nullptr}}, "vocab_size is missing"},
+    {"llama", {{"vocab_size", "many"}}, "vocab_size is \"many\", wanted a whole number"},
+    {"llama", {{"hidden_size", 64.5}}, "hidden_size is 64.5, wanted a whole number"},
+    {"llama", {{"num_hidden_layers", 0}}, "num_hidden_layers is 0, wanted a whole number of at le"},
+    {"llama", {{"num_hidden_layers", 1 << 30}}, "wanted a whole number of at least 1 and below"},
+    {"llama", {{"hidden_size", uint64_t{1} << 63}}, "hidden_size is 9223372036854775808, wanted"},
+    {"llama", {{"num_key_value_heads", 5}}, "num_attention_heads is 32, no multiple of the 5 key"},
+    {"llama", {{"head_dim", 5}}, "head_dim is 5; rotary positions need an even number"},
+    {"llama", {{"rms_norm_eps", 0}}, "rms_norm_eps is 0, wanted a positive number"},
+    {"llama", {{"hidden_act", "gelu"}}, "hidden_act is \"gelu\", wanted \"silu\""},
+    {"llama", {{"attention_dropout", 0.1}}, "attention_dropout is 0.1, wanted 0.0"},
+    {"llama", {{"tie_word_embeddings", "yes"}}, "tie_word_embeddings is \"yes\", wanted true or"},
+    {"llama", {{"quantization_config", {{"bits", 4}}}}, "quantization_config is there"},
+    {"llama", {{"partial_rotary_factor", 0.5}}, "partial_rotary_factor is 0.5, wanted 1.0"},
+    {"llama", {{"rope_scaling", 4}}, "rope_scaling. is not a JSON object"},
+    {"llama", {{"rope_scaling", {{"type", "yarn"}}}}, "rope_scaling.type is \"yarn\"; computed ar"},
+    {"llama", {{"rope_scaling", {{"rope_type", "dynamic"}}}}, "rope_scaling.rope_type is \"dynami"},
+    {"llama", {{"rope_parameters", {{"rope_type", "longrope"}}}}, "rope_type is \"longrope\""},
+    {"llama", {{"rope_scaling", {{"type", "linear"}}}}, "rope_scaling.factor is missing"},
+    {"llama", {{"rope_parameters", {{"rope_theta", -1}}}}, "rope_parameters.rope_theta is -1"},
+    {"qwen2", {{"layer_types", {"full_attention"}}}, "layer_types is not a list of 4 layers"},
+    {"mistral", {{"layer_types", Json::array()}}, "layer_types is no key of the family mistral"},
+    {"llama", {{"eos_token_id", 100}}, "eos_token_id is 100, wanted a token id"},
+    {"llama", {{"eos_token_id", {1, "x"}}}, "eos_token_id is [1,\"x\"], wanted a token id"},
+};
+
+BOOST_DATA_TEST_CASE(what_is_not_computed_is_refused_by_its_key, data::make(kRefusals), refused) {
+  const std::string message = refusal(refused.model_type, refused.change);
+  BOOST_TEST(contains(message, "config.json cannot be used:\n"), message);
+  BOOST_TEST(contains(message, refused.message), message);
+}
+
+BOOST_AUTO_TEST_CASE(layer_types_must_be_known_and_fit_the_window) {
+  Json change = {{"layer_types", Json::array({"full_attention", "full_attention",
+                                              "chunked_attention", "full_attention"})}};
+  BOOST_TEST(contains(refusal("qwen3", change), "has \"chunked_attention\" at layer 2"));
+  change["layer_types"][2] = "sliding_attention";
+  BOOST_TEST(contains(refusal("qwen3", change), "at layer 2, but use_sliding_window is false"));
+}
+
+BOOST_AUTO_TEST_CASE(all_problems_are_reported_at_once) {
+  const std::string message = refusal("llama", {{"hidden_act", "relu"},
+                                                {"attention_dropout", 0.5},
+                                                {"vocab_size", 0},
+                                                {"rope_scaling", {{"type", "yarn"}}}});
+  for (const char* key : {"hidden_act", "attention_dropout", "vocab_size", "rope_scaling.type"}) {
+    BOOST_TEST(contains(message, concat("\n  ", key, " is ")), message);
+  }
+  BOOST_TEST(contains(message, "\n  try: "));
+}
+
+BOOST_AUTO_TEST_CASE(text_that_is_no_object_is_refused_by_name) {
+  for (const char* text : {"", "[1]", "{\"model_type\": \"llama\"", "{} {}"}) {
+    BOOST_CHECK_EXCEPTION(
+        parse_hugging_face_config(text, "some/config.json"), ModelError,
+        [](const ModelError& error) { return contains(error.what(), "some/config.json"); });
+  }
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace temper
