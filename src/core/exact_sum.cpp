@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/exact_sum.h"
 
+#include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
@@ -10,6 +11,27 @@ namespace {
 
 constexpr int kBitsPerWord = 32;
 constexpr int kLowestBit = -1074;  // The weight of bit 0 of word 0: the smallest double's.
+
+using Digits = std::array<int64_t, ExactSum::kNumWords>;  // Each in [0, 2^32), lowest first.
+
+// The 64 bits from the highest one down, the last of which also says whether any bit below is set:
+// enough to round to the nearest of 53 bits in one conversion.
+double to_double(const Digits& digits) {
+  size_t top = digits.size();
+  while (top > 0 && digits[top - 1] == 0) --top;
+  if (top == 0) return 0.0;
+  const auto digit = [&](size_t below) {
+    return below < top ? static_cast<uint64_t>(digits[top - 1 - below]) : 0;
+  };
+  const int spare = std::countl_zero(static_cast<uint32_t>(digit(0)));
+  const uint64_t middle = (digit(1) << kBitsPerWord) | digit(2);
+  uint64_t window = digit(0) << (kBitsPerWord + spare);
+  window |= middle >> (kBitsPerWord - spare);
+  bool has_more = (middle << (kBitsPerWord + spare)) != 0;
+  for (size_t below = 3; below < top; ++below) has_more = has_more || digit(below) != 0;
+  const int weight = (static_cast<int>(top) - 2) * kBitsPerWord - spare + kLowestBit;
+  return std::ldexp(static_cast<double>(window | (has_more ? 1 : 0)), weight);
+}
 
 }  // namespace
 
@@ -46,7 +68,7 @@ void ExactSum::add(const ExactSum& other) {
 double ExactSum::value() const {
   if (words_[kNumWords] != 0) return std::numeric_limits<double>::quiet_NaN();
   // Carry, so that each word but the last lies in [0, 2^32): one number has one form.
-  std::array<int64_t, kNumWords> digits{};
+  Digits digits{};
   int64_t carry = 0;
   for (size_t k = 0; k < kNumWords; ++k) {
     const int64_t total = words_[k] + carry;
@@ -62,13 +84,7 @@ double ExactSum::value() const {
       borrow = flipped >> kBitsPerWord;
     }
   }
-  size_t top = kNumWords;
-  while (top > 0 && digits[top - 1] == 0) --top;
-  double sum = 0.0;  // From the smallest of the top four words upwards: one rounding that counts.
-  for (size_t k = top > 4 ? top - 4 : 0; k < top; ++k) {
-    sum +=
-        std::ldexp(static_cast<double>(digits[k]), static_cast<int>(k) * kBitsPerWord + kLowestBit);
-  }
+  const double sum = to_double(digits);
   return negative ? -sum : sum;
 }
 

@@ -24,8 +24,7 @@ class ExactSum {
   /// Adds another sum, exactly.
   void add(const ExactSum& other);
 
-  /// The sum rounded to double once (towards nearest up to the last bit of a 128-bit window); NaN
-  /// if a number was not finite.
+  /// The sum rounded to the nearest double once, ties to even; NaN if a number was not finite.
   double value() const;
 
   /// The whole state, to be added element by element to another's. Shape: [kNumWords + 1].

@@ -36,7 +36,9 @@ double random_uniform(uint64_t key, uint64_t index) {
 
 ArithmeticPermutation::ArithmeticPermutation(int64_t size, uint64_t key)
     : size_(size), key_(key), half_bits_(1) {
-  if (size < 1) throw std::invalid_argument("a permutation needs at least one element");
+  if (size < 1 || size > int64_t{1} << 62) {
+    throw std::invalid_argument("a permutation needs 1 to 2^62 elements");
+  }
   while (half_bits_ < 31 && (int64_t{1} << (2 * half_bits_)) < size) ++half_bits_;
 }
 

@@ -24,7 +24,7 @@ double random_uniform(uint64_t key, uint64_t index);
 ///   Rogaway, "Ciphers with arbitrary finite domains", 2002); at most four tries on average.
 class ArithmeticPermutation {
  public:
-  /// Throws: std::invalid_argument if size < 1.
+  /// Throws: std::invalid_argument unless 1 <= size <= 2^62.
   ArithmeticPermutation(int64_t size, uint64_t key);
 
   int64_t size() const { return size_; }
