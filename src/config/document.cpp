@@ -92,7 +92,7 @@ class TreeBuilder : public YAML::EventHandler {
       report(line_of(mark), "has an anchor (&name)", "write the value out where it is used");
     }
     if (!tag.empty() && tag != "?" && tag != "!") {
-      return refused(mark, concat("has the tag ", quoted(tag)), "leave the tag out");
+      return refused(mark, concat("has the tag ", quote(tag)), "leave the tag out");
     }
     return {.kind = kind, .line = line_of(mark)};
   }
@@ -150,7 +150,7 @@ class TreeBuilder : public YAML::EventHandler {
     const auto [before, is_new] = map.seen.emplace(node.text, node.line);
     if (!is_new) {
       report(node.line,
-             concat("has the key ", quoted(node.text), " again, after line ", before->second),
+             concat("has the key ", quote(node.text), " again, after line ", before->second),
              "keep one of them");
     }
     return is_new;

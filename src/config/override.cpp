@@ -48,7 +48,7 @@ YamlNode parse_value(const std::string& text, const std::string& assignment,
   YamlNode value = parse_yaml(text, found);
   mark_as_command_line(value);
   for (Problem& problem : found) {
-    problem.what = concat(quoted(assignment), " (command line): ", problem.what);
+    problem.what = concat(quote(assignment), " (command line): ", problem.what);
     problems.push_back(std::move(problem));
   }
   return value;
@@ -60,7 +60,7 @@ void override_value(YamlNode& root, const std::string& assignment, std::vector<P
   const size_t equals = assignment.find('=');
   const auto path = split_path(std::string_view(assignment).substr(0, equals));
   if (equals == std::string::npos || !path) {
-    problems.push_back({concat(quoted(assignment), " (command line) is no override"),
+    problems.push_back({concat(quote(assignment), " (command line) is no override"),
                         "write section.key=value, such as train.max_steps=10"});
     return;
   }
@@ -70,7 +70,7 @@ void override_value(YamlNode& root, const std::string& assignment, std::vector<P
     if (node->kind == YamlNode::Kind::kRefused) return;
     if (node->kind != YamlNode::Kind::kMap) {
       problems.push_back(
-          {concat(quoted(assignment), " (command line) goes into a value that is no section"),
+          {concat(quote(assignment), " (command line) goes into a value that is no section"),
            "override the whole value, a list as key=[{path: a}, {path: b}]"});
       return;
     }

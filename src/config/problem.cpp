@@ -70,7 +70,7 @@ void throw_if_any(const std::vector<Problem>& problems) {
   throw ConfigError(to_text(problems), "mend them all, then run temper check");
 }
 
-std::string quoted(std::string_view text) {
+std::string quote(std::string_view text) {
   std::string result = "'";
   for (size_t i = 0; i < text.size();) {
     if (i >= kLongestQuote) return result + "…'";

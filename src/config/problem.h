@@ -26,7 +26,7 @@ void throw_if_any(const std::vector<Problem>& problems);
 
 /// The text in single quotes, fit for a terminal: on one line, not longer than 60 bytes or so, and
 /// what is not printable as \xNN.
-std::string quoted(std::string_view text);
+std::string quote(std::string_view text);
 
 /// The candidate that `name` is most likely a misspelling of; empty if none is near.
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates);

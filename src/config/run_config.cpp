@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <set>
 #include <utility>
 
 #include "config/document.h"
@@ -34,6 +35,8 @@ constexpr Rule<int64_t> kSeed{is_between<0, std::numeric_limits<int64_t>::max()>
 constexpr Rule<int64_t> kStage{is_between<0, 3>, "0, 1, 2 or 3"};
 
 constexpr Rule<double> kPositive{[](double x) { return x > 0.0; }, "a positive number"};
+constexpr Rule<double> kEpochs{[](double x) { return x >= 0.0 && x <= 1e6; },
+                               "a number from 0 to 1000000"};
 constexpr Rule<double> kNotNegative{[](double x) { return x >= 0.0; }, "zero or a positive number"};
 constexpr Rule<double> kShare{[](double x) { return x >= 0.0 && x <= 1.0; },
                               "a number from 0 to 1"};
@@ -101,7 +104,7 @@ void visit_data(Visitor& section, RunConfig& config) {
 template <typename Visitor>
 void visit_train(Visitor& section, TrainOptions& train) {
   section.integer("max_steps", train.max_steps, kStepsOrNone);
-  section.real("epochs", train.epochs, kNotNegative);
+  section.real("epochs", train.epochs, kEpochs);
   section.real("max_grad_norm", train.max_grad_norm, kNotNegative);
   section.integer("max_skipped_in_a_row", train.max_skipped_in_a_row, kOneOrMore);
   section.integer("log_every_steps", train.log_every_steps, kOneOrMore);
@@ -157,23 +160,24 @@ void visit(Visitor& root, RunConfig& config) {
   root.section("checkpoint", [&](auto& section) { visit_checkpoint(section, config.checkpoint); });
 }
 
-YamlNode parse_document(const std::string& path, const std::vector<std::string>& overrides,
-                        std::vector<Problem>& problems) {
-  YamlNode root = parse_yaml(read_config_file(path), problems);
+YamlNode parse_document(const std::string& yaml, std::vector<Problem>& problems) {
+  YamlNode root = parse_yaml(yaml, problems);
   if (root.kind == YamlNode::Kind::kNothing) {
     problems.push_back({"the document is empty", "write the options of the run"});
     root.kind = YamlNode::Kind::kRefused;
   }
-  for (auto override = overrides.begin(); override != overrides.end(); ++override) {
-    const std::string key = override->substr(0, override->find('=') + 1);
-    const bool is_repeated = std::any_of(
-        overrides.begin(), override, [&](const std::string& one) { return one.starts_with(key); });
-    if (is_repeated) {
-      problems.push_back({quoted(*override) + " (command line) is set twice", "keep one of them"});
-    }
-    override_value(root, *override, problems);
-  }
   return root;
+}
+
+void override_values(YamlNode& root, const std::vector<std::string>& overrides,
+                     std::vector<Problem>& problems) {
+  std::set<std::string> keys;
+  for (const std::string& one : overrides) {
+    if (!keys.insert(one.substr(0, one.find('='))).second) {
+      problems.push_back({quote(one) + " (command line) is set twice", "keep one of them"});
+    }
+    override_value(root, one, problems);
+  }
 }
 
 // Appends the contradictions whose options could all be read, with the lines of those options.
@@ -198,13 +202,8 @@ void add_contradictions(const std::vector<Problem>& found, Reading& reading) {
   }
 }
 
-}  // namespace
-
-RunConfigReport read_run_config(const std::string& path,
-                                const std::vector<std::string>& overrides) {
+RunConfigReport read_document(const YamlNode& document, Reading reading, const std::string& name) {
   RunConfigReport report;
-  Reading reading;
-  const YamlNode document = parse_document(path, overrides, reading.problems);
   if (document.kind != YamlNode::Kind::kRefused) {
     Section root(&document, "", reading);
     visit(root, report.config);
@@ -213,12 +212,30 @@ RunConfigReport read_run_config(const std::string& path,
     add_contradictions(validate(report.config), reading);
   }
   report.problems = std::move(reading.problems);
-  for (Problem& problem : report.problems) problem.what = concat(path, ": ", problem.what);
+  for (Problem& problem : report.problems) problem.what = concat(name, ": ", problem.what);
   return report;
+}
+
+}  // namespace
+
+RunConfigReport read_run_config(const std::string& path,
+                                const std::vector<std::string>& overrides) {
+  Reading reading;
+  YamlNode document = parse_document(read_config_file(path), reading.problems);
+  override_values(document, overrides, reading.problems);
+  return read_document(document, std::move(reading), path);
 }
 
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides) {
   RunConfigReport report = read_run_config(path, overrides);
+  throw_if_any(report.problems);
+  return std::move(report.config);
+}
+
+RunConfig parse_run_config(const std::string& yaml, const std::string& name) {
+  Reading reading;
+  const YamlNode document = parse_document(yaml, reading.problems);
+  RunConfigReport report = read_document(document, std::move(reading), name);
   throw_if_any(report.problems);
   return std::move(report.config);
 }

@@ -9,6 +9,7 @@
 #include "config/model_options.h"
 #include "config/problem.h"
 #include "data/data_options.h"
+#include "model/model_config.h"
 #include "optim/adamw.h"
 #include "optim/schedule.h"
 #include "train/train_options.h"
@@ -60,6 +61,10 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
 /// The same configuration with all defaults, as a file that reads as the same again.
 std::string to_yaml(const RunConfig& config);
 
+/// Reads what `to_yaml` wrote. `name` is where it comes from, for messages.
+/// Throws: ConfigError with all problems.
+RunConfig parse_run_config(const std::string& yaml, const std::string& name);
+
 /// All contradictions between options that each are fine by themselves.
 std::vector<Problem> validate(const RunConfig& config);
 
@@ -68,6 +73,13 @@ std::vector<Problem> validate_ranks(const RunConfig& config, int world_size);
 
 /// The same for what depends on the number of steps, which `train.epochs` leaves to the data.
 std::vector<Problem> validate_steps(const RunConfig& config, int64_t num_steps);
+
+/// The same for what depends on the model.
+std::vector<Problem> validate_model(const RunConfig& config, const ModelConfig& model);
+
+/// Optimizer steps of the run: `max_steps`, or so many that each of the mixture's rows has been
+/// seen `epochs` times.
+int64_t num_steps_of(const RunConfig& config, int64_t rows_per_epoch);
 
 /// A number that divides `total`: the nearest to `wanted` below and above, as "3 or 6".
 std::string nearest_divisors(int64_t total, int64_t wanted);

@@ -19,7 +19,7 @@ std::string found_text(const YamlNode& node) {
     case Kind::kScalar:
     case Kind::kRefused: break;
   }
-  return concat("is ", quoted(node.text), node.is_quoted ? " in quotes" : "");
+  return concat("is ", quote(node.text), node.is_quoted ? " in quotes" : "");
 }
 
 std::string last_part(const std::string& name) { return name.substr(name.rfind('.') + 1); }
@@ -51,7 +51,7 @@ void report_unknown_keys(Reading& reading) {
     const std::string name =
         unknown.section.empty() ? unknown.key : unknown.section + "." + unknown.key;
     const std::string guess = meant(unknown, reading.known_names);
-    reading.problems.push_back({.what = concat(std::string(name.size() > 80 ? quoted(name) : name),
+    reading.problems.push_back({.what = concat(std::string(name.size() > 80 ? quote(name) : name),
                                                " ", place_of(unknown.line), " is not an option"),
                                 .remedy = concat(guess.empty() ? "" : "write " + guess + "; ",
                                                  "one of: ", joined(unknown.known))});

@@ -121,7 +121,7 @@ std::vector<Problem> find_text_problems(std::string_view text) {
     const size_t size = utf8_character_size(text.substr(i));
     const auto where = [&] { return concat("line ", line, ", column ", i - line_begin + 1); };
     if (size == 0 || is_forbidden_control(text[i])) {
-      return {{.what = concat(where(), " has the byte ", quoted(text.substr(i, 1))),
+      return {{.what = concat(where(), " has the byte ", quote(text.substr(i, 1))),
                .remedy = "save the file as plain text in UTF-8"}};
     }
     if (text[i] == '\t' && is_indentation(text, line_begin, i)) {

@@ -82,6 +82,15 @@ std::map<std::string, std::string> values_of(const std::string& text) {
   return values;
 }
 
+// The trajectory's text with the options themselves in the place of what is found out at the start.
+std::string own_text(const RunConfig& config) {
+  TrajectoryFacts facts{.model_fingerprint = config.model.path,
+                        .num_steps = config.train.max_steps,
+                        .compute_dtype = compute_dtype_of(config.model)};
+  for (const auto& source : config.data.sources) facts.data_fingerprints.push_back(source.path);
+  return trajectory_text(config, facts) + concat("train.epochs=", config.train.epochs, "\n");
+}
+
 }  // namespace
 
 std::string trajectory_text(const RunConfig& config, const TrajectoryFacts& facts) {
@@ -106,21 +115,25 @@ std::string trajectory_digest(const RunConfig& config, const TrajectoryFacts& fa
   return to_hex(sha256(trajectory_text(config, facts)));
 }
 
-std::vector<std::string> trajectory_changes(const std::string& before, const std::string& now) {
-  std::map<std::string, std::string> old_values = values_of(before);
+std::string explain_other_trajectory(const std::string& stored_yaml, const RunConfig& now) {
+  const RunConfig before = parse_run_config(stored_yaml, "the checkpoint's configuration");
+  const auto old_values = values_of(own_text(before));
+  const auto new_values = values_of(own_text(now));
   std::vector<std::string> changes;
-  for (const auto& [key, value] : values_of(now)) {
-    const auto old = old_values.extract(key);
-    if (old.empty()) {
+  for (const auto& [key, value] : new_values) {
+    const auto old = old_values.find(key);
+    if (old == old_values.end()) {
       changes.push_back(concat(key, " was not set and is ", value));
-    } else if (old.mapped() != value) {
-      changes.push_back(concat(key, " was ", old.mapped(), " and is ", value));
+    } else if (old->second != value) {
+      changes.push_back(concat(key, " was ", old->second, " and is ", value));
     }
   }
   for (const auto& [key, value] : old_values) {
-    changes.push_back(concat(key, " was ", value, " and is not set"));
+    if (!new_values.contains(key)) changes.push_back(concat(key, " was ", value));
   }
-  return changes;
+  if (!changes.empty()) return joined(changes);
+  return "no option has changed: the model's weights, the training shards, the kind of processor "
+         "or the number of ranks of a fast reduction have";
 }
 
 }  // namespace temper

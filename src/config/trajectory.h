@@ -12,8 +12,8 @@ namespace temper {
 
 /// What decides the result of a run and is not in its configuration.
 struct TrajectoryFacts {
-  std::string model_fingerprint;               ///< Of the weights the run starts from.
-  std::vector<std::string> data_fingerprints;  ///< [source], in the order of data.train.
+  std::string model_fingerprint = {};               ///< Of the weights the run starts from.
+  std::vector<std::string> data_fingerprints = {};  ///< [source], in the order of data.train.
   int64_t num_steps = 0;
   ComputeDtype compute_dtype = ComputeDtype::kFloat32;  ///< What `auto` became.
   int world_size = 1;                                   ///< Counts in fast mode only.
@@ -34,7 +34,10 @@ std::string trajectory_text(const RunConfig& config, const TrajectoryFacts& fact
 /// trajectory can be refused.
 std::string trajectory_digest(const RunConfig& config, const TrajectoryFacts& facts);
 
-/// The lines that differ between two trajectory texts, as "data.seed was 1 and is 2".
-std::vector<std::string> trajectory_changes(const std::string& before, const std::string& now);
+/// Why a run is on another trajectory than the one whose resolved configuration, `to_yaml`, a
+/// checkpoint keeps: "data.seed was 1 and is 2". If the configurations agree, the facts do not, and
+/// it says that.
+/// Throws: ConfigError if `stored_yaml` cannot be read.
+std::string explain_other_trajectory(const std::string& stored_yaml, const RunConfig& now);
 
 }  // namespace temper

@@ -45,14 +45,14 @@ void check_sources(const RunConfig& config, Problems& problems) {
   std::set<std::string> paths;
   for (const auto& source : config.data.sources) {
     if (source.path.empty() || paths.insert(source.path).second) continue;
-    problems.push_back({concat("data.train lists ", quoted(source.path), " twice"),
+    problems.push_back({concat("data.train lists ", quote(source.path), " twice"),
                         "list it once, with the sum of the weights",
                         {"data.train"}});
   }
   std::set<std::string> names;
   for (const HoldOutOptions& holdout : config.holdouts) {
     if (holdout.name.empty() || names.insert(holdout.name).second) continue;
-    problems.push_back({concat("data.holdout has the name ", quoted(holdout.name), " twice"),
+    problems.push_back({concat("data.holdout has the name ", quote(holdout.name), " twice"),
                         "give each hold-out a name of its own",
                         {"data.holdout"}});
   }
@@ -143,6 +143,21 @@ Problems validate_steps(const RunConfig& config, int64_t num_steps) {
                   ", or train for at least ", warmup + decay, " steps"),
            {"schedule.warmup_steps", "schedule.warmup_ratio", "schedule.decay_ratio",
             "train.max_steps", "train.epochs"}}};
+}
+
+Problems validate_model(const RunConfig& config, const ModelConfig& model) {
+  if (config.data.sequence_length <= model.max_positions) return {};
+  return {{concat("data.sequence_length is ", config.data.sequence_length,
+                  ", but the model knows only ", model.max_positions, " positions"),
+           concat("set data.sequence_length to at most ", model.max_positions),
+           {"data.sequence_length"}}};
+}
+
+int64_t num_steps_of(const RunConfig& config, int64_t rows_per_epoch) {
+  if (config.train.max_steps > 0) return config.train.max_steps;
+  const double rows = config.train.epochs * static_cast<double>(rows_per_epoch);
+  const double steps = std::ceil(rows / static_cast<double>(config.data.global_batch_rows));
+  return std::max<int64_t>(1, static_cast<int64_t>(steps));
 }
 
 std::string nearest_divisors(int64_t total, int64_t wanted) {

@@ -224,9 +224,7 @@ BOOST_AUTO_TEST_CASE(the_resolved_configuration_reads_as_the_same) {
        "train.max_steps=0", "train.epochs=0.1", "schedule.name=wsd", "schedule.decay_ratio=0.25",
        "parallel.reduction=fast", "checkpoint.resume=some/folder"});
   const std::string yaml = to_yaml(config);
-  const ConfigFile resolved(yaml);
-  BOOST_TEST(resolved.problems() == "");
-  const RunConfig again = load_run_config(resolved.path(), {});
+  const RunConfig again = parse_run_config(yaml, "the checkpoint");
   BOOST_TEST(to_yaml(again) == yaml);
   BOOST_TEST(again.run.folder == "a \"b\" \\ é # x: y");
   BOOST_TEST((again.model.dtype == ModelOptions::Dtype::kBfloat16));
@@ -239,6 +237,14 @@ BOOST_AUTO_TEST_CASE(the_resolved_configuration_reads_as_the_same) {
   BOOST_TEST((again.schedule.shape == ScheduleOptions::Shape::kWsd));
   BOOST_TEST((again.parallel.reduction == Reduction::kFast));
   BOOST_TEST(again.checkpoint.resume == "some/folder");
+}
+
+BOOST_AUTO_TEST_CASE(a_stored_configuration_that_was_altered_names_its_place) {
+  BOOST_CHECK_EXCEPTION(
+      parse_run_config(kValid + "x: 1\n", "state.json"), ConfigError, [](const ConfigError& error) {
+        return std::string(error.what())
+            .starts_with("state.json: x (line 12) is not an option\n  try: one of: run, ");
+      });
 }
 
 BOOST_AUTO_TEST_CASE(an_empty_file_says_so) {

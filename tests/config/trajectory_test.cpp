@@ -120,16 +120,22 @@ BOOST_AUTO_TEST_CASE(the_digest_is_the_hash_of_the_text) {
 }
 
 BOOST_AUTO_TEST_CASE(changes_are_named_for_people) {
-  const RunConfig config = load_run_config(ConfigFile(kBase).path(), {});
-  const RunConfig other =
-      load_run_config(ConfigFile(kBase).path(), {"data.seed=5", "parallel.reduction=fast"});
-  const auto changes =
-      trajectory_changes(trajectory_text(config, facts()), trajectory_text(other, facts()));
-  BOOST_TEST(joined(changes) ==
-             "data.seed was 0 and is 5, parallel.reduction was exact and is fast, "
-             "parallel.stage was not set and is 3, ranks was not set and is 1");
-  BOOST_TEST(trajectory_changes("a=1\n", "") == std::vector<std::string>{"a was 1 and is not set"},
-             boost::test_tools::per_element());
+  const ConfigFile file(kBase);
+  const std::string stored = to_yaml(load_run_config(file.path(), {"train.threads=3"}));
+  const auto explained = [&](const std::vector<std::string>& overrides) {
+    return explain_other_trajectory(stored, load_run_config(file.path(), overrides));
+  };
+  BOOST_TEST(explained({"data.seed=5", "model.path=other", "parallel.reduction=fast"}) ==
+             "data.seed was 0 and is 5, model was model and is other, "
+             "parallel.reduction was exact and is fast, parallel.stage was not set and is 3, "
+             "ranks was not set and is 1");
+  BOOST_TEST(explained({"train.max_steps=0", "train.epochs=2"}) ==
+             "steps was 10 and is 0, train.epochs was 0 and is 2");
+  BOOST_TEST(explained({}).starts_with("no option has changed: the model's weights, "));
+  BOOST_TEST(
+      explain_other_trajectory(
+          to_yaml(load_run_config(file.path(), {"data.train=[{path: shard.h5}, {path: b}]"})),
+          load_run_config(file.path(), {})) == "data.train[1] was b, data.train[1].weight was 1");
 }
 
 BOOST_AUTO_TEST_CASE(a_source_without_a_fingerprint_is_our_bug) {

@@ -156,6 +156,26 @@ BOOST_DATA_TEST_CASE(it_agrees_with_the_schedule,
   }
 }
 
+BOOST_AUTO_TEST_CASE(rows_must_not_be_longer_than_the_model_reads) {
+  RunConfig config = valid();
+  config.data.sequence_length = 2048;
+  BOOST_TEST(validate_model(config, {.max_positions = 2048}).empty());
+  BOOST_TEST(to_text(validate_model(config, {.max_positions = 1024})) ==
+             "data.sequence_length is 2048, but the model knows only 1024 positions\n"
+             "  try: set data.sequence_length to at most 1024");
+}
+
+BOOST_AUTO_TEST_CASE(epochs_are_rounded_up_to_whole_steps) {
+  RunConfig config = valid();
+  BOOST_TEST(num_steps_of(config, 1000) == 100);
+  config.train.max_steps = 0;
+  config.train.epochs = 2.0;
+  BOOST_TEST(num_steps_of(config, 60) == 10);
+  BOOST_TEST(num_steps_of(config, 61) == 11);
+  config.train.epochs = 0.01;
+  BOOST_TEST(num_steps_of(config, 60) == 1);
+}
+
 BOOST_AUTO_TEST_CASE(nearest_divisors_lie_around_the_wanted_number) {
   BOOST_TEST(nearest_divisors(12, 5) == "4 or 6");
   BOOST_TEST(nearest_divisors(12, 4) == "4");

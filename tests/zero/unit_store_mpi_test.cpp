@@ -42,6 +42,7 @@ struct WorldFixture {
       UnitState& state = store.state(unit);
       state.master.fill_(std::numeric_limits<float>::quiet_NaN());  // Padding must never be read.
       const Range real = intersection(state.kept, {0, state.unit.num_elements()});
+      if (real.is_empty()) continue;
       state.master.narrow(0, 0, real.size())
           .copy_(initial_weights(state.unit).narrow(0, real.begin, real.size()));
     }

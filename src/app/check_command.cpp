@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "app/check_report.h"
+#include "app/commands.h"
+#include "app/memory_estimate.h"
+#include "app/readable.h"
+#include "app/resume_check.h"
+#include "app/storage.h"
+#include "app/trajectory_facts.h"
+#include "checkpoint/companion_files.h"
+#include "checkpoint/model_folder.h"
+#include "checkpoint/unit_files.h"
+#include "core/concat.h"
+#include "data/row_source.h"
+#include "data/shard_checks.h"
+
+namespace temper {
+namespace fs = std::filesystem;
+namespace {
+
+int64_t num_parameters(const ModelFolder& model) {
+  int64_t sum = 0;
+  for (const UnitLayout& unit : model.units()) sum += unit.num_elements();
+  return sum;
+}
+
+// The parts of `temper check`; each takes what those before it could find out.
+class RunCheck {
+ public:
+  explicit RunCheck(const CheckOptions& options) : options_(options) {}
+
+  int run() {
+    read_config();
+    if (!config_.model.path.empty()) report_.attempt([this] { check_model(); });
+    check_data();
+    check_steps();
+    if (model_) check_memory();
+    if (!config_.run.folder.empty()) {
+      report_.attempt([this] { check_storage(); });
+      report_.attempt([this] { check_resume(); });
+    }
+    return report_.print();
+  }
+
+ private:
+  void read_config() {
+    RunConfigReport read = read_run_config(options_.config_path, options_.overrides);
+    config_ = std::move(read.config);
+    report_.add_problems(read.problems);
+    report_.add_problems(validate_ranks(config_, options_.num_ranks));
+  }
+
+  void check_model() {
+    model_.emplace(config_.model.path);
+    const ModelConfig& config = model_->config();
+    report_.add_fact("model", concat(config_.model.path, ": ", config.model_type, ", ",
+                                     readable_count(num_parameters(*model_)), " parameters in ",
+                                     model_->units().size(), " units, stored as ",
+                                     to_string(model_->stored_dtype())));
+    report_.add_problems(validate_model(config_, config));
+    const bool is_auto = config_.model.dtype == ModelOptions::Dtype::kAuto;
+    report_.add_fact("compute", concat(name_of(compute_dtype_of(config_.model)),
+                                       is_auto ? " (auto, by this machine's processor)" : ""));
+    report_.attempt([this] { tokenizer_sha256_ = model_->tokenizer_sha256(); });
+  }
+
+  void check_data() {
+    for (const DataSource& source : config_.data.sources) {
+      if (source.path.empty()) continue;
+      std::unique_ptr<RowSource> rows = open_shard("data", source.path);
+      if (rows) sources_.push_back(std::move(rows));
+    }
+    for (const HoldOutOptions& holdout : config_.holdouts) {
+      if (!holdout.path.empty()) open_shard("holdout", holdout.path);
+    }
+  }
+
+  std::unique_ptr<RowSource> open_shard(const std::string& topic, const std::string& path) {
+    std::unique_ptr<RowSource> rows;
+    report_.attempt([&] {
+      rows = std::make_unique<RowSource>(path, config_.data.sequence_length);
+      if (!tokenizer_sha256_.empty()) {
+        require_fits(rows->shard(), {model_->config().vocab_size, tokenizer_sha256_});
+      }
+      if (options_.verifies_data) rows->shard().verify_all();
+      add_shard_fact(topic, *rows);
+    });
+    return rows;
+  }
+
+  void add_shard_fact(const std::string& topic, const RowSource& rows) {
+    const ShardHeader& header = rows.shard().header();
+    std::string text =
+        concat(rows.shard().path().string(), ": ", to_string(header.kind), ", ",
+               header.num_documents, " documents, ", readable_count(header.num_tokens),
+               " tokens in ", rows.num_rows(), " rows", options_.verifies_data ? ", verified" : "");
+    if (rows.num_truncated() > 0) text += concat(", ", rows.num_truncated(), " truncated");
+    if (rows.num_without_target() > 0) {
+      text += concat(", ", rows.num_without_target(), " without a target left out");
+    }
+    report_.add_fact(topic, text);
+  }
+
+  bool has_all_sources() const {
+    return !sources_.empty() && sources_.size() == config_.data.sources.size();
+  }
+
+  void check_steps() {
+    const DataOptions& data = config_.data;
+    report_.add_fact("batch", concat(data.global_batch_rows, " rows of ", data.sequence_length,
+                                     " tokens: ", data.global_batch_rows / data.micro_batch_rows,
+                                     " micro-batches, shared by ", options_.num_ranks, " ranks"));
+    if (!has_all_sources()) return;
+    int64_t rows = 0;
+    for (const auto& source : sources_) rows += source->num_rows();
+    num_steps_ = num_steps_of(config_, rows);
+    if (config_.train.max_steps == 0) report_.add_problems(validate_steps(config_, num_steps_));
+    const double epochs =
+        static_cast<double>(num_steps_ * data.global_batch_rows) / static_cast<double>(rows);
+    report_.add_fact("steps", concat(num_steps_, ", or ", epochs, " epochs of ", rows, " rows"));
+  }
+
+  void check_memory() {
+    const MemoryEstimate memory =
+        estimate_memory(config_, {.model = model_->config(),
+                                  .units = model_->units(),
+                                  .num_ranks = options_.num_ranks,
+                                  .compute_dtype = compute_dtype_of(config_.model)});
+    report_.add_fact(
+        "memory",
+        concat("about ", readable_bytes(memory.total()), " a rank: ", readable_bytes(memory.state),
+               " state, ", readable_bytes(memory.exchange), " exchange, ",
+               readable_bytes(memory.activations), " activations, ", readable_bytes(memory.saving),
+               " saving, ", readable_bytes(memory.program), " program"));
+  }
+
+  void check_storage() {
+    const Storage storage = find_storage(config_.run.folder);
+    if (!model_) return;
+    const CheckpointOptions& options = config_.checkpoint;
+    const DType dtype = options.model_dtype == "auto"
+                            ? model_->stored_dtype()
+                            : dtype_named(options.model_dtype, "checkpoint.model_dtype");
+    const int64_t one = checkpoint_bytes(model_->units(), dtype);
+    const int64_t final_model = num_parameters(*model_) * num_bits(dtype) / 8;
+    const int64_t most = (options.keep + 1) * one + final_model;
+    report_.add_fact("checkpoint",
+                     concat(readable_bytes(one), " each, ", readable_bytes(most), " with ",
+                            options.keep, " kept, one under way and the final model; ",
+                            readable_bytes(storage.free_bytes), " free"));
+    require_space(storage, most);
+  }
+
+  void require_space(const Storage& storage, int64_t most) {
+    const int64_t wanted = most - bytes_of_checkpoints(config_.run.folder);
+    constexpr int64_t kFewestFiles = 1000;
+    if (storage.free_bytes < wanted) {
+      report_.add_problems(
+          {{.what = concat("run.folder needs ", readable_bytes(wanted), " more, but ",
+                           storage.existing.string(), " has ", readable_bytes(storage.free_bytes)),
+            .remedy = "free some space, lower checkpoint.keep, or set run.folder elsewhere",
+            .code = ExitCode::kCheckpoint}});
+    }
+    if (storage.free_files >= 0 && storage.free_files < kFewestFiles) {
+      report_.add_problems({{.what = concat(storage.existing.string(), " has room for only ",
+                                            storage.free_files, " more files"),
+                             .remedy = "remove files, or set run.folder elsewhere",
+                             .code = ExitCode::kCheckpoint}});
+    }
+  }
+
+  void check_resume() {
+    const std::optional<FoundState> found = find_state(config_);
+    if (!found) {
+      report_.add_fact("resume", "nothing to go on from: the run starts at step 0");
+      return;
+    }
+    report_.add_fact("resume",
+                     concat("at step ", found->state.step, ", from ", found->checkpoint.string()));
+    if (!model_ || !has_all_sources()) return;
+    std::vector<const TokenShard*> shards;
+    for (const auto& source : sources_) shards.push_back(&source->shard());
+    require_same_trajectory(
+        config_, trajectory_facts(config_, *model_, shards, num_steps_, options_.num_ranks),
+        *found);
+  }
+
+  const CheckOptions& options_;
+  CheckReport report_;
+  RunConfig config_;
+  std::optional<ModelFolder> model_;
+  std::string tokenizer_sha256_;                     // Empty if it could not be read.
+  std::vector<std::unique_ptr<RowSource>> sources_;  // Those of data.train that could be opened.
+  int64_t num_steps_ = 0;
+};
+
+}  // namespace
+
+int run_check(const CheckOptions& options) { return RunCheck(options).run(); }
+
+}  // namespace temper

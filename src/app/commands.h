@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "config/model_options.h"
+#include "train/generation.h"
+
+namespace temper {
+
+// The verbs of the command line. Each returns the exit code, or throws Error.
+
+struct CheckOptions {
+  std::string config_path;
+  std::vector<std::string> overrides;  ///< key.path=value.
+  int num_ranks = 1;
+  bool verifies_data = false;  ///< Every block of every shard is hashed.
+};
+
+/// Finds every problem of a run that can be found without MPI and without a GPU, and prints a
+/// summary, the problems, or `ok`.
+int run_check(const CheckOptions& options);
+
+/// Prints what a token shard, checkpoint, run or model folder is, one key=value a line.
+int run_inspect(const std::string& path);
+
+/// Copies the model of a checkpoint, or of the newest whole one of a run, to a new folder that any
+/// Hugging Face program opens; every byte is verified on the way.
+int run_export(const std::string& checkpoint, const std::string& destination);
+
+/// Trains. Collective: under srun or mpirun, every rank.
+int run_train(const std::string& config_path, const std::vector<std::string>& overrides);
+
+/// Measures the loss on the hold-outs of a configuration. Collective, as run_train.
+int run_eval(const std::string& config_path, const std::vector<std::string>& overrides);
+
+struct GenerateOptions {
+  std::string source;                         ///< A model folder, or a configuration file.
+  std::vector<std::vector<int64_t>> prompts;  ///< [prompt][token]
+  GenerationOptions generation;
+  int threads = 0;  ///< 0: chosen.
+  ModelOptions::Dtype dtype = ModelOptions::Dtype::kAuto;
+};
+
+/// Continues prompts of token ids, and prints the new ids, one prompt a line.
+int run_generate(const GenerateOptions& options);
+
+}  // namespace temper

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cstdio>
+#include <filesystem>
+#include <string>
+
+#include "app/commands.h"
+#include "checkpoint/checkpoint_list.h"
+#include "checkpoint/model_folder.h"
+#include "checkpoint/run_state.h"
+#include "checkpoint/together.h"
+#include "checkpoint/verification.h"
+#include "core/concat.h"
+#include "core/error.h"
+#include "io/file.h"
+#include "io/token_shard.h"
+
+namespace temper {
+namespace fs = std::filesystem;
+namespace {
+
+template <typename Value>
+void print(const char* key, const Value& value) {
+  std::printf("%s\n", concat(key, '=', value).c_str());
+}
+
+void inspect_shard(const fs::path& path) {
+  const TokenShard shard(path);
+  const ShardHeader& header = shard.header();
+  print("kind", "shard");
+  print("content", to_string(header.kind));
+  print("num_documents", header.num_documents);
+  print("num_tokens", header.num_tokens);
+  print("num_targets", header.num_targets);
+  print("vocab_size", header.vocab_size);
+  print("eos_token_id", header.eos_token_id);
+  print("tokenizer_sha256", header.tokenizer_sha256);
+  print("chat_template_sha256", header.chat_template_sha256);
+  print("fingerprint", header.fingerprint);
+  print("origin", header.origin);
+}
+
+void inspect_checkpoint(const fs::path& path) {
+  const Manifest manifest = check_files(path);
+  const fs::path state_file = path / "state.json";
+  const RunState state =
+      parse_run_state(read_file(state_file, FilePurpose::kCheckpoint), state_file.string());
+  print("kind", "checkpoint");
+  print("step", manifest.step);
+  print("num_updates", state.num_updates);
+  print("num_skipped", state.num_skipped);
+  print("num_target_tokens", state.num_target_tokens);
+  print("next_micro_batch", state.next_micro_batch);
+  print("trajectory", state.trajectory);
+  print("written_by_ranks", manifest.world_size);
+  print("model_dtype", manifest.model_dtype);
+  print("num_units", manifest.units.size());
+  print("num_files", manifest.files.size());
+  print("bytes", manifest.bytes());
+}
+
+void inspect_model(const fs::path& path) {
+  const ModelFolder folder(path);
+  const ModelConfig& config = folder.config();
+  int64_t num_parameters = 0;
+  for (const UnitLayout& unit : folder.units()) num_parameters += unit.num_elements();
+  print("kind", "model");
+  print("model_type", config.model_type);
+  print("num_parameters", num_parameters);
+  print("num_layers", config.num_layers);
+  print("hidden_size", config.hidden_size);
+  print("intermediate_size", config.intermediate_size);
+  print("num_heads", config.num_heads);
+  print("num_key_value_heads", config.num_key_value_heads);
+  print("head_dim", config.head_dim);
+  print("vocab_size", config.vocab_size);
+  print("max_positions", config.max_positions);
+  print("has_tied_head", config.has_tied_head ? "true" : "false");
+  print("stored_dtype", to_string(folder.stored_dtype()));
+  print("num_files", folder.weights().files().size());
+  print("fingerprint", folder.fingerprint());
+  if (fs::exists(path / "tokenizer.json")) print("tokenizer_sha256", folder.tokenizer_sha256());
+}
+
+void inspect_run(const fs::path& path) {
+  print("kind", "run");
+  for (const FoundCheckpoint& found : list_checkpoints(checkpoints_of(path))) {
+    try {
+      print("checkpoint", concat(found.path.string(), " bytes=", check_files(found.path).bytes()));
+    } catch (const CheckpointError& error) {
+      print("damaged", concat(found.path.string(), " reason=\"", problem_of(error), '"'));
+    }
+  }
+}
+
+}  // namespace
+
+int run_inspect(const std::string& name) {
+  const fs::path path(name);
+  if (!fs::exists(path)) throw ConfigError(name + " does not exist", "check the path");
+  print("path", name);
+  if (fs::is_regular_file(path)) {
+    inspect_shard(path);
+  } else if (fs::exists(path / Manifest::kFileName)) {
+    inspect_checkpoint(path);
+  } else if (fs::exists(path / "config.json")) {
+    inspect_model(path);
+  } else if (fs::exists(checkpoints_of(path))) {
+    inspect_run(path);
+  } else {
+    throw ConfigError(name + " is no token shard, checkpoint, run or model folder",
+                      "give one of these: they have the HDF5 format, MANIFEST.json, checkpoints/, "
+                      "or config.json");
+  }
+  return 0;
+}
+
+}  // namespace temper

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/loaded_model.h"
+
+#include <ATen/Parallel.h>
+#include <sched.h>
+
+#include <algorithm>
+
+#include "comm/agree.h"
+#include "comm/make_communicator.h"
+#include "core/hash.h"
+#include "core/log.h"
+#include "data/evaluation_rows.h"
+#include "data/shard_checks.h"
+
+namespace temper {
+namespace {
+
+std::unique_ptr<Communicator> open_ranks(const MpiSession& session, const RunConfig& config) {
+  set_log_rank(session.rank(), session.world_size());
+  auto ranks = make_communicator(session, device_of(config.model));
+  require_same_on_all_ranks(*ranks, sha256(to_yaml(config)), "the configuration");
+  return ranks;
+}
+
+StoreOptions store_options(const RunConfig& config, StorePurpose purpose, at::Device device) {
+  return {config.parallel, purpose, scalar_type_of(compute_dtype_of(config.model)), device};
+}
+
+}  // namespace
+
+LoadedModel::LoadedModel(const MpiSession& session, const RunConfig& config, StorePurpose purpose)
+    : ranks(open_ranks(session, config)),
+      num_threads(set_threads(config.train.threads, session.local_size())),
+      folder(config.model.path),
+      decoder(folder.config()),
+      store(decoder.units(), *ranks, store_options(config, purpose, ranks->device())),
+      engine(decoder, store,
+             config.train.recomputes ? Activations::kRecomputed : Activations::kKept) {}
+
+int set_threads(int asked, int ranks_on_node) {
+  int threads = asked;
+  if (threads == 0) {
+    cpu_set_t mask;
+    CPU_ZERO(&mask);
+    const bool is_known = sched_getaffinity(0, sizeof(mask), &mask) == 0;
+    const int allowed = is_known ? CPU_COUNT(&mask) : 1;
+    threads = std::max(1, allowed / ranks_on_node);
+  }
+  at::set_num_threads(threads);
+  return threads;
+}
+
+at::Device device_of(const ModelOptions& options) {
+  return options.device == ModelOptions::Device::kCpu ? at::kCPU : at::kCUDA;
+}
+
+at::ScalarType scalar_type_of(ComputeDtype dtype) {
+  return dtype == ComputeDtype::kBfloat16 ? at::kBFloat16 : at::kFloat;
+}
+
+std::vector<HoldOut> open_holdouts(const RunConfig& config, const ModelFolder& folder) {
+  const ModelFacts facts{folder.config().vocab_size, folder.tokenizer_sha256()};
+  std::vector<HoldOut> holdouts;
+  for (const HoldOutOptions& options : config.holdouts) {
+    const auto rows = std::make_shared<EvaluationRows>(options.path, config.data.sequence_length,
+                                                       config.data.micro_batch_rows);
+    require_fits(rows->shard(), facts);
+    holdouts.push_back({options.name, rows->num_micro_batches(),
+                        [rows](int64_t index) { return rows->micro_batch(index); }});
+  }
+  return holdouts;
+}
+
+}  // namespace temper

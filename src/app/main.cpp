@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "app/commands.h"
+#include "app/ending.h"
+#include "app/prompts.h"
+#include "core/exit_code.h"
+
+namespace {
+
+using namespace temper;
+
+// What the verb on the command line does.
+using Verb = std::function<int()>;
+
+void add_config(CLI::App& command, std::string& path, std::vector<std::string>& overrides) {
+  command.add_option("config", path, "The run's YAML file")->required();
+  command.add_option("overrides", overrides, "section.key=value, in place of the file's");
+}
+
+void add_check(CLI::App& app, Verb& verb) {
+  const auto options = std::make_shared<CheckOptions>();
+  CLI::App* command =
+      app.add_subcommand("check", "Find every problem of a run, without MPI or GPU");
+  add_config(*command, options->config_path, options->overrides);
+  command->add_option("--ranks", options->num_ranks, "How many ranks the run will have")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  command->add_flag("--verify-data", options->verifies_data, "Hash every block of every shard");
+  command->callback([options, &verb] { verb = [options] { return run_check(*options); }; });
+}
+
+void add_inspect(CLI::App& app, Verb& verb) {
+  const auto path = std::make_shared<std::string>();
+  CLI::App* command =
+      app.add_subcommand("inspect", "Show a token shard, checkpoint, run or model folder");
+  command->add_option("path", *path, "A file or folder; which kind it is is found out")->required();
+  command->callback([path, &verb] { verb = [path] { return run_inspect(*path); }; });
+}
+
+void add_export(CLI::App& app, Verb& verb) {
+  const auto from = std::make_shared<std::string>();
+  const auto to = std::make_shared<std::string>();
+  CLI::App* command =
+      app.add_subcommand("export", "Copy a checkpoint's model to a Hugging Face folder");
+  command->add_option("checkpoint", *from, "A checkpoint, or a run: its newest one")->required();
+  command->add_option("destination", *to, "A folder that does not exist yet")->required();
+  command->callback([from, to, &verb] { verb = [from, to] { return run_export(*from, *to); }; });
+}
+
+// A verb of many ranks: a configuration and overrides.
+void add_run(CLI::App& app, Verb& verb, const char* name, const char* description,
+             int (*run)(const std::string&, const std::vector<std::string>&)) {
+  const auto path = std::make_shared<std::string>();
+  const auto overrides = std::make_shared<std::vector<std::string>>();
+  CLI::App* command = app.add_subcommand(name, description);
+  add_config(*command, *path, *overrides);
+  command->callback([=, &verb] { verb = [=] { return run(*path, *overrides); }; });
+}
+
+void add_generate(CLI::App& app, Verb& verb) {
+  const auto options = std::make_shared<GenerateOptions>();
+  const auto prompts = std::make_shared<std::string>();
+  const auto dtype = std::make_shared<std::string>("auto");
+  CLI::App* command = app.add_subcommand("generate", "Continue prompts of token ids");
+  command->add_option("source", options->source, "A model folder, or a run's YAML file")
+      ->required();
+  command->add_option("--prompts", *prompts, "1,22,7 or a file with a prompt a line, or -")
+      ->required();
+  GenerationOptions& generation = options->generation;
+  command->add_option("--max-new-tokens", generation.max_new_tokens)
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  command->add_option("--temperature", generation.sampling.temperature, "0: greedy")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str();
+  command->add_option("--top-p", generation.sampling.top_p)
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command->add_option("--top-k", generation.sampling.top_k, "0: all tokens")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--seed", generation.sampling.seed)->capture_default_str();
+  command->add_option("--threads", options->threads, "0: all that this process may use")
+      ->check(CLI::Range(0, 4096));
+  command->add_option("--dtype", *dtype)
+      ->check(CLI::IsMember({"auto", "float32", "bfloat16"}))
+      ->capture_default_str();
+  command->callback([=, &verb] {
+    verb = [=] {
+      options->prompts = read_prompts(*prompts);
+      if (*dtype == "float32") options->dtype = ModelOptions::Dtype::kFloat32;
+      if (*dtype == "bfloat16") options->dtype = ModelOptions::Dtype::kBfloat16;
+      return run_generate(*options);
+    };
+  });
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("temper fine-tunes language models on Slurm clusters.", "temper");
+  app.set_version_flag("--version", "temper " TEMPER_VERSION);
+  app.require_subcommand(1);
+  app.footer("temper VERB --help tells more.");
+  Verb verb;
+  add_check(app, verb);
+  add_run(app, verb, "train", "Train, under srun or mpirun", run_train);
+  add_run(app, verb, "eval", "Measure the loss on the hold-outs, under srun or mpirun", run_eval);
+  add_generate(app, verb);
+  add_inspect(app, verb);
+  add_export(app, verb);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& success) {  // --help and --version.
+    return app.exit(success);
+  } catch (const CLI::ParseError& error) {
+    app.exit(error);
+    return static_cast<int>(ExitCode::kConfiguration);
+  }
+  return verb();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return run_alone([&] { return run(argc, argv); });
+}

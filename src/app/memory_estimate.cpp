@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/memory_estimate.h"
+
+#include <algorithm>
+
+#include "zero/shard_layout.h"
+
+namespace temper {
+namespace {
+
+constexpr int64_t kFloatBytes = 4;
+constexpr int64_t kProgramBytes = 300'000'000;       // Measured: 230 to 280 MB with OpenMPI.
+constexpr int64_t kLogitsBytes = int64_t{64} << 20;  // As the head cuts its chunks.
+constexpr int64_t kFewestLogitRows = 128;
+
+int64_t bytes_of(ComputeDtype dtype) { return dtype == ComputeDtype::kBfloat16 ? 2 : 4; }
+
+// Only the fast reduction below stage 2, and stage 0, add up whole gradients.
+bool keeps_whole_gradients(const ZeroOptions& zero) {
+  return zero.stage == 0 || (zero.stage == 1 && zero.reduction == Reduction::kFast);
+}
+
+int64_t unit_state_bytes(const ShardLayout& shards, const ZeroOptions& zero, ComputeDtype dtype) {
+  const int64_t whole = shards.padded_size();
+  const int64_t kept = zero.stage == 0 ? whole : shards.shard_size();
+  const int64_t weights = (zero.stage == 3 ? kept : whole) * bytes_of(dtype);
+  const int64_t master = dtype == ComputeDtype::kFloat32 ? 0 : kept * kFloatBytes;
+  const int64_t moments = 2 * kept * kFloatBytes;
+  const int64_t gradient = (keeps_whole_gradients(zero) ? whole : kept) * kFloatBytes;
+  return weights + master + moments + gradient;
+}
+
+int64_t largest_block(const std::vector<ShardLayout>& shards) {
+  int64_t largest = 0;
+  for (size_t i = 1; i + 1 < shards.size(); ++i) {
+    largest = std::max(largest, shards[i].padded_size());
+  }
+  return largest;
+}
+
+// At the fullest a block's gathered weights and the next one's, its gradient, the one that is being
+// exchanged and what is received for it, and the gradients of the embedding; at the head the
+// weights of head and embedding instead of the blocks'.
+int64_t exchange_bytes(const std::vector<ShardLayout>& shards, const RunConfig& config,
+                       const MemoryFacts& facts) {
+  const int64_t element = bytes_of(facts.compute_dtype);
+  const int64_t ends = shards.front().padded_size() + shards.back().padded_size();
+  const int64_t block = largest_block(shards);
+  const bool is_alone = facts.num_ranks == 1;
+  const int64_t gathered = is_alone || config.parallel.stage < 3 ? 0 : ends + 2 * block;
+  const int64_t gradients = ends + 2 * block;
+  const int64_t received = is_alone ? 0 : std::max(shards.front().padded_size(), block);
+  const bool is_fast = config.parallel.reduction == Reduction::kFast;
+  const int64_t widened = is_fast ? received * kFloatBytes : 0;
+  return (gathered + gradients + received) * element + widened;
+}
+
+// What a block keeps of one token for its backward pass: its input, two normed rows, the sum in the
+// middle, queries, keys and values, the context, gate and up, and their product.
+int64_t elements_per_token(const ModelConfig& model) {
+  const int64_t queries = model.num_heads * model.head_dim;
+  const int64_t keys_and_values = 2 * model.num_key_value_heads * model.head_dim;
+  return 4 * model.hidden_size + 2 * queries + keys_and_values + 3 * model.intermediate_size;
+}
+
+int64_t activation_bytes(const RunConfig& config, const MemoryFacts& facts) {
+  const ModelConfig& model = facts.model;
+  const int64_t element = bytes_of(facts.compute_dtype);
+  const int64_t tokens = config.data.micro_batch_rows * config.data.sequence_length;
+  const int64_t block = tokens * elements_per_token(model) * element;
+  const int64_t inputs = tokens * model.num_layers * model.hidden_size * element;
+  const int64_t kept = config.train.recomputes ? inputs : model.num_layers * block;
+  const int64_t row = model.vocab_size * element;
+  const int64_t chunk = std::min(tokens, std::max(kFewestLogitRows, kLogitsBytes / row));
+  const bool adds_in_fp32 = chunk < tokens && facts.compute_dtype == ComputeDtype::kBfloat16;
+  const int64_t head_sum = adds_in_fp32 ? model.vocab_size * model.hidden_size * kFloatBytes : 0;
+  // Two blocks' worth for the gradients within the block that is going backward.
+  return kept + 2 * block + chunk * row + 2 * head_sum;
+}
+
+}  // namespace
+
+MemoryEstimate estimate_memory(const RunConfig& config, const MemoryFacts& facts) {
+  MemoryEstimate estimate;
+  std::vector<ShardLayout> shards;
+  for (const UnitLayout& unit : facts.units) {
+    shards.emplace_back(unit.num_elements(), facts.num_ranks);
+    estimate.state += unit_state_bytes(shards.back(), config.parallel, facts.compute_dtype);
+    estimate.saving += 3 * kFloatBytes * shards.back().shard_size();
+  }
+  estimate.exchange = exchange_bytes(shards, config, facts);
+  estimate.activations = activation_bytes(config, facts);
+  estimate.program = kProgramBytes;
+  return estimate;
+}
+
+}  // namespace temper

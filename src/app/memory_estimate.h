@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "config/model_options.h"
+#include "config/run_config.h"
+#include "model/model_config.h"
+#include "model/unit_layout.h"
+
+namespace temper {
+
+/// What one rank of a run will hold at its fullest. Units: bytes.
+struct MemoryEstimate {
+  int64_t state = 0;        ///< Weights, master weights, moments, gradients: as UnitStore keeps.
+  int64_t exchange = 0;     ///< Gathered units and gradients on their way.
+  int64_t activations = 0;  ///< Of one micro-batch, with the logits of one chunk.
+  int64_t saving = 0;       ///< The copy that a checkpoint is written from.
+  int64_t program = 0;      ///< LibTorch and MPI themselves.
+
+  int64_t total() const { return state + exchange + activations + saving + program; }
+};
+
+/// What the estimate depends on beside the configuration.
+struct MemoryFacts {
+  const ModelConfig& model;
+  const std::vector<UnitLayout>& units;
+  int num_ranks = 1;
+  ComputeDtype compute_dtype = ComputeDtype::kFloat32;
+};
+
+/// `state` is exact, for the rank that keeps most; the rest is a close guess from above.
+MemoryEstimate estimate_memory(const RunConfig& config, const MemoryFacts& facts);
+
+}  // namespace temper

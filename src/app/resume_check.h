@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+
+#include "checkpoint/run_state.h"
+#include "config/run_config.h"
+#include "config/trajectory.h"
+
+namespace temper {
+
+/// A checkpoint that a run would go on from.
+struct FoundState {
+  std::filesystem::path checkpoint;
+  RunState state;
+};
+
+/// The checkpoint that `checkpoint.resume` means, with all files in full length; nothing is hashed.
+/// Nothing if the run starts afresh.
+/// Throws: CheckpointError if there are checkpoints, but none is whole.
+std::optional<FoundState> find_state(const RunConfig& config);
+
+/// Throws: ConfigError if the checkpoint is one of a run with another result, with what differs.
+void require_same_trajectory(const RunConfig& config, const TrajectoryFacts& facts,
+                             const FoundState& found);
+
+/// Of all checkpoints in a run's folder that have their files.
+int64_t bytes_of_checkpoints(const std::filesystem::path& run);
+
+}  // namespace temper

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/training_job.h"
+
+#include <cmath>
+#include <filesystem>
+
+#include "app/commands.h"
+#include "app/readable.h"
+#include "checkpoint/load_state.h"
+#include "checkpoint/verification.h"
+#include "config/trajectory.h"
+#include "core/concat.h"
+#include "core/error.h"
+#include "core/log.h"
+#include "data/shard_checks.h"
+#include "train/batch.h"
+#include "train/stop_signal.h"
+
+namespace temper {
+namespace {
+
+int64_t steps_of(const RunConfig& config, const Mixture& mixture) {
+  if (config.train.max_steps > 0) return config.train.max_steps;
+  const double rows = config.train.epochs * static_cast<double>(mixture.rows_per_epoch());
+  return static_cast<int64_t>(std::ceil(rows / static_cast<double>(config.data.global_batch_rows)));
+}
+
+}  // namespace
+
+TrainingJob::TrainingJob(const MpiSession& session, RunConfig config)
+    : session_(session),
+      config_(std::move(config)),
+      model_(session, config_, StorePurpose::kTraining),
+      mixture_(config_.data),
+      num_steps_(steps_of(config_, mixture_)) {
+  const ModelFacts facts{model_.folder.config().vocab_size, model_.folder.tokenizer_sha256()};
+  for (const auto& source : mixture_.sources()) require_fits(source->shard(), facts);
+  throw_if_any(validate_ranks(config_, session.world_size()));
+  throw_if_any(validate_steps(config_, num_steps_));
+}
+
+ExitCode TrainingJob::run() {
+  install_stop_signals();
+  const std::filesystem::path folder = config_.run.folder;
+  std::vector<HoldOut> holdouts = open_holdouts(config_, model_.folder);
+  load();
+  print_banner();
+  CheckpointSaver saver({model_.store, *model_.ranks, folder, state_.step}, model_.folder,
+                        config_.checkpoint);
+  BackgroundSave save(saver, *model_.ranks, model_.ranks->device());
+  std::optional<MetricsFile> metrics;
+  if (session_.rank() == 0) {
+    std::filesystem::create_directories(folder);
+    metrics.emplace(folder / "metrics.jsonl", state_.step);
+  }
+  Trainer trainer(model_.engine, model_.store, *model_.ranks,
+                  Schedule(config_.schedule, num_steps_),
+                  {config_.optimizer, config_.train.max_grad_norm});
+  loader_.emplace([this](int64_t index) { return mixture_.micro_batch(index); },
+                  RankSequence{state_.next_micro_batch + session_.rank(), session_.world_size()},
+                  LoaderOptions{config_.data.loader_threads, config_.data.prefetch_depth});
+  const int64_t tokens = config_.data.micro_batch_rows * config_.data.sequence_length;
+  TrainingLoop loop(
+      {.engine = model_.engine,
+       .trainer = trainer,
+       .ranks = *model_.ranks,
+       .save = save,
+       .next_batch = [this] { return next_batch(); },
+       .holdouts = std::move(holdouts),
+       .metrics = metrics ? &*metrics : nullptr,
+       .limit = measure_matmul_limit(model_.folder.config(), tokens,
+                                     model_.store.options().compute_dtype, model_.ranks->device()),
+       .device = model_.ranks->device()},
+      config_.train, config_.checkpoint, num_steps_);
+  if (loop.run(state_) == Ending::kStopped) return ExitCode::kResume;
+  export_final();
+  return ExitCode::kFinished;
+}
+
+void TrainingJob::load() {
+  const std::string& resume = config_.checkpoint.resume;
+  std::optional<VerifiedCheckpoint> checkpoint;
+  if (resume == "auto") {
+    checkpoint = find_newest_whole(config_.run.folder, *model_.ranks);
+  } else if (resume != "never") {
+    checkpoint = verify_checkpoint(resume, *model_.ranks);
+  }
+  if (checkpoint) {
+    state_ = load_checkpoint(*checkpoint, model_.store, *model_.ranks);
+    require_same_trajectory(state_);
+    log_event(concat("resumed step=", state_.step, " checkpoint=", checkpoint->folder().string()));
+  } else {
+    load_weights(model_.folder, model_.store, *model_.ranks);
+  }
+  state_.trajectory = trajectory();
+  state_.config_yaml = to_yaml(config_);
+}
+
+std::string TrainingJob::trajectory() const {
+  TrajectoryFacts facts;
+  facts.model_fingerprint = model_.folder.fingerprint();
+  for (const auto& source : mixture_.sources()) {
+    facts.data_fingerprints.push_back(source->shard().header().fingerprint);
+  }
+  facts.num_steps = num_steps_;
+  facts.compute_dtype = compute_dtype_of(config_.model);
+  facts.world_size = session_.world_size();
+  return trajectory_digest(config_, facts);
+}
+
+// A checkpoint of another trajectory would be continued into a result that no one asked for.
+void TrainingJob::require_same_trajectory(const RunState& stored) const {
+  if (stored.trajectory == trajectory()) return;
+  throw CheckpointError(concat(config_.run.folder, " holds a run that this configuration does not ",
+                               "continue: ", explain_other_trajectory(stored.config_yaml, config_)),
+                        "set the option back, choose another run.folder, or begin again with "
+                        "checkpoint.resume=never");
+}
+
+void TrainingJob::print_banner() const {
+  const ModelConfig& model = model_.folder.config();
+  int64_t num_parameters = 0;
+  for (const UnitLayout& unit : model_.decoder.units()) num_parameters += unit.num_elements();
+  log_event(concat("temper model=", config_.model.path, " family=", model.model_type,
+                   " parameters=", readable_count(num_parameters),
+                   " dtype=", name_of(compute_dtype_of(config_.model))));
+  const int num_nodes = session_.world_size() / session_.local_size();
+  log_event(
+      concat("ranks=", session_.world_size(), " nodes=", num_nodes,
+             " threads_per_rank=", model_.num_threads, " stage=", config_.parallel.stage,
+             " reduction=", config_.parallel.reduction == Reduction::kExact ? "exact" : "fast",
+             " state_per_rank=", readable_bytes(model_.store.state_bytes())));
+  log_event(concat("steps=", num_steps_, " rows_per_step=", config_.data.global_batch_rows,
+                   " rows_per_micro_batch=", config_.data.micro_batch_rows,
+                   " tokens_per_row=", config_.data.sequence_length,
+                   " rows_per_epoch=", mixture_.rows_per_epoch(), " folder=", config_.run.folder));
+  for (const auto& source : mixture_.sources()) {
+    log_event(concat("source=", source->shard().path().string(), " rows=", source->num_rows(),
+                     " tokens=", source->num_tokens(), " truncated=", source->num_truncated(),
+                     " without_target=", source->num_without_target()));
+  }
+}
+
+RankBatch TrainingJob::next_batch() {
+  const double waited = loader_->waited_seconds();
+  const int64_t num_micro_batches =
+      config_.data.global_batch_rows / config_.data.micro_batch_rows / session_.world_size();
+  RankBatch batch;
+  for (int64_t j = 0; j < num_micro_batches; ++j) {
+    batch.micro_batches.push_back(to_packed_batch(loader_->next(), model_.ranks->device()));
+  }
+  batch.data_seconds = loader_->waited_seconds() - waited;
+  return batch;
+}
+
+// The weights of the last checkpoint, as a model folder without the state to go on training.
+void TrainingJob::export_final() {
+  if (session_.rank() == 0) {
+    const std::filesystem::path folder = config_.run.folder;
+    std::filesystem::remove_all(folder / "final");
+    run_export(folder.string(), (folder / "final").string());
+  }
+  model_.ranks->barrier();
+}
+
+}  // namespace temper

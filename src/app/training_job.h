@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "app/loaded_model.h"
+#include "checkpoint/checkpoint_saver.h"
+#include "checkpoint/run_state.h"
+#include "comm/mpi_session.h"
+#include "config/run_config.h"
+#include "data/loader.h"
+#include "data/mixture.h"
+#include "train/training_loop.h"
+
+namespace temper {
+
+/// One job of a training run on this rank: it builds everything, goes on from the newest whole
+/// checkpoint if there is one, and trains to the end or until it is asked to stop.
+///
+/// Collective: every rank.
+/// Throws: Error.
+class TrainingJob {
+ public:
+  TrainingJob(const MpiSession& session, RunConfig config);
+
+  /// kFinished, or kResume if a signal stopped it.
+  ExitCode run();
+
+ private:
+  void require_valid_batches() const;
+  void load();
+  void require_same_trajectory(const RunState& stored) const;
+  std::string trajectory() const;
+  void print_banner() const;
+  RankBatch next_batch();
+  void export_final();
+
+  const MpiSession& session_;
+  RunConfig config_;
+  LoadedModel model_;
+  Mixture mixture_;
+  int64_t num_steps_;
+  RunState state_;
+  std::optional<Loader> loader_;
+};
+
+}  // namespace temper

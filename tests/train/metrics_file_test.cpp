@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/metrics_file.h"
+
+#include <unistd.h>
+
+#include <boost/test/unit_test.hpp>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <vector>
+
+#include "core/concat.h"
+#include "core/error.h"
+#include "io/json.h"
+#include "train/progress.h"
+
+namespace temper {
+namespace {
+
+struct FolderFixture {
+  std::filesystem::path folder =
+      std::filesystem::temp_directory_path() / concat("temper-metrics-", getpid());
+  std::filesystem::path path = folder / "metrics.jsonl";
+
+  FolderFixture() { std::filesystem::create_directories(folder); }
+  ~FolderFixture() { std::filesystem::remove_all(folder); }
+
+  std::vector<Json> entries() const {
+    std::ifstream file(path);
+    std::vector<Json> all;
+    for (std::string line; std::getline(file, line);) all.push_back(Json::parse(line));
+    return all;
+  }
+};
+
+BOOST_FIXTURE_TEST_SUITE(metrics_file, FolderFixture)
+
+BOOST_AUTO_TEST_CASE(each_line_is_one_object) {
+  MetricsFile metrics(path, 0);
+  metrics.add_step(1, {.loss = 2.5, .grad_norm = 0.5, .num_targets = 90, .updated = true},
+                   {.seconds = 2.0, .num_tokens = 100});
+  metrics.add_evaluation(1, "domain", 2.0, 50);
+  const auto lines = entries();
+  BOOST_REQUIRE(lines.size() == 2);
+  BOOST_TEST(lines[0].at("kind") == "step");
+  BOOST_TEST(lines[0].at("loss") == 2.5);
+  BOOST_TEST(lines[0].at("tokens_per_second") == 50.0);
+  BOOST_TEST(lines[1].at("name") == "domain");
+}
+
+BOOST_AUTO_TEST_CASE(a_loss_that_is_not_finite_is_null) {
+  MetricsFile metrics(path, 0);
+  metrics.add_step(1, {.loss = std::numeric_limits<double>::quiet_NaN()}, {.seconds = 1.0});
+  BOOST_TEST(entries().at(0).at("loss").is_null());
+}
+
+BOOST_AUTO_TEST_CASE(resuming_drops_later_steps_and_a_torn_line) {
+  {
+    MetricsFile metrics(path, 0);
+    for (int64_t step = 1; step <= 4; ++step) metrics.add_step(step, {}, {.seconds = 1.0});
+    std::ofstream(path, std::ios::app) << R"({"kind":"step","st)";
+  }
+  MetricsFile metrics(path, 2);
+  metrics.add_step(3, {}, {.seconds = 1.0});
+  const auto lines = entries();
+  BOOST_REQUIRE(lines.size() == 3);
+  for (int64_t k = 0; k < 3; ++k) BOOST_TEST(lines[static_cast<size_t>(k)].at("step") == k + 1);
+}
+
+BOOST_AUTO_TEST_CASE(a_folder_that_is_gone_is_an_error_that_names_the_file) {
+  MetricsFile metrics(path, 0);
+  std::filesystem::remove_all(folder);
+  BOOST_CHECK_EXCEPTION(metrics.add_step(1, {}, {.seconds = 1.0}), CheckpointError,
+                        [&](const CheckpointError& error) {
+                          return std::string(error.what()).find(path.string()) == 0;
+                        });
+}
+
+BOOST_AUTO_TEST_CASE(durations_read_as_people_write_them) {
+  BOOST_TEST(duration_text(41.6) == "42s");
+  BOOST_TEST(duration_text(187) == "3m07s");
+  BOOST_TEST(duration_text(18120) == "5h02m");
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
+}  // namespace temper
