@@ -66,7 +66,13 @@ std::vector<HoldOut> open_holdouts(const RunConfig& config, const ModelFolder& f
     const auto rows = std::make_shared<EvaluationRows>(options.path, config.data.sequence_length,
                                                        config.data.micro_batch_rows);
     require_fits(rows->shard(), facts);
-    holdouts.push_back({options.name, rows->num_micro_batches(),
+    int64_t num_micro_batches = rows->num_micro_batches();
+    if (options.max_rows > 0) {
+      const int64_t wanted =
+          (options.max_rows + config.data.micro_batch_rows - 1) / config.data.micro_batch_rows;
+      num_micro_batches = std::min(num_micro_batches, wanted);
+    }
+    holdouts.push_back({options.name, num_micro_batches,
                         [rows](int64_t index) { return rows->micro_batch(index); }});
   }
   return holdouts;

@@ -92,6 +92,7 @@ void visit_data(Visitor& section, RunConfig& config) {
   section.list("holdout", config.holdouts, [](auto& item, auto& holdout) {
     item.text("name", holdout.name, kName);
     item.text("path", holdout.path, kShard);
+    item.integer("max_rows", holdout.max_rows, kStepsOrNone);
   });
   section.integer("sequence_length", data.sequence_length, kTokens);
   section.integer("global_batch", data.global_batch_rows, kRows);

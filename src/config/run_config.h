@@ -23,8 +23,9 @@ struct RunOptions {
 
 /// One set of documents that is only evaluated on.
 struct HoldOutOptions {
-  std::string name;  ///< In the metrics.
-  std::string path;  ///< A token shard.
+  std::string name;      ///< In the metrics.
+  std::string path;      ///< A token shard.
+  int64_t max_rows = 0;  ///< Only its first so many rows; 0: all.
 };
 
 /// All that decides a run, section by section as in the YAML file; `visit` in run_config.cpp lists
