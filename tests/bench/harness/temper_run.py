@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs temper's own step under mpirun, from a configuration made for the batch."""
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from run import Result, RunError, Task, run_together
+
+RANK_MEMORY = Path(__file__).with_name("rank_memory.py")
+
+CONFIG = """\
+run:
+  folder: "{folder}/run"
+model:
+  path: "{task.model}"
+  dtype: {task.dtype}
+data:
+  train:
+    - path: "{task.folder}/batch.h5"
+  sequence_length: {row_tokens}
+  global_batch: {rows}
+  micro_batch: 1
+train:
+  max_steps: {task.num_steps}
+  max_grad_norm: {task.max_grad_norm}
+  threads: {threads}
+optimizer:
+  learning_rate: {task.learning_rate:.1e}
+  beta1: {task.beta1}
+  beta2: {task.beta2}
+  epsilon: {task.epsilon:.1e}
+  weight_decay: 0.0
+schedule:
+  name: constant
+parallel:
+  stage: 3
+"""
+
+# Root in a container, and as many threads a rank as it is told to use.
+MPI_ENVIRONMENT = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_hwloc_base_binding_policy": "none",
+    "PRTE_MCA_hwloc_default_binding_policy": "none",
+    "OMPI_MCA_btl_vader_single_copy_mechanism": "none",
+}
+
+
+@dataclass(frozen=True)
+class Temper:
+    """temper at ZeRO stage 3."""
+
+    binary: Path
+    ranks: int
+    threads: int
+    name: str = "temper"
+
+    def missing(self) -> str:
+        """Why it cannot run; empty if it can."""
+        if not os.access(self.binary, os.X_OK):
+            return f"no {self.binary}: run launch/build"
+        return "" if shutil.which("mpirun") else "not installed: run launch/setup (mpirun)"
+
+    def run(self, task: Task) -> Result:
+        """Raises RunError."""
+        folder = task.folder / f"temper-{self.ranks}x{self.threads}-{task.dtype}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        config = folder / "config.yaml"
+        rows, row_tokens = task.batch.tokens.shape
+        config.write_text(
+            CONFIG.format(
+                task=task, folder=folder, rows=rows, row_tokens=row_tokens, threads=self.threads
+            )
+        )
+        mpirun = ["mpirun", "-n", str(self.ranks), sys.executable, str(RANK_MEMORY), str(folder)]
+        self._run([*mpirun, str(self.binary), "train", str(config)], folder / "output.log", task)
+        seconds, losses = read_metrics(folder / "run" / "metrics.jsonl", task.num_steps)
+        peaks = [int((folder / f"peak-{rank}").read_text()) for rank in range(self.ranks)]
+        return Result(seconds, losses, peaks, self._idle_bytes(folder, task))
+
+    def _run(self, command: list[str], log: Path, task: Task) -> None:
+        environment = MPI_ENVIRONMENT | {"OMP_NUM_THREADS": str(self.threads)}
+        run_together([command], [environment], log, task.timeout_seconds)
+
+    def _idle_bytes(self, folder: Path, task: Task) -> int:
+        """The same program with nothing to do."""
+        (idle := folder / "idle").mkdir()
+        command = [sys.executable, str(RANK_MEMORY), str(idle), str(self.binary), "--help"]
+        self._run(command, folder / "help.log", task)
+        return int((idle / "peak-0").read_text())
+
+
+def read_metrics(path: Path, num_steps: int) -> tuple[list[float], list[float]]:
+    """Seconds and loss of each step. Raises RunError unless every step is there, with an update."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    steps = [line for line in lines if line["kind"] == "step" and line["updated"]]
+    if [line["step"] for line in steps] != list(range(1, num_steps + 1)):
+        raise RunError(f"{path} does not have the steps 1 to {num_steps}, each with an update")
+    return [line["seconds"] for line in steps], [line["loss"] for line in steps]
