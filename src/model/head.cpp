@@ -2,13 +2,14 @@
 #include "model/head.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 
 #include "core/range.h"
 #include "core/targets.h"
+#include "model/ops/backward.h"
 #include "model/ops/cross_entropy.h"
+#include "model/ops/rms_norm.h"
 
 namespace temper {
 namespace {
@@ -52,7 +53,7 @@ HeadResult Head::loss(const at::Tensor& hidden, const at::Tensor& targets) const
   const at::NoGradGuard no_graph;
   const at::Tensor rows = rows_with_target(targets);
   const at::Tensor own = targets.index_select(0, rows);
-  const at::Tensor normed = rms_norm(hidden.index_select(0, rows), norm_);
+  const at::Tensor normed = rms_norm(hidden.index_select(0, rows), norm_, epsilon_);
   const at::Tensor transposed = matrix_.value().t();
   const Chunks chunks(rows.numel(), matrix_.shape()[0] * hidden.element_size());
   HeadResult result;
@@ -65,19 +66,20 @@ HeadResult Head::loss(const at::Tensor& hidden, const at::Tensor& targets) const
 }
 
 HeadResult Head::loss_and_gradient(const at::Tensor& hidden, const at::Tensor& targets) const {
-  const at::NoGradGuard no_graph;
   const at::Tensor rows = rows_with_target(targets);
   HeadResult result{0.0, at::zeros_like(hidden)};
   if (rows.numel() == 0) {
-    for (const Weight* weight : {&norm_.weight, &matrix_}) {
+    for (const Weight* weight : {&norm_, &matrix_}) {
       if (weight->gradient().defined()) weight->gradient().zero_();
     }
     return result;
   }
-  const at::Tensor selected = hidden.index_select(0, rows);
+  const GraphPass norm(hidden.index_select(0, rows), [&](const at::Tensor& selected) {
+    return rms_norm(selected, norm_, epsilon_);
+  });
   const at::Tensor normed_gradient =
-      project(rms_norm(selected, norm_), targets.index_select(0, rows), result.loss_sum);
-  result.hidden_gradient.index_copy_(0, rows, rms_norm_backward(normed_gradient, selected, norm_));
+      project(norm.output().detach(), targets.index_select(0, rows), result.loss_sum);
+  result.hidden_gradient.index_copy_(0, rows, norm.backward(normed_gradient));
   return result;
 }
 
@@ -107,7 +109,7 @@ at::Tensor Head::project(const at::Tensor& normed, const at::Tensor& targets,
 
 at::Tensor Head::logits(const at::Tensor& hidden) const {
   const at::NoGradGuard no_graph;
-  return at::mm(rms_norm(hidden, norm_), matrix_.value().t()).to(at::kFloat);
+  return at::mm(rms_norm(hidden, norm_, epsilon_), matrix_.value().t()).to(at::kFloat);
 }
 
 }  // namespace temper
