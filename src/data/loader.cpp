@@ -1,23 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "data/loader.h"
 
+#include <stdexcept>
+#include <system_error>
 #include <utility>
 
 #include "core/clock.h"
+#include "core/concat.h"
+#include "core/error.h"
 
 namespace temper {
 
 Loader::Loader(Read read, RankSequence sequence, LoaderOptions options)
     : read_(std::move(read)), sequence_(sequence), options_(options) {
-  for (int k = 0; k < options_.num_threads; ++k) threads_.emplace_back([this] { work(); });
+  if (options.num_threads < 1 || options.depth < 1) {
+    throw std::invalid_argument("a loader needs a thread and a place to put what it reads");
+  }
+  try {
+    for (int k = 0; k < options_.num_threads; ++k) {
+      threads_.emplace_back([this](const std::stop_token& stop) { work(stop); });
+    }
+  } catch (const std::system_error& error) {
+    throw Error(ExitCode::kRefused,
+                concat("starting ", options_.num_threads, " loader threads failed: ", error.what()),
+                "raise the limit of processes (ulimit -u), or lower data.loader_threads");
+  }
 }
 
 Loader::~Loader() {
-  {
-    const std::lock_guard lock(mutex_);
-    is_stopping_ = true;
-  }
-  changed_.notify_all();
+  for (std::jthread& thread : threads_) thread.request_stop();  // All, before the first is awaited.
 }
 
 MicroBatch Loader::next() {
@@ -33,12 +44,10 @@ MicroBatch Loader::next() {
   return std::get<MicroBatch>(std::move(outcome));
 }
 
-void Loader::work() {
+void Loader::work(const std::stop_token& stop) {
   std::unique_lock lock(mutex_);
-  while (true) {
-    changed_.wait(
-        lock, [this] { return is_stopping_ || next_to_read_ < next_to_give_ + options_.depth; });
-    if (is_stopping_) return;
+  const auto has_room = [this] { return next_to_read_ < next_to_give_ + options_.depth; };
+  while (changed_.wait(lock, stop, has_room) && !stop.stop_requested()) {
     const int64_t number = next_to_read_++;
     lock.unlock();
     Outcome outcome = read_outcome(number);

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <stop_token>
 #include <thread>
 #include <variant>
 #include <vector>
@@ -31,7 +32,8 @@ class Loader {
  public:
   using Read = std::function<MicroBatch(int64_t index)>;
 
-  /// `read` is called from several threads at once.
+  /// `read` is called from several threads at once. The destructor waits for calls under way.
+  /// Throws: std::invalid_argument without threads or depth; Error if the system gives no thread.
   Loader(Read read, RankSequence sequence, LoaderOptions options);
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
@@ -46,7 +48,7 @@ class Loader {
  private:
   using Outcome = std::variant<MicroBatch, std::exception_ptr>;
 
-  void work();
+  void work(const std::stop_token& stop);
   Outcome read_outcome(int64_t number) const;
 
   Read read_;
@@ -55,12 +57,11 @@ class Loader {
   double waited_seconds_ = 0.0;
 
   std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable_any changed_;
   std::map<int64_t, Outcome> ready_;  // By the rank's own number.
   int64_t next_to_read_ = 0;
   int64_t next_to_give_ = 0;
-  bool is_stopping_ = false;
-  std::vector<std::jthread> threads_;  // Last: all else exists when they start.
+  std::vector<std::jthread> threads_;  // Last: they start after all else and end before it.
 };
 
 }  // namespace temper

@@ -3,6 +3,8 @@
 
 #include <stdexcept>
 
+#include "core/concat.h"
+#include "core/error.h"
 #include "core/random.h"
 
 namespace temper {
@@ -44,6 +46,12 @@ void Mixture::deal_slots(const std::vector<double>& row_shares) {
       }
     }
     slots_.push_back({static_cast<int>(neediest), num_slots_[neediest]++});
+  }
+  for (size_t source = 0; source < num_slots_.size(); ++source) {
+    if (num_slots_[source] > 0) continue;
+    throw DataError(concat(sources_[source]->shard().path().string(),
+                           " would never be used: its weight gives it less than 1 row in ", kSlots),
+                    "raise its weight, or leave it out");
   }
 }
 

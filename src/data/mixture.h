@@ -20,7 +20,8 @@ namespace temper {
 /// May be used from many threads. Throws: DataError.
 class Mixture {
  public:
-  /// Opens the sources. Throws: std::invalid_argument without a source.
+  /// Opens the sources. Throws: std::invalid_argument without a source; DataError if one's share is
+  /// too small to be ever drawn.
   explicit Mixture(const DataOptions& options);
 
   const std::vector<std::unique_ptr<RowSource>>& sources() const { return sources_; }

@@ -8,7 +8,8 @@
 namespace temper {
 
 /// Packs documents into rows of at most `capacity` tokens: the longest first, each into the row
-/// with the least room that still fits it; ties go to the lower document and the older row.
+/// with the least room that still fits it. Ties go to the lower document, and to the row that has
+/// had this room for longest.
 ///
 /// Returns the documents of each row. O(n log n).
 /// Shapes: lengths [num_documents], each in [1, capacity].

@@ -35,8 +35,10 @@ class RowSource {
 
  private:
   void pack();
-  bool has_target(Range document) const;
-  void append_document(Range tokens, MicroBatch& batch) const;
+  Range kept_part(Range document) const;
+  bool has_target(Range tokens) const;
+  void append_conversation(int64_t document, MicroBatch& batch) const;
+  void append_slice(Range tokens, MicroBatch& batch) const;
 
   TokenShard shard_;
   int64_t sequence_length_;

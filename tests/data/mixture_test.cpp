@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "data/mixture.h"
+
+#include <algorithm>
+#include <boost/test/unit_test.hpp>
+#include <cmath>
+#include <set>
+#include <thread>
+
+#include "data/micro_batches.h"
+#include "io/says.h"
+#include "io/shard_file.h"
+#include "io/temporary_folder.h"
+
+namespace temper {
+namespace {
+
+// Rows of the first source are full, those of the second on average a good half.
+struct Fixture {
+  Fixture() {
+    options.sources = {{write_shard(folder / "text.h5", counting_documents(300, 50)), 3.0},
+                       {write_shard(folder / "chat.h5", conversations()), 1.0}};
+    options.sequence_length = 32;
+    options.micro_batch_rows = 3;
+    options.seed = 7;
+  }
+
+  static ShardContent conversations() {
+    ShardContent content = counting_conversations(90, 14);
+    for (size_t i = 0; i < content.documents.size(); ++i) {
+      content.documents[i].resize(17 + i % 5, 1);
+      content.masks[i].resize(content.documents[i].size(), 0);
+    }
+    return content;
+  }
+
+  TemporaryFolder folder;
+  DataOptions options;
+};
+
+int64_t row_tokens(const Mixture& mixture, Mixture::Place place) {
+  MicroBatch batch;
+  mixture.sources()[static_cast<size_t>(place.source)]->append_row(place.row, batch);
+  return std::ssize(batch.tokens);
+}
+
+BOOST_FIXTURE_TEST_SUITE(mixture, Fixture)
+
+BOOST_AUTO_TEST_CASE(token_shares_follow_the_weights) {
+  const Mixture mixture(options);
+  std::vector<double> tokens(2);
+  for (int64_t index = 0; index < 20000; ++index) {
+    const Mixture::Place place = mixture.place_of(index);
+    tokens[static_cast<size_t>(place.source)] += static_cast<double>(row_tokens(mixture, place));
+  }
+  BOOST_TEST(std::abs(tokens[0] / (tokens[0] + tokens[1]) - 0.75) < 0.0075);
+}
+
+// At any time no source is more than a row ahead of or behind its share.
+BOOST_AUTO_TEST_CASE(sources_take_turns_evenly) {
+  options.sources.push_back({options.sources[0].path, 0.5});
+  const Mixture mixture(options);
+  std::vector<double> shares;
+  double total = 0.0;
+  for (size_t k = 0; k < 3; ++k) {
+    const RowSource& source = *mixture.sources()[k];
+    const auto rows = static_cast<double>(source.num_rows());
+    shares.push_back(options.sources[k].weight * rows / static_cast<double>(source.num_tokens()));
+    total += shares.back();
+  }
+  std::vector<double> counts(3);
+  for (int64_t index = 0; index < 200000; ++index) {
+    ++counts[static_cast<size_t>(mixture.place_of(index).source)];
+    for (size_t k = 0; k < 3; ++k) {
+      const double due = shares[k] / total * static_cast<double>(index + 1);
+      BOOST_REQUIRE(std::abs(counts[k] - due) < 3.0);  // The table's rounding is in it.
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(each_pass_over_a_source_has_every_row_once_in_its_own_order) {
+  const Mixture mixture(options);
+  std::vector<std::vector<int64_t>> drawn(2);
+  for (int64_t index = 0; index < 100000; ++index) {
+    const Mixture::Place place = mixture.place_of(index);
+    drawn[static_cast<size_t>(place.source)].push_back(place.row);
+  }
+  for (size_t source = 0; source < 2; ++source) {
+    const auto num_rows = static_cast<size_t>(mixture.sources()[source]->num_rows());
+    std::set<std::vector<int64_t>> orders;
+    for (size_t begin = 0; begin + num_rows <= drawn[source].size(); begin += num_rows) {
+      const auto first = drawn[source].begin() + static_cast<std::ptrdiff_t>(begin);
+      const std::vector<int64_t> pass(first, first + static_cast<std::ptrdiff_t>(num_rows));
+      BOOST_REQUIRE_EQUAL(std::set<int64_t>(pass.begin(), pass.end()).size(), num_rows);
+      BOOST_REQUIRE(orders.insert(pass).second);
+    }
+    BOOST_TEST(orders.size() > 100u);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_micro_batch_is_a_function_of_its_index_alone) {
+  const Mixture mixture(options);
+  std::vector<MicroBatch> in_order;
+  for (int64_t index = 0; index < 50; ++index) in_order.push_back(mixture.micro_batch(index));
+  const Mixture other(options);
+  for (int64_t index = 49; index >= 0; --index) {
+    BOOST_REQUIRE(are_equal(other.micro_batch(index), in_order[static_cast<size_t>(index)]));
+  }
+  std::vector<std::jthread> threads;
+  std::atomic<int> num_wrong = 0;
+  for (int64_t thread = 0; thread < 3; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (int64_t k = 0; k < 50; ++k) {
+        const int64_t index = (k * 7 + thread * 13) % 50;
+        const auto& wanted = in_order[static_cast<size_t>(index)];
+        if (!are_equal(mixture.micro_batch(index), wanted)) ++num_wrong;
+      }
+    });
+  }
+  threads.clear();
+  BOOST_TEST(num_wrong == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_micro_batch_is_its_rows_end_to_end) {
+  const Mixture mixture(options);
+  MicroBatch wanted;
+  for (int64_t index = 15; index < 18; ++index) {
+    const Mixture::Place place = mixture.place_of(index);
+    mixture.sources()[static_cast<size_t>(place.source)]->append_row(place.row, wanted);
+  }
+  BOOST_TEST(are_equal(mixture.micro_batch(5), wanted));
+}
+
+BOOST_AUTO_TEST_CASE(the_seed_decides_the_order) {
+  const Mixture mixture(options);
+  options.seed = 8;
+  const Mixture other(options);
+  int num_equal = 0;
+  for (int64_t index = 0; index < 1000; ++index) {
+    const auto a = mixture.place_of(index);
+    const auto b = other.place_of(index);
+    BOOST_REQUIRE_EQUAL(a.source, b.source);
+    if (a.row == b.row) ++num_equal;
+  }
+  BOOST_TEST(num_equal < 50);
+}
+
+BOOST_AUTO_TEST_CASE(two_sources_of_one_size_have_different_orders) {
+  options.sources = {options.sources[0], {options.sources[0].path, 3.0}};
+  const Mixture mixture(options);
+  int num_equal = 0;
+  for (int64_t index = 0; index < 200; index += 2) {
+    BOOST_REQUIRE_EQUAL(mixture.place_of(index).source, 0);
+    BOOST_REQUIRE_EQUAL(mixture.place_of(index + 1).source, 1);
+    if (mixture.place_of(index).row == mixture.place_of(index + 1).row) ++num_equal;
+  }
+  BOOST_TEST(num_equal < 10);
+}
+
+BOOST_AUTO_TEST_CASE(any_position_is_reached_at_once) {
+  const Mixture mixture(options);
+  const int64_t far = int64_t{1} << 55;
+  const Mixture::Place place = mixture.place_of(far);
+  BOOST_TEST(place.row >= 0);
+  BOOST_TEST(place.row < mixture.sources()[static_cast<size_t>(place.source)]->num_rows());
+}
+
+BOOST_AUTO_TEST_CASE(an_epoch_has_as_many_rows_as_the_sources) {
+  const Mixture mixture(options);
+  BOOST_TEST(mixture.rows_per_epoch() ==
+             mixture.sources()[0]->num_rows() + mixture.sources()[1]->num_rows());
+  options.sources.resize(1);
+  const Mixture single(options);
+  std::set<int64_t> rows;
+  for (int64_t index = 0; index < single.rows_per_epoch(); ++index) {
+    rows.insert(single.place_of(index).row);
+  }
+  BOOST_TEST(std::ssize(rows) == single.rows_per_epoch());
+}
+
+BOOST_AUTO_TEST_CASE(a_source_that_would_never_be_drawn_is_refused) {
+  options.sources[1].weight = 1e-9;
+  BOOST_CHECK_EXCEPTION(Mixture{options}, DataError,
+                        says("chat.h5 would never be used: its weight gives it less than 1 row in "
+                             "65536\n  try: raise its weight"));
+  options.sources.clear();
+  BOOST_CHECK_THROW(Mixture{options}, std::invalid_argument);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
+}  // namespace temper
