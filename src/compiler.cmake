@@ -7,7 +7,8 @@ target_compile_options(temper_warnings INTERFACE
 # GCC 12 warns of overlaps and overflows in "a" + std::string that cannot happen.
 # https://gcc.gnu.org/bugzilla/show_bug.cgi?id=105651
 target_compile_options(temper_warnings INTERFACE
-  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> $<$<CXX_COMPILER_ID:GNU>:-Wno-stringop-overflow>)
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> $<$<CXX_COMPILER_ID:GNU>:-Wno-stringop-overflow>
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-array-bounds>)
 
 add_library(temper_options INTERFACE)
 if(TEMPER_MARCH AND CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
