@@ -40,7 +40,7 @@ def check_same_result(one: Path, other: Path) -> None:
         found = [line[key] for line in workspace.step_lines(other)]
         assert len(expected) == workspace.NUM_STEPS, expected
         assert found == expected, f"{key} differs:\n  {expected}\n  {found}"
-    finals = [config.with_suffix("") / "final" for config in (one, other)]
+    finals = [workspace.run_folder(config) / "final" for config in (one, other)]
     assert weights_digest(finals[0]) == weights_digest(finals[1]), "final weights differ"
 
 
@@ -67,7 +67,7 @@ def main() -> None:
     workspace.run(2, "train", undisturbed)
     train_with_two_kills(disturbed)
     check_same_result(undisturbed, disturbed)
-    check_transformers_opens(disturbed.with_suffix("") / "final")
+    check_transformers_opens(workspace.run_folder(disturbed) / "final")
 
 
 if __name__ == "__main__":

@@ -94,9 +94,14 @@ def run(ranks: int, verb: str, config: Path, *overrides: str) -> None:
         raise RuntimeError(f"temper {verb} {config} ended with {code}")
 
 
+def run_folder(config: Path) -> Path:
+    """Where the run of `<name>.yaml` puts its results: `<name>` beside it."""
+    return config.with_suffix("")
+
+
 def step_lines(config: Path) -> list[dict]:
     """The steps in the run's metrics, in the order of the file."""
-    path = config.with_suffix("") / "metrics.jsonl"
+    path = run_folder(config) / "metrics.jsonl"
     if not path.exists():
         return []
     lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
@@ -105,7 +110,7 @@ def step_lines(config: Path) -> list[dict]:
 
 def wait_for_checkpoint(config: Path, step: int) -> None:
     """Returns as soon as the checkpoint of `step` is published."""
-    folder = config.with_suffix("") / "checkpoints" / f"step-{step:08d}"
+    folder = run_folder(config) / "checkpoints" / f"step-{step:08d}"
     deadline = time.monotonic() + 300
     while not (folder / "MANIFEST.json").exists():
         if time.monotonic() > deadline:

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Twenty training steps of tiny models of each family, beside transformers and torch's AdamW.
+
+Every step sees the same four documents, so the order of rows does not matter. Compared are loss,
+gradient norm and learning rate of each step, and every weight after the last.
+"""
+
+import hashlib
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import workspace
+from torch.nn.functional import cross_entropy
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+    get_linear_schedule_with_warmup,
+)
+
+sys.path.insert(0, str(workspace.ROOT / "datasets"))
+from temper_data.shard_writer import ShardIdentity, ShardWriter  # noqa: E402
+
+ROWS, LENGTH, VOCABULARY, STEPS, WARMUP = 4, 48, 131, 20, 4
+LEARNING_RATE, WEIGHT_DECAY, MAX_NORM = 3e-3, 0.1, 1.0
+
+SIZES = dict(
+    vocab_size=VOCABULARY,
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=128,
+)
+LLAMA3 = dict(
+    rope_type="llama3",
+    rope_theta=10000.0,
+    factor=8.0,
+    low_freq_factor=1.0,
+    high_freq_factor=4.0,
+    original_max_position_embeddings=32,
+)
+FAMILIES = {
+    "llama_tied": LlamaConfig(**SIZES, tie_word_embeddings=True),
+    "llama_biases": LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True),
+    "llama3_scaling": LlamaConfig(**SIZES, rope_parameters=LLAMA3),
+    "mistral_window": MistralConfig(**SIZES, sliding_window=16),
+    "qwen2": Qwen2Config(**SIZES, tie_word_embeddings=True),
+    "qwen3": Qwen3Config(**SIZES, head_dim=32),
+}
+
+CONFIG = """\
+run: {{folder: {folder}}}
+model: {{path: {model}, dtype: float32}}
+data:
+  train: [{{path: {shard}}}]
+  sequence_length: {length}
+  global_batch: {rows}
+  micro_batch: 1
+train: {{max_steps: {steps}, max_grad_norm: {max_norm}}}
+optimizer: {{learning_rate: {rate}, beta2: 0.95, weight_decay: {decay}}}
+schedule: {{name: linear, warmup_steps: {warmup}}}
+checkpoint: {{model_dtype: float32}}
+"""
+
+
+def write_shard(path: Path, tokens: np.ndarray, tokenizer: Path) -> None:
+    """One document per row."""
+    digest = hashlib.sha256(tokenizer.read_bytes()).hexdigest()
+    path.unlink(missing_ok=True)
+    with ShardWriter(path, ShardIdentity("pretrain", VOCABULARY, digest, "", 2)) as writer:
+        writer.append(tokens.astype("<u2").ravel(), np.full(ROWS, LENGTH), None)
+        writer.publish("{}")
+
+
+def train_in_transformers(model: torch.nn.Module, tokens: torch.Tensor) -> list[dict]:
+    """The reference: gradients of the mean over all targets, clipped, decoupled decay."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim == 1]
+    groups = [
+        {"params": decayed, "weight_decay": WEIGHT_DECAY},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.95), eps=1e-8)
+    schedule = get_linear_schedule_with_warmup(optimizer, WARMUP, STEPS)
+    steps = []
+    for _ in range(STEPS):
+        logits = model(input_ids=tokens).logits[:, :-1]
+        loss = cross_entropy(logits.reshape(-1, VOCABULARY), tokens[:, 1:].reshape(-1))
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
+        rate = schedule.get_last_lr()[0]
+        steps.append({"loss": loss.item(), "grad_norm": norm.item(), "learning_rate": rate})
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+    return steps
+
+
+def check_family(name: str, config) -> None:
+    """Trains one family both ways and compares. Raises AssertionError."""
+    folder = workspace.FOLDER / "families" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    torch.manual_seed(3)
+    model = AutoModelForCausalLM.from_config(config).float()
+    for parameter in model.parameters():  # Larger than the defaults, so that gradients matter.
+        torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.08)
+    model.save_pretrained(folder / "model")
+    tokenizer = folder / "model" / "tokenizer.json"
+    tokenizer.write_text("{}")
+    tokens = np.random.default_rng(5).integers(0, VOCABULARY, (ROWS, LENGTH))
+    write_shard(folder / "train.h5", tokens, tokenizer)
+    config_file = folder / "run.yaml"
+    config_file.write_text(
+        CONFIG.format(
+            folder=folder / "run",
+            model=folder / "model",
+            shard=folder / "train.h5",
+            length=LENGTH,
+            rows=ROWS,
+            steps=STEPS,
+            max_norm=MAX_NORM,
+            rate=LEARNING_RATE,
+            decay=WEIGHT_DECAY,
+            warmup=WARMUP,
+        )
+    )
+    workspace.run(2, "train", config_file)
+    expected = train_in_transformers(model, torch.from_numpy(tokens))
+    found = workspace.step_lines(config_file)
+    for step, (ours, theirs) in enumerate(zip(found, expected, strict=True), start=1):
+        for key, value in theirs.items():
+            assert np.isclose(ours[key], value, rtol=1e-4, atol=1e-9), (
+                f"{name}, step {step}: {key} is {ours[key]}, transformers has {value}"
+            )
+    assert any(step["grad_norm"] > MAX_NORM for step in expected), "clipping never binds"
+    final = AutoModelForCausalLM.from_pretrained(folder / "run" / "final", dtype=torch.float32)
+    for (parameter_name, ours), theirs in zip(
+        final.named_parameters(), model.parameters(), strict=True
+    ):
+        assert torch.allclose(ours, theirs, rtol=1e-3, atol=2e-4), f"{name}: {parameter_name}"
+    print(f"{name}: {STEPS} steps agree, last loss {found[-1]['loss']:.5f}")
+
+
+def main() -> None:
+    for name, config in FAMILIES.items():
+        check_family(name, config)
+
+
+if __name__ == "__main__":
+    main()
