@@ -50,40 +50,23 @@ BOOST_AUTO_TEST_CASE(a_step_is_counted) {
   BOOST_TEST(!at::equal(weights(), before));
 }
 
+// Unit_store's test poisons one rank's gradient; here a whole step meets weights that are broken on
+// the rank that owns them.
 BOOST_AUTO_TEST_CASE(one_ranks_nan_makes_all_ranks_skip) {
   const at::Tensor before = weights();
-  // A weight that is not finite on one rank alone: its gradients are NaN, the others' are too after
-  // the exchange, and all must take the same branch.
-  UnitState& head = store.state(store.num_units() - 1);
-  const at::Tensor kept = head.master.clone();
-  if (is_last_rank()) head.master.fill_(std::numeric_limits<float>::quiet_NaN());
-  const StepResult result = trainer.train_step(batch(), state);
-  head.master.copy_(kept);
-
-  const bool has_nan = head.owned.size() > 0;  // The last rank may own nothing but padding.
-  at::Tensor any = at::full({1}, is_last_rank() && has_nan ? 1 : 0, at::kLong);
-  world.all_reduce(any, ReduceOp::kMax).wait();
-  BOOST_TEST(result.updated == (any.item<int64_t>() == 0));
-  BOOST_TEST(state.num_skipped == any.item<int64_t>());
-  if (!result.updated) {
-    BOOST_TEST(state.num_updates == 0);
-    BOOST_TEST(at::equal(weights(), before));
-    BOOST_TEST(trainer.train_step(batch(), state).updated);
-    BOOST_TEST(state.num_skipped_in_a_row == 0);
-  }
-}
-
-BOOST_AUTO_TEST_CASE(a_gradient_that_overflows_on_one_rank_makes_all_ranks_skip) {
-  const at::Tensor before = weights();
-  std::vector<PackedBatch> bad = batch();
-  UnitState& embedding = store.state(0);
-  const at::Tensor kept = embedding.master.clone();
-  embedding.master.mul_(1e30F);
-  const StepResult result = trainer.train_step(bad, state);
-  embedding.master.copy_(kept);
-  BOOST_TEST(!result.updated);
+  at::Tensor master = store.state(1).master;
+  const at::Tensor kept = master.clone();
+  if (world.rank() == 0) master.fill_(std::numeric_limits<float>::quiet_NaN());
+  BOOST_TEST(!trainer.train_step(batch(), state).updated);
+  BOOST_TEST(state.num_skipped == 1);
   BOOST_TEST(state.num_skipped_in_a_row == 1);
+  BOOST_TEST(state.num_updates == 0);
+
+  master.copy_(kept);
   BOOST_TEST(at::equal(weights(), before));
+  BOOST_TEST(trainer.train_step(batch(), state).updated);
+  BOOST_TEST(state.num_skipped == 1);
+  BOOST_TEST(state.num_skipped_in_a_row == 0);
 }
 
 BOOST_AUTO_TEST_CASE(a_step_without_any_target_changes_nothing) {
