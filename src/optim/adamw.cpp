@@ -41,19 +41,30 @@ struct Coefficients {
   Number step_size;
 };
 
-void update_range(const Coefficients<float>& c, int64_t size, float* __restrict parameters,
-                  const float* __restrict gradients, float* __restrict first_moment,
-                  float* __restrict second_moment) {
-  for (int64_t k = 0; k < size; ++k) {
-    const float gradient = gradients[k] * c.gradient_scale;
-    const float first = first_moment[k] + c.first_share * (gradient - first_moment[k]);
-    const float second = second_moment[k] * c.beta2 + c.second_share * gradient * gradient;
-    const float denominator = std::sqrt(second) / c.correction2_root + c.epsilon;
-    first_moment[k] = first;
-    second_moment[k] = second;
-    parameters[k] = parameters[k] * c.kept - c.step_size * first / denominator;
+// The update of a range of elements, which overlap nowhere.
+struct Update {
+  Coefficients<float> c;
+  float* parameters;
+  const float* gradients;
+  float* first_moment;
+  float* second_moment;
+
+  void operator()(int64_t begin, int64_t end) const {
+    float* const __restrict p = parameters;
+    const float* const __restrict g = gradients;
+    float* const __restrict m = first_moment;
+    float* const __restrict v = second_moment;
+    for (int64_t k = begin; k < end; ++k) {
+      const float gradient = g[k] * c.gradient_scale;
+      const float first = m[k] + c.first_share * (gradient - m[k]);
+      const float second = v[k] * c.beta2 + c.second_share * gradient * gradient;
+      const float denominator = std::sqrt(second) / c.correction2_root + c.epsilon;
+      m[k] = first;
+      v[k] = second;
+      p[k] = p[k] * c.kept - c.step_size * first / denominator;
+    }
   }
-}
+};
 
 void require_alike(const at::Tensor& parameters, const at::Tensor& other) {
   if (!other.is_contiguous() || other.scalar_type() != at::kFloat) {
@@ -75,14 +86,10 @@ void adamw_update(at::Tensor parameters, const at::Tensor& gradients, at::Tensor
     adamw_update_by_operators(parameters, gradients, first_moment, second_moment, options, step);
     return;
   }
-  const Coefficients<float> coefficients(options, step);
-  auto* const p = parameters.mutable_data_ptr<float>();
-  const auto* const g = gradients.const_data_ptr<float>();
-  auto* const m = first_moment.mutable_data_ptr<float>();
-  auto* const v = second_moment.mutable_data_ptr<float>();
-  at::parallel_for(0, parameters.numel(), kGrain, [&](int64_t begin, int64_t end) {
-    update_range(coefficients, end - begin, p + begin, g + begin, m + begin, v + begin);
-  });
+  const Update update{Coefficients<float>(options, step), parameters.mutable_data_ptr<float>(),
+                      gradients.const_data_ptr<float>(), first_moment.mutable_data_ptr<float>(),
+                      second_moment.mutable_data_ptr<float>()};
+  at::parallel_for(0, parameters.numel(), kGrain, update);
 }
 
 void adamw_update_by_operators(at::Tensor parameters, const at::Tensor& gradients,

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Lets the Python oracles call the module.
 //
-//   probe schedule <constant|linear|cosine|wsd> <warm-up steps> <floor> <decay ratio> <steps>
-//     prints the multipliers of steps 0 to <steps>, one a line
+//   probe schedule
+//     reads lines of <constant|linear|cosine|wsd> <warm-up steps> <floor> <decay ratio> <steps>,
+//     and for each writes a line with the multipliers of steps 0 to <steps>
 //   probe adamw <size> <steps> <learning rate> <beta1> <beta2> <epsilon> <weight decay>
 //     reads fp32 parameters and each step's gradients, writes parameters after each step
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
 #include <cstdio>
+#include <iostream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -31,16 +33,17 @@ Shape parse_shape(const std::string& name) {
   throw std::invalid_argument(name);
 }
 
-void print_schedule(const Arguments& arguments) {
+void print_schedules() {
   ScheduleOptions options;
-  options.shape = parse_shape(arguments.at(1));
-  options.warmup_steps = std::stoll(arguments.at(2));
-  options.floor_ratio = std::stod(arguments.at(3));
-  options.decay_ratio = std::stod(arguments.at(4));
-  const int64_t num_steps = std::stoll(arguments.at(5));
-  const temper::Schedule schedule(options, num_steps);
-  for (int64_t step = 0; step <= num_steps; ++step) {
-    std::printf("%.17g\n", schedule.multiplier(step));
+  std::string shape;
+  int64_t num_steps = 0;
+  while (std::cin >> shape >> options.warmup_steps >> options.floor_ratio >> options.decay_ratio >>
+         num_steps) {
+    options.shape = parse_shape(shape);
+    const temper::Schedule schedule(options, num_steps);
+    for (int64_t step = 0; step <= num_steps; ++step) {
+      std::printf("%.17g%c", schedule.multiplier(step), step < num_steps ? ' ' : '\n');
+    }
   }
 }
 
@@ -74,6 +77,6 @@ void run_adamw(const Arguments& arguments) {
 
 int main(int argc, char** argv) {
   const Arguments arguments(argv + 1, argv + argc);
-  arguments.at(0) == "schedule" ? print_schedule(arguments) : run_adamw(arguments);
+  arguments.at(0) == "schedule" ? print_schedules() : run_adamw(arguments);
   return 0;
 }

@@ -50,10 +50,11 @@ def main():
         for num_steps in (10, 101)
         if shape == "wsd" or decay_ratio == 0.1
     ]
-    for case in cases:
-        command = [probe, "schedule", *map(str, case)]
-        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        ours = [float(line) for line in printed.split()]
+    given = "".join(" ".join(map(str, case)) + "\n" for case in cases)
+    command = [probe, "schedule"]
+    printed = subprocess.run(command, check=True, input=given, capture_output=True, text=True)
+    for case, line in zip(cases, printed.stdout.splitlines(), strict=True):
+        ours = [float(word) for word in line.split()]
         theirs = transformers_rates(*case)
         for step, (our, their) in enumerate(zip(ours, theirs, strict=True)):
             if abs(our - their) <= 1e-14:
