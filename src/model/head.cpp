@@ -9,6 +9,7 @@
 #include "core/targets.h"
 #include "model/ops/backward.h"
 #include "model/ops/cross_entropy.h"
+#include "model/ops/few_rows.h"
 #include "model/ops/rms_norm.h"
 
 namespace temper {
@@ -59,7 +60,9 @@ HeadResult Head::loss(const at::Tensor& hidden, const at::Tensor& targets) const
   HeadResult result;
   for (int64_t i = 0; i < chunks.count(); ++i) {
     const Range range = chunks[i];
-    const at::Tensor logits = at::mm(normed.slice(0, range.begin, range.end), transposed);
+    const at::Tensor x = normed.slice(0, range.begin, range.end);
+    const FewRowsGuard guard(x);
+    const at::Tensor logits = at::mm(x, transposed);
     result.loss_sum += sum_in_order(cross_entropy(logits, own.slice(0, range.begin, range.end)));
   }
   return result;
@@ -92,6 +95,7 @@ at::Tensor Head::project(const at::Tensor& normed, const at::Tensor& targets,
   for (int64_t i = 0; i < chunks.count(); ++i) {
     const Range range = chunks[i];
     const at::Tensor x = normed.slice(0, range.begin, range.end);
+    const FewRowsGuard guard(x);
     const at::Tensor logits = at::mm(x, matrix.t());
     loss_sum +=
         sum_in_order(cross_entropy_with_gradient(logits, targets.slice(0, range.begin, range.end)));

@@ -159,8 +159,11 @@ BOOST_DATA_TEST_CASE(it_agrees_with_the_schedule,
 BOOST_AUTO_TEST_CASE(rows_must_not_be_longer_than_the_model_reads) {
   RunConfig config = valid();
   config.data.sequence_length = 2048;
-  BOOST_TEST(validate_model(config, {.max_positions = 2048}).empty());
-  BOOST_TEST(to_text(validate_model(config, {.max_positions = 1024})) ==
+  ModelConfig model;
+  model.max_positions = 2048;
+  BOOST_TEST(validate_model(config, model).empty());
+  model.max_positions = 1024;
+  BOOST_TEST(to_text(validate_model(config, model)) ==
              "data.sequence_length is 2048, but the model knows only 1024 positions\n"
              "  try: set data.sequence_length to at most 1024");
 }

@@ -105,11 +105,6 @@ BOOST_AUTO_TEST_CASE(two_threads_give_the_bits_of_one) {
   check_equal(train(world, {.threads = 2}), train(self, {.threads = 1}));
 }
 
-BOOST_AUTO_TEST_CASE(the_loss_falls) {
-  const Curve curve = train(world, {});
-  BOOST_TEST(curve.losses.back() < curve.losses.front());
-}
-
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace

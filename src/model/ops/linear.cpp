@@ -5,6 +5,7 @@
 
 #include "model/ops/backward.h"
 #include "model/ops/column_sum.h"
+#include "model/ops/few_rows.h"
 
 namespace temper {
 namespace {
@@ -21,12 +22,14 @@ void write_gradients(const at::Tensor& gradient, const at::Tensor& x,
 
 at::Tensor linear(const at::Tensor& x, const LinearWeights& weights) {
   at::Tensor y = without_graph([&] {
+    const FewRowsGuard guard(x);
     const at::Tensor transposed = weights.matrix.value().t();
     return weights.bias.is_defined() ? at::addmm(weights.bias.value(), x, transposed)
                                      : at::mm(x, transposed);
   });
   return with_backward(std::move(y), {x},
                        [x, weights](const at::Tensor& gradient) -> std::vector<at::Tensor> {
+                         const FewRowsGuard guard(x);
                          write_gradients(gradient, x, weights);
                          return {at::mm(gradient, weights.matrix.value())};
                        });
@@ -35,11 +38,13 @@ at::Tensor linear(const at::Tensor& x, const LinearWeights& weights) {
 at::Tensor linear_onto(const at::Tensor& residual, const at::Tensor& x,
                        const LinearWeights& weights) {
   at::Tensor y = without_graph([&] {
+    const FewRowsGuard guard(x);
     at::Tensor sum = at::addmm(residual, x, weights.matrix.value().t());
     return weights.bias.is_defined() ? sum.add_(weights.bias.value()) : sum;
   });
   return with_backward(std::move(y), {residual, x},
                        [x, weights](const at::Tensor& gradient) -> std::vector<at::Tensor> {
+                         const FewRowsGuard guard(x);
                          write_gradients(gradient, x, weights);
                          return {gradient, at::mm(gradient, weights.matrix.value())};
                        });
