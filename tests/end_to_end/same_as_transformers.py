@@ -27,7 +27,7 @@ sys.path.insert(0, str(workspace.ROOT / "datasets"))
 from temper_data.shard_writer import ShardIdentity, ShardWriter  # noqa: E402
 
 ROWS, LENGTH, VOCABULARY, STEPS, WARMUP = 4, 48, 131, 20, 4
-LEARNING_RATE, WEIGHT_DECAY, MAX_NORM = 3e-3, 0.1, 1.0
+LEARNING_RATE, WEIGHT_DECAY, MAX_NORM = 3e-3, 0.1, 0.2
 
 SIZES = dict(
     vocab_size=VOCABULARY,
