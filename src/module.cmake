@@ -10,7 +10,7 @@ function(temper_module name)
   target_sources(temper_${name} PUBLIC
     FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/src FILES ${arg_HEADERS})
   target_link_libraries(temper_${name}
-    PUBLIC ${arg_USES} ${arg_LIBRARIES} PRIVATE temper_options temper_warnings)
+    PUBLIC ${arg_USES} ${arg_LIBRARIES} temper_options PRIVATE temper_warnings)
   set_target_properties(temper_${name} PROPERTIES VERIFY_INTERFACE_HEADER_SETS ON)
   if(arg_TORCH)
     target_link_libraries(temper_${name} PUBLIC Torch::Torch)
