@@ -17,11 +17,17 @@ constexpr int kMaxDepth = 128;  // Arbitrary; config.json and tokenizer.json use
                    "mend the file, or fetch it again");
 }
 
-// The library begins its messages with "[json.exception.parse_error.101] ".
+// The library begins its messages with "[json.exception.parse_error.101] " and quotes what it read,
+// which may be of any length and no text.
 std::string reason_of(const Json::exception& error) {
-  const std::string text = error.what();
-  const size_t end = text.find("] ");
-  return end == std::string::npos ? text : text.substr(end + 2);
+  constexpr size_t kMaxLength = 200;
+  std::string text = error.what();
+  text.erase(0, text.find("] ") + 2);
+  if (text.size() > kMaxLength) text.replace(kMaxLength, std::string::npos, "...");
+  for (char& character : text) {
+    if (character < ' ' || character > '~') character = '?';
+  }
+  return text;
 }
 
 /// Watches the parser: refuses what it would let pass, and knows the path to where it is.

@@ -31,6 +31,15 @@ BOOST_AUTO_TEST_CASE(what_is_not_json_names_file_line_and_column) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(what_is_quoted_of_a_bad_text_is_short_and_printable) {
+  const std::string wild = "{\"" + std::string(100, '\xff') + std::string(100000, 'x');
+  BOOST_CHECK_EXCEPTION(parse(wild), ModelError, [](const Error& error) {
+    const std::string message = error.what();
+    return message.size() < 400 && message.find('\xff') == std::string::npos;
+  });
+  BOOST_CHECK_EXCEPTION(parse('"' + std::string(100000, 'x')), ModelError, says("xxx...\n  try"));
+}
+
 BOOST_AUTO_TEST_CASE(a_key_that_occurs_twice_is_refused) {
   BOOST_CHECK_EXCEPTION(parse(R"({"a": {"b": [{"c": 1, "d": 2, "c": 1}]}})"), ModelError,
                         says(R"(the key "c" occurs twice in /a/b//)"));
