@@ -41,6 +41,7 @@ BOOST_AUTO_TEST_CASE(three_and_four_make_five) {
 BOOST_AUTO_TEST_CASE(clipping_binds_above_the_limit_alone) {
   const double factor = clip_factor(5.0, 1.0);
   BOOST_TEST(norm_of(at::tensor({3.0f, 4.0f}) * factor) == 1.0, boost::test_tools::tolerance(1e-6));
+  BOOST_TEST(clip_factor(3.0, 3.0) == 3.0 / (3.0 + 1e-6));  // As in torch.
   BOOST_TEST(clip_factor(5.0, 10.0) == 1.0);
   BOOST_TEST(clip_factor(0.0, 1.0) == 1.0);
   BOOST_TEST(clip_factor(5.0, 0.0) == 1.0);  // No clipping.
