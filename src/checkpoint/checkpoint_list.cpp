@@ -25,7 +25,7 @@ std::optional<int64_t> step_of(std::string_view name, std::string_view suffix) {
       name.substr(kPrefix.size(), name.size() - kPrefix.size() - suffix.size());
   int64_t step = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
-  const bool is_number = error == std::errc() && end == digits.data() + digits.size();
+  const bool is_number = error == std::errc() && end == digits.data() + digits.size() && step >= 0;
   if (!is_number || checkpoint_name(step) + std::string(suffix) != name) return {};
   return step;
 }

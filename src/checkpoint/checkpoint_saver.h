@@ -54,7 +54,8 @@ class CheckpointSaver {
 
   /// Makes the checkpoint visible under its name, points `latest` to it and removes old ones.
   /// Collective: after is_written() has been true on every rank.
-  /// Throws: CheckpointError on all ranks; nothing is published then, and nothing is under way.
+  /// Throws: CheckpointError on all ranks. Nothing is under way then, and nothing published, unless
+  ///   it was the last flush that failed: the checkpoint stands, but a loss of power may undo it.
   void publish();
 
   /// Stops writing and removes what was written so far; what cannot be removed is logged.

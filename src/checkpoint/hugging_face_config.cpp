@@ -184,6 +184,9 @@ void read_model(const JsonKeys& keys, ModelConfig& config, std::vector<std::stri
   read_biases(keys, *family, config);
   read_rope(keys, config, problems);
   read_windows(keys, *family, config);
+  // Only these classes name a token where the file has no such key.
+  const bool has_default = family->model_type == "llama" || family->model_type == "mistral";
+  if (has_default && !keys.is_null("eos_token_id")) config.eos_token_ids = {2};
   read_end_tokens(keys, config);
 }
 

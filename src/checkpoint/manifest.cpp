@@ -123,7 +123,7 @@ Manifest parse_manifest(std::string_view text, const std::string& name) {
   }
   require_own_hash(std::string(text), keys.text("manifest_sha256"), name);
   Manifest manifest = read_manifest(keys, problems);
-  if (!problems.empty()) refuse(name, problems.front());
+  if (!problems.empty()) refuse(name + ":", problems.front());
   return manifest;
 }
 

@@ -86,7 +86,7 @@ BOOST_AUTO_TEST_CASE(absent_keys_have_the_defaults_of_their_family) {
   BOOST_TEST(llama.norm_epsilon == 1e-6);
   BOOST_TEST(llama.rope.theta == 10000.0);
   BOOST_TEST(!llama.has_tied_head);
-  BOOST_TEST(llama.eos_token_ids.empty());
+  BOOST_TEST(llama.eos_token_ids == std::vector<int64_t>{2}, boost::test_tools::per_element());
 
   json["model_type"] = "mistral";
   BOOST_TEST(parse(json).num_key_value_heads == 8);
@@ -100,6 +100,7 @@ BOOST_AUTO_TEST_CASE(absent_keys_have_the_defaults_of_their_family) {
   const ModelConfig qwen3 = parse(small("qwen3"));
   BOOST_TEST(qwen3.head_dim == 128);
   BOOST_TEST(qwen3.max_positions == 32768);
+  BOOST_TEST(qwen3.eos_token_ids.empty());
 }
 
 BOOST_AUTO_TEST_CASE(biases_and_norms_belong_to_the_family_or_have_a_key) {

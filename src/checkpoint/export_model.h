@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "checkpoint/model_folder.h"
+
+namespace temper {
+
+/// The most bytes that huggingface_hub puts into one file of weights.
+inline constexpr int64_t kMaxExportFileBytes = 5'000'000'000;
+
+/// Copies a model into a folder with the files that transformers itself would write: one file of
+/// weights if they fit into it, else as few as in order they fill; configuration and tokenizer byte
+/// for byte. The folder appears whole or not at all. Holds a small buffer, never a whole tensor.
+///
+/// Throws: ConfigError if `destination` exists; CheckpointError if it cannot be written; ModelError
+/// if the source cannot be read, or the copy would not be read back.
+void export_model(const ModelFolder& source, const std::filesystem::path& destination,
+                  int64_t max_file_bytes = kMaxExportFileBytes);
+
+}  // namespace temper

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <ATen/ATen.h>
+#include <mpi.h>
+
+#include <boost/test/unit_test.hpp>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "checkpoint/checkpoint_list.h"
+#include "checkpoint/checkpoint_saver.h"
+#include "checkpoint/load_state.h"
+#include "checkpoint/save.h"
+#include "checkpoint/shared_folder.h"
+#include "checkpoint/tiny_folder.h"
+#include "checkpoint/verification.h"
+#include "comm/mpi_communicator.h"
+#include "core/concat.h"
+#include "core/error.h"
+
+namespace temper {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::Head;
+
+/// The first ranks of the world as a group of their own; the others have none.
+class Group {
+ public:
+  explicit Group(int num_ranks) {
+    int rank = 0;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_split(MPI_COMM_WORLD, rank < num_ranks ? 0 : MPI_UNDEFINED, rank, &comm_);
+    if (comm_ != MPI_COMM_NULL) ranks_.emplace(comm_);
+  }
+  Group(const Group&) = delete;
+  Group& operator=(const Group&) = delete;
+  ~Group() {
+    ranks_.reset();
+    if (comm_ != MPI_COMM_NULL) MPI_Comm_free(&comm_);
+  }
+
+  bool has_this_rank() const { return ranks_.has_value(); }
+  Communicator& ranks() { return *ranks_; }
+
+ private:
+  MPI_Comm comm_ = MPI_COMM_NULL;
+  std::optional<MpiCommunicator> ranks_;
+};
+
+StoreOptions at_stage(int stage) {
+  StoreOptions options;
+  options.zero.stage = stage;
+  return options;
+}
+
+struct WorldFixture {
+  WorldFixture() {
+    if (world.rank() == 0) testing::write_tiny_folder(model_path, Head::kTied, DType::kBF16);
+    world.barrier();
+  }
+
+  // Saves step 10 * k into `run` by the first `num_ranks` ranks.
+  void save_by(int num_ranks, int stage, const fs::path& run) {
+    Group group(num_ranks);
+    if (group.has_this_rank()) {
+      const ModelFolder model(model_path);
+      UnitStore store(model.units(), group.ranks(), at_stage(stage));
+      testing::fill_state(store, 10);
+      CheckpointSaver saver({store, group.ranks(), run}, model, {});
+      testing::save(saver, group.ranks(), testing::run_state(10));
+    }
+    world.barrier();
+  }
+
+  void expect_load_by(int num_ranks, int stage, const fs::path& run) {
+    Group group(num_ranks);
+    if (group.has_this_rank()) {
+      const ModelFolder model(model_path);
+      UnitStore store(model.units(), group.ranks(), at_stage(stage));
+      const auto found = find_newest_whole(run, group.ranks());
+      BOOST_TEST(found.has_value());
+      if (found) {
+        const RunState state = load_checkpoint(*found, store, group.ranks());
+        BOOST_TEST(to_json(state) == to_json(testing::run_state(10)));
+        BOOST_TEST(testing::has_state(store, 10));
+      }
+    }
+    world.barrier();
+  }
+
+  MpiCommunicator world{MPI_COMM_WORLD};
+  testing::SharedFolder folder{world};
+  fs::path model_path = folder.path() / "source";
+};
+
+// Relative path to content, of all files but the manifest.
+std::map<std::string, std::string> contents(const fs::path& folder) {
+  std::map<std::string, std::string> found;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_regular_file() && entry.path().filename() != "MANIFEST.json") {
+      found[fs::relative(entry.path(), folder).string()] = content_of(entry.path());
+    }
+  }
+  return found;
+}
+
+}  // namespace
+
+BOOST_FIXTURE_TEST_SUITE(checkpoint, WorldFixture)
+
+BOOST_AUTO_TEST_CASE(any_number_of_ranks_at_any_stage_loads_what_any_other_saved) {
+  const int n = world.world_size();
+  for (int savers = 1; savers <= n; ++savers) {
+    const int stage = savers % 4;
+    const fs::path run = folder.path() / concat("run", savers);
+    save_by(savers, stage, run);
+    for (int loaders = 1; loaders <= n; ++loaders) {
+      expect_load_by(loaders, (stage + loaders) % 4, run);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(the_files_do_not_depend_on_ranks_and_stage) {
+  save_by(1, 0, folder.path() / "one");
+  save_by(world.world_size(), 3, folder.path() / "all");
+  if (world.rank() != 0) return;
+  const auto one = contents(folder.path() / "one/checkpoints/step-00000010");
+  const auto all = contents(folder.path() / "all/checkpoints/step-00000010");
+  BOOST_TEST(one.size() == 4 * 4 + 4 + 3u);  // Units and indexes of each set; small files.
+  BOOST_TEST((one == all));
+}
+
+BOOST_AUTO_TEST_CASE(the_saved_model_is_the_rounded_master_and_opens_as_a_model) {
+  save_by(world.world_size(), 3, folder.path());
+  const fs::path saved = folder.path() / "checkpoints/latest/model";
+  const ModelFolder model(saved);
+  BOOST_CHECK(model.stored_dtype() == DType::kBF16);
+  UnitStore store(model.units(), world, at_stage(3));
+  load_weights(model, store, world);
+  UnitStore expected(model.units(), world, at_stage(3));
+  testing::fill_state(expected, 10);
+  for (int unit = 0; unit < store.num_units(); ++unit) {
+    const Range owned = store.state(unit).owned;
+    const auto part = [&](const UnitStore& of) {
+      return of.state(unit).master.narrow(0, 0, owned.size());
+    };
+    BOOST_TEST(at::equal(part(store), part(expected).to(at::kBFloat16).to(at::kFloat)));
+  }
+  if (world.rank() != 0) return;
+  BOOST_TEST(content_of(saved / "tokenizer.json") == content_of(model_path / "tokenizer.json"));
+  std::string config = testing::tiny_config_text(Head::kTied);
+  config.replace(config.find("float32"), 7, "bfloat16");
+  BOOST_TEST(content_of(saved / "config.json") == config);
+}
+
+BOOST_AUTO_TEST_CASE(a_store_for_evaluation_takes_the_master_weights_alone) {
+  save_by(1, 0, folder.path());
+  const ModelFolder model(model_path);
+  StoreOptions options = at_stage(3);
+  options.purpose = StorePurpose::kEvaluation;
+  UnitStore store(model.units(), world, options);
+  load_checkpoint(*find_newest_whole(folder.path(), world), store, world);
+  BOOST_TEST(testing::has_state(store, 10));
+}
+
+BOOST_AUTO_TEST_CASE(the_store_may_change_while_it_is_saved) {
+  const ModelFolder model(model_path);
+  UnitStore store(model.units(), world, at_stage(2));
+  CheckpointSaver saver({store, world, folder.path()}, model, {});
+  for (const int64_t step : {10, 20, 30}) {  // The buffers are used again.
+    testing::fill_state(store, step);
+    saver.begin(testing::run_state(step));
+    testing::fill_state(store, step + 1);
+    while (!all_of(world, saver.is_written())) continue;
+    saver.publish();
+    load_checkpoint(*find_newest_whole(folder.path(), world), store, world);
+    BOOST_TEST(testing::has_state(store, step));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_checkpoint_of_another_model_is_refused_on_all_ranks) {
+  save_by(1, 0, folder.path());
+  UnitStore store(testing::tiny_units(Head::kUntied), world, at_stage(3));
+  const auto found = find_newest_whole(folder.path(), world);
+  std::string message = "accepted";
+  try {
+    load_checkpoint(*found, store, world);
+  } catch (const ModelError& error) {
+    message = error.what();
+  }
+  BOOST_TEST(message.find("missing: lm_head.weight [151, 40]") != std::string::npos, message);
+}
+
+BOOST_AUTO_TEST_CASE(a_run_without_checkpoints_has_no_newest) {
+  BOOST_TEST(!find_newest_whole(folder.path() / "nowhere", world).has_value());
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace temper

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/companion_files.h"
+
+#include <boost/test/unit_test.hpp>
+
+#include "io/says.h"
+#include "io/temporary_folder.h"
+
+namespace temper {
+
+BOOST_AUTO_TEST_SUITE(companion_files)
+
+BOOST_AUTO_TEST_CASE(only_the_dtype_changes_to_the_last_space) {
+  const std::string before = R"({ "a": {"dtype": "float32"}, "b": "\"dtype\": {[",
+  "torch_dtype" :  "float32" , "c": [ 1e-05, "dtype" ]})";
+  const std::string after = R"({ "a": {"dtype": "float32"}, "b": "\"dtype\": {[",
+  "torch_dtype" :  "bfloat16" , "c": [ 1e-05, "dtype" ]})";
+  BOOST_TEST(with_dtype(before, DType::kBF16) == after);
+  BOOST_TEST(with_dtype(after, DType::kBF16) == after);
+  BOOST_TEST(with_dtype(R"({"dtype":null})", DType::kF16) == R"({"dtype":"float16"})");
+  BOOST_TEST(with_dtype(R"({"dtype": "x", "torch_dtype": 1})", DType::kF32) ==
+             R"({"dtype": "float32", "torch_dtype": "float32"})");
+  BOOST_TEST(with_dtype("{\"no\": 1}\n", DType::kF32) == "{\"no\": 1}\n");
+}
+
+BOOST_AUTO_TEST_CASE(known_files_are_taken_byte_for_byte_and_no_others) {
+  const TemporaryFolder folder;
+  const std::string odd("\0\xff{\r\n", 5);
+  put(folder / "config.json", "{}");
+  put(folder / "chat_template.jinja", odd);
+  put(folder / "model.safetensors", "weights");
+  put(folder / "training_args.bin", "pickle");
+  const std::vector<TextFile> files = read_companion_files(folder.path());
+  BOOST_REQUIRE(files.size() == 2u);
+  BOOST_TEST(files[0].path == "config.json");
+  BOOST_TEST(files[1].path == "chat_template.jinja");
+  BOOST_TEST(files[1].text == odd);
+}
+
+BOOST_AUTO_TEST_CASE(dtype_names_are_those_of_transformers) {
+  BOOST_TEST(torch_name(DType::kBF16) == "bfloat16");
+  BOOST_CHECK(dtype_named("float16", "x") == DType::kF16);
+  BOOST_CHECK_EXCEPTION(dtype_named("BF16", "checkpoint.model_dtype"), ConfigError,
+                        says("checkpoint.model_dtype is 'BF16'"));
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace temper

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+// A process that is killed while it saves: at each of its calls that change the file system, and at
+// random times. What it had published is whole, and the next process goes on from it.
+#include <ATen/Parallel.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <boost/test/unit_test.hpp>
+#include <chrono>
+#include <csignal>
+#include <thread>
+
+#include "checkpoint/checkpoint_list.h"
+#include "checkpoint/checkpoint_saver.h"
+#include "checkpoint/load_state.h"
+#include "checkpoint/save.h"
+#include "checkpoint/single_rank.h"
+#include "checkpoint/tiny_folder.h"
+#include "core/random.h"
+#include "io/temporary_folder.h"
+
+namespace {
+
+// The process dies before the call after so many others; never if negative.
+std::atomic<int> countdown = -1;
+
+void count_call() {
+  if (countdown >= 0 && countdown.fetch_sub(1) == 0) ::kill(::getpid(), SIGKILL);
+}
+
+}  // namespace
+
+// These definitions stand before libc's.
+extern "C" {
+ssize_t pwrite(int descriptor, const void* bytes, size_t count, off_t offset) {
+  count_call();
+  return syscall(SYS_pwrite64, descriptor, bytes, count, offset);
+}
+int fsync(int) {
+  count_call();
+  return 0;  // What a process has written survives it, flushed or not; the test is faster so.
+}
+int rename(const char* from, const char* to) {
+  count_call();
+  return static_cast<int>(syscall(SYS_renameat, AT_FDCWD, from, AT_FDCWD, to));
+}
+int mkdir(const char* path, mode_t mode) {
+  count_call();
+  return static_cast<int>(syscall(SYS_mkdirat, AT_FDCWD, path, mode));
+}
+int unlink(const char* path) {
+  count_call();
+  return static_cast<int>(syscall(SYS_unlinkat, AT_FDCWD, path, 0));
+}
+int unlinkat(int folder, const char* path, int flags) {
+  count_call();
+  return static_cast<int>(syscall(SYS_unlinkat, folder, path, flags));
+}
+int symlink(const char* target, const char* path) {
+  count_call();
+  return static_cast<int>(syscall(SYS_symlinkat, target, AT_FDCWD, path));
+}
+}
+
+namespace temper {
+namespace {
+
+using testing::Head;
+
+struct Fixture {
+  Fixture() {
+    at::set_num_threads(1);  // A child of a process with threads could wait for a lost lock.
+    testing::write_tiny_folder(folder / "source", Head::kTied, DType::kF32);
+  }
+
+  int64_t newest_step() {
+    const auto found = find_newest_whole(folder.path(), ranks);
+    if (!found) return 0;
+    UnitStore store(testing::tiny_units(Head::kTied), ranks, {});
+    const RunState state = load_checkpoint(*found, store, ranks);
+    BOOST_TEST(testing::has_state(store, state.step));
+    return state.step;
+  }
+
+  // In a child: goes on from the newest checkpoint and saves `num_saves` steps, keeping one.
+  [[noreturn]] void save_and_exit(int num_saves) {
+    const ModelFolder model(folder / "source");
+    UnitStore store(model.units(), ranks, {});
+    const int64_t first = newest_step();
+    CheckpointOptions options;
+    options.keep = 1;
+    CheckpointSaver saver({store, ranks, folder.path(), first}, model, options);
+    for (int64_t step = first + 1; step <= first + num_saves; ++step) {
+      testing::fill_state(store, step);
+      testing::save(saver, ranks, testing::run_state(step));
+    }
+    ::_exit(0);
+  }
+
+  pid_t start_child(int num_saves, int calls_until_death) {
+    const pid_t child = ::fork();
+    if (child != 0) return child;
+    ::close(STDERR_FILENO);
+    countdown = calls_until_death;
+    save_and_exit(num_saves);
+  }
+
+  testing::SingleRank ranks;
+  TemporaryFolder folder;
+};
+
+// Whether the child was killed, rather than done.
+bool wait_for(pid_t child) {
+  int status = 0;
+  BOOST_REQUIRE(::waitpid(child, &status, 0) == child);
+  if (WIFSIGNALED(status)) {
+    BOOST_TEST(WTERMSIG(status) == SIGKILL);
+    return true;
+  }
+  BOOST_TEST(WEXITSTATUS(status) == 0);
+  return false;
+}
+
+}  // namespace
+
+BOOST_FIXTURE_TEST_SUITE(killed_save, Fixture)
+
+// Two saves per child, so that the removal of the older checkpoint is among the places.
+BOOST_AUTO_TEST_CASE(nothing_published_is_lost_wherever_a_process_dies) {
+  wait_for(start_child(1, -1));
+  int64_t before = newest_step();
+  BOOST_TEST(before == 1);
+  int num_kills = 0;
+  while (wait_for(start_child(2, num_kills))) {
+    const int64_t after = newest_step();
+    BOOST_TEST((after == before || after == before + 1 || after == before + 2),
+               "step " << before << " became " << after << " at call " << num_kills);
+    before = after;
+    ++num_kills;
+  }
+  BOOST_TEST(num_kills > 150);
+  BOOST_TEST(newest_step() == before + 2);
+  BOOST_TEST(list_checkpoints(checkpoints_of(folder.path()), ".tmp").empty());
+  BOOST_TEST(list_checkpoints(checkpoints_of(folder.path()), ".trash").empty());
+}
+
+BOOST_AUTO_TEST_CASE(nothing_published_is_lost_whenever_a_process_dies) {
+  int64_t before = 0;
+  for (uint64_t i = 0; i < 40; ++i) {
+    const pid_t child = start_child(1000, -1);
+    const double milliseconds = 10.0 + 90.0 * random_uniform(7, i);
+    std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(milliseconds));
+    ::kill(child, SIGKILL);
+    BOOST_TEST(wait_for(child));
+    const int64_t after = newest_step();
+    BOOST_TEST(after >= before);
+    before = after;
+  }
+  BOOST_TEST(before > 0);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace temper

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/model_folder.h"
+
+#include <boost/test/unit_test.hpp>
+
+#include "checkpoint/tiny_folder.h"
+#include "io/says.h"
+#include "io/temporary_folder.h"
+
+namespace temper {
+namespace {
+
+using testing::Head;
+
+struct Fixture {
+  // The folder's weights are these, whatever its configuration says.
+  void write(const std::vector<TensorSpec>& tensors) {
+    testing::write_weights(folder.path(), tensors);
+  }
+
+  std::string refusal() {
+    try {
+      const ModelFolder model(folder.path());
+    } catch (const ModelError& error) {
+      return error.what();
+    }
+    return "accepted";
+  }
+
+  TemporaryFolder folder;
+};
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+BOOST_FIXTURE_TEST_SUITE(model_folder, Fixture)
+
+BOOST_AUTO_TEST_CASE(opens_one_file_and_several) {
+  for (const size_t num_files : {1u, 3u}) {
+    const std::filesystem::path path = folder / std::to_string(num_files);
+    testing::write_tiny_folder(path, Head::kTied, DType::kBF16, num_files);
+    const ModelFolder model(path);
+    BOOST_TEST(model.config().num_layers == 2);
+    BOOST_TEST(model.units().size() == 4u);
+    BOOST_TEST(model.weights().files().size() == num_files);
+    BOOST_CHECK(model.stored_dtype() == DType::kBF16);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(all_missing_surplus_and_odd_tensors_are_listed_at_once) {
+  testing::write_tiny_folder(folder.path(), Head::kUntied, DType::kF32);
+  std::vector<TensorSpec> tensors = testing::tiny_tensors(Head::kUntied, DType::kF32);
+  for (TensorSpec& tensor : tensors) {
+    if (tensor.name == "model.norm.weight") tensor.name = "model.final.weight";
+    if (tensor.name == "lm_head.weight") tensor.shape = {40, 151};
+    if (tensor.name == "model.embed_tokens.weight") tensor.dtype = DType::kI32;
+  }
+  write(tensors);
+  const std::string message = refusal();
+  for (const char* line :
+       {"\n  missing: model.norm.weight [40]", "\n  surplus: model.final.weight [40]",
+        "\n  wrong shape: lm_head.weight is [40, 151], wanted [151, 40]",
+        "\n  wrong dtype: model.embed_tokens.weight is I32, wanted F32, BF16 or F16"}) {
+    BOOST_TEST(contains(message, line), message);
+  }
+  BOOST_TEST(contains(message, folder.path().string()), message);
+  BOOST_TEST(contains(message, "\n  try: "), message);
+}
+
+BOOST_AUTO_TEST_CASE(a_long_list_is_cut_and_counted) {
+  testing::write_tiny_folder(folder.path(), Head::kTied, DType::kF32);
+  std::vector<TensorSpec> tensors = testing::tiny_tensors(Head::kTied, DType::kF32);
+  for (int i = 0; i < 50; ++i) tensors.push_back({"extra" + std::to_string(i), DType::kF32, {1}});
+  write(tensors);
+  BOOST_TEST(contains(refusal(), "\n  and 10 more"));
+}
+
+BOOST_AUTO_TEST_CASE(a_tied_head_may_be_there_again_but_an_untied_one_must) {
+  testing::write_tiny_folder(folder.path(), Head::kTied, DType::kF32);
+  write(testing::tiny_tensors(Head::kUntied, DType::kF32));
+  BOOST_TEST(refusal() == "accepted");
+
+  testing::write_tiny_folder(folder.path(), Head::kUntied, DType::kF32);
+  write(testing::tiny_tensors(Head::kTied, DType::kF32));
+  BOOST_TEST(contains(refusal(), "\n  missing: lm_head.weight [151, 40]"));
+}
+
+BOOST_AUTO_TEST_CASE(rotary_frequencies_are_ignored) {
+  testing::write_tiny_folder(folder.path(), Head::kTied, DType::kF32);
+  std::vector<TensorSpec> tensors = testing::tiny_tensors(Head::kTied, DType::kF32);
+  tensors.push_back({"model.layers.0.self_attn.rotary_emb.inv_freq", DType::kF32, {5}});
+  write(tensors);
+  BOOST_TEST(refusal() == "accepted");
+}
+
+BOOST_AUTO_TEST_CASE(the_dtype_is_that_of_most_elements) {
+  testing::write_tiny_folder(folder.path(), Head::kTied, DType::kF32);
+  std::vector<TensorSpec> tensors = testing::tiny_tensors(Head::kTied, DType::kF16);
+  for (TensorSpec& tensor : tensors) {
+    if (tensor.shape.size() == 1) tensor.dtype = DType::kF32;
+  }
+  write(tensors);
+  BOOST_CHECK(ModelFolder(folder.path()).stored_dtype() == DType::kF16);
+}
+
+BOOST_AUTO_TEST_CASE(end_tokens_of_the_generation_file_win) {
+  testing::write_tiny_folder(folder.path(), Head::kTied, DType::kF32);
+  put(folder / "generation_config.json", R"({"eos_token_id": [2, 9]})");
+  const std::vector<int64_t> wanted{2, 9};
+  BOOST_TEST(ModelFolder(folder.path()).config().eos_token_ids == wanted,
+             boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(the_tokenizer_is_known_by_its_bytes) {
+  testing::write_tiny_folder(folder.path(), Head::kTied, DType::kF32);
+  const ModelFolder model(folder.path());
+  put(folder / "tokenizer.json", "abc");  // The first test vector of FIPS 180-2.
+  BOOST_TEST(model.tokenizer_sha256() ==
+             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  std::filesystem::remove(folder / "tokenizer.json");
+  BOOST_CHECK_EXCEPTION(model.tokenizer_sha256(), ModelError, says("tokenizer.json"));
+}
+
+BOOST_AUTO_TEST_CASE(the_fingerprint_follows_configuration_and_headers) {
+  testing::write_tiny_folder(folder / "a", Head::kTied, DType::kF32);
+  testing::write_tiny_folder(folder / "b", Head::kTied, DType::kF32);
+  testing::write_tiny_folder(folder / "c", Head::kTied, DType::kBF16);
+  testing::write_tiny_folder(folder / "d", Head::kTied, DType::kF32, 2);
+  put(folder / "b" / "config.json", testing::tiny_config_text(Head::kTied) + " ");
+  const std::string a = ModelFolder(folder / "a").fingerprint();
+  BOOST_TEST(a.size() == 64u);
+  BOOST_TEST(a == ModelFolder(folder / "a").fingerprint());
+  for (const char* other : {"b", "c", "d"}) {
+    BOOST_TEST(a != ModelFolder(folder / other).fingerprint());
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_folder_without_configuration_or_weights_is_refused) {
+  BOOST_TEST(contains(refusal(), "config.json"));
+  put(folder / "config.json", testing::tiny_config_text(Head::kTied));
+  BOOST_TEST(contains(refusal(), "model.safetensors"));
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace temper

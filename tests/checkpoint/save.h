@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <exception>
+
+#include "checkpoint/checkpoint_saver.h"
+#include "comm/agree.h"
+#include "core/error.h"
+
+namespace temper::testing {
+
+/// Saves as a training loop does: polls until all ranks have written, and publishes; or abandons,
+/// if one of them failed. Throws: CheckpointError on all ranks.
+inline void save(CheckpointSaver& saver, Communicator& ranks, const RunState& state) {
+  saver.begin(state);
+  for (bool is_written = false; !all_of(ranks, is_written);) {
+    std::exception_ptr error;
+    try {
+      is_written = saver.is_written();
+    } catch (const CheckpointError&) {
+      error = std::current_exception();
+    }
+    if (!any_of(ranks, error != nullptr)) continue;
+    saver.abandon();
+    if (error) std::rethrow_exception(error);
+    throw CheckpointError("another rank could not write", "see its message");
+  }
+  saver.publish();
+}
+
+/// The state of a run after `step` steps, for tests.
+inline RunState run_state(int64_t step) {
+  RunState state;
+  state.step = step;
+  state.num_updates = step - 1;
+  state.num_target_tokens = (int64_t{1} << 40) + step;
+  state.next_micro_batch = 8 * step;
+  state.num_skipped = 1;
+  state.trajectory = "digest";
+  state.config_yaml = "a: 1\n";
+  return state;
+}
+
+}  // namespace temper::testing
