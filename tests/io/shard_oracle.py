@@ -38,7 +38,8 @@ def check_shard(path, kind, vocab_size, num_documents, longest):
     offsets = np.concatenate([[0], ends]).astype(np.uint64)
     total += np.sum(np.arange(7, len(offsets) + 7, dtype=np.uint64) * offsets)
     num_targets = len(tokens) - num_documents if mask is None else mask.sum()
-    wanted = f"{kind} {vocab_size} {len(tokens)} {num_documents} {num_targets} {fingerprint} {total}"
+    counts = f"{len(tokens)} {num_documents} {num_targets}"
+    wanted = f"{kind} {vocab_size} {counts} {fingerprint} {total}"
     read = subprocess.run([PROBE, "shard", path], check=True, capture_output=True, text=True).stdout
     assert read == f'{wanted}\n{template}\n{{"program": "a test"}}\n', read
 
