@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/mpi_communicator.h"
 
+#include <ATen/ops/empty.h>
+#include <ATen/ops/maximum.h>
+#include <ATen/ops/minimum.h>
+
 #include <algorithm>
 #include <cstring>
 #include <exception>
-#include <limits>
 #include <stdexcept>
 #include <utility>
 
 #include "comm/mpi_check.h"
-#include "core/concat.h"
-#include "core/error.h"
 
 namespace temper {
 namespace {
@@ -36,6 +37,14 @@ MPI_Op op_of(ReduceOp op) {
     case ReduceOp::kMin: return MPI_MIN;
   }
   throw std::logic_error("no such ReduceOp");
+}
+
+void fold(const at::Tensor& result, const at::Tensor& other, ReduceOp op) {
+  switch (op) {
+    case ReduceOp::kSum: result.add_(other); return;
+    case ReduceOp::kMax: result.copy_(at::maximum(result, other)); return;
+    case ReduceOp::kMin: result.copy_(at::minimum(result, other)); return;
+  }
 }
 
 MPI_Request& next(Requests& requests) { return requests.emplace_back(MPI_REQUEST_NULL); }
@@ -135,17 +144,16 @@ Pending MpiCommunicator::do_all_reduce(at::Tensor tensor, ReduceOp op) {
   });
 }
 
+// OpenMPI 4's MPI_Ireduce_scatter_block reduces everything to one rank first. An exchange moves
+// each block once, and the order of additions is known: that of the ranks.
 Pending MpiCommunicator::do_reduce_scatter(const at::Tensor& full, at::Tensor shard, ReduceOp op) {
-  if (!shard.is_cpu()) {
-    return staged(shard, [&, host_full = full.cpu()](const at::Tensor& host) {
-      return do_reduce_scatter(host_full, host, op);
-    });
-  }
-  return worker_->submit("MPI_Ireduce_scatter_block", [=, comm = comm_](Requests& requests) {
-    check(
-        MPI_Ireduce_scatter_block(bytes_of(full), bytes_of(shard), static_cast<int>(shard.numel()),
-                                  datatype_of(full), op_of(op), comm, &next(requests)),
-        "MPI_Ireduce_scatter_block");
+  const at::Tensor blocks = at::empty({world_size_, shard.numel()}, shard.options());
+  auto exchanged = std::make_shared<Pending>(do_all_to_all(full, blocks));
+  return Pending([exchanged, blocks, shard, op] {
+    exchanged->wait();
+    const at::Tensor result = shard.view(-1);
+    result.copy_(blocks[0]);
+    for (int64_t rank = 1; rank < blocks.size(0); ++rank) fold(result, blocks[rank], op);
   });
 }
 
