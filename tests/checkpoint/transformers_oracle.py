@@ -56,7 +56,7 @@ OLD_FILES = {
     "few_keys": {
         key: value for key, value in SMALL.items() if key != "num_key_value_heads"
     } | {"model_type": "llama"},
-    "null_heads": {**SMALL, "model_type": "mistral", "num_key_value_heads": None},
+    "null_heads": {**SMALL, "model_type": "qwen2", "num_key_value_heads": None},
 }
 
 
