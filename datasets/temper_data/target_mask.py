@@ -34,7 +34,7 @@ def render_with_spans(template: ChatTemplate, conversation: Conversation) -> tup
             begin = probed_begin if begin is None else begin
             end = probed_end if end is None else end
         if begin >= end or spans and begin < spans[-1][1]:
-            raise RecordRefusal(NO_SPANS, f"message {index} adds no text of its own")
+            raise RecordRefusal(NO_SPANS, f"message {index} adds no text after the one before")
         spans.append((begin, end))
     return text, spans
 

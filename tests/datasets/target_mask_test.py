@@ -91,10 +91,14 @@ def test_tool_calls_are_targets_and_tool_results_are_not(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("SUMMED", "changes the text of other messages"), ("TWICE", "is rendered 2 times")],
+    [
+        ("SUMMED", "changes the text of other messages"),
+        ("TWICE", "is rendered 2 times"),
+        ("REVERSED", "message 3 adds no text after the one before"),
+    ],
 )
 def test_a_template_without_visible_turns_is_refused(tmp_path, name, says):
-    source = "{{ messages | length }}" + getattr(templates, name)
+    source = "{{ messages | length }}" + getattr(templates, name)  # No prefix fits.
     folder = write_model(tmp_path / "model", source)
     with pytest.raises(RecordRefusal) as caught:
         make_mask(folder, TURNS)

@@ -113,3 +113,4 @@ DATED = "{{ strftime_now('%d %b %Y') }}\n" + CHATML
 # The whole depends on every answer, in a way that no rendering of another answer shows.
 SUMMED = "{{ messages | map(attribute='content') | join | length }}\n" + CHATML
 TWICE = CHATML.replace("message['content']", "message['content'] + message['content']")
+REVERSED = CHATML.replace("in messages", "in messages[::-1]")
