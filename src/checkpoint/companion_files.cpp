@@ -4,6 +4,7 @@
 #include <array>
 #include <optional>
 #include <stdexcept>
+#include <system_error>
 #include <utility>
 
 #include "core/concat.h"
@@ -72,8 +73,10 @@ std::optional<Range> find_value(std::string_view json, std::string_view key) {
 std::vector<TextFile> read_companion_files(const std::filesystem::path& folder) {
   std::vector<TextFile> files;
   for (const char* name : kFileNames) {
-    if (std::filesystem::exists(folder / name))
-      files.push_back({name, read_file(folder / name, FilePurpose::kModel)});
+    const std::filesystem::path path = folder / name;
+    std::error_code ignored;
+    if (!std::filesystem::exists(path, ignored)) continue;
+    files.push_back({name, read_file(path, FilePurpose::kModel)});
   }
   return files;
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <system_error>
 
 #include "checkpoint/hugging_face_config.h"
 #include "core/concat.h"
@@ -72,10 +73,10 @@ void require_tensors(const SafetensorsFolder& weights, const std::vector<UnitLay
                      const std::string& name) {
   const std::vector<std::string> found = differences(weights, units);
   if (found.empty()) return;
-  std::string list = concat(name, " does not have the weights that its configuration asks for:");
+  std::string list = concat(name, " does not have the tensors of the model:");
   for (size_t i = 0; i < std::min(found.size(), kMostListed); ++i) list += "\n  " + found[i];
   if (found.size() > kMostListed) list += concat("\n  and ", found.size() - kMostListed, " more");
-  throw ModelError(list, "check that config.json and the weights are of the same model");
+  throw ModelError(list, "check that it is of the model that config.json describes");
 }
 
 ModelFolder::ModelFolder(std::filesystem::path folder)
@@ -86,7 +87,8 @@ ModelFolder::ModelFolder(std::filesystem::path folder)
       weights_(path_) {
   require_tensors(weights_, units_, path_.string());
   const std::filesystem::path generation = path_ / "generation_config.json";
-  if (std::filesystem::exists(generation)) {
+  std::error_code ignored;
+  if (std::filesystem::exists(generation, ignored)) {
     take_end_tokens(read_file(generation, FilePurpose::kModel), generation.string(), config_);
   }
   stored_dtype_ = most_common_dtype(weights_, units_);

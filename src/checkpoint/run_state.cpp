@@ -18,7 +18,8 @@ std::string to_json(const RunState& state) {
                      {"num_skipped_in_a_row", state.num_skipped_in_a_row},
                      {"trajectory", state.trajectory},
                      {"config_yaml", state.config_yaml}};
-  return json.dump(2) + '\n';
+  // The configuration may name a path that is not UTF-8.
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
 }
 
 RunState parse_run_state(std::string_view text, const std::string& name) {
