@@ -15,8 +15,10 @@
 #include "checkpoint/model_folder.h"
 #include "checkpoint/unit_files.h"
 #include "core/concat.h"
+#include "core/hash.h"
 #include "data/row_source.h"
 #include "data/shard_checks.h"
+#include "io/file.h"
 
 namespace temper {
 namespace fs = std::filesystem;
@@ -35,12 +37,14 @@ class RunCheck {
 
   int run() {
     read_config();
-    if (!config_.model.path.empty()) report_.attempt([this] { check_model(); });
+    if (!config_.model.path.empty()) {
+      report_.attempt([this] { check_model(); });
+      report_.attempt([this] { read_tokenizer(); });
+    }
     check_data();
     check_steps();
     if (model_) check_memory();
-    if (!config_.run.folder.empty()) {
-      report_.attempt([this] { check_storage(); });
+    if (!config_.run.folder.empty() && report_.attempt([this] { check_storage(); })) {
       report_.attempt([this] { check_resume(); });
     }
     return report_.print();
@@ -65,7 +69,12 @@ class RunCheck {
     const bool is_auto = config_.model.dtype == ModelOptions::Dtype::kAuto;
     report_.add_fact("compute", concat(name_of(compute_dtype_of(config_.model)),
                                        is_auto ? " (auto, by this machine's processor)" : ""));
-    report_.attempt([this] { tokenizer_sha256_ = model_->tokenizer_sha256(); });
+  }
+
+  // Beside the model itself, so that shards are checked where only its weights are missing.
+  void read_tokenizer() {
+    const fs::path path = fs::path(config_.model.path) / "tokenizer.json";
+    tokenizer_sha256_ = to_hex(sha256(read_file(path, FilePurpose::kModel)));
   }
 
   void check_data() {
@@ -84,7 +93,9 @@ class RunCheck {
     report_.attempt([&] {
       rows = std::make_unique<RowSource>(path, config_.data.sequence_length);
       if (!tokenizer_sha256_.empty()) {
-        require_fits(rows->shard(), {model_->config().vocab_size, tokenizer_sha256_});
+        const int64_t vocab_size =
+            model_ ? model_->config().vocab_size : rows->shard().header().vocab_size;
+        require_fits(rows->shard(), {vocab_size, tokenizer_sha256_});
       }
       if (options_.verifies_data) rows->shard().verify_all();
       add_shard_fact(topic, *rows);

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "app/commands.h"
 #include "app/ending.h"
 #include "app/prompts.h"
-#include "core/exit_code.h"
+#include "config/problem.h"
+#include "core/error.h"
 
 namespace {
 
@@ -99,6 +102,16 @@ void add_generate(CLI::App& app, Verb& verb) {
   });
 }
 
+// CLI11 itself says no more than that a verb is needed.
+void require_known_verb(const CLI::App& app, const std::string& verb) {
+  std::vector<std::string> verbs;
+  for (const CLI::App* known : app.get_subcommands({})) verbs.push_back(known->get_name());
+  if (verb.starts_with('-') || std::find(verbs.begin(), verbs.end(), verb) != verbs.end()) return;
+  const std::string near = nearest_name(verb, verbs);
+  throw ConfigError("there is no verb " + quote(verb),
+                    (near.empty() ? "" : near + "; ") + "one of: " + joined(verbs));
+}
+
 int run(int argc, char** argv) {
   CLI::App app("temper fine-tunes language models on Slurm clusters.", "temper");
   app.set_version_flag("--version", "temper " TEMPER_VERSION);
@@ -111,6 +124,7 @@ int run(int argc, char** argv) {
   add_generate(app, verb);
   add_inspect(app, verb);
   add_export(app, verb);
+  if (argc > 1) require_known_verb(app, argv[1]);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {  // --help and --version.

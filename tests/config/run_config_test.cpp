@@ -220,7 +220,7 @@ BOOST_AUTO_TEST_CASE(the_resolved_configuration_reads_as_the_same) {
       file.path(),
       {"run.folder=\"a \\\"b\\\" \\\\ é # x: y\"", "model.dtype=bfloat16", "model.device=cuda",
        "data.train=[{path: x.h5, weight: 0.3}, {path: y.h5}]", "data.seed=9223372036854775807",
-       "data.holdout=[{name: h, path: z.h5}]", "train.recompute=true", "optimizer.epsilon=1e-20",
+       "data.holdout=[{name: h, path: z.h5, max_rows: 3}]", "train.recompute=true", "optimizer.epsilon=1e-20",
        "train.max_steps=0", "train.epochs=0.1", "schedule.name=wsd", "schedule.decay_ratio=0.25",
        "parallel.reduction=fast", "checkpoint.resume=some/folder"});
   const std::string yaml = to_yaml(config);
@@ -232,6 +232,7 @@ BOOST_AUTO_TEST_CASE(the_resolved_configuration_reads_as_the_same) {
   BOOST_TEST(again.data.sources.at(0).weight == 0.3);
   BOOST_TEST(again.data.seed == 9223372036854775807);
   BOOST_TEST(again.holdouts.at(0).name == "h");
+  BOOST_TEST(again.holdouts.at(0).max_rows == 3);
   BOOST_TEST(again.train.recomputes);
   BOOST_TEST(again.train.epochs == 0.1);
   BOOST_TEST((again.schedule.shape == ScheduleOptions::Shape::kWsd));

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line, by running it: exit codes, messages, and what check, inspect, export print."""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import tiny_run  # noqa: E402
+from tiny_run import temper  # noqa: E402
+
+CONFIGURATION, DATA, MODEL, CHECKPOINT = 11, 12, 13, 14
+
+
+def pairs(text: str) -> dict[str, str]:
+    """key=value lines."""
+    return dict(line.split("=", 1) for line in text.splitlines())
+
+
+def assert_refused(done: subprocess.CompletedProcess, code: int, *messages: str) -> None:
+    assert done.returncode == code, done
+    for message in messages:
+        assert message in done.stderr, done.stderr
+    assert "\n  try: " in done.stderr
+    assert "\nok\n" not in done.stdout
+
+
+def flip_byte(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
+# The frame.
+
+
+def test_version_and_help_end_well():
+    done = temper("--version")
+    assert (done.returncode, done.stdout) == (0, "temper 0.1.0\n")
+    done = temper("--help")
+    assert done.returncode == 0
+    for verb in ("check", "train", "eval", "generate", "inspect", "export"):
+        assert f"\n  {verb} " in done.stdout
+    assert temper("check", "--help").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "A subcommand is required"),
+        (["chek"], "there is no verb 'chek'\n  try: check; one of: check, train, "),
+        (["\x1b[31m"], "there is no verb '\\x1B[31m'\n  try: one of: check, train, "),
+        (["check"], "config is required"),
+        (["check", "x.yaml", "--rank", "2"], "--rank"),
+        (["check", "x.yaml", "--ranks", "0"], "--ranks"),
+        (["export", "a"], "destination is required"),
+    ],
+)
+def test_a_wrong_command_line_is_a_configuration_error(arguments, message):
+    done = temper(*arguments)
+    assert done.returncode == CONFIGURATION
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["check", "train", "eval"])
+def test_a_missing_configuration_is_named(verb):
+    done = temper(verb, "/nonexistent/run.yaml")
+    assert_refused(done, CONFIGURATION, "/nonexistent/run.yaml cannot be opened: No such file")
+
+
+def test_what_is_wrong_on_all_ranks_is_said_once(tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text("train:\n  max_step: 3\n")
+    command = ["mpirun", "-n", "2", os.environ["TEMPER_BINARY"], "train", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == CONFIGURATION, done
+    assert done.stderr.count("train.max_step (line 2) is not an option") == 1, done.stderr
+    assert f"rank 0: {config}: run.folder is missing\n" in done.stderr
+
+
+# check
+
+
+def test_a_sound_run_is_summed_up_and_ok(tmp_path):
+    done = temper("check", tiny_run.write_run(tmp_path), "--ranks", "2", "--verify-data")
+    assert done.returncode == 0, done
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    topics = [line.split()[0] for line in lines]
+    assert topics == ["model", "compute", "data", "batch", "steps", "memory", "checkpoint",
+                      "resume", "ok"]  # fmt: skip
+    assert "llama, 5.71 k parameters in 4 units, stored as F32" in lines[0]
+    assert lines[1].endswith("float32")
+    assert "pretrain, 40 documents, 800 tokens in 25 rows, verified" in lines[2]
+    assert "4 rows of 32 tokens: 4 micro-batches, shared by 2 ranks" in lines[3]
+    assert "3, or 0.48 epochs of 25 rows" in lines[4]
+    assert lines[7].endswith("nothing to go on from: the run starts at step 0")
+    assert not (tmp_path / "run").exists()
+
+
+def test_all_problems_of_a_run_are_reported_at_once(tmp_path):
+    config = tiny_run.write_run(tmp_path)
+    tiny_run.write_shard(tmp_path / "other.h5", tokenizer=b"another one")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    data = f"[{{path: {tmp_path}/train.h5}}, {{path: {tmp_path}/none.h5}}]"
+    holdout = f"[{{name: h, path: {tmp_path}/other.h5}}]"
+    done = temper(
+        "check", config, "optimizer.beta1=1.5", f"data.train={data}", f"data.holdout={holdout}",
+        f"run.folder={tmp_path}/run.yaml/x", "--ranks", "3",
+    )  # fmt: skip
+    assert_refused(
+        done,
+        CONFIGURATION,
+        "optimizer.beta1 (command line) is '1.5'",
+        "4 micro-batches of 1, which 3 ranks cannot share",
+        "model.safetensors",
+        f"{tmp_path}/none.h5",
+        "other.h5 was made with tokenizer",
+        f"{tmp_path}/run.yaml is no folder",
+        "\n6 problems\n",
+    )
+
+
+def test_a_shard_of_another_tokenizer_is_refused(tmp_path):
+    config = tiny_run.write_run(tmp_path)
+    tiny_run.write_shard(tmp_path / "train.h5", tokenizer=b"another one")
+    assert_refused(temper("check", config), DATA, "train.h5 was made with tokenizer", "1 problem")
+
+
+def test_a_model_without_a_tensor_is_refused(tmp_path):
+    config = tiny_run.write_run(tmp_path)
+    text = (tmp_path / "model" / "config.json").read_text()
+    text = text.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3')
+    (tmp_path / "model" / "config.json").write_text(text)
+    done = temper("check", config)
+    assert_refused(done, MODEL, "missing: model.layers.2.mlp.up_proj.weight")
+
+
+def test_rows_longer_than_the_model_reads_are_refused(tmp_path):
+    done = temper("check", tiny_run.write_run(tmp_path), "data.sequence_length=65")
+    assert_refused(done, CONFIGURATION, "data.sequence_length is 65, but the model knows only 64")
+
+
+def test_an_altered_payload_is_found_when_asked_for(tmp_path):
+    config = tiny_run.write_run(tmp_path)
+    shard = tmp_path / "train.h5"
+    flip_byte(shard, shard.stat().st_size - 200)
+    done = temper("check", config, "--verify-data")
+    assert_refused(done, DATA, "train.h5")
+
+
+def test_the_warm_up_must_fit_into_the_steps_of_the_data(tmp_path):
+    done = temper("check", tiny_run.write_run(tmp_path), "train.max_steps=0", "train.epochs=1",
+                  "schedule.warmup_steps=8")  # fmt: skip
+    assert_refused(done, CONFIGURATION, "the warm-up of 8 steps cannot fit into the run of 7 steps")
+
+
+def test_a_run_that_would_fill_the_disk_is_refused(tmp_path):
+    done = temper("check", tiny_run.write_run(tmp_path), "checkpoint.keep=900000000000")
+    assert_refused(done, CHECKPOINT, "run.folder needs ", "lower checkpoint.keep")
+
+
+def test_check_tells_where_a_run_goes_on(tmp_path):
+    config = tiny_run.write_run(tmp_path)
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-00000002"
+    stored = config.read_text() + "optimizer:\n  beta1: 0.8\n"
+    tiny_run.write_checkpoint(checkpoint, trajectory="another", config=stored)
+    done = temper("check", config)
+    assert_refused(done, CONFIGURATION,
+                   f"{checkpoint} is of a run with another result: "
+                   "optimizer.beta1 was 0.8 and is 0.9")  # fmt: skip
+    assert f"at step 2, from {checkpoint}" in done.stdout
+    done = temper("check", config, "checkpoint.resume=never")
+    assert done.returncode == 0, done
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path):
+    config = tiny_run.write_run(tmp_path)
+    checkpoint = tiny_run.write_checkpoint(tmp_path / "run" / "checkpoints" / "step-00000002")
+    (checkpoint / "state.json").unlink()
+    assert_refused(temper("check", config), CHECKPOINT, "is whole:", "state.json is missing")
+
+
+# inspect
+
+
+def test_inspect_finds_out_what_a_path_is(tmp_path):
+    tiny_run.write_run(tmp_path)
+    shard = pairs(temper("inspect", tmp_path / "train.h5").stdout)
+    assert (shard["kind"], shard["content"], shard["num_tokens"]) == ("shard", "pretrain", "800")
+    num_parameters = sum(math.prod(shape) for shape in tiny_run.weight_shapes().values())
+    model = pairs(temper("inspect", tmp_path / "model").stdout)
+    assert (model["kind"], model["stored_dtype"]) == ("model", "F32")
+    assert model["num_parameters"] == str(num_parameters)
+    checkpoint = tiny_run.write_checkpoint(tmp_path / "run" / "checkpoints" / "step-00000002")
+    found = pairs(temper("inspect", checkpoint).stdout)
+    assert (found["kind"], found["step"], found["num_target_tokens"]) == ("checkpoint", "2", "99")
+    run = pairs(temper("inspect", tmp_path / "run").stdout)
+    assert run["kind"] == "run"
+    assert run["checkpoint"].startswith(f"{checkpoint} bytes=")
+    (checkpoint / "state.json").unlink()
+    assert "state.json is missing" in pairs(temper("inspect", tmp_path / "run").stdout)["damaged"]
+    assert_refused(temper("inspect", checkpoint), CHECKPOINT, "state.json is missing")
+
+
+def test_inspect_refuses_what_it_does_not_know(tmp_path):
+    done = temper("inspect", tmp_path)
+    assert_refused(done, CONFIGURATION, "is no token shard, checkpoint, run or model folder")
+    assert_refused(temper("inspect", tmp_path / "none"), CONFIGURATION, "none does not exist")
+    (tmp_path / "text").write_text("text")
+    assert_refused(temper("inspect", tmp_path / "text"), DATA, "text")
+
+
+# export
+
+
+@pytest.mark.parametrize("source", ["run", "run/checkpoints/step-00000002"])
+def test_export_copies_the_model(tmp_path, source):
+    checkpoint = tiny_run.write_checkpoint(tmp_path / "run" / "checkpoints" / "step-00000002")
+    done = temper("export", tmp_path / source, tmp_path / "out/")
+    assert done.returncode == 0, done
+    assert f"exported={checkpoint} step=2 dtype=F32 " in done.stdout
+    names = sorted(path.name for path in (checkpoint / "model").iterdir())
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    for name in names:
+        assert (tmp_path / "out" / name).read_bytes() == (checkpoint / "model" / name).read_bytes()
+    assert temper("inspect", tmp_path / "out").returncode == 0
+
+
+def test_export_refuses_altered_weights_and_leaves_nothing(tmp_path):
+    checkpoint = tiny_run.write_checkpoint(tmp_path / "step-00000002")
+    flip_byte(checkpoint / "model" / "model.safetensors", -1)
+    done = temper("export", checkpoint, tmp_path / "out")
+    assert_refused(done, CHECKPOINT, "model.safetensors was altered: bytes [0, ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002"]
+
+
+def test_export_overwrites_nothing(tmp_path):
+    checkpoint = tiny_run.write_checkpoint(tmp_path / "step-00000002")
+    (tmp_path / "out").mkdir()
+    done = temper("export", checkpoint, tmp_path / "out")
+    assert_refused(done, CONFIGURATION, "out' exists already")
+
+
+def test_export_needs_a_checkpoint(tmp_path):
+    done = temper("export", tmp_path, tmp_path / "out")
+    assert_refused(done, CHECKPOINT, "is no checkpoint, and no run that has one")

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model, shards, a configuration and a checkpoint, small enough to be made for each test."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "datasets"))
+
+from temper_data.shard_writer import ShardIdentity, ShardWriter  # noqa: E402
+
+VOCAB, HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, HEAD_DIM = 64, 16, 32, 2, 2, 1, 8
+TOKENIZER = b'{"a tokenizer": "only its hash counts"}'
+
+CONFIG = """\
+run:
+  folder: {folder}/run
+model:
+  path: {folder}/model
+  dtype: float32
+data:
+  train:
+    - path: {folder}/train.h5
+  sequence_length: 32
+  global_batch: 4
+  micro_batch: 1
+train:
+  max_steps: 3
+"""
+
+
+def temper(*arguments, **options) -> subprocess.CompletedProcess:
+    """Runs the program and returns its exit status and output, as text."""
+    command = [os.environ["TEMPER_BINARY"], *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+
+
+def weight_shapes() -> dict[str, tuple[int, ...]]:
+    """The tensors of a tied Llama."""
+    shapes = {"model.embed_tokens.weight": (VOCAB, HIDDEN), "model.norm.weight": (HIDDEN,)}
+    for layer in range(LAYERS):
+        name = f"model.layers.{layer}."
+        shapes |= {
+            name + "self_attn.q_proj.weight": (HEADS * HEAD_DIM, HIDDEN),
+            name + "self_attn.k_proj.weight": (KV_HEADS * HEAD_DIM, HIDDEN),
+            name + "self_attn.v_proj.weight": (KV_HEADS * HEAD_DIM, HIDDEN),
+            name + "self_attn.o_proj.weight": (HIDDEN, HEADS * HEAD_DIM),
+            name + "mlp.gate_proj.weight": (INNER, HIDDEN),
+            name + "mlp.up_proj.weight": (INNER, HIDDEN),
+            name + "mlp.down_proj.weight": (HIDDEN, INNER),
+            name + "input_layernorm.weight": (HIDDEN,),
+            name + "post_attention_layernorm.weight": (HIDDEN,),
+        }
+    return shapes
+
+
+def write_model(folder: Path) -> Path:
+    """A Hugging Face folder with random weights."""
+    folder.mkdir(parents=True)
+    config = {
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": VOCAB,
+        "hidden_size": HIDDEN, "intermediate_size": INNER, "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM,
+        "max_position_embeddings": 64, "tie_word_embeddings": True, "hidden_act": "silu",
+        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "eos_token_id": 0,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_bytes(TOKENIZER)
+    random = np.random.default_rng(1)
+    weights = {name: random.normal(0, 0.1, shape) for name, shape in weight_shapes().items()}
+    save_file({name: w.astype(np.float32) for name, w in weights.items()},
+              folder / "model.safetensors", metadata={"format": "pt"})  # fmt: skip
+    return folder
+
+
+def write_shard(path: Path, tokenizer: bytes = TOKENIZER, num_documents: int = 40) -> Path:
+    """A shard of random documents of 20 tokens."""
+    identity = ShardIdentity("pretrain", VOCAB, hashlib.sha256(tokenizer).hexdigest(), "", 0)
+    tokens = np.random.default_rng(2).integers(1, VOCAB, num_documents * 20)
+    with ShardWriter(path, identity) as writer:
+        writer.append(tokens, np.full(num_documents, 20), None)
+        writer.publish("{}")
+    return path
+
+
+def write_run(folder: Path) -> Path:
+    """Model, shard and configuration; returns the path of the latter."""
+    write_model(folder / "model")
+    write_shard(folder / "train.h5")
+    path = folder / "run.yaml"
+    path.write_text(CONFIG.format(folder=folder))
+    return path
+
+
+def write_checkpoint(folder: Path, step: int = 2, trajectory: str = "", config: str = "") -> Path:
+    """A checkpoint as temper publishes it, without optimizer state."""
+    write_model(folder / "model")
+    state = {
+        "step": step, "num_updates": step, "num_target_tokens": 99, "next_micro_batch": 8,
+        "num_skipped": 0, "num_skipped_in_a_row": 0, "trajectory": trajectory,
+        "config_yaml": config,
+    }  # fmt: skip
+    (folder / "state.json").write_text(json.dumps(state))
+    files = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        size = path.stat().st_size
+        segments = [{"offset": 0, "bytes": size, "sha256": digest}]
+        name = str(path.relative_to(folder))
+        files.append({"path": name, "bytes": size, "segments": segments})
+    manifest = {
+        "format": "temper-checkpoint", "format_version": 1, "manifest_sha256": "0" * 64,
+        "step": step, "world_size": 1, "model_dtype": "F32", "files": files,
+        "units": [{"name": "all", "num_elements": 1, "shard_size": 1}],
+    }  # fmt: skip
+    text = json.dumps(manifest)
+    own = hashlib.sha256(text.encode()).hexdigest()
+    (folder / "MANIFEST.json").write_text(text.replace("0" * 64, own))
+    return folder
