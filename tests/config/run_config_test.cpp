@@ -220,9 +220,9 @@ BOOST_AUTO_TEST_CASE(the_resolved_configuration_reads_as_the_same) {
       file.path(),
       {"run.folder=\"a \\\"b\\\" \\\\ é # x: y\"", "model.dtype=bfloat16", "model.device=cuda",
        "data.train=[{path: x.h5, weight: 0.3}, {path: y.h5}]", "data.seed=9223372036854775807",
-       "data.holdout=[{name: h, path: z.h5, max_rows: 3}]", "train.recompute=true", "optimizer.epsilon=1e-20",
-       "train.max_steps=0", "train.epochs=0.1", "schedule.name=wsd", "schedule.decay_ratio=0.25",
-       "parallel.reduction=fast", "checkpoint.resume=some/folder"});
+       "data.holdout=[{name: h, path: z.h5, max_rows: 3}]", "train.recompute=true",
+       "optimizer.epsilon=1e-20", "train.max_steps=0", "train.epochs=0.1", "schedule.name=wsd",
+       "schedule.decay_ratio=0.25", "parallel.reduction=fast", "checkpoint.resume=some/folder"});
   const std::string yaml = to_yaml(config);
   const RunConfig again = parse_run_config(yaml, "the checkpoint");
   BOOST_TEST(to_yaml(again) == yaml);
