@@ -11,6 +11,7 @@
 #include "app/prompts.h"
 #include "config/problem.h"
 #include "core/error.h"
+#include "zero/host_cache.h"
 
 namespace {
 
@@ -139,5 +140,6 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  temper::use_host_cache();
   return run_alone([&] { return run(argc, argv); });
 }

@@ -61,14 +61,18 @@ CheckpointSaver::CheckpointSaver(const SaverSetup& setup, const ModelFolder& sou
 
 fs::path CheckpointSaver::temporary() const { return checkpoints_ / (name_ + ".tmp"); }
 
-void CheckpointSaver::begin(const RunState& state) {
+void CheckpointSaver::begin(const RunState& state, StoreUse use) {
   if (writer_.is_active()) throw std::logic_error("a checkpoint is under way already");
   watch_.restart();
   step_ = state.step;
   name_ = checkpoint_name(step_);
   do_on_rank_0(setup_.ranks, [this] { prepare_folder(); });
   is_first_ = false;
-  copy_.take(setup_.store);
+  if (use == StoreUse::kRests) {
+    copy_.borrow(setup_.store);
+  } else {
+    copy_.take(setup_.store);
+  }
   if (setup_.ranks.rank() == 0) text_files_ = make_text_files(state);
   writer_.start(plan_jobs());
 }

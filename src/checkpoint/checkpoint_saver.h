@@ -21,6 +21,10 @@
 
 namespace temper {
 
+/// Whether the store goes on changing while a checkpoint is written, or rests until it is
+/// published.
+enum class StoreUse { kGoesOn, kRests };
+
 /// What is saved, and where. The references must outlive the saver.
 struct SaverSetup {
   const UnitStore& store;  ///< With moments.
@@ -44,9 +48,10 @@ class CheckpointSaver {
   CheckpointSaver(const SaverSetup& setup, const ModelFolder& source,
                   const CheckpointOptions& options);
 
-  /// Copies the state and starts to write it. The store may be changed when this returns.
+  /// Copies the state and starts to write it. The store may be changed when this returns, unless it
+  /// was said to rest: then nothing is copied that lies on the host.
   /// Collective. Throws: CheckpointError on all ranks, if the folder cannot be made or is too full.
-  void begin(const RunState& state);
+  void begin(const RunState& state, StoreUse use = StoreUse::kGoesOn);
 
   /// Whether this rank's part is safely in storage. Local; does not block.
   /// Throws: CheckpointError if this rank could not write its part.

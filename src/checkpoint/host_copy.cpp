@@ -6,23 +6,35 @@
 namespace temper {
 namespace {
 
-void copy_owned(const UnitState& state, const at::Tensor& kept, at::Tensor& copy) {
-  const Range owned = state.owned;
-  if (!copy.defined()) copy = at::empty({owned.size()}, at::kFloat);
-  if (!owned.is_empty()) copy.copy_(kept.narrow(0, owned.begin - state.kept.begin, owned.size()));
+at::Tensor owned_part(const UnitState& state, const at::Tensor& kept) {
+  if (state.owned.is_empty()) return kept.narrow(0, 0, 0);
+  return kept.narrow(0, state.owned.begin - state.kept.begin, state.owned.size());
 }
 
 }  // namespace
 
-void HostCopy::take(const UnitStore& store) {
+template <typename Hold>
+void HostCopy::hold_each(const UnitStore& store, Hold hold) {
   for (auto& copies : copies_) copies.resize(static_cast<size_t>(store.num_units()));
   for (int unit = 0; unit < store.num_units(); ++unit) {
     const UnitState& state = store.state(unit);
     const auto index = static_cast<size_t>(unit);
-    copy_owned(state, state.master, copies_[0][index]);
-    copy_owned(state, state.first_moment, copies_[1][index]);
-    copy_owned(state, state.second_moment, copies_[2][index]);
+    hold(owned_part(state, state.master), copies_[0][index]);
+    hold(owned_part(state, state.first_moment), copies_[1][index]);
+    hold(owned_part(state, state.second_moment), copies_[2][index]);
   }
+}
+
+void HostCopy::take(const UnitStore& store) {
+  hold_each(store, [](const at::Tensor& part, at::Tensor& copy) {
+    const bool is_own = copy.defined() && !copy.is_alias_of(part);  // Not borrowed before.
+    if (!is_own) copy = at::empty(part.sizes(), at::kFloat);
+    copy.copy_(part);
+  });
+}
+
+void HostCopy::borrow(const UnitStore& store) {
+  hold_each(store, [](const at::Tensor& part, at::Tensor& copy) { copy = part.cpu(); });
 }
 
 std::span<const float> HostCopy::slice(const UnitFile& file) const {

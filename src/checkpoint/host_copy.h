@@ -12,16 +12,22 @@
 
 namespace temper {
 
-/// A copy on the host of what this rank writes into a checkpoint, used again from save to save.
+/// What this rank writes into a checkpoint, on the host. The copy is used again from save to save.
 class HostCopy {
  public:
   /// Copies this rank's own slices: master weights and moments.
   void take(const UnitStore& store);
 
+  /// The same for a store that rests until all is written: what lies on the host is not copied.
+  void borrow(const UnitStore& store);
+
   /// What a unit file holds of this rank, in fp32. Shapes: [owned.size()] of the unit.
   std::span<const float> slice(const UnitFile& file) const;
 
  private:
+  template <typename Hold>
+  void hold_each(const UnitStore& store, Hold hold);
+
   std::array<std::vector<at::Tensor>, 3> copies_;  // [master, moments][unit]
 };
 

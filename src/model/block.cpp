@@ -76,14 +76,16 @@ at::Tensor Block::forward_cached(const at::Tensor& hidden, const RotaryAngles& a
 }
 
 at::Tensor Block::queries_keys_values(const at::Tensor& hidden, const RotaryAngles& angles) const {
-  at::Tensor qkv = linear(rms_norm(hidden, attention_norm_, epsilon_), qkv_);
+  const auto normed = [=, this] { return rms_norm(hidden, attention_norm_, epsilon_); };
+  at::Tensor qkv = linear(recomputed(normed), qkv_);
   if (head_norms_.queries.is_defined()) qkv = head_norm(qkv, heads_, head_norms_, epsilon_);
   return rotate(qkv, angles, heads_);
 }
 
 at::Tensor Block::add_mlp(const at::Tensor& hidden) const {
-  const at::Tensor gate_up = linear(rms_norm(hidden, mlp_norm_, epsilon_), gate_up_);
-  return linear_onto(hidden, swiglu(gate_up), down_);
+  const auto normed = [=, this] { return rms_norm(hidden, mlp_norm_, epsilon_); };
+  const at::Tensor gate_up = linear(recomputed(normed), gate_up_);
+  return linear_onto(hidden, recomputed([=] { return swiglu(gate_up); }), down_);
 }
 
 }  // namespace temper

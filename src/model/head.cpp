@@ -16,7 +16,7 @@ namespace temper {
 namespace {
 
 // As many logits as fit are computed at a time.
-constexpr int64_t kLogitBytesPerChunk = int64_t{64} << 20;
+constexpr int64_t kLogitBytesPerChunk = int64_t{32} << 20;
 
 // Equal chunks of rows; depends on the shapes alone.
 class Chunks {

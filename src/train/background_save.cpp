@@ -16,10 +16,15 @@ enum Status : int64_t { kWritten = 0, kBusy = 1, kFailed = 2 };  // In the order
 
 }  // namespace
 
-void BackgroundSave::start(const RunState& state) {
+void BackgroundSave::start(const RunState& state, StoreUse use) {
   finish();
-  saver_.begin(state);
+  saver_.begin(state, use);
   is_under_way_ = true;
+}
+
+void BackgroundSave::save_last(const RunState& state) {
+  start(state, StoreUse::kRests);
+  finish();
 }
 
 void BackgroundSave::poll() {

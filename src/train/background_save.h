@@ -18,7 +18,10 @@ class BackgroundSave {
       : saver_(saver), ranks_(ranks), device_(device) {}
 
   /// Begins a checkpoint of `state`; finishes the one before first.
-  void start(const RunState& state);
+  void start(const RunState& state) { start(state, StoreUse::kGoesOn); }
+
+  /// The same where no step follows: takes no copy, and blocks until it is published.
+  void save_last(const RunState& state);
 
   /// Publishes the checkpoint under way if all ranks have written their part.
   void poll();
@@ -29,6 +32,7 @@ class BackgroundSave {
   bool is_under_way() const { return is_under_way_; }
 
  private:
+  void start(const RunState& state, StoreUse use);
   bool publish_if_written();
 
   CheckpointSaver& saver_;

@@ -30,14 +30,15 @@ Ending TrainingLoop::run(RunState& state) {
     step(state);
     parts_.save.poll();
     is_stopping = any_rank_is_asked_to_stop();
-    if (checkpoint_.every_steps > 0 && state.step % checkpoint_.every_steps == 0) {
+    const bool is_last = is_stopping || state.step == num_steps_;
+    if (!is_last && checkpoint_.every_steps > 0 && state.step % checkpoint_.every_steps == 0) {
       parts_.save.start(state);
       saved_step = state.step;
     }
     const int64_t every = train_.evaluate_every_steps;
     if (every > 0 && state.step % every == 0 && state.step < num_steps_) evaluate_all(state);
   }
-  if (saved_step != state.step) parts_.save.start(state);
+  if (saved_step != state.step) parts_.save.save_last(state);
   parts_.save.finish();
   progress_.end_line();
   if (state.step < num_steps_) return Ending::kStopped;

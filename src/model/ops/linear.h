@@ -3,6 +3,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
+#include <utility>
+
 #include "model/weight.h"
 
 namespace temper {
@@ -12,12 +15,29 @@ struct LinearWeights {
   Weight bias;    // [out]; undefined where there is none.
 };
 
+/// What a product reads, and how its backward pass gets it: kept, or, where that is cheap beside
+/// the product, computed again.
+struct Activation {
+  Activation(at::Tensor kept) : value(kept), again([kept] { return kept; }) {}
+  Activation(at::Tensor now, std::function<at::Tensor()> compute_again)
+      : value(std::move(now)), again(std::move(compute_again)) {}
+
+  at::Tensor value;
+  std::function<at::Tensor()> again;  ///< The same bits as `value`; may not capture it.
+};
+
+/// What `compute` returns, to be computed again in the backward pass instead of kept.
+template <typename Compute>
+Activation recomputed(Compute compute) {
+  return {compute(), compute};
+}
+
 /// x W^T + b. The backward pass writes the weights' gradients.
 /// Shapes: x [T, in]; returns [T, out].
-at::Tensor linear(const at::Tensor& x, const LinearWeights& weights);
+at::Tensor linear(const Activation& x, const LinearWeights& weights);
 
 /// residual + x W^T + b: the product adds onto the residual. Shapes: residual [T, out].
-at::Tensor linear_onto(const at::Tensor& residual, const at::Tensor& x,
+at::Tensor linear_onto(const at::Tensor& residual, const Activation& x,
                        const LinearWeights& weights);
 
 }  // namespace temper

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "zero/host_cache.h"
+
+#include <boost/test/unit_test.hpp>
+#include <cstring>
+#include <random>
+#include <thread>
+#include <vector>
+
+namespace temper {
+namespace {
+
+constexpr size_t kMiB = size_t{1} << 20;
+
+// Writes all of a block, so that blocks that overlap are found out.
+void fill(const c10::DataPtr& block, size_t num_bytes, int value) {
+  std::memset(block.get(), value, num_bytes);
+}
+
+bool is_filled(const c10::DataPtr& block, size_t num_bytes, int value) {
+  const auto* bytes = static_cast<const unsigned char*>(block.get());
+  for (size_t i = 0; i < num_bytes; i += 4096) {
+    if (bytes[i] != value) return false;
+  }
+  return bytes[num_bytes - 1] == value;
+}
+
+struct Held {
+  c10::DataPtr block;
+  size_t bytes;
+  int value;
+};
+
+// Takes and frees blocks of random sizes; each must keep what was written to it.
+void use_at_random(HostCache& cache, unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<Held> held;
+  for (int i = 0; i < 300; ++i) {
+    if (held.size() > 6 || (!held.empty() && random() % 2 == 0)) {
+      const size_t which = random() % held.size();
+      BOOST_REQUIRE(is_filled(held[which].block, held[which].bytes, held[which].value));
+      held.erase(held.begin() + static_cast<int64_t>(which));
+    } else {
+      const size_t bytes = 1 + random() % (4 * kMiB);
+      held.push_back({cache.allocate(bytes), bytes, i % 251});
+      fill(held.back().block, bytes, i % 251);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_SUITE(host_cache)
+
+BOOST_AUTO_TEST_CASE(a_freed_block_is_used_again) {
+  HostCache cache;
+  const void* first = cache.allocate(5 * kMiB).get();
+  BOOST_TEST(cache.allocate(5 * kMiB - 1000).get() == first);
+  BOOST_TEST(cache.mapped_bytes() == 5 * kMiB);
+}
+
+BOOST_AUTO_TEST_CASE(a_much_bigger_block_waits_for_a_bigger_tensor) {
+  HostCache cache;
+  const void* big = cache.allocate(8 * kMiB).get();
+  const c10::DataPtr small = cache.allocate(2 * kMiB);
+  BOOST_TEST(small.get() != big);
+  BOOST_TEST(cache.mapped_bytes() <= 10 * kMiB);
+}
+
+BOOST_AUTO_TEST_CASE(what_waited_longest_makes_room) {
+  HostCache cache;
+  c10::DataPtr old = cache.allocate(4 * kMiB), recent = cache.allocate(6 * kMiB);
+  const void* recent_place = recent.get();
+  old.clear();
+  recent.clear();
+  const c10::DataPtr other = cache.allocate(3 * kMiB);
+  BOOST_TEST(cache.mapped_bytes() == 9 * kMiB);
+  BOOST_TEST(cache.allocate(6 * kMiB).get() == recent_place);
+}
+
+BOOST_AUTO_TEST_CASE(never_more_is_mapped_than_was_live_at_a_time) {
+  HostCache cache;
+  std::mt19937 random(7);
+  std::vector<c10::DataPtr> held;
+  for (int i = 0; i < 2000; ++i) {
+    if (held.size() > 20 || (!held.empty() && random() % 2 == 0)) {
+      held.erase(held.begin() + static_cast<int64_t>(random() % held.size()));
+    } else {
+      held.push_back(cache.allocate(kMiB + random() % (8 * kMiB)));
+    }
+    BOOST_REQUIRE(cache.mapped_bytes() <= cache.peak_live_bytes());
+  }
+}
+
+BOOST_AUTO_TEST_CASE(small_blocks_are_not_cached) {
+  HostCache cache;
+  const c10::DataPtr small = cache.allocate(kMiB - 1);
+  fill(small, kMiB - 1, 1);
+  BOOST_TEST(cache.mapped_bytes() == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(threads_get_blocks_of_their_own) {
+  HostCache cache;
+  std::vector<std::jthread> threads;
+  for (unsigned seed = 1; seed <= 4; ++seed) {
+    threads.emplace_back([&cache, seed] { use_at_random(cache, seed); });
+  }
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
+}  // namespace temper
