@@ -66,36 +66,38 @@ struct Update {
   }
 };
 
-void require_alike(const at::Tensor& parameters, const at::Tensor& other) {
-  if (!other.is_contiguous() || other.scalar_type() != at::kFloat) {
-    throw std::invalid_argument("adamw_update wants contiguous fp32 tensors");
-  }
-  if (other.numel() != parameters.numel() || other.device() != parameters.device()) {
-    throw std::invalid_argument("adamw_update wants tensors of one size on one device");
+void require_alike(const AdamWTensors& tensors) {
+  const at::Tensor& parameters = tensors.parameters;
+  for (const at::Tensor* tensor :
+       {&parameters, &tensors.gradients, &tensors.first_moment, &tensors.second_moment}) {
+    if (!tensor->is_contiguous() || tensor->scalar_type() != at::kFloat) {
+      throw std::invalid_argument("adamw_update wants contiguous fp32 tensors");
+    }
+    if (tensor->numel() != parameters.numel() || tensor->device() != parameters.device()) {
+      throw std::invalid_argument("adamw_update wants tensors of one size on one device");
+    }
   }
 }
 
 }  // namespace
 
-void adamw_update(at::Tensor parameters, const at::Tensor& gradients, at::Tensor first_moment,
-                  at::Tensor second_moment, const AdamWOptions& options, const AdamWStep& step) {
-  for (const at::Tensor& tensor : {parameters, gradients, first_moment, second_moment}) {
-    require_alike(parameters, tensor);
-  }
-  if (!parameters.is_cpu()) {
-    adamw_update_by_operators(parameters, gradients, first_moment, second_moment, options, step);
+void adamw_update(const AdamWTensors& tensors, const AdamWOptions& options, const AdamWStep& step) {
+  require_alike(tensors);
+  if (!tensors.parameters.is_cpu()) {
+    adamw_update_by_operators(tensors, options, step);
     return;
   }
-  const Update update{Coefficients<float>(options, step), parameters.mutable_data_ptr<float>(),
-                      gradients.const_data_ptr<float>(), first_moment.mutable_data_ptr<float>(),
-                      second_moment.mutable_data_ptr<float>()};
-  at::parallel_for(0, parameters.numel(), kGrain, update);
+  const Update update{
+      Coefficients<float>(options, step), tensors.parameters.mutable_data_ptr<float>(),
+      tensors.gradients.const_data_ptr<float>(), tensors.first_moment.mutable_data_ptr<float>(),
+      tensors.second_moment.mutable_data_ptr<float>()};
+  at::parallel_for(0, tensors.parameters.numel(), kGrain, update);
 }
 
-void adamw_update_by_operators(at::Tensor parameters, const at::Tensor& gradients,
-                               at::Tensor first_moment, at::Tensor second_moment,
-                               const AdamWOptions& options, const AdamWStep& step) {
+void adamw_update_by_operators(const AdamWTensors& tensors, const AdamWOptions& options,
+                               const AdamWStep& step) {
   const Coefficients<double> c(options, step);
+  const auto& [parameters, gradients, first_moment, second_moment] = tensors;
   const at::Tensor gradient = gradients.mul(c.gradient_scale);
   parameters.mul_(c.kept);
   first_moment.lerp_(gradient, c.first_share);

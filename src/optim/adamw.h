@@ -23,20 +23,27 @@ struct AdamWStep {
   double weight_decay = 0.0;    ///< Of this range.
 };
 
+/// What one step reads and writes.
+///
+/// Shapes: all [n], contiguous, fp32, on one device.
+struct AdamWTensors {
+  at::Tensor parameters;
+  at::Tensor gradients;
+  at::Tensor first_moment;
+  at::Tensor second_moment;
+};
+
 /// Updates parameters and moments in place by one AdamW step, element by element.
 ///
 /// The same bits however the range is cut and whatever the number of threads: no fused
 /// multiply-adds, and vector and scalar code round alike.
-/// Shapes: all [n], contiguous, fp32, on one device.
 /// Source: Loshchilov and Hutter, "Decoupled weight decay regularization", arXiv:1711.05101,
 ///   algorithm 2, with the operations in the order of torch.optim.AdamW.
 /// Throws: std::invalid_argument.
-void adamw_update(at::Tensor parameters, const at::Tensor& gradients, at::Tensor first_moment,
-                  at::Tensor second_moment, const AdamWOptions& options, const AdamWStep& step);
+void adamw_update(const AdamWTensors& tensors, const AdamWOptions& options, const AdamWStep& step);
 
 /// The same by LibTorch's operators, on any device: what `adamw_update` does off the CPU.
-void adamw_update_by_operators(at::Tensor parameters, const at::Tensor& gradients,
-                               at::Tensor first_moment, at::Tensor second_moment,
-                               const AdamWOptions& options, const AdamWStep& step);
+void adamw_update_by_operators(const AdamWTensors& tensors, const AdamWOptions& options,
+                               const AdamWStep& step);
 
 }  // namespace temper

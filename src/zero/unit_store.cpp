@@ -207,8 +207,9 @@ void UnitStore::update(const AdamWOptions& options, AdamWStep step) {
       };
       AdamWStep slot_step = step;
       if (!slot.decays) slot_step.weight_decay = 0.0;
-      adamw_update(part(at_unit.master), gradient_of(at_unit, range), part(at_unit.first_moment),
-                   part(at_unit.second_moment), options, slot_step);
+      adamw_update({part(at_unit.master), gradient_of(at_unit, range), part(at_unit.first_moment),
+                    part(at_unit.second_moment)},
+                   options, slot_step);
     }
     publish(unit);
   }

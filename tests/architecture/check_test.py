@@ -131,7 +131,7 @@ class Functions(unittest.TestCase):
         self.assert_offends("R T::train_step(B b) {\n" + "  g();\n" * 39 + "}\n", "has 41 lines")
 
     def test_many_parameters_are_found(self):
-        self.assert_offends("void f(int a, int b, int c, int d, int e, int g, int h) {}\n", "7 parameters")
+        self.assert_offends("void f(int a, int b, int c, int d, int e, int g) {}\n", "6 parameters")
 
     def test_deep_nesting_is_found(self):
         body = "if (a) { for (;;) { while (b) { if (c) { do { g(); } while (d); } } } }"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 MAX_LINES = 60
 MAX_LINES_BY_NAME = {"train_step": 40}
-MAX_PARAMETERS = 6
+MAX_PARAMETERS = 5
 MAX_NESTING = 4
 
 LITERAL_OR_COMMENT = re.compile(

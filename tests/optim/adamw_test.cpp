@@ -31,7 +31,7 @@ struct State {
 
   void update(const AdamWOptions& options, const AdamWStep& step, int64_t begin, int64_t end) {
     const auto part = [=](const at::Tensor& all) { return all.narrow(0, begin, end - begin); };
-    adamw_update(part(parameters), part(gradients), part(first_moment), part(second_moment),
+    adamw_update({part(parameters), part(gradients), part(first_moment), part(second_moment)},
                  options, step);
   }
 
@@ -102,8 +102,9 @@ BOOST_AUTO_TEST_CASE(operators_agree_with_the_loop) {
   for (int64_t step = 1; step <= 20; ++step) {
     const AdamWStep now{step, 1e-3, 0.5, 0.1};
     loop.update(kOptions, now, 0, kSize);
-    adamw_update_by_operators(operators.parameters, operators.gradients, operators.first_moment,
-                              operators.second_moment, kOptions, now);
+    adamw_update_by_operators({operators.parameters, operators.gradients, operators.first_moment,
+                               operators.second_moment},
+                              kOptions, now);
   }
   BOOST_TEST(at::allclose(loop.parameters, operators.parameters, 1e-6, 1e-7));
   BOOST_TEST(at::allclose(loop.first_moment, operators.first_moment, 1e-6, 1e-7));
@@ -113,7 +114,7 @@ BOOST_AUTO_TEST_CASE(operators_agree_with_the_loop) {
 BOOST_AUTO_TEST_CASE(tensors_that_do_not_fit_are_refused) {
   State state(8);
   const auto update = [&](const at::Tensor& gradients) {
-    adamw_update(state.parameters, gradients, state.first_moment, state.second_moment, kOptions,
+    adamw_update({state.parameters, gradients, state.first_moment, state.second_moment}, kOptions,
                  kStep);
   };
   BOOST_CHECK_THROW(update(at::zeros({7})), std::invalid_argument);

@@ -68,7 +68,7 @@ void run_adamw(const Arguments& arguments) {
   const at::Tensor parameters = read(size);
   const at::Tensor first_moment = at::zeros({size}), second_moment = at::zeros({size});
   for (step.step = 1; step.step <= std::stoll(arguments.at(2)); ++step.step) {
-    adamw_update(parameters, read(size), first_moment, second_moment, options, step);
+    adamw_update({parameters, read(size), first_moment, second_moment}, options, step);
     std::fwrite(parameters.const_data_ptr(), 4, static_cast<size_t>(size), stdout);
   }
 }

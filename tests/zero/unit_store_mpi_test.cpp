@@ -104,9 +104,10 @@ BOOST_DATA_TEST_CASE_F(WorldFixture, a_step_equals_that_of_whole_tensors_bit_for
       AdamWStep slot_step = step;
       slot_step.weight_decay = slot.decays ? 0.2 : 0.0;
       const Range range = slot.range();
-      adamw_update(master.narrow(0, range.begin, range.size()),
-                   gradient.narrow(0, range.begin, range.size()), at::zeros({range.size()}),
-                   at::zeros({range.size()}), options, slot_step);
+      adamw_update({master.narrow(0, range.begin, range.size()),
+                    gradient.narrow(0, range.begin, range.size()), at::zeros({range.size()}),
+                    at::zeros({range.size()})},
+                   options, slot_step);
     }
     BOOST_TEST(at::equal(whole_weights(store, unit), master.to(dtype).to(at::kFloat)),
                "unit " << unit << " on rank " << world.rank());
