@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/resume_check.h"
 
-#include "app/checkpoint_copy.h"
+#include "app/resolve_checkpoint.h"
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/verification.h"
 #include "core/concat.h"

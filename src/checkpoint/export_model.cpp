@@ -109,10 +109,7 @@ class NewFolder {
  public:
   explicit NewFolder(fs::path destination)
       : destination_(std::move(destination)), temporary_(destination_.string() + ".tmp") {
-    if (fs::exists(fs::symlink_status(destination_))) {
-      throw ConfigError(destination_.string() + " exists already",
-                        "name a folder that does not exist, or remove this one");
-    }
+    require_new_folder(destination_);
     std::error_code error;
     fs::remove_all(temporary_, error);
     fs::create_directories(temporary_, error);
@@ -143,6 +140,12 @@ class NewFolder {
 };
 
 }  // namespace
+
+void require_new_folder(const fs::path& destination) {
+  if (!destination.empty() && !fs::exists(fs::symlink_status(destination))) return;
+  throw ConfigError(concat("'", destination.string(), "' exists already"),
+                    "name a folder that does not exist yet");
+}
 
 void export_model(const ModelFolder& source, const fs::path& destination, int64_t max_file_bytes) {
   // "a/b/" names the folder that "a/b" names.

@@ -11,6 +11,9 @@ namespace temper {
 /// The most bytes that huggingface_hub puts into one file of weights.
 inline constexpr int64_t kMaxExportFileBytes = 5'000'000'000;
 
+/// Throws: ConfigError if something of this name exists, or it is no name.
+void require_new_folder(const std::filesystem::path& destination);
+
 /// Copies a model into a folder with the files that transformers itself would write: one file of
 /// weights if they fit into it, else as few as in order they fill; configuration and tokenizer byte
 /// for byte. The folder appears whole or not at all. Holds a small buffer, never a whole tensor.

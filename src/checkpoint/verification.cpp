@@ -129,6 +129,17 @@ VerifiedCheckpoint verify_checkpoint(const fs::path& checkpoint, Communicator& r
   return {checkpoint, std::move(manifest)};
 }
 
+Manifest verify_model(const fs::path& checkpoint) {
+  Manifest manifest = check_files(checkpoint);
+  std::vector<std::byte> buffer(kPieceBytes);
+  for (const ManifestFile& entry : manifest.files) {
+    if (!entry.path.starts_with("model/")) continue;
+    const File file = File::open(checkpoint / entry.path, FilePurpose::kCheckpoint);
+    for (const Segment& segment : entry.segments) verify_segment(file, segment, buffer);
+  }
+  return manifest;
+}
+
 std::optional<VerifiedCheckpoint> find_newest_whole(const fs::path& run, Communicator& ranks) {
   const fs::path folder = checkpoints_of(run);
   std::string passed_over;

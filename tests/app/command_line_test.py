@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -225,10 +226,16 @@ def test_export_copies_the_model(tmp_path, source):
     done = temper("export", tmp_path / source, tmp_path / "out/")
     assert done.returncode == 0, done
     assert f"exported={checkpoint} step=2 dtype=F32 " in done.stdout
-    names = sorted(path.name for path in (checkpoint / "model").iterdir())
+    model = checkpoint / "model"
+    names = sorted(path.name for path in model.iterdir())
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     for name in names:
-        assert (tmp_path / "out" / name).read_bytes() == (checkpoint / "model" / name).read_bytes()
+        if name != "model.safetensors":
+            assert (tmp_path / "out" / name).read_bytes() == (model / name).read_bytes()
+    expected = load_file(model / "model.safetensors")
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    assert list(found) == list(expected)
+    assert all((found[name] == expected[name]).all() for name in expected)
     assert temper("inspect", tmp_path / "out").returncode == 0
 
 
