@@ -59,9 +59,20 @@ def prepare(recipe_path: Path, assignments: list[str], force: bool) -> None:
     print(f"{output} written in {clock_time(time.monotonic() - started)}")
 
 
-def on_terminate(*_) -> None:
-    """scancel and time limits end the program like Ctrl-C: temporary files are removed."""
-    raise KeyboardInterrupt
+class Interruption:
+    """Ctrl-C, scancel and time limits end the program alike, and it removes temporary files.
+
+    Whatever fails after the signal, such as a worker that got it too, is the interruption's doing.
+    """
+
+    def __init__(self) -> None:
+        self.has_come = False
+        signal.signal(signal.SIGTERM, self.on_signal)
+        signal.signal(signal.SIGINT, self.on_signal)
+
+    def on_signal(self, *_) -> None:
+        self.has_come = True
+        raise KeyboardInterrupt
 
 
 def main() -> int:
@@ -70,19 +81,17 @@ def main() -> int:
     parser.add_argument("assignments", nargs="*", metavar="key=value", help="overrides a key")
     parser.add_argument("--force", action="store_true", help="replace an existing output")
     arguments = parser.parse_intermixed_args()
-    signal.signal(signal.SIGTERM, on_terminate)
+    interruption = Interruption()
     try:
         prepare(arguments.recipe, arguments.assignments, arguments.force)
-    except DataError as error:
-        print(f"prepare: {error}", file=sys.stderr)
+        return 0
+    except (DataError, OSError, KeyboardInterrupt) as error:
+        if interruption.has_come:
+            print("prepare: interrupted; nothing was published", file=sys.stderr)
+            return 130
+        advice = "\n  try: check disk space and permissions" if isinstance(error, OSError) else ""
+        print(f"prepare: {error}{advice}", file=sys.stderr)
         return 1
-    except OSError as error:
-        print(f"prepare: {error}\n  try: check disk space and permissions", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("prepare: interrupted; nothing was published", file=sys.stderr)
-        return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ def prepare_in_order(batches: Iterator[Batch], recipe: Recipe) -> Iterator[Prepa
     context = multiprocessing.get_context("spawn")  # fork would copy the tokenizer's threads
     pool = ProcessPoolExecutor(count, context, start_worker, (recipe,))
     pending: deque = deque()
+    finished = False
     try:
         for batch in batches:
             pending.append(pool.submit(prepare_in_worker, batch))
@@ -37,10 +38,14 @@ def prepare_in_order(batches: Iterator[Batch], recipe: Recipe) -> Iterator[Prepa
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+        finished = True
     except BrokenProcessPool as error:
         raise DataError(
             "a worker process died, most likely for want of memory",
             f"use fewer than {count} workers (workers=N) or a smaller max_record_bytes",
         ) from error
     finally:
+        if not finished:  # Their work is lost anyway; do not wait for it.
+            for worker in multiprocessing.active_children():
+                worker.terminate()
         pool.shutdown(wait=True, cancel_futures=True)

@@ -152,7 +152,7 @@ struct WorldFixture {
 BOOST_FIXTURE_TEST_SUITE(failing_save, WorldFixture)
 
 BOOST_AUTO_TEST_CASE(a_full_disk_at_any_write_of_any_rank_leaves_what_was_published) {
-  const int rank = world.world_size() - 1;
+  const int rank = world.world_size() > 1 ? 1 : 0;  // On later ranks lies padding only.
   const int num_writes = fail_each(kPwrite, ENOSPC, rank);
   BOOST_TEST(num_writes >= (rank == 0 ? 39 : 1));
   BOOST_TEST(find_newest_whole(folder.path(), world)->manifest().step == 2);

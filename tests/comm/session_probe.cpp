@@ -22,12 +22,13 @@ void print_facts(const temper::MpiSession& session) {
               session.host_names().at(static_cast<size_t>(session.rank())).c_str());
 }
 
-// Collectives are under way on every rank when rank 1 leaves.
+// Rank 1 leaves with a collective under way that no other joins, while they wait in another group.
 void fail_on_rank_1(const temper::MpiSession& session) {
   const auto ranks = make_communicator(session, at::kCPU);
+  const auto others = make_communicator(session, at::kCPU);
+  if (ranks->rank() != 1) others->barrier();
   const at::Tensor shard = at::zeros({1 << 20}), full = at::zeros({ranks->world_size() << 20});
-  if (ranks->rank() != 1) ranks->all_gather(shard, full).wait();
-  temper::Pending pending = ranks->all_gather(shard, full);
+  const temper::Pending pending = ranks->all_gather(shard, full);
   throw temper::DataError("a shard is torn", "another one");
 }
 

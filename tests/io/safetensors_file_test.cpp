@@ -61,7 +61,7 @@ BOOST_AUTO_TEST_CASE(scalars_empty_tensors_and_empty_files_are_read) {
 
 BOOST_AUTO_TEST_CASE(parts_of_tensors_are_read_as_fp32) {
   std::vector<float> floats(2000000);
-  for (size_t i = 0; i < floats.size(); ++i) floats[i] = static_cast<float>(i % 256);
+  for (size_t i = 0; i < floats.size(); ++i) floats[i] = static_cast<float>(i % 251);
   std::string data(floats.size() * 2, '\0');
   from_floats(DType::kBF16, floats, std::as_writable_bytes(std::span(data)));
   const SafetensorsFile file = open(safetensors_bytes(
