@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/training_job.h"
 
+#include <array>
 #include <cmath>
 #include <filesystem>
 
 #include "app/commands.h"
+#include "app/memory_estimate.h"
 #include "app/readable.h"
 #include "checkpoint/load_state.h"
 #include "checkpoint/verification.h"
@@ -23,6 +25,12 @@ int64_t steps_of(const RunConfig& config, const Mixture& mixture) {
   if (config.train.max_steps > 0) return config.train.max_steps;
   const double rows = config.train.epochs * static_cast<double>(mixture.rows_per_epoch());
   return static_cast<int64_t>(std::ceil(rows / static_cast<double>(config.data.global_batch_rows)));
+}
+
+const char* sharded_at(int stage) {
+  constexpr std::array kSharded = {"nothing", "moments", "moments,gradients",
+                                   "moments,gradients,weights"};
+  return kSharded.at(static_cast<size_t>(stage));
 }
 
 }  // namespace
@@ -124,12 +132,18 @@ void TrainingJob::print_banner() const {
   log_event(concat("temper model=", config_.model.path, " family=", model.model_type,
                    " parameters=", readable_count(num_parameters),
                    " dtype=", name_of(compute_dtype_of(config_.model))));
+  const MemoryEstimate memory =
+      estimate_memory(config_, {.model = model,
+                                .units = model_.decoder.units(),
+                                .num_ranks = session_.world_size(),
+                                .compute_dtype = compute_dtype_of(config_.model)});
   const int num_nodes = session_.world_size() / session_.local_size();
-  log_event(
-      concat("ranks=", session_.world_size(), " nodes=", num_nodes,
-             " threads_per_rank=", model_.num_threads, " stage=", config_.parallel.stage,
-             " reduction=", config_.parallel.reduction == Reduction::kExact ? "exact" : "fast",
-             " state_per_rank=", readable_bytes(model_.store.state_bytes())));
+  log_event(concat("ranks=", session_.world_size(), " nodes=", num_nodes,
+                   " threads_per_rank=", model_.num_threads, " stage=", config_.parallel.stage,
+                   " sharded=", sharded_at(config_.parallel.stage), " reduction=",
+                   config_.parallel.reduction == Reduction::kExact ? "exact" : "fast",
+                   " memory_per_rank=", readable_bytes(memory.total()),
+                   " of_it_state=", readable_bytes(model_.store.state_bytes())));
   log_event(concat("steps=", num_steps_, " rows_per_step=", config_.data.global_batch_rows,
                    " rows_per_micro_batch=", config_.data.micro_batch_rows,
                    " tokens_per_row=", config_.data.sequence_length,

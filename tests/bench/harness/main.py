@@ -50,9 +50,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=2, help="a step; an even number")
     parser.add_argument("--row-tokens", type=int, default=512)
     parser.add_argument("--model", type=Path, default=quickstart / "model")
-    parser.add_argument(
-        "--shard", type=Path, default=quickstart / "data" / "slurm-pages" / "train.h5"
-    )
+    parser.add_argument("--shard", type=Path, default=quickstart / "shards" / "cpt" / "train.h5")
     parser.add_argument("--binary", type=Path, default=ROOT / "build" / "release" / "temper")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench" / "step.json")
     parser.add_argument("--timeout", type=int, default=1800, help="seconds a run")

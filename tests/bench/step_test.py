@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the benchmark on a tiny model: every system must do the same step and be reported."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "app"))
+
+import tiny_run  # noqa: E402
+
+KEYS = {
+    "system", "ranks", "threads", "dtype", "tokens_per_step", "tokens_per_second",
+    "share_of_limit", "peak_rss_gb_per_rank",
+}  # fmt: skip
+LAYOUTS = {
+    ("matrix products", 1, 2), ("matrix products", 2, 1), ("temper", 1, 2), ("temper", 2, 1),
+    ("transformers", 1, 2), ("FSDP2", 2, 1),
+}  # fmt: skip
+
+
+def run_step(folder: Path, **changes: str) -> subprocess.CompletedProcess:
+    options = {
+        "model": folder / "model", "shard": folder / "train.h5", "output": folder / "step.json",
+        "binary": os.environ["TEMPER_BINARY"], "rows": 2, "row-tokens": 32, "steps": 2,
+        "rounds": 1, "systems": "limit,temper,transformers,fsdp2", **changes,
+    }  # fmt: skip
+    command = [ROOT / "tests/bench/step", *(f"--{key}={value}" for key, value in options.items())]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def check_records(records: list[dict]) -> None:
+    layouts = {(record["system"], record["ranks"], record["threads"]) for record in records}
+    assert layouts == LAYOUTS, layouts
+    for record in records:
+        assert KEYS <= set(record), record
+        assert record["tokens_per_step"] == 64 and record["dtype"] == "float32", record
+        assert record["tokens_per_second"] > 0 and record["share_of_limit"] > 0, record
+        assert 0 < record["peak_rss_gb_per_rank"] < 4, record
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tiny_run.write_model(folder / "model")
+        tiny_run.write_shard(folder / "train.h5")
+        done = run_step(folder, dtype="float32")
+        assert done.returncode == 0, done.stdout + done.stderr
+        check_records(json.loads((folder / "step.json").read_text()))
+        missing = run_step(folder, systems="temper", binary=folder / "none")
+        assert missing.returncode == 1, missing.stdout + missing.stderr
+
+
+if __name__ == "__main__":
+    main()
