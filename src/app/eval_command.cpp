@@ -4,6 +4,7 @@
 
 #include "app/commands.h"
 #include "app/ending.h"
+#include "app/launch_check.h"
 #include "app/loaded_model.h"
 #include "checkpoint/load_state.h"
 #include "core/error.h"
@@ -32,7 +33,9 @@ int evaluate_model(const MpiSession& session, const RunConfig& config) {
 }  // namespace
 
 int run_eval(const std::string& config_path, const std::vector<std::string>& overrides) {
+  const int num_told = num_ranks_told();
   return run_under_mpi([&](const MpiSession& session) {
+    require_ranks_as_told(session, num_told);
     return evaluate_model(session, load_run_config(config_path, overrides));
   });
 }

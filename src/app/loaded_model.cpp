@@ -2,13 +2,13 @@
 #include "app/loaded_model.h"
 
 #include <ATen/Parallel.h>
-#include <sched.h>
 
 #include <algorithm>
 
+#include "app/launch_check.h"
 #include "comm/agree.h"
 #include "comm/make_communicator.h"
-#include "core/hash.h"
+#include "core/concat.h"
 #include "core/log.h"
 #include "data/evaluation_rows.h"
 #include "data/shard_checks.h"
@@ -19,7 +19,7 @@ namespace {
 std::unique_ptr<Communicator> open_ranks(const MpiSession& session, const RunConfig& config) {
   set_log_rank(session.rank(), session.world_size());
   auto ranks = make_communicator(session, device_of(config.model));
-  require_same_on_all_ranks(*ranks, sha256(to_yaml(config)), "the configuration");
+  require_same_program(session, *ranks, config);
   return ranks;
 }
 
@@ -31,23 +31,22 @@ StoreOptions store_options(const RunConfig& config, StorePurpose purpose, at::De
 
 LoadedModel::LoadedModel(const MpiSession& session, const RunConfig& config, StorePurpose purpose)
     : ranks(open_ranks(session, config)),
-      num_threads(set_threads(config.train.threads, session.local_size())),
+      num_threads(set_threads(config.train.threads, num_cpus_of_rank(session, *ranks), *ranks)),
       folder(config.model.path),
       decoder(folder.config()),
       store(decoder.units(), *ranks, store_options(config, purpose, ranks->device())),
       engine(decoder, store,
              config.train.recomputes ? Activations::kRecomputed : Activations::kKept) {}
 
-int set_threads(int asked, int ranks_on_node) {
-  int threads = asked;
-  if (threads == 0) {
-    cpu_set_t mask;
-    CPU_ZERO(&mask);
-    const bool is_known = sched_getaffinity(0, sizeof(mask), &mask) == 0;
-    const int allowed = is_known ? CPU_COUNT(&mask) : 1;
-    threads = std::max(1, allowed / ranks_on_node);
-  }
+int set_threads(int asked, int num_cpus, Communicator& ranks) {
+  const int threads = asked > 0 ? asked : num_cpus;
   at::set_num_threads(threads);
+  if (any_of(ranks, threads > num_cpus)) {
+    log_event(
+        concat("warning=\"", threads, " threads on ", num_cpus,
+               " CPUs: some ranks have more threads than CPUs\" try=\"lower train.threads, or "
+               "give ranks more CPUs: srun --cpus-per-task, mpirun --bind-to none\""));
+  }
   return threads;
 }
 

@@ -19,7 +19,8 @@ namespace temper {
 /// What training, evaluation and generation have in common: the ranks, the model's folder, and an
 /// engine over sharded units whose weights are still to be loaded.
 ///
-/// Collective. Throws: CommError if the ranks' configurations differ; ModelError; ConfigError.
+/// Collective. Throws: LaunchError if the ranks' binaries or configurations differ; ModelError;
+/// ConfigError.
 struct LoadedModel {
   LoadedModel(const MpiSession& session, const RunConfig& config, StorePurpose purpose);
 
@@ -32,8 +33,9 @@ struct LoadedModel {
 };
 
 /// How many threads this rank computes with, which LibTorch then uses: as asked, or this rank's
-/// share of the processors that its affinity mask allows.
-int set_threads(int asked, int ranks_on_node);
+/// share of the CPUs. More than that is warned of.
+/// Collective: all ranks.
+int set_threads(int asked, int num_cpus, Communicator& ranks);
 
 /// The CPU, or a GPU that is still to be chosen by the rank's place on its node.
 at::Device device_of(const ModelOptions& options);

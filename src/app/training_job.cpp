@@ -3,12 +3,14 @@
 
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 
 #include "app/commands.h"
 #include "app/memory_estimate.h"
 #include "app/readable.h"
 #include "checkpoint/load_state.h"
+#include "checkpoint/together.h"
 #include "checkpoint/verification.h"
 #include "config/trajectory.h"
 #include "core/concat.h"
@@ -51,6 +53,7 @@ ExitCode TrainingJob::run() {
   install_stop_signals();
   const std::filesystem::path folder = config_.run.folder;
   std::vector<HoldOut> holdouts = open_holdouts(config_, model_.folder);
+  lock_folder();
   load();
   print_banner();
   CheckpointSaver saver({model_.store, *model_.ranks, folder, state_.step}, model_.folder,
@@ -58,7 +61,6 @@ ExitCode TrainingJob::run() {
   BackgroundSave save(saver, *model_.ranks, model_.ranks->device());
   std::optional<MetricsFile> metrics;
   if (session_.rank() == 0) {
-    std::filesystem::create_directories(folder);
     metrics.emplace(folder / "metrics.jsonl", state_.step);
   }
   Trainer trainer(model_.engine, model_.store, *model_.ranks,
@@ -83,6 +85,17 @@ ExitCode TrainingJob::run() {
   if (loop.run(state_) == Ending::kStopped) return ExitCode::kResume;
   export_final();
   return ExitCode::kFinished;
+}
+
+// One job at a time writes into a run's folder.
+void TrainingJob::lock_folder() {
+  const char* job = std::getenv("SLURM_JOB_ID");
+  do_on_rank_0(*model_.ranks, [&] {
+    const std::filesystem::path folder = config_.run.folder;
+    std::filesystem::create_directories(folder);
+    lock_.emplace(folder / "lock.json",
+                  job != nullptr ? concat("job ", job) : std::string("a run without Slurm"));
+  });
 }
 
 void TrainingJob::load() {
@@ -156,6 +169,11 @@ void TrainingJob::print_banner() const {
 }
 
 RankBatch TrainingJob::next_batch() {
+  if (lock_ && !lock_->is_held()) {
+    throw LaunchError(
+        config_.run.folder + " was taken over by another job while this one stood still",
+        "look at that job's log; this one has not written since");
+  }
   const double waited = loader_->waited_seconds();
   const int64_t num_micro_batches =
       config_.data.global_batch_rows / config_.data.micro_batch_rows / session_.world_size();

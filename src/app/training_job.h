@@ -12,6 +12,7 @@
 #include "config/run_config.h"
 #include "data/loader.h"
 #include "data/mixture.h"
+#include "io/lock_file.h"
 #include "train/training_loop.h"
 
 namespace temper {
@@ -29,7 +30,7 @@ class TrainingJob {
   ExitCode run();
 
  private:
-  void require_valid_batches() const;
+  void lock_folder();
   void load();
   void require_same_trajectory(const RunState& stored) const;
   std::string trajectory() const;
@@ -39,6 +40,7 @@ class TrainingJob {
 
   const MpiSession& session_;
   RunConfig config_;
+  std::optional<LockFile> lock_;  // Rank 0 only.
   LoadedModel model_;
   Mixture mixture_;
   int64_t num_steps_;

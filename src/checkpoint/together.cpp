@@ -32,7 +32,9 @@ at::Tensor to_tensor(std::span<const std::byte> bytes) {
   const size_t cut = std::min(text.find(kTry), text.size());
   const std::string problem = concat("rank ", rank, ": ", text.substr(0, cut));
   const std::string remedy(text.substr(std::min(cut + kTry.size(), text.size())));
-  if (static_cast<ExitCode>(outcome.code) == ExitCode::kModel) throw ModelError(problem, remedy);
+  const auto code = static_cast<ExitCode>(outcome.code);
+  if (code == ExitCode::kModel) throw ModelError(problem, remedy);
+  if (code == ExitCode::kRefused) throw LaunchError(problem, remedy);
   throw CheckpointError(problem, remedy);
 }
 

@@ -38,16 +38,20 @@ bool all_of(Communicator& ranks, bool flag) { return reduce_flag(ranks, flag, Re
 
 bool any_of(Communicator& ranks, bool flag) { return reduce_flag(ranks, flag, ReduceOp::kMax); }
 
-void require_same_on_all_ranks(Communicator& ranks, const Digest& digest, std::string_view what) {
+void require_same_on_all_ranks(Communicator& ranks, const Digest& digest, std::string_view what,
+                               const std::vector<std::string>& hosts) {
   const std::vector<Digest> digests = gather(ranks, digest);
   const auto count = [&](const Digest& one) { return std::ranges::count(digests, one); };
   const auto usual = std::ranges::max_element(digests, {}, count);
   const auto odd = std::ranges::find_if(digests, [&](const Digest& one) { return one != *usual; });
   if (odd == digests.end()) return;
-  throw CommError(
-      concat("rank ", odd - digests.begin(), " differs from rank ", usual - digests.begin(), " in ",
-             what, ", and so do ", std::ssize(digests) - count(*usual) - 1, " more of ",
-             digests.size(), " ranks"),
+  const auto name = [&](auto place) {
+    const auto rank = static_cast<size_t>(place - digests.begin());
+    return concat("rank ", rank, " on ", hosts.at(rank));
+  };
+  throw LaunchError(
+      concat(name(odd), " differs from ", name(usual), " in ", what, ", and so do ",
+             std::ssize(digests) - count(*usual) - 1, " more of ", digests.size(), " ranks"),
       "start all ranks from one installation with one configuration");
 }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "comm/communicator.h"
 #include "core/hash.h"
@@ -17,9 +19,10 @@ bool all_of(Communicator& ranks, bool flag);
 bool any_of(Communicator& ranks, bool flag);
 
 /// Compares a digest, say of the configuration, over the ranks. `what` names its subject in the
-/// error: "the configuration".
+/// error: "the configuration". Shapes: hosts [rank].
 /// Collective: all ranks; all throw or none does.
-/// Throws: CommError, naming the first rank that differs from most.
-void require_same_on_all_ranks(Communicator& ranks, const Digest& digest, std::string_view what);
+/// Throws: LaunchError, naming the first rank that differs from most, and its host.
+void require_same_on_all_ranks(Communicator& ranks, const Digest& digest, std::string_view what,
+                               const std::vector<std::string>& hosts);
 
 }  // namespace temper

@@ -58,4 +58,11 @@ class CommError : public Error {
       : Error(ExitCode::kComm, problem, remedy) {}
 };
 
+/// The launch itself is wrong, or the run is in use; nothing was touched.
+class LaunchError : public Error {
+ public:
+  LaunchError(const std::string& problem, const std::string& remedy)
+      : Error(ExitCode::kRefused, problem, remedy) {}
+};
+
 }  // namespace temper

@@ -11,6 +11,7 @@
 #include "core/error.h"
 
 using temper::CommError;
+using temper::LaunchError;
 using temper::MpiCommunicator;
 using temper::MpiWorker;
 
@@ -22,9 +23,9 @@ struct World {
   int n = world.world_size();
 };
 
-template <typename Call>
+template <typename Kind = CommError, typename Call>
 void fails_with(const Call& call, const std::string& expected) {
-  BOOST_CHECK_EXCEPTION(call(), CommError, [&](const CommError& error) {
+  BOOST_CHECK_EXCEPTION(call(), Kind, [&](const Kind& error) {
     BOOST_TEST_MESSAGE(error.what());
     return std::string(error.what()).find(expected) != std::string::npos;
   });
@@ -80,15 +81,19 @@ BOOST_AUTO_TEST_CASE(flags_combine) {
 
 BOOST_AUTO_TEST_CASE(equal_digests_pass_and_the_rank_that_differs_is_named) {
   const auto usual = temper::sha256("one configuration"), other = temper::sha256("another");
-  BOOST_CHECK_NO_THROW(require_same_on_all_ranks(world, usual, "the configuration"));
+  std::vector<std::string> hosts;
+  for (int host = 0; host < n; ++host) hosts.push_back("n" + std::to_string(host));
+  BOOST_CHECK_NO_THROW(require_same_on_all_ranks(world, usual, "the configuration", hosts));
   if (n == 1) return;
   const auto compare = [&](int odd) {
-    require_same_on_all_ranks(world, rank == odd ? other : usual, "the configuration");
+    require_same_on_all_ranks(world, rank == odd ? other : usual, "the configuration", hosts);
   };
-  fails_with([&] { compare(n - 1); },
-             "rank " + std::to_string(n - 1) + " differs from rank 0 in the configuration");
+  const std::string last = std::to_string(n - 1);
+  fails_with<LaunchError>(
+      [&] { compare(n - 1); },
+      "rank " + last + " on n" + last + " differs from rank 0 on n0 in the configuration");
   // The odd one out is the one that is named, also where it is rank 0.
-  if (n > 2) fails_with([&] { compare(0); }, "rank 0 differs from rank 1");
+  if (n > 2) fails_with<LaunchError>([&] { compare(0); }, "rank 0 on n0 differs from rank 1 on n1");
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Launches that are wrong are refused by `temper train` before it makes anything."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import tiny_run  # noqa: E402
+
+REFUSED = 18
+
+
+def assert_refused(done: subprocess.CompletedProcess, message: str) -> None:
+    assert done.returncode == REFUSED, done
+    assert message in done.stderr and "\n  try: " in done.stderr, done.stderr
+
+
+class Renewal:
+    """Renews a lock as the job on another machine that has it."""
+
+    def __init__(self, path: Path, owner: dict):
+        self.path, self.owner, self.stop = path, owner, threading.Event()
+        self.write(0)
+        self.thread = threading.Thread(target=self.renew)
+
+    def write(self, count: int) -> None:
+        new = self.path.with_suffix(".new")
+        new.write_text(json.dumps(self.owner | {"renewals": str(count)}))
+        new.replace(self.path)
+
+    def renew(self) -> None:
+        count = 0
+        while not self.stop.wait(0.5):
+            count += 1
+            self.write(count)
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.thread.join()
+
+
+def train(folder: Path, ranks: int = 1, **environment: str) -> subprocess.CompletedProcess:
+    command = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
+    command += [os.environ["TEMPER_BINARY"], "train", folder / "run.yaml"]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env=os.environ | environment
+    )
+
+
+def test_a_start_that_mpi_does_not_know_of_is_refused_before_anything_is_made(tmp_path):
+    tiny_run.write_run(tmp_path)
+    done = train(tmp_path, SLURM_NTASKS="2")
+    assert_refused(done, "the launcher started 2 tasks, but MPI knows of 1 (on ")
+    assert "start with srun --mpi=pmix" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_below_mpirun_slurm_may_count_other_tasks(tmp_path):
+    tiny_run.write_run(tmp_path)
+    done = train(tmp_path, ranks=2, SLURM_NTASKS="1")
+    assert done.returncode == 0, done.stderr
+
+
+def test_more_threads_than_cpus_are_warned_of(tmp_path):
+    path = tiny_run.write_run(tmp_path)
+    path.write_text(path.read_text().replace("  max_steps", "  threads: 9\n  max_steps"))
+    cpu = str(min(os.sched_getaffinity(0)))
+    command = ["taskset", "-c", cpu, os.environ["TEMPER_BINARY"], "train", path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert 'warning="9 threads on 1 CPUs' in done.stdout + done.stderr
+
+
+def test_a_run_in_use_is_refused_and_left_alone(tmp_path):
+    tiny_run.write_run(tmp_path)
+    (tmp_path / "run").mkdir()
+    lock = tmp_path / "run" / "lock.json"
+    owner = {"owner": "job 7", "host": "n1", "process": 5, "process_space": "n1", "since": "noon"}
+    with Renewal(lock, owner):
+        done = train(tmp_path)
+    expected = "run is in use by job 7 on n1, process 5, since noon"
+    assert_refused(done, expected)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock.json"]
+    done = train(tmp_path)  # Nobody renews it any more.
+    assert done.returncode == 0, done.stderr
+    assert not lock.exists()
