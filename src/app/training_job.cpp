@@ -132,10 +132,10 @@ std::string TrainingJob::trajectory() const {
 // A checkpoint of another trajectory would be continued into a result that no one asked for.
 void TrainingJob::require_same_trajectory(const RunState& stored) const {
   if (stored.trajectory == trajectory()) return;
-  throw CheckpointError(concat(config_.run.folder, " holds a run that this configuration does not ",
-                               "continue: ", explain_other_trajectory(stored.config_yaml, config_)),
-                        "set the option back, choose another run.folder, or begin again with "
-                        "checkpoint.resume=never");
+  throw ConfigError(concat(config_.run.folder, " holds a run that this configuration does not ",
+                           "continue: ", explain_other_trajectory(stored.config_yaml, config_)),
+                    "set the option back, choose another run.folder, or begin again with "
+                    "checkpoint.resume=never");
 }
 
 void TrainingJob::print_banner() const {

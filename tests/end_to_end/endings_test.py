@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every way a run can end but by itself, and that the next job makes good for it.
+
+What a disturbed run must come to is the result of the undisturbed one: its curve and final files.
+"""
+
+import json
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import tiny_job  # noqa: E402
+import tiny_run  # noqa: E402
+
+FINISHED, CONFIGURATION, DATA, CHECKPOINT, NON_FINITE, RESUME = 0, 11, 12, 14, 16, 19
+NUM_KILLS = 15
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    """The configuration of a run that was left alone."""
+    config = tiny_job.write(tmp_path_factory.mktemp("undisturbed") / "job")
+    code, log = tiny_job.train(2, config)
+    assert code == FINISHED, log
+    assert len(tiny_job.step_lines(config)) == tiny_job.NUM_STEPS
+    assert [path.name for path in tiny_job.checkpoints(config)] == [
+        f"step-{step:08d}" for step in (20, 25, 30)
+    ]
+    return config
+
+
+def start_over(undisturbed: Path, folder: Path) -> Path:
+    """The same run, from its beginning, in a folder of its own."""
+    config = tiny_job.write(folder)
+    assert tiny_job.file_digests(folder / "model") == tiny_job.file_digests(
+        undisturbed.parent / "model"
+    )
+    return config
+
+
+# Signals and kills.
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_to_one_rank_makes_all_save_the_same_step(undisturbed, tmp_path, number):
+    config = start_over(undisturbed, tmp_path / "job")
+    job = tiny_job.Job(2, config)
+    tiny_job.wait_for_step(job, config, 7)
+    tiny_job.send(job.rank_pids()[1], number)
+    assert job.wait() == RESUME, job.log.read_text()
+    last = tiny_job.step_lines(config)[-1]["step"]
+    assert 7 <= last < tiny_job.NUM_STEPS, "the signal came too late to stop anything"
+    assert tiny_job.checkpoints(config)[-1].name == f"step-{last:08d}"
+    assert f"stop signal={int(number)} saving=yes" in job.log.read_text()
+    assert not (config.parent / "run" / "final").exists()
+
+    code, log = tiny_job.train(3, config, "parallel.stage=2")
+    assert code == FINISHED, log
+    assert f"resumed step={last} " in log
+    assert tiny_job.result(config) == tiny_job.result(undisturbed)
+
+
+def test_kills_at_any_time_change_nothing(undisturbed, tmp_path):
+    config = start_over(undisturbed, tmp_path / "job")
+    seed = random.randrange(1 << 30)
+    print(f"random times of seed {seed}")
+    chance = random.Random(seed)
+    num_kills = 0
+    for k in range(NUM_KILLS):
+        done = len(tiny_job.step_lines(config))
+        job = tiny_job.Job(chance.choice((1, 2, 3)), config, "checkpoint.every_steps=1")
+        if k % 5 == 0:
+            time.sleep(chance.uniform(0.0, 0.7))  # While it starts.
+        else:
+            tiny_job.wait_for_step(job, config, done + 1)
+            time.sleep(chance.uniform(0.0, 0.06))
+        num_kills += job.process.poll() is None
+        job.kill(chance.choice((slice(None), slice(0, 1), slice(-1, None))))
+    assert num_kills >= NUM_KILLS // 2, "the run was over before it could be killed"
+    code, log = tiny_job.train(2, config, "checkpoint.every_steps=1")
+    assert code == FINISHED, log
+    assert tiny_job.result(config) == tiny_job.result(undisturbed)
+
+
+# Damage.
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(undisturbed, tmp_path):
+    config = tiny_job.copy(undisturbed, tmp_path / "job")
+    newest = tiny_job.checkpoints(config)[-1]
+    weights = max((newest / "model").glob("*.safetensors"))
+    tiny_job.flip_byte(weights, -100)
+    code, log = tiny_job.train(3, config)
+    assert code == FINISHED, log
+    assert f"passed_over={newest.name} " in log
+    assert f"{weights.name} was altered" in log
+    assert f"resumed step={tiny_job.NUM_STEPS - 5} " in log
+    assert tiny_job.result(config) == tiny_job.result(undisturbed)
+
+
+def test_a_run_without_a_whole_checkpoint_ends_and_keeps_all(undisturbed, tmp_path):
+    config = tiny_job.copy(undisturbed, tmp_path / "job")
+    for checkpoint in tiny_job.checkpoints(config):
+        tiny_job.flip_byte(checkpoint / "state.json", 30)
+    before = tiny_job.file_digests(config.parent / "run")
+    code, log = tiny_job.train(2, config)
+    assert code == CHECKPOINT, log
+    assert "is whole:" in log
+    for checkpoint in tiny_job.checkpoints(config):
+        assert f"{checkpoint.name}: " in log
+    assert tiny_job.file_digests(config.parent / "run") == before
+
+
+# Another run in the same folder.
+
+
+def other_data(config: Path) -> list[str]:
+    tiny_run.write_shard(config.parent / "train.h5", num_documents=41)
+    return []
+
+
+def other_weights(config: Path) -> list[str]:
+    path = config.parent / "model" / "config.json"
+    path.write_text(path.read_text().replace("10000.0", "20000.0"))
+    return []
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda _: ["data.seed=5"], "data.seed was 0 and is 5"),
+        (lambda _: ["optimizer.beta1=0.8"], "optimizer.beta1 was 0.9 and is 0.8"),
+        (lambda _: ["train.max_steps=70"], "steps was 30 and is 70"),
+        (other_data, "the training shards"),
+        (other_weights, "the model's weights"),
+    ],
+)
+def test_another_run_does_not_go_on_in_this_ones_folder(undisturbed, tmp_path, change, message):
+    config = tiny_job.copy(undisturbed, tmp_path / "job")
+    before = tiny_job.file_digests(config.parent / "run")
+    overrides = change(config)
+    code, log = tiny_job.train(2, config, *overrides)
+    assert (code, message in log) == (CONFIGURATION, True), (code, log)
+    checked = tiny_job.check(config, *overrides)
+    assert (checked.returncode, message in checked.stderr) == (CONFIGURATION, True), checked
+    assert tiny_job.file_digests(config.parent / "run") == before
+
+
+# Numbers that are not finite.
+
+
+def test_steps_without_a_finite_loss_are_skipped_counted_and_end_the_run(tmp_path):
+    config = tiny_job.write(tmp_path / "job")
+    path = config.parent / "model" / "model.safetensors"
+    weights = load_file(path)
+    weights["model.norm.weight"][3] = 3e38  # Finite, so that it loads; the logits are not.
+    save_file(weights, path, metadata={"format": "pt"})
+    options = ("train.max_skipped_in_a_row=4", "checkpoint.every_steps=1")
+    code, log = tiny_job.train(2, config, *options)
+    assert code == NON_FINITE, log
+    assert "steps 1 to 4 had no finite loss and gradient; the weights are those before them" in log
+    assert log.count(" skipped=yes ") == 4, log
+    lines = tiny_job.step_lines(config)
+    assert [(line["step"], line["loss"], line["updated"]) for line in lines] == [
+        (step, None, False) for step in (1, 2, 3, 4)
+    ]
+    newest = tiny_job.checkpoints(config)[-1]
+    state = json.loads((newest / "state.json").read_text())
+    step = state["step"]
+    assert 1 <= step < 4 and newest.name == f"step-{step:08d}"
+    assert state["num_updates"] == 0
+    assert state["num_skipped"] == state["num_skipped_in_a_row"] == step
+    assert state["num_target_tokens"] == sum(line["num_targets"] for line in lines[:step])
+    saved = {}
+    for path in (newest / "model").glob("*.safetensors"):
+        saved |= load_file(path)
+    assert sorted(saved) == sorted(weights)
+    assert all(np.array_equal(saved[name], weights[name]) for name in weights)
