@@ -112,11 +112,12 @@ def run_reference(model, documents):
     model.zero_grad()
     loss, logits = 0.0, []
     for tokens, targets in documents:
-        output = model(input_ids=tokens[None]).logits[0].float()
+        output = model(input_ids=tokens[None]).logits[0]
+        output = output if output.dtype == torch.float64 else output.float()
         document_loss = torch.nn.functional.cross_entropy(output, targets, reduction="sum")
         document_loss.backward()
         loss += document_loss.item()
-        logits.append(output.detach())
+        logits.append(output.detach().float())
     gradients = {name: p.grad.float().clone() for name, p in model.named_parameters()}
     return {"loss": torch.tensor(loss), "logits": torch.cat(logits), **gradients}
 
