@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ["TEMPER_BUILD_DIR"]) / "end_to_end" / "model"
 TEXTS = (
-    "sbatch submits a batch script to Slurm. The batch script may be given to sbatch through a file "
-    "name on the command line.",
+    "sbatch submits a batch script to Slurm. The batch script may be given to sbatch through a file"
+    " name on the command line.",
     "The capital of France is Paris, and that of Italy is Rome.",
 )
 FLOAT32_BOUND = 1e-5  # Relative to the largest element.
