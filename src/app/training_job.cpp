@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
+#include <system_error>
 
 #include "app/commands.h"
 #include "app/memory_estimate.h"
@@ -92,7 +93,12 @@ void TrainingJob::lock_folder() {
   const char* job = std::getenv("SLURM_JOB_ID");
   do_on_rank_0(*model_.ranks, [&] {
     const std::filesystem::path folder = config_.run.folder;
-    std::filesystem::create_directories(folder);
+    std::error_code error;
+    std::filesystem::create_directories(folder, error);
+    if (error) {
+      throw CheckpointError(concat("cannot make ", folder.string(), ": ", error.message()),
+                            "check run.folder and its rights");
+    }
     lock_.emplace(folder / "lock.json",
                   job != nullptr ? concat("job ", job) : std::string("a run without Slurm"));
   });

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny_run  # noqa: E402
 
-REFUSED = 18
+CHECKPOINT, REFUSED = 14, 18
 
 
 def assert_refused(done: subprocess.CompletedProcess, message: str) -> None:
@@ -92,3 +92,12 @@ def test_a_run_in_use_is_refused_and_left_alone(tmp_path):
     done = train(tmp_path)  # Nobody renews it any more.
     assert done.returncode == 0, done.stderr
     assert not lock.exists()
+
+
+def test_a_run_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
+    tiny_run.write_run(tmp_path)
+    (tmp_path / "run").write_text("a file")
+    done = train(tmp_path, ranks=2)
+    assert done.returncode == CHECKPOINT, done
+    assert f"cannot make {tmp_path}/run: " in done.stderr
+    assert "\n  try: check run.folder" in done.stderr
