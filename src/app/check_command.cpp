@@ -15,10 +15,8 @@
 #include "checkpoint/model_folder.h"
 #include "checkpoint/unit_files.h"
 #include "core/concat.h"
-#include "core/hash.h"
 #include "data/row_source.h"
 #include "data/shard_checks.h"
-#include "io/file.h"
 
 namespace temper {
 namespace fs = std::filesystem;
@@ -72,10 +70,7 @@ class RunCheck {
   }
 
   // Beside the model itself, so that shards are checked where only its weights are missing.
-  void read_tokenizer() {
-    const fs::path path = fs::path(config_.model.path) / "tokenizer.json";
-    tokenizer_sha256_ = to_hex(sha256(read_file(path, FilePurpose::kModel)));
-  }
+  void read_tokenizer() { tokenizer_sha256_ = tokenizer_sha256_of(config_.model.path); }
 
   void check_data() {
     for (const DataSource& source : config_.data.sources) {

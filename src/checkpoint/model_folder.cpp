@@ -94,8 +94,8 @@ ModelFolder::ModelFolder(std::filesystem::path folder)
   stored_dtype_ = most_common_dtype(weights_, units_);
 }
 
-std::string ModelFolder::tokenizer_sha256() const {
-  return to_hex(sha256(read_file(path_ / "tokenizer.json", FilePurpose::kModel)));
+std::string tokenizer_sha256_of(const std::filesystem::path& folder) {
+  return to_hex(sha256(read_file(folder / "tokenizer.json", FilePurpose::kModel)));
 }
 
 std::string ModelFolder::fingerprint() const {

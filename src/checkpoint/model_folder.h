@@ -12,6 +12,9 @@
 
 namespace temper {
 
+/// SHA-256 of the bytes of a folder's tokenizer.json, in hex. Throws: ModelError.
+std::string tokenizer_sha256_of(const std::filesystem::path& folder);
+
 /// A Hugging Face folder of a model that can be trained: its configuration is understood, and its
 /// weights are exactly those that the configuration asks for.
 ///
@@ -33,7 +36,7 @@ class ModelFolder {
   DType stored_dtype() const { return stored_dtype_; }
 
   /// SHA-256 of the bytes of tokenizer.json, in hex.
-  std::string tokenizer_sha256() const;
+  std::string tokenizer_sha256() const { return tokenizer_sha256_of(path_); }
 
   /// SHA-256 over the configuration and all names, shapes, dtypes and places of tensors, in hex;
   /// for messages, since it costs no reading of weights.

@@ -2,7 +2,6 @@
 #include "io/lock_file.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -130,7 +129,14 @@ void remove_dead(const fs::path& path, const std::string& text) {
 }  // namespace
 
 LockFile::LockFile(fs::path path, std::string owner, LockTimes times)
-    : path_(std::move(path)), owner_(std::move(owner)), times_(times), since_(utc_now()) {
+    : path_(std::move(path)),
+      times_(times),
+      identity_{{"owner", std::move(owner)},
+                {"host", host_name()},
+                {"process", ::getpid()},
+                {"process_start", start_of(::getpid())},
+                {"process_space", process_space()},
+                {"since", utc_now()}} {
   while (!create()) {
     const std::optional<std::string> text = read_lock(path_);
     if (!text) continue;
@@ -151,13 +157,8 @@ LockFile::~LockFile() {
 std::string LockFile::content() const {
   std::string renewals = std::to_string(num_renewals_);
   renewals.insert(0, kCountDigits - std::min(kCountDigits, renewals.size()), '0');
-  const Json json = {{"owner", owner_},
-                     {"host", host_name()},
-                     {"process", ::getpid()},
-                     {"process_start", start_of(::getpid())},
-                     {"process_space", process_space()},
-                     {"since", since_},
-                     {"renewals", renewals}};
+  Json json = identity_;
+  json["renewals"] = renewals;
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
 }
 

@@ -10,6 +10,8 @@
 #include <string>
 #include <thread>
 
+#include "io/json.h"
+
 namespace temper {
 
 /// How often the owner of a lock renews it, and for how long it may fail to before it is dead.
@@ -46,9 +48,8 @@ class LockFile {
   std::string content() const;
 
   std::filesystem::path path_;
-  std::string owner_;
   LockTimes times_;
-  std::string since_;
+  Json identity_;  // All but the number of renewals.
   std::mutex mutex_;
   int64_t num_renewals_ = 0;  // The renewing thread's, and the destructor's after it.
   std::atomic<bool> is_lost_ = false;

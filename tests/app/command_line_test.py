@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny_run  # noqa: E402
-from tiny_run import temper  # noqa: E402
+from tiny_run import assert_refused, flip_byte, temper  # noqa: E402
 
 CONFIGURATION, DATA, MODEL, CHECKPOINT = 11, 12, 13, 14
 
@@ -21,20 +21,6 @@ CONFIGURATION, DATA, MODEL, CHECKPOINT = 11, 12, 13, 14
 def pairs(text: str) -> dict[str, str]:
     """key=value lines."""
     return dict(line.split("=", 1) for line in text.splitlines())
-
-
-def assert_refused(done: subprocess.CompletedProcess, code: int, *messages: str) -> None:
-    assert done.returncode == code, done
-    for message in messages:
-        assert message in done.stderr, done.stderr
-    assert "\n  try: " in done.stderr
-    assert "\nok\n" not in done.stdout
-
-
-def flip_byte(path: Path, position: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[position] ^= 1
-    path.write_bytes(data)
 
 
 # The frame.

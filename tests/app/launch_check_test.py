@@ -11,13 +11,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny_run  # noqa: E402
+from tiny_run import assert_refused  # noqa: E402
 
 CHECKPOINT, REFUSED = 14, 18
-
-
-def assert_refused(done: subprocess.CompletedProcess, message: str) -> None:
-    assert done.returncode == REFUSED, done
-    assert message in done.stderr and "\n  try: " in done.stderr, done.stderr
 
 
 class Renewal:
@@ -58,7 +54,7 @@ def train(folder: Path, ranks: int = 1, **environment: str) -> subprocess.Comple
 def test_a_start_that_mpi_does_not_know_of_is_refused_before_anything_is_made(tmp_path):
     tiny_run.write_run(tmp_path)
     done = train(tmp_path, SLURM_NTASKS="2")
-    assert_refused(done, "the launcher started 2 tasks, but MPI knows of 1 (on ")
+    assert_refused(done, REFUSED, "the launcher started 2 tasks, but MPI knows of 1 (on ")
     assert "start with srun --mpi=pmix" in done.stderr
     assert not (tmp_path / "run").exists()
 
@@ -87,7 +83,7 @@ def test_a_run_in_use_is_refused_and_left_alone(tmp_path):
     with Renewal(lock, owner):
         done = train(tmp_path)
     expected = "run is in use by job 7 on n1, process 5, since noon"
-    assert_refused(done, expected)
+    assert_refused(done, REFUSED, expected)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock.json"]
     done = train(tmp_path)  # Nobody renews it any more.
     assert done.returncode == 0, done.stderr
@@ -98,6 +94,4 @@ def test_a_run_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
     tiny_run.write_run(tmp_path)
     (tmp_path / "run").write_text("a file")
     done = train(tmp_path, ranks=2)
-    assert done.returncode == CHECKPOINT, done
-    assert f"cannot make {tmp_path}/run: " in done.stderr
-    assert "\n  try: check run.folder" in done.stderr
+    assert_refused(done, CHECKPOINT, f"cannot make {tmp_path}/run: ", "\n  try: check run.folder")

@@ -42,6 +42,20 @@ def temper(*arguments, **options) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
 
 
+def assert_refused(done: subprocess.CompletedProcess, code: int, *messages: str) -> None:
+    assert done.returncode == code, done
+    for message in messages:
+        assert message in done.stderr, done.stderr
+    assert "\n  try: " in done.stderr
+    assert "\nok\n" not in done.stdout
+
+
+def flip_byte(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
 def weight_shapes() -> dict[str, tuple[int, ...]]:
     """The tensors of a tied Llama."""
     shapes = {"model.embed_tokens.weight": (VOCAB, HIDDEN), "model.norm.weight": (HIDDEN,)}

@@ -97,7 +97,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(undisturbed, t
     config = tiny_job.copy(undisturbed, tmp_path / "job")
     newest = tiny_job.checkpoints(config)[-1]
     weights = max((newest / "model").glob("*.safetensors"))
-    tiny_job.flip_byte(weights, -100)
+    tiny_run.flip_byte(weights, -100)
     code, log = tiny_job.train(3, config)
     assert code == FINISHED, log
     assert f"passed_over={newest.name} " in log
@@ -109,7 +109,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(undisturbed, t
 def test_a_run_without_a_whole_checkpoint_ends_and_keeps_all(undisturbed, tmp_path):
     config = tiny_job.copy(undisturbed, tmp_path / "job")
     for checkpoint in tiny_job.checkpoints(config):
-        tiny_job.flip_byte(checkpoint / "state.json", 30)
+        tiny_run.flip_byte(checkpoint / "state.json", 30)
     before = tiny_job.file_digests(config.parent / "run")
     code, log = tiny_job.train(2, config)
     assert code == CHECKPOINT, log

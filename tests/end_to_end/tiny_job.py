@@ -167,9 +167,3 @@ def result(config: Path) -> tuple[list, dict[str, str]]:
 def copy(source: Path, destination: Path) -> Path:
     """The run of a configuration in another folder; returns its configuration."""
     return shutil.copytree(source.parent, destination, symlinks=True) / source.name
-
-
-def flip_byte(path: Path, position: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[position] ^= 1
-    path.write_bytes(data)
