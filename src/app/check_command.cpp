@@ -6,6 +6,7 @@
 
 #include "app/check_report.h"
 #include "app/commands.h"
+#include "app/loaded_model.h"
 #include "app/memory_estimate.h"
 #include "app/readable.h"
 #include "app/resume_check.h"
@@ -22,9 +23,9 @@ namespace temper {
 namespace fs = std::filesystem;
 namespace {
 
-int64_t num_parameters(const ModelFolder& model) {
+int64_t num_elements(const std::vector<UnitLayout>& units) {
   int64_t sum = 0;
-  for (const UnitLayout& unit : model.units()) sum += unit.num_elements();
+  for (const UnitLayout& unit : units) sum += unit.num_elements();
   return sum;
 }
 
@@ -60,10 +61,17 @@ class RunCheck {
     model_.emplace(config_.model.path);
     const ModelConfig& config = model_->config();
     report_.add_fact("model", concat(config_.model.path, ": ", config.model_type, ", ",
-                                     readable_count(num_parameters(*model_)), " parameters in ",
-                                     model_->units().size(), " units, stored as ",
-                                     to_string(model_->stored_dtype())));
+                                     readable_count(num_elements(model_->units())),
+                                     " parameters in ", model_->units().size(),
+                                     " units, stored as ", to_string(model_->stored_dtype())));
     report_.add_problems(validate_model(config_, config));
+    adapter_ = make_adapter(config_.method, config);
+    if (adapter_) {
+      open_start(config_.method, *model_);
+      report_.add_fact(
+          "method", concat("lora, ", readable_count(adapter_->unit.num_elements()),
+                           " trained parameters in ", adapter_->unit.slots().size(), " tensors"));
+    }
     const bool is_auto = config_.model.dtype == ModelOptions::Dtype::kAuto;
     report_.add_fact("compute", concat(name_of(compute_dtype_of(config_.model)),
                                        is_auto ? " (auto, by this machine's processor)" : ""));
@@ -134,6 +142,7 @@ class RunCheck {
     const MemoryEstimate memory =
         estimate_memory(config_, {.model = model_->config(),
                                   .units = model_->units(),
+                                  .adapter = adapter_ ? &adapter_->unit : nullptr,
                                   .num_ranks = options_.num_ranks,
                                   .compute_dtype = compute_dtype_of(config_.model)});
     report_.add_fact(
@@ -148,11 +157,14 @@ class RunCheck {
     const Storage storage = find_storage(config_.run.folder);
     if (!model_) return;
     const CheckpointOptions& options = config_.checkpoint;
+    const DType stored = adapter_ ? DType::kF32 : model_->stored_dtype();
     const DType dtype = options.model_dtype == "auto"
-                            ? model_->stored_dtype()
+                            ? stored
                             : dtype_named(options.model_dtype, "checkpoint.model_dtype");
-    const int64_t one = checkpoint_bytes(model_->units(), dtype);
-    const int64_t final_model = num_parameters(*model_) * num_bits(dtype) / 8;
+    const std::vector<UnitLayout> trained =
+        adapter_ ? std::vector<UnitLayout>{adapter_->unit} : model_->units();
+    const int64_t one = checkpoint_bytes(trained, dtype);
+    const int64_t final_model = num_elements(trained) * num_bits(dtype) / 8;
     const int64_t most = (options.keep + 1) * one + final_model;
     report_.add_fact("checkpoint",
                      concat(readable_bytes(one), " each, ", readable_bytes(most), " with ",
@@ -199,6 +211,7 @@ class RunCheck {
   CheckReport report_;
   RunConfig config_;
   std::optional<ModelFolder> model_;
+  std::optional<Adapter> adapter_;
   std::string tokenizer_sha256_;                     // Empty if it could not be read.
   std::vector<std::unique_ptr<RowSource>> sources_;  // Those of data.train that could be opened.
   int64_t num_steps_ = 0;

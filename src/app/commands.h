@@ -23,12 +23,16 @@ struct CheckOptions {
 /// summary, the problems, or `ok`.
 int run_check(const CheckOptions& options);
 
-/// Prints what a token shard, checkpoint, run or model folder is, one key=value a line.
+/// Prints what a token shard, checkpoint, run, model or adapter folder is, one key=value a line.
 int run_inspect(const std::string& path);
 
-/// Copies the model of a checkpoint, or of the newest whole one of a run, to a new folder that any
-/// Hugging Face program opens; every byte is verified on the way.
+/// Copies the model or the adapter of a checkpoint, or of the newest whole one of a run, to a new
+/// folder that any Hugging Face program, or peft, opens; every byte is verified on the way.
 int run_export(const std::string& checkpoint, const std::string& destination);
+
+/// Adds an adapter to its base, and writes the model that results: base, adapter, destination. Or
+/// undoes that, and writes the base of a merged model: merged, destination.
+int run_merge(const std::vector<std::string>& paths, bool undoes);
 
 /// Trains. Collective: under srun or mpirun, every rank.
 int run_train(const std::string& config_path, const std::vector<std::string>& overrides);
@@ -38,6 +42,7 @@ int run_eval(const std::string& config_path, const std::vector<std::string>& ove
 
 struct GenerateOptions {
   std::string source;                         ///< A model folder, or a configuration file.
+  std::string adapter;                        ///< The folder of a LoRA adapter; empty: none.
   std::vector<std::vector<int64_t>> prompts;  ///< [prompt][token]
   GenerationOptions generation;
   int threads = 0;  ///< 0: chosen.

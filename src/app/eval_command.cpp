@@ -6,7 +6,6 @@
 #include "app/ending.h"
 #include "app/launch_check.h"
 #include "app/loaded_model.h"
-#include "checkpoint/load_state.h"
 #include "core/error.h"
 #include "train/evaluation.h"
 
@@ -14,12 +13,12 @@ namespace temper {
 namespace {
 
 int evaluate_model(const MpiSession& session, const RunConfig& config) {
-  LoadedModel model(session, config, StorePurpose::kEvaluation);
+  LoadedModel model(session, config, StorePurpose::kFrozen);
   const std::vector<HoldOut> holdouts = open_holdouts(config, model.folder);
   if (holdouts.empty()) {
     throw ConfigError("data.holdout names no token shard", "list at least one under data.holdout");
   }
-  load_weights(model.folder, model.store, *model.ranks);
+  model.load_start();
   for (const HoldOut& holdout : holdouts) {
     const EvaluationResult result =
         evaluate(model.engine, holdout, *model.ranks, model.ranks->device());

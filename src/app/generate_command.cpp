@@ -5,7 +5,6 @@
 #include "app/commands.h"
 #include "app/ending.h"
 #include "app/loaded_model.h"
-#include "checkpoint/load_state.h"
 #include "train/generation.h"
 
 namespace temper {
@@ -18,6 +17,11 @@ RunConfig config_of(const GenerateOptions& options) {
     config.model.path = options.source;
   } else {
     config = load_run_config(options.source, {});
+  }
+  if (!options.adapter.empty()) {
+    config.method.kind = MethodOptions::Kind::kLora;
+    config.method.lora = AdapterFolder(options.adapter, ModelFolder(config.model.path)).options();
+    config.method.start = options.adapter;
   }
   config.model.dtype = options.dtype;
   config.train.threads = options.threads;
@@ -36,8 +40,8 @@ void print_tokens(const std::vector<int64_t>& tokens) {
 
 int run_generate(const GenerateOptions& options) {
   return run_under_mpi([&](const MpiSession& session) {
-    LoadedModel model(session, config_of(options), StorePurpose::kEvaluation);
-    load_weights(model.folder, model.store, *model.ranks);
+    LoadedModel model(session, config_of(options), StorePurpose::kFrozen);
+    model.load_start();
     for (const std::vector<int64_t>& prompt : options.prompts) {
       const std::vector<int64_t> answer =
           generate(model.engine, prompt, options.generation, model.ranks->device());

@@ -6,9 +6,12 @@
 #include "app/commands.h"
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/model_folder.h"
+#include "checkpoint/peft/lora_config.h"
 #include "checkpoint/run_state.h"
 #include "checkpoint/together.h"
+#include "checkpoint/unit_files.h"
 #include "checkpoint/verification.h"
+#include "config/problem.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "io/file.h"
@@ -81,6 +84,24 @@ void inspect_model(const fs::path& path) {
   if (fs::exists(path / "tokenizer.json")) print("tokenizer_sha256", folder.tokenizer_sha256());
 }
 
+void inspect_adapter(const fs::path& path) {
+  const std::string file = (path / "adapter_config.json").string();
+  const LoraOptions options = parse_lora_config(read_file(file, FilePurpose::kModel), file);
+  const SafetensorsFolder weights(path, kAdapterFiles.stem);
+  int64_t num_parameters = 0;
+  for (const auto& [name, place] : weights.tensors()) {
+    num_parameters += place.tensor->bytes.size() * 8 / num_bits(place.tensor->dtype);
+  }
+  print("kind", "adapter");
+  print("method", "lora");
+  print("rank", options.rank);
+  print("alpha", options.alpha);
+  print("targets",
+        options.target_pattern.empty() ? joined(options.targets) : options.target_pattern);
+  print("num_tensors", weights.tensors().size());
+  print("num_parameters", num_parameters);
+}
+
 void inspect_run(const fs::path& path) {
   print("kind", "run");
   for (const FoundCheckpoint& found : list_checkpoints(checkpoints_of(path))) {
@@ -104,12 +125,14 @@ int run_inspect(const std::string& name) {
     inspect_checkpoint(path);
   } else if (fs::exists(path / "config.json")) {
     inspect_model(path);
+  } else if (fs::exists(path / "adapter_config.json")) {
+    inspect_adapter(path);
   } else if (fs::exists(checkpoints_of(path))) {
     inspect_run(path);
   } else {
-    throw ConfigError(name + " is no token shard, checkpoint, run or model folder",
+    throw ConfigError(name + " is no token shard, checkpoint, run, model or adapter folder",
                       "give one of these: they have the HDF5 format, MANIFEST.json, checkpoints/, "
-                      "or config.json");
+                      "config.json, or adapter_config.json");
   }
   return 0;
 }

@@ -4,14 +4,19 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "app/launch_check.h"
+#include "checkpoint/load_state.h"
+#include "checkpoint/together.h"
 #include "comm/agree.h"
 #include "comm/make_communicator.h"
 #include "core/concat.h"
+#include "core/error.h"
 #include "core/log.h"
 #include "data/evaluation_rows.h"
 #include "data/shard_checks.h"
+#include "zero/initialise.h"
 
 namespace temper {
 namespace {
@@ -24,7 +29,9 @@ std::unique_ptr<Communicator> open_ranks(const MpiSession& session, const RunCon
 }
 
 StoreOptions store_options(const RunConfig& config, StorePurpose purpose, at::Device device) {
-  return {config.parallel, purpose, scalar_type_of(compute_dtype_of(config.model)), device};
+  const bool is_full = config.method.kind == MethodOptions::Kind::kFull;
+  return {config.parallel, is_full ? purpose : StorePurpose::kFrozen,
+          scalar_type_of(compute_dtype_of(config.model)), device};
 }
 
 }  // namespace
@@ -33,10 +40,45 @@ LoadedModel::LoadedModel(const MpiSession& session, const RunConfig& config, Sto
     : ranks(open_ranks(session, config)),
       num_threads(set_threads(config.train.threads, num_cpus_of_rank(session, *ranks), *ranks)),
       folder(config.model.path),
+      method(config.method),
       decoder(folder.config()),
       store(decoder.units(), *ranks, store_options(config, purpose, ranks->device())),
       engine(decoder, store,
-             config.train.recomputes ? Activations::kRecomputed : Activations::kKept) {}
+             config.train.recomputes ? Activations::kRecomputed : Activations::kKept) {
+  adapter = make_adapter(method, folder.config());
+  if (!adapter) return;
+  const StoreOptions options{config.parallel, purpose, at::kFloat, ranks->device()};
+  adapter_store.emplace(std::vector{adapter->unit}, *ranks, options);
+  engine.attach(*adapter, *adapter_store);
+}
+
+int64_t LoadedModel::state_bytes() const {
+  return store.state_bytes() + (adapter_store ? adapter_store->state_bytes() : 0);
+}
+
+void LoadedModel::load_start() {
+  load_weights(folder.weights(), store, *ranks);
+  if (!adapter) return;
+  std::optional<AdapterFolder> start;
+  do_together(*ranks, [&] { start = open_start(method, folder); });
+  if (!start) {
+    initialise(*adapter, static_cast<uint64_t>(method.lora.seed), *adapter_store);
+    return;
+  }
+  do_on_rank_0(*ranks, [&] { require_same_base(start->path(), folder); });
+  load_weights(start->weights(), *adapter_store, *ranks);
+}
+
+std::optional<AdapterFolder> open_start(const MethodOptions& method, const ModelFolder& base) {
+  if (method.start.empty()) return std::nullopt;
+  std::optional<AdapterFolder> start(std::in_place, method.start, base);
+  const LoraOptions& found = start->options();
+  if (lora_modules(found, base.config()) == lora_modules(method.lora, base.config())) return start;
+  throw ConfigError(concat("the adapter in ", method.start, " has other modules, ranks or scales ",
+                           "than the options under lora: its rank is ", found.rank,
+                           " and its alpha ", found.alpha),
+                    "set the options under lora to those of its adapter_config.json");
+}
 
 int set_threads(int asked, int num_cpus, Communicator& ranks) {
   const int threads = asked > 0 ? asked : num_cpus;

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "checkpoint/model_folder.h"
+#include "checkpoint/peft/adapter_folder.h"
 #include "comm/communicator.h"
 #include "comm/mpi_session.h"
 #include "config/run_config.h"
@@ -22,15 +24,34 @@ namespace temper {
 /// Collective. Throws: LaunchError if the ranks' binaries or configurations differ; ModelError;
 /// ConfigError.
 struct LoadedModel {
+  /// An adapter's store serves `purpose`, and the model's own units are frozen then.
   LoadedModel(const MpiSession& session, const RunConfig& config, StorePurpose purpose);
+
+  /// Loads the weights that a run begins with: the model's, and the adapter's if there is one.
+  /// Collective. Throws: ModelError; ConfigError if lora.start is another kind of adapter.
+  void load_start();
+
+  /// Bytes of weights, gradients and state that this rank holds between steps.
+  int64_t state_bytes() const;
+
+  /// What is trained.
+  UnitStore& trained() { return adapter_store ? *adapter_store : store; }
+  const UnitStore& trained() const { return adapter_store ? *adapter_store : store; }
 
   std::unique_ptr<Communicator> ranks;
   int num_threads;
   ModelFolder folder;
+  MethodOptions method;
   Decoder decoder;
   UnitStore store;
+  std::optional<Adapter> adapter;  // With its store, or neither.
+  std::optional<UnitStore> adapter_store;
   Engine engine;
 };
+
+/// The adapter that a method begins with; nothing if it begins from scratch. Local.
+/// Throws: ModelError; ConfigError if its options are not those of the method.
+std::optional<AdapterFolder> open_start(const MethodOptions& method, const ModelFolder& base);
 
 /// How many threads this rank computes with, which LibTorch then uses: as asked, or this rank's
 /// share of the CPUs. More than that is warned of.

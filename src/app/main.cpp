@@ -55,6 +55,19 @@ void add_export(CLI::App& app, Verb& verb) {
   command->callback([from, to, &verb] { verb = [from, to] { return run_export(*from, *to); }; });
 }
 
+void add_merge(CLI::App& app, Verb& verb) {
+  const auto paths = std::make_shared<std::vector<std::string>>();
+  const auto undoes = std::make_shared<bool>(false);
+  CLI::App* command = app.add_subcommand("merge", "Add a LoRA adapter to its base, or undo that");
+  command
+      ->add_option("paths", *paths,
+                   "BASE ADAPTER DESTINATION; with --undo MERGED DESTINATION. The destination "
+                   "does not exist yet")
+      ->required();
+  command->add_flag("--undo", *undoes, "Restore the base of a folder that merge wrote");
+  command->callback([=, &verb] { verb = [=] { return run_merge(*paths, *undoes); }; });
+}
+
 // A verb of many ranks: a configuration and overrides.
 void add_run(CLI::App& app, Verb& verb, const char* name, const char* description,
              int (*run)(const std::string&, const std::vector<std::string>&)) {
@@ -74,6 +87,8 @@ void add_generate(CLI::App& app, Verb& verb) {
       ->required();
   command->add_option("--prompts", *prompts, "1,22,7 or a file with a prompt a line, or -")
       ->required();
+  command->add_option("--adapter", options->adapter,
+                      "The folder of a LoRA adapter, as peft has it");
   GenerationOptions& generation = options->generation;
   command->add_option("--max-new-tokens", generation.max_new_tokens)
       ->check(CLI::Range(1, 1'000'000))
@@ -125,6 +140,7 @@ int run(int argc, char** argv) {
   add_generate(app, verb);
   add_inspect(app, verb);
   add_export(app, verb);
+  add_merge(app, verb);
   if (argc > 1) require_known_verb(app, argv[1]);
   try {
     app.parse(argc, argv);

@@ -20,14 +20,17 @@ bool keeps_whole_gradients(const ZeroOptions& zero) {
   return zero.stage == 0 || (zero.stage == 1 && zero.reduction == Reduction::kFast);
 }
 
-int64_t unit_state_bytes(const ShardLayout& shards, const ZeroOptions& zero, ComputeDtype dtype) {
+int64_t frozen_bytes(const ShardLayout& shards, const ZeroOptions& zero, ComputeDtype dtype) {
+  return (zero.stage == 3 ? shards.shard_size() : shards.padded_size()) * bytes_of(dtype);
+}
+
+int64_t trained_bytes(const ShardLayout& shards, const ZeroOptions& zero, ComputeDtype dtype) {
   const int64_t whole = shards.padded_size();
   const int64_t kept = zero.stage == 0 ? whole : shards.shard_size();
-  const int64_t weights = (zero.stage == 3 ? kept : whole) * bytes_of(dtype);
   const int64_t master = dtype == ComputeDtype::kFloat32 ? 0 : kept * kFloatBytes;
   const int64_t moments = 2 * kept * kFloatBytes;
   const int64_t gradient = (keeps_whole_gradients(zero) ? whole : kept) * kFloatBytes;
-  return weights + master + moments + gradient;
+  return frozen_bytes(shards, zero, dtype) + master + moments + gradient;
 }
 
 int64_t largest_block(const std::vector<ShardLayout>& shards) {
@@ -48,12 +51,20 @@ int64_t exchange_bytes(const std::vector<ShardLayout>& shards, const RunConfig& 
   const int64_t block = largest_block(shards);
   const bool is_alone = facts.num_ranks == 1;
   const int64_t gathered = is_alone || config.parallel.stage < 3 ? 0 : ends + 2 * block;
-  const int64_t gradients = ends + 2 * block;
+  const int64_t gradients = facts.adapter != nullptr ? 0 : ends + 2 * block;
   const int64_t largest = gathered > 0 ? block : std::max(shards.front().padded_size(), block);
-  const int64_t received = is_alone ? 0 : largest;
+  const int64_t received = is_alone || facts.adapter != nullptr ? 0 : largest;
   const bool is_fast = config.parallel.reduction == Reduction::kFast;
   const int64_t widened = is_fast ? received * kFloatBytes : 0;
   return (gathered + gradients + received) * element + widened;
+}
+
+// An adapter's gathered weights, its gradient, and what is received for it.
+int64_t adapter_exchange_bytes(const ShardLayout& shards, const RunConfig& config,
+                               const MemoryFacts& facts) {
+  const int64_t whole = shards.padded_size() * kFloatBytes;
+  const bool is_alone = facts.num_ranks == 1;
+  return whole * (is_alone ? 1 : config.parallel.stage == 3 ? 3 : 2);
 }
 
 // What a block keeps of one token for its backward pass: its input, the sum in the middle, queries,
@@ -79,6 +90,14 @@ int64_t activation_bytes(const RunConfig& config, const MemoryFacts& facts) {
   return kept + 2 * block + chunk * row + 2 * head_sum;
 }
 
+void add_trained(const ShardLayout& shards, const RunConfig& config, ComputeDtype dtype,
+                 MemoryEstimate& estimate) {
+  estimate.state += trained_bytes(shards, config.parallel, dtype);
+  if (config.checkpoint.every_steps > 0) {  // The last save takes no copy.
+    estimate.saving += 3 * kFloatBytes * shards.shard_size();
+  }
+}
+
 }  // namespace
 
 MemoryEstimate estimate_memory(const RunConfig& config, const MemoryFacts& facts) {
@@ -86,12 +105,18 @@ MemoryEstimate estimate_memory(const RunConfig& config, const MemoryFacts& facts
   std::vector<ShardLayout> shards;
   for (const UnitLayout& unit : facts.units) {
     shards.emplace_back(unit.num_elements(), facts.num_ranks);
-    estimate.state += unit_state_bytes(shards.back(), config.parallel, facts.compute_dtype);
-    if (config.checkpoint.every_steps > 0) {  // The last save takes no copy.
-      estimate.saving += 3 * kFloatBytes * shards.back().shard_size();
+    if (facts.adapter != nullptr) {
+      estimate.state += frozen_bytes(shards.back(), config.parallel, facts.compute_dtype);
+    } else {
+      add_trained(shards.back(), config, facts.compute_dtype, estimate);
     }
   }
   estimate.exchange = exchange_bytes(shards, config, facts);
+  if (facts.adapter != nullptr) {
+    const ShardLayout adapter(facts.adapter->num_elements(), facts.num_ranks);
+    add_trained(adapter, config, ComputeDtype::kFloat32, estimate);
+    estimate.exchange += adapter_exchange_bytes(adapter, config, facts);
+  }
   estimate.activations = activation_bytes(config, facts);
   estimate.program = kProgramBytes;
   return estimate;

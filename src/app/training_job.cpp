@@ -36,6 +36,12 @@ const char* sharded_at(int stage) {
   return kSharded.at(static_cast<size_t>(stage));
 }
 
+int64_t num_trained(const UnitStore& store) {
+  int64_t sum = 0;
+  for (int unit = 0; unit < store.num_units(); ++unit) sum += store.state(unit).unit.num_elements();
+  return sum;
+}
+
 }  // namespace
 
 TrainingJob::TrainingJob(const MpiSession& session, RunConfig config)
@@ -57,14 +63,17 @@ ExitCode TrainingJob::run() {
   lock_folder();
   load();
   print_banner();
-  CheckpointSaver saver({model_.store, *model_.ranks, folder, state_.step}, model_.folder,
+  const PublishedFolder published = model_.adapter
+                                        ? published_adapter(config_.method.lora, model_.folder)
+                                        : published_model(model_.folder);
+  CheckpointSaver saver({model_.trained(), *model_.ranks, folder, state_.step}, published,
                         config_.checkpoint);
   BackgroundSave save(saver, *model_.ranks, model_.ranks->device());
   std::optional<MetricsFile> metrics;
   if (session_.rank() == 0) {
     metrics.emplace(folder / "metrics.jsonl", state_.step);
   }
-  Trainer trainer(model_.engine, model_.store, *model_.ranks,
+  Trainer trainer(model_.engine, model_.trained(), *model_.ranks,
                   Schedule(config_.schedule, num_steps_),
                   {config_.optimizer, config_.train.max_grad_norm});
   loader_.emplace([this](int64_t index) { return mixture_.micro_batch(index); },
@@ -113,14 +122,22 @@ void TrainingJob::load() {
     checkpoint = verify_checkpoint(resume, *model_.ranks);
   }
   if (checkpoint) {
-    state_ = load_checkpoint(*checkpoint, model_.store, *model_.ranks);
+    if (model_.adapter) load_base(*checkpoint);
+    state_ = load_checkpoint(*checkpoint, model_.trained(), *model_.ranks);
     require_same_trajectory(state_);
     log_event(concat("resumed step=", state_.step, " checkpoint=", checkpoint->folder().string()));
   } else {
-    load_weights(model_.folder, model_.store, *model_.ranks);
+    model_.load_start();
   }
   state_.trajectory = trajectory();
   state_.config_yaml = to_yaml(config_);
+}
+
+// The checkpoint of an adapter has no weights of the model itself.
+void TrainingJob::load_base(const VerifiedCheckpoint& checkpoint) {
+  do_on_rank_0(*model_.ranks,
+               [&] { require_same_base(checkpoint.folder() / "adapter", model_.folder); });
+  load_weights(model_.folder.weights(), model_.store, *model_.ranks);
 }
 
 std::string TrainingJob::trajectory() const {
@@ -128,6 +145,9 @@ std::string TrainingJob::trajectory() const {
   facts.model_fingerprint = model_.folder.fingerprint();
   for (const auto& source : mixture_.sources()) {
     facts.data_fingerprints.push_back(source->shard().header().fingerprint);
+  }
+  if (const auto start = open_start(config_.method, model_.folder)) {
+    facts.start_fingerprint = start->fingerprint();
   }
   facts.num_steps = num_steps_;
   facts.compute_dtype = compute_dtype_of(config_.model);
@@ -150,10 +170,13 @@ void TrainingJob::print_banner() const {
   for (const UnitLayout& unit : model_.decoder.units()) num_parameters += unit.num_elements();
   log_event(concat("temper model=", config_.model.path, " family=", model.model_type,
                    " parameters=", readable_count(num_parameters),
-                   " dtype=", name_of(compute_dtype_of(config_.model))));
+                   " dtype=", name_of(compute_dtype_of(config_.model)),
+                   " method=", model_.adapter ? "lora" : "full",
+                   " trained=", readable_count(num_trained(model_.trained()))));
   const MemoryEstimate memory =
       estimate_memory(config_, {.model = model,
                                 .units = model_.decoder.units(),
+                                .adapter = model_.adapter ? &model_.adapter->unit : nullptr,
                                 .num_ranks = session_.world_size(),
                                 .compute_dtype = compute_dtype_of(config_.model)});
   const int num_nodes = session_.world_size() / session_.local_size();
@@ -162,7 +185,7 @@ void TrainingJob::print_banner() const {
                    " sharded=", sharded_at(config_.parallel.stage), " reduction=",
                    config_.parallel.reduction == Reduction::kExact ? "exact" : "fast",
                    " memory_per_rank=", readable_bytes(memory.total()),
-                   " of_it_state=", readable_bytes(model_.store.state_bytes())));
+                   " of_it_state=", readable_bytes(model_.state_bytes())));
   log_event(concat("steps=", num_steps_, " rows_per_step=", config_.data.global_batch_rows,
                    " rows_per_micro_batch=", config_.data.micro_batch_rows,
                    " tokens_per_row=", config_.data.sequence_length,

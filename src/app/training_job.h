@@ -8,6 +8,7 @@
 #include "app/loaded_model.h"
 #include "checkpoint/checkpoint_saver.h"
 #include "checkpoint/run_state.h"
+#include "checkpoint/verification.h"
 #include "comm/mpi_session.h"
 #include "config/run_config.h"
 #include "data/loader.h"
@@ -32,6 +33,7 @@ class TrainingJob {
  private:
   void lock_folder();
   void load();
+  void load_base(const VerifiedCheckpoint& checkpoint);
   void require_same_trajectory(const RunState& stored) const;
   std::string trajectory() const;
   void print_banner() const;

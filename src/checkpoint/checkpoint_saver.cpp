@@ -25,8 +25,8 @@ std::vector<UnitLayout> units_of(const UnitStore& store) {
   return units;
 }
 
-DType saved_dtype(const ModelFolder& source, const CheckpointOptions& options) {
-  return options.model_dtype == "auto" ? source.stored_dtype()
+DType saved_dtype(const PublishedFolder& published, const CheckpointOptions& options) {
+  return options.model_dtype == "auto" ? published.stored_dtype
                                        : dtype_named(options.model_dtype, "checkpoint.model_dtype");
 }
 
@@ -40,22 +40,18 @@ void make_folder(const fs::path& folder) {
 
 }  // namespace
 
-CheckpointSaver::CheckpointSaver(const SaverSetup& setup, const ModelFolder& source,
+CheckpointSaver::CheckpointSaver(const SaverSetup& setup, const PublishedFolder& published,
                                  const CheckpointOptions& options)
     : setup_(setup),
       keep_(std::max<int64_t>(1, options.keep)),
       checkpoints_(checkpoints_of(setup.run)),
-      model_dtype_(saved_dtype(source, options)),
-      unit_files_(plan_unit_files(units_of(setup.store), model_dtype_)) {
+      published_(published.files.folder),
+      model_dtype_(saved_dtype(published, options)),
+      unit_files_(plan_unit_files(units_of(setup.store), published.files, model_dtype_)) {
   do_on_rank_0(setup_.ranks, [&] {
-    for (TextFile& file : read_companion_files(source.path())) {
-      if (file.path == "config.json") file.text = with_dtype(file.text, model_dtype_);
-      file.path = "model/" + file.path;
-      companions_.push_back(std::move(file));
-    }
-    for (const UnitFileSet& set : kUnitFileSets) {
-      indexes_.push_back(make_index(set, units_of(setup_.store), unit_files_));
-    }
+    companions_ = published.companions(model_dtype_);
+    for (TextFile& file : companions_) file.path = concat(published_, '/', file.path);
+    indexes_ = make_indexes(units_of(setup_.store), published.files, unit_files_);
   });
 }
 
@@ -82,7 +78,7 @@ void CheckpointSaver::prepare_folder() const {
   remove_leftovers(checkpoints_);
   if (is_first_) set_aside_after(checkpoints_, setup_.resumed_step);
   require_space();
-  make_folder(temporary() / "model");
+  make_folder(temporary() / published_);
   make_folder(temporary() / "optimizer");
 }
 
@@ -181,7 +177,7 @@ Manifest CheckpointSaver::make_manifest(const JobDigests& own,
 
 void CheckpointSaver::finish_folder(const Manifest& manifest) const {
   write_parts({temporary() / Manifest::kFileName, {{0, to_json(manifest), {}, DType::kU8}}});
-  for (const char* folder : {"model", "optimizer", ""}) {
+  for (const char* folder : {published_, "optimizer", ""}) {
     sync_folder(temporary() / folder, FilePurpose::kCheckpoint);
   }
   set_aside_after(checkpoints_, step_ - 1);

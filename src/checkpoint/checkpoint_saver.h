@@ -10,7 +10,7 @@
 #include "checkpoint/checkpoint_options.h"
 #include "checkpoint/host_copy.h"
 #include "checkpoint/manifest.h"
-#include "checkpoint/model_folder.h"
+#include "checkpoint/published_folder.h"
 #include "checkpoint/run_state.h"
 #include "checkpoint/text_file.h"
 #include "checkpoint/unit_files.h"
@@ -43,9 +43,9 @@ struct SaverSetup {
 /// `begin`.
 class CheckpointSaver {
  public:
-  /// Reads the files that go with the model's weights: `source` may go away afterwards.
+  /// Reads the small files that go with the weights.
   /// Collective. Throws: ModelError if one cannot be read; ConfigError for an unknown model_dtype.
-  CheckpointSaver(const SaverSetup& setup, const ModelFolder& source,
+  CheckpointSaver(const SaverSetup& setup, const PublishedFolder& published,
                   const CheckpointOptions& options);
 
   /// Copies the state and starts to write it. The store may be changed when this returns, unless it
@@ -84,6 +84,7 @@ class CheckpointSaver {
   SaverSetup setup_;
   int64_t keep_;
   std::filesystem::path checkpoints_;
+  const char* published_;  // The name of the folder that others open.
   DType model_dtype_;
   std::vector<UnitFile> unit_files_;
   std::vector<TextFile> companions_;  // Rank 0 only, as are the next two.

@@ -44,16 +44,17 @@ void require_finite(std::span<const float> numbers, const SafetensorsFolder::Pla
 // Elements `range` of one tensor; `destination` has as many.
 void read_tensor(const SafetensorsFolder::Place& place, Range range, at::Tensor destination,
                  NonFinite non_finite) {
-  at::Tensor buffer;  // Only for a destination that is not on the host.
+  at::Tensor buffer;  // Only for a destination that is not fp32 on the host.
   for (int64_t begin = range.begin; begin < range.end; begin += kPieceElements) {
     const Range piece{begin, std::min(range.end, begin + kPieceElements)};
     const at::Tensor target = destination.narrow(0, begin - range.begin, piece.size());
-    if (!target.is_cpu() && !buffer.defined()) buffer = at::empty({kPieceElements}, at::kFloat);
-    const at::Tensor host = target.is_cpu() ? target : buffer.narrow(0, 0, piece.size());
+    const bool is_direct = target.is_cpu() && target.scalar_type() == at::kFloat;
+    if (!is_direct && !buffer.defined()) buffer = at::empty({kPieceElements}, at::kFloat);
+    const at::Tensor host = is_direct ? target : buffer.narrow(0, 0, piece.size());
     const std::span numbers(host.mutable_data_ptr<float>(), static_cast<size_t>(piece.size()));
     place.file->read_floats(*place.tensor, piece, numbers);
     if (non_finite == NonFinite::kRefused) require_finite(numbers, place);
-    if (!target.is_cpu()) target.copy_(host);
+    if (!is_direct) target.copy_(host);
   }
 }
 
@@ -73,8 +74,8 @@ void read_kept(const SafetensorsFolder& folder, const UnitState& state, at::Tens
 // The tensor of one unit that a set of files fills; undefined if the store does not keep it.
 at::Tensor destination_of(const UnitState& state, StateKind kind) {
   switch (kind) {
-    case StateKind::kModel: return {};  // Rounded: the master weights have more bits.
-    case StateKind::kMaster: return state.master;
+    case StateKind::kModel: break;  // Rounded: the master weights have more bits.
+    case StateKind::kMaster: return state.loaded_weights();
     case StateKind::kFirstMoment: return state.first_moment;
     case StateKind::kSecondMoment: return state.second_moment;
   }
@@ -96,11 +97,11 @@ void load_set(const UnitFileSet& set, const VerifiedCheckpoint& checkpoint, Unit
 
 }  // namespace
 
-void load_weights(const ModelFolder& folder, UnitStore& store, Communicator& ranks) {
+void load_weights(const SafetensorsFolder& weights, UnitStore& store, Communicator& ranks) {
   do_together(ranks, [&] {
     for (int unit = 0; unit < store.num_units(); ++unit) {
       UnitState& state = store.state(unit);
-      read_kept(folder.weights(), state, state.master, NonFinite::kRefused);
+      read_kept(weights, state, state.loaded_weights(), NonFinite::kRefused);
     }
   });
   store.publish_weights();
@@ -117,7 +118,7 @@ RunState load_checkpoint(const VerifiedCheckpoint& checkpoint, UnitStore& store,
                                    checkpoint.manifest().step),
                             "use another checkpoint");
     }
-    for (const UnitFileSet& set : kUnitFileSets) load_set(set, checkpoint, store);
+    for (const UnitFileSet& set : kOptimizerFileSets) load_set(set, checkpoint, store);
   });
   store.publish_weights();
   return run_state;

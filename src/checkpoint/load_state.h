@@ -9,16 +9,16 @@
 
 namespace temper {
 
-/// Fills the master weights from a model folder, then publishes them. Each rank reads only what it
-/// keeps, beside a small buffer; nothing is broadcast.
+/// Fills a store's weights from the files of a model or an adapter, which have its tensors, then
+/// publishes them. Each rank reads only what it keeps, beside a small buffer; nothing is broadcast.
 ///
 /// Collective: all ranks; all throw or none does.
 /// Throws: ModelError if a file cannot be read or a weight is not finite.
-void load_weights(const ModelFolder& folder, UnitStore& store, Communicator& ranks);
+void load_weights(const SafetensorsFolder& weights, UnitStore& store, Communicator& ranks);
 
 /// Fills master weights and moments from a checkpoint that any number of ranks wrote at any stage,
-/// then publishes the weights. Each rank reads only what it keeps, beside a small buffer. A store
-/// for evaluation takes the master weights alone.
+/// then publishes the weights. Each rank reads only what it keeps, beside a small buffer. A frozen
+/// store takes the master weights alone.
 ///
 /// Collective: all ranks; all throw or none does.
 /// Throws: CheckpointError; ModelError if the checkpoint is one of another model.

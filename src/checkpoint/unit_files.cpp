@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/unit_files.h"
 
+#include <iterator>
 #include <map>
 
 #include "core/concat.h"
@@ -17,27 +18,10 @@ UnitFile plan_file(const UnitFileSet& set, const UnitLayout& unit, DType dtype) 
           unit.num_elements()};
 }
 
-}  // namespace
-
-Range UnitFile::bytes_of(Range elements) const {
-  const int64_t element_bytes = num_bits(dtype) / 8;
-  const auto data_begin = static_cast<int64_t>(header.size());
-  return {data_begin + elements.begin * element_bytes, data_begin + elements.end * element_bytes};
-}
-
-std::vector<UnitFile> plan_unit_files(const std::vector<UnitLayout>& units, DType model_dtype) {
-  std::vector<UnitFile> files;
-  const auto num_units = static_cast<int64_t>(units.size());
-  for (const UnitFileSet& set : kUnitFileSets) {
-    const DType dtype = set.kind == StateKind::kModel ? model_dtype : DType::kF32;
-    for (int64_t unit = 0; unit < num_units; ++unit) {
-      UnitFile file = plan_file(set, units[static_cast<size_t>(unit)], dtype);
-      file.unit = static_cast<int>(unit);
-      file.path = concat(set.folder, '/', safetensors_file_name(set.stem, unit, num_units));
-      files.push_back(std::move(file));
-    }
-  }
-  return files;
+std::vector<UnitFileSet> all_sets(const UnitFileSet& published) {
+  std::vector<UnitFileSet> sets = {published};
+  sets.insert(sets.end(), std::begin(kOptimizerFileSets), std::end(kOptimizerFileSets));
+  return sets;
 }
 
 TextFile make_index(const UnitFileSet& set, const std::vector<UnitLayout>& units,
@@ -56,9 +40,44 @@ TextFile make_index(const UnitFileSet& set, const std::vector<UnitLayout>& units
           safetensors_index(file_of_tensor, total_bytes)};
 }
 
+}  // namespace
+
+Range UnitFile::bytes_of(Range elements) const {
+  const int64_t element_bytes = num_bits(dtype) / 8;
+  const auto data_begin = static_cast<int64_t>(header.size());
+  return {data_begin + elements.begin * element_bytes, data_begin + elements.end * element_bytes};
+}
+
+std::vector<UnitFile> plan_unit_files(const std::vector<UnitLayout>& units,
+                                      const UnitFileSet& published, DType dtype) {
+  std::vector<UnitFile> files;
+  const auto num_units = static_cast<int64_t>(units.size());
+  for (const UnitFileSet& set : all_sets(published)) {
+    for (int64_t unit = 0; unit < num_units; ++unit) {
+      UnitFile file = plan_file(set, units[static_cast<size_t>(unit)],
+                                set.kind == StateKind::kModel ? dtype : DType::kF32);
+      file.unit = static_cast<int>(unit);
+      file.path = concat(set.folder, '/', safetensors_file_name(set.stem, unit, num_units));
+      files.push_back(std::move(file));
+    }
+  }
+  return files;
+}
+
+std::vector<TextFile> make_indexes(const std::vector<UnitLayout>& units,
+                                   const UnitFileSet& published,
+                                   const std::vector<UnitFile>& files) {
+  std::vector<TextFile> indexes;
+  if (units.size() == 1) return indexes;
+  for (const UnitFileSet& set : all_sets(published)) {
+    indexes.push_back(make_index(set, units, files));
+  }
+  return indexes;
+}
+
 int64_t checkpoint_bytes(const std::vector<UnitLayout>& units, DType model_dtype) {
   int64_t sum = 0;
-  for (const UnitFile& file : plan_unit_files(units, model_dtype)) sum += file.bytes();
+  for (const UnitFile& file : plan_unit_files(units, kModelFiles, model_dtype)) sum += file.bytes();
   return sum;
 }
 

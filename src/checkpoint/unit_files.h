@@ -22,8 +22,11 @@ struct UnitFileSet {
   const char* stem;
 };
 
-inline constexpr UnitFileSet kUnitFileSets[] = {
-    {StateKind::kModel, "model", "model"},
+/// What other programs open: a model, or an adapter.
+inline constexpr UnitFileSet kModelFiles{StateKind::kModel, "model", "model"};
+inline constexpr UnitFileSet kAdapterFiles{StateKind::kModel, "adapter", "adapter_model"};
+
+inline constexpr UnitFileSet kOptimizerFileSets[] = {
     {StateKind::kMaster, "optimizer", "master"},
     {StateKind::kFirstMoment, "optimizer", "first_moment"},
     {StateKind::kSecondMoment, "optimizer", "second_moment"},
@@ -44,13 +47,15 @@ struct UnitFile {
   int64_t bytes() const { return bytes_of({0, num_elements}).end; }
 };
 
-/// All unit files of a checkpoint, set by set; the weights of the model in `model_dtype`, all else
-/// in fp32.
-std::vector<UnitFile> plan_unit_files(const std::vector<UnitLayout>& units, DType model_dtype);
+/// All unit files of a checkpoint, set by set: first the `published` one, in `dtype`, then the
+/// optimizer's, in fp32.
+std::vector<UnitFile> plan_unit_files(const std::vector<UnitLayout>& units,
+                                      const UnitFileSet& published, DType dtype);
 
-/// The index of one set: which file has which tensor.
-TextFile make_index(const UnitFileSet& set, const std::vector<UnitLayout>& units,
-                    const std::vector<UnitFile>& files);
+/// The index of each set of several files: which file has which tensor.
+std::vector<TextFile> make_indexes(const std::vector<UnitLayout>& units,
+                                   const UnitFileSet& published,
+                                   const std::vector<UnitFile>& files);
 
 /// Bytes of a checkpoint's unit files, nearly all of the whole.
 int64_t checkpoint_bytes(const std::vector<UnitLayout>& units, DType model_dtype);

@@ -32,6 +32,8 @@ constexpr Rule<int64_t> kThreadsOrAuto{is_between<0, 1024>,
                                        "a whole number from 1 to 1024, or 0 to choose"};
 constexpr Rule<int64_t> kSeed{is_between<0, std::numeric_limits<int64_t>::max()>,
                               "a whole number, 0 or more"};
+constexpr Rule<int64_t> kRank{is_between<1, 65'536>, "a whole number from 1 to 65536"};
+constexpr Rule<int64_t> kLayer{is_between<0, 1'000'000>, "the number of a block, from 0"};
 constexpr Rule<int64_t> kStage{is_between<0, 3>, "0, 1, 2 or 3"};
 
 constexpr Rule<double> kPositive{[](double x) { return x > 0.0; }, "a positive number"};
@@ -60,6 +62,13 @@ bool is_name(const std::string& text) {
 // ~ and $ would have been taken literally, which nobody means.
 constexpr TextRule kFolder{is_path, "the path of a folder, written out (no ~, no $)"};
 constexpr TextRule kShard{is_path, "the path of a token shard, written out (no ~, no $)"};
+constexpr TextRule kFolderOrNone{
+    [](const std::string& text) { return text.empty() || is_path(text); },
+    "the path of a folder, written out (no ~, no $), or \"\" for none"};
+constexpr TextRule kAnyText{[](const std::string&) { return true; }, "a text"};
+constexpr TextRule kSomeText{[](const std::string& text) { return !text.empty(); },
+                             "a regular expression for the end of a module's path"};
+constexpr TextRule kModule{is_name, "a module's name such as q_proj, or all-linear"};
 constexpr TextRule kName{is_name, "a name of letters, digits, '-', '_' and '.'"};
 constexpr TextRule kResume{is_path, "auto, never, or the path of a checkpoint folder"};
 constexpr TextRule kSavedDtype{[](const std::string& text) {
@@ -79,6 +88,10 @@ constexpr Choice<Shape> kShapes[] = {{"constant", Shape::kConstant},
                                      {"linear", Shape::kLinear},
                                      {"cosine", Shape::kCosine},
                                      {"wsd", Shape::kWsd}};
+constexpr Choice<MethodOptions::Kind> kMethods[] = {{"full", MethodOptions::Kind::kFull},
+                                                    {"lora", MethodOptions::Kind::kLora}};
+constexpr Choice<LoraOptions::Init> kLoraInits[] = {{"kaiming", LoraOptions::Init::kKaiming},
+                                                    {"gaussian", LoraOptions::Init::kGaussian}};
 constexpr Choice<Reduction> kReductions[] = {{"exact", Reduction::kExact},
                                              {"fast", Reduction::kFast}};
 
@@ -100,6 +113,30 @@ void visit_data(Visitor& section, RunConfig& config) {
   section.integer("seed", data.seed, kSeed);
   section.integer("loader_threads", data.loader_threads, kThreads);
   section.integer("prefetch", data.prefetch_depth, kThreads);
+}
+
+template <typename Visitor>
+void visit_lora(Visitor& section, MethodOptions& method) {
+  LoraOptions& lora = method.lora;
+  section.integer("rank", lora.rank, kRank);
+  section.real("alpha", lora.alpha, kPositive);
+  section.real("dropout", lora.dropout, kBelowOne);
+  section.texts("targets", lora.targets, kModule);
+  section.text("target_pattern", lora.target_pattern, kAnyText);
+  section.integers("layers", lora.layers, kLayer);
+  section.list("rank_pattern", lora.rank_pattern, [](auto& item, auto& one) {
+    item.text("module", one.module, kSomeText);
+    item.integer("rank", one.rank, kRank);
+  });
+  section.list("alpha_pattern", lora.alpha_pattern, [](auto& item, auto& one) {
+    item.text("module", one.module, kSomeText);
+    item.real("alpha", one.alpha, kPositive);
+  });
+  section.flag("use_rslora", lora.uses_rslora);
+  section.real("plus_ratio", lora.plus_ratio, kPositive);
+  section.choice("init", lora.init, kLoraInits);
+  section.integer("seed", lora.seed, kSeed);
+  section.text("start", method.start, kFolderOrNone);
 }
 
 template <typename Visitor>
@@ -149,6 +186,8 @@ void visit(Visitor& root, RunConfig& config) {
     section.choice("dtype", config.model.dtype, kDtypes);
     section.choice("device", config.model.device, kDevices);
   });
+  root.choice("method", config.method.kind, kMethods);
+  root.section("lora", [&](auto& section) { visit_lora(section, config.method); });
   root.section("data", [&](auto& section) { visit_data(section, config); });
   root.section("train", [&](auto& section) { visit_train(section, config.train); });
   root.section("optimizer", [&](auto& section) { visit_optimizer(section, config.optimizer); });

@@ -9,6 +9,7 @@
 #include "config/model_options.h"
 #include "config/problem.h"
 #include "data/data_options.h"
+#include "model/adapter/method.h"
 #include "model/model_config.h"
 #include "optim/adamw.h"
 #include "optim/schedule.h"
@@ -36,6 +37,7 @@ struct HoldOutOptions {
 struct RunConfig {
   RunOptions run;
   ModelOptions model;
+  MethodOptions method;
   DataOptions data;
   std::vector<HoldOutOptions> holdouts;
   TrainOptions train;

@@ -109,6 +109,37 @@ void Section::text(const char* key, std::string& value, TextRule rule) {
   }
 }
 
+// `read` turns a scalar into a value, or nothing.
+template <typename T, typename Read>
+void Section::read_values(const char* key, std::vector<T>& values, const std::string& expected,
+                          Read read) {
+  const YamlNode* node = find(key);
+  if (node == nullptr || node->kind == Kind::kRefused) return;
+  const std::vector<YamlNode> items =
+      node->kind == Kind::kList ? node->items : std::vector<YamlNode>{*node};
+  std::vector<T> found;
+  for (const YamlNode& item : items) {
+    const std::optional<T> value = item.kind == Kind::kScalar ? read(item) : std::optional<T>();
+    if (!value) return refuse(key, item, "set it to a list, each item " + expected);
+    found.push_back(*value);
+  }
+  values = std::move(found);
+}
+
+void Section::texts(const char* key, std::vector<std::string>& values, TextRule rule) {
+  read_values(key, values, rule.expected, [&](const YamlNode& item) {
+    return rule.accepts(item.text) ? std::optional(item.text) : std::nullopt;
+  });
+}
+
+void Section::integers(const char* key, std::vector<int64_t>& values, Rule<int64_t> rule) {
+  read_values(key, values, rule.expected, [&](const YamlNode& item) {
+    const Parsed<int64_t> parsed = parse<int64_t>(item.text);
+    const bool is_fine = !item.is_quoted && parsed.value && rule.accepts(*parsed.value);
+    return is_fine ? parsed.value : std::nullopt;
+  });
+}
+
 std::optional<size_t> Section::read_choice(const char* key, const std::vector<std::string>& names) {
   const std::string expected = "one of: " + joined(names);
   const YamlNode* node = find_scalar(key, expected, true);

@@ -71,6 +71,10 @@ class Section {
   void flag(const char* key, bool& value);
   void text(const char* key, std::string& value, TextRule rule);
 
+  /// A list such as [a, b]; one value alone is a list of one.
+  void texts(const char* key, std::vector<std::string>& values, TextRule rule);
+  void integers(const char* key, std::vector<int64_t>& values, Rule<int64_t> rule);
+
   template <typename E, size_t kCount>
   void choice(const char* key, E& value, const Choice<E> (&choices)[kCount]) {
     std::vector<std::string> names;
@@ -109,6 +113,8 @@ class Section {
   const YamlNode* find_scalar(const char* key, const std::string& expected, bool may_be_absent);
   template <typename T>
   void read_number(const char* key, T& value, Rule<T> rule);
+  template <typename T, typename Read>
+  void read_values(const char* key, std::vector<T>& values, const std::string& expected, Read read);
   std::optional<size_t> read_choice(const char* key, const std::vector<std::string>& names);
   void refuse(const char* key, const YamlNode& node, const std::string& remedy);
 

@@ -2,6 +2,7 @@
 #include "config/section_writer.h"
 
 #include "config/number.h"
+#include "config/problem.h"
 #include "core/concat.h"
 
 namespace temper {
@@ -26,6 +27,18 @@ void SectionWriter::real(const char* key, double value, Rule<double>) {
 
 void SectionWriter::text(const char* key, const std::string& value, TextRule) {
   line(key, in_quotes(value));
+}
+
+void SectionWriter::texts(const char* key, const std::vector<std::string>& values, TextRule) {
+  std::vector<std::string> quoted;
+  for (const std::string& value : values) quoted.push_back(in_quotes(value));
+  line(key, "[" + joined(quoted) + "]");
+}
+
+void SectionWriter::integers(const char* key, const std::vector<int64_t>& values, Rule<int64_t>) {
+  std::vector<std::string> numbers;
+  for (const int64_t value : values) numbers.push_back(std::to_string(value));
+  line(key, "[" + joined(numbers) + "]");
 }
 
 void SectionWriter::line(std::string_view key, std::string_view value) {

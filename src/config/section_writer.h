@@ -25,6 +25,8 @@ class SectionWriter {
   void real(const char* key, double value, Rule<double>);
   void flag(const char* key, bool value) { line(key, value ? "true" : "false"); }
   void text(const char* key, const std::string& value, TextRule);
+  void texts(const char* key, const std::vector<std::string>& values, TextRule);
+  void integers(const char* key, const std::vector<int64_t>& values, Rule<int64_t>);
 
   template <typename E, size_t kCount>
   void choice(const char* key, const E& value, const Choice<E> (&choices)[kCount]) {

@@ -62,6 +62,30 @@ void add_schedule(const ScheduleOptions& schedule, Lines& lines) {
   lines.add("schedule.decay_ratio", schedule.decay_ratio);
 }
 
+void add_method(const MethodOptions& method, const TrajectoryFacts& facts, Lines& lines) {
+  if (method.kind == MethodOptions::Kind::kFull) return;
+  const LoraOptions& lora = method.lora;
+  const bool is_kaiming = lora.init == LoraOptions::Init::kKaiming;
+  lines.add("method", std::string("lora"));
+  lines.add("lora.rank", lora.rank);
+  lines.add("lora.alpha", lora.alpha);
+  lines.add("lora.dropout", lora.dropout);
+  lines.add("lora.targets", joined(lora.targets));
+  lines.add("lora.target_pattern", lora.target_pattern);
+  for (const auto& one : lora.rank_pattern) lines.add("lora.rank of " + one.module, one.rank);
+  for (const auto& one : lora.alpha_pattern) lines.add("lora.alpha of " + one.module, one.alpha);
+  std::vector<std::string> layers;
+  for (const int64_t layer : lora.layers) layers.push_back(std::to_string(layer));
+  lines.add("lora.layers", joined(layers));
+  lines.add("lora.use_rslora", static_cast<int64_t>(lora.uses_rslora));
+  lines.add("lora.plus_ratio", lora.plus_ratio);
+  lines.add("lora.start", facts.start_fingerprint);
+  lines.add("lora.seed", lora.seed);
+  if (method.start.empty()) {
+    lines.add("lora.init", std::string(is_kaiming ? "kaiming" : "gaussian"));
+  }
+}
+
 void add_parallel(const ZeroOptions& parallel, int world_size, Lines& lines) {
   if (parallel.reduction == Reduction::kExact) {
     lines.add("parallel.reduction", std::string("exact"));
@@ -85,6 +109,7 @@ std::map<std::string, std::string> values_of(const std::string& text) {
 // The trajectory's text with the options themselves in the place of what is found out at the start.
 std::string own_text(const RunConfig& config) {
   TrajectoryFacts facts{.model_fingerprint = config.model.path,
+                        .start_fingerprint = config.method.start,
                         .num_steps = config.train.max_steps,
                         .compute_dtype = compute_dtype_of(config.model)};
   for (const auto& source : config.data.sources) facts.data_fingerprints.push_back(source.path);
@@ -102,6 +127,7 @@ std::string trajectory_text(const RunConfig& config, const TrajectoryFacts& fact
   lines.add("model", facts.model_fingerprint);
   lines.add("model.dtype", name_of(facts.compute_dtype));
   lines.add("model.device", std::string(is_gpu ? "cuda" : "cpu"));
+  add_method(config.method, facts, lines);
   add_data(config.data, facts, lines);
   lines.add("steps", facts.num_steps);
   lines.add("train.max_grad_norm", config.train.max_grad_norm);

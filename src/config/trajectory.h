@@ -13,6 +13,7 @@ namespace temper {
 /// What decides the result of a run and is not in its configuration.
 struct TrajectoryFacts {
   std::string model_fingerprint = {};               ///< Of the weights the run starts from.
+  std::string start_fingerprint = {};               ///< Of the adapter that it begins with.
   std::vector<std::string> data_fingerprints = {};  ///< [source], in the order of data.train.
   int64_t num_steps = 0;
   ComputeDtype compute_dtype = ComputeDtype::kFloat32;  ///< What `auto` became.
@@ -22,12 +23,12 @@ struct TrajectoryFacts {
 /// All that decides the bits of a run's losses and weights on one kind of processor, one
 /// `key=value` a line.
 ///
-/// In it: the model's weights and the dtype and device they compute with; the training shards and
-/// their weights, sequence_length, global_batch, micro_batch, seed; the number of steps and
-/// max_grad_norm; all of the optimizer and the schedule; the reduction and, if it is fast, the
-/// number of ranks and the stage.
-/// Not in it, since results do not depend on them: paths, ranks, stage, prefetching, recomputation,
-/// threads, hold-outs, logging, evaluation, checkpoints.
+/// In it: the model's weights and the dtype and device they compute with; the method with all of
+/// its options, and the adapter it begins with; the training shards and their weights,
+/// sequence_length, global_batch, micro_batch, seed; the number of steps and max_grad_norm; all of
+/// the optimizer and the schedule; the reduction and, if it is fast, the number of ranks and the
+/// stage. Not in it, since results do not depend on them: paths, ranks, stage, prefetching,
+/// recomputation, threads, hold-outs, logging, evaluation, checkpoints.
 std::string trajectory_text(const RunConfig& config, const TrajectoryFacts& facts);
 
 /// SHA-256 of `trajectory_text`, hexadecimal: what a checkpoint keeps, so that a resume on another

@@ -94,6 +94,20 @@ void check_evaluation(const RunConfig& config, Problems& problems) {
                       {"train.evaluate_every_steps", "data.holdout"}});
 }
 
+void check_method(const MethodOptions& method, Problems& problems) {
+  const bool is_set = method.lora != LoraOptions() || !method.start.empty();
+  if (method.kind == MethodOptions::Kind::kFull && is_set) {
+    problems.push_back({"the options under lora have no effect: method is full",
+                        "set method to lora, or leave them out",
+                        {"method", "lora"}});
+  }
+  if (method.lora.targets.empty()) {
+    problems.push_back({"lora.targets is empty: nothing would be trained",
+                        "list modules such as q_proj, or all-linear",
+                        {"lora.targets"}});
+  }
+}
+
 void append(const Problems& more, Problems& problems) {
   problems.insert(problems.end(), more.begin(), more.end());
 }
@@ -106,6 +120,7 @@ Problems validate(const RunConfig& config) {
   check_batches(config.data, problems);
   check_length(config.train, problems);
   check_schedule(config.schedule, problems);
+  check_method(config.method, problems);
   check_evaluation(config, problems);
   if (config.train.max_steps > 0) append(validate_steps(config, config.train.max_steps), problems);
   return problems;

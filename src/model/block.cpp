@@ -26,7 +26,7 @@ struct BlockWeights {
   // `module` and those after it that make up `out` rows with it.
   LinearWeights linear(const std::string& module, int64_t out, int64_t in) const {
     const int64_t offset = unit.find(prefix + module + ".weight")->offset;
-    return {Weight(buffers, offset, {out, in}), vector(module + ".bias", out)};
+    return {Weight(buffers, offset, {out, in}), vector(module + ".bias", out), {}};
   }
 };
 
@@ -51,6 +51,13 @@ Block::Block(const ModelConfig& config, int64_t layer, const UnitLayout& unit,
   mlp_norm_ = weights.vector("post_attention_layernorm.weight", hidden);
   gate_up_ = weights.linear("mlp.gate_proj", 2 * inner, hidden);
   down_ = weights.linear("mlp.down_proj", hidden, inner);
+}
+
+void Block::attach(const BlockAddition& addition) {
+  qkv_.low_rank = addition.queries_keys_values;
+  output_.low_rank = addition.output;
+  gate_up_.low_rank = addition.gate_up;
+  down_.low_rank = addition.down;
 }
 
 at::Tensor Block::forward(const at::Tensor& hidden, const RotaryAngles& angles,

@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "model/adapter/adapter.h"
 #include "model/key_value_cache.h"
 #include "model/model_config.h"
 #include "model/ops/attention.h"
@@ -25,6 +26,9 @@ class Block {
  public:
   Block(const ModelConfig& config, int64_t layer, const UnitLayout& unit,
         const std::shared_ptr<const UnitBuffers>& buffers);
+
+  /// From now on the block computes with what a method adds to it.
+  void attach(const BlockAddition& addition);
 
   /// Shapes: hidden [T, hidden_size]; returns the same.
   at::Tensor forward(const at::Tensor& hidden, const RotaryAngles& angles,

@@ -34,6 +34,12 @@ Decoder::Decoder(ModelConfig config) : config_(std::move(config)) {
 
 Decoder::~Decoder() = default;
 
+void Decoder::attach(const Adapter& adapter) {
+  for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+    blocks_[layer].attach(adapter.blocks[layer]);
+  }
+}
+
 at::Tensor Decoder::embed(const at::Tensor& tokens) const {
   const at::NoGradGuard no_graph;
   const Weight matrix(buffers_[0], /*offset=*/0, {config_.vocab_size, config_.hidden_size});

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "model/adapter/adapter.h"
 #include "model/head.h"
 #include "model/key_value_cache.h"
 #include "model/model_config.h"
@@ -38,6 +39,9 @@ class Decoder {
   const ModelConfig& config() const { return config_; }
   const std::vector<UnitLayout>& units() const { return units_; }
   int num_units() const { return static_cast<int>(units_.size()); }
+
+  /// From now on the blocks compute with what `adapter` adds to them.
+  void attach(const Adapter& adapter);
 
   /// The buffers unit `unit` computes on; the engine sets their tensors before each call below.
   UnitBuffers& buffers(int unit) { return *buffers_[static_cast<size_t>(unit)]; }

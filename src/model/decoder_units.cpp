@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/concat.h"
+#include "model/linear_modules.h"
 
 namespace temper {
 namespace {
@@ -31,34 +32,18 @@ class SlotList {
 };
 
 UnitLayout make_block_layout(const ModelConfig& config, int64_t layer) {
-  const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
-  const int64_t queries = config.num_heads * config.head_dim;
-  const int64_t keys = config.num_key_value_heads * config.head_dim;
   SlotList slots(concat("model.layers.", layer, "."));
-  slots.matrix("self_attn.q_proj", queries, hidden);
-  slots.matrix("self_attn.k_proj", keys, hidden);
-  slots.matrix("self_attn.v_proj", keys, hidden);
-  slots.matrix("self_attn.o_proj", hidden, queries);
-  slots.matrix("mlp.gate_proj", inner, hidden);
-  slots.matrix("mlp.up_proj", inner, hidden);
-  slots.matrix("mlp.down_proj", hidden, inner);
-  if (config.has_qkv_bias) {
-    slots.bias("self_attn.q_proj", queries);
-    slots.bias("self_attn.k_proj", keys);
-    slots.bias("self_attn.v_proj", keys);
-  }
-  if (config.has_output_bias) slots.bias("self_attn.o_proj", hidden);
-  if (config.has_mlp_bias) {
-    slots.bias("mlp.gate_proj", inner);
-    slots.bias("mlp.up_proj", inner);
-    slots.bias("mlp.down_proj", hidden);
+  const std::vector<LinearModule> modules = linear_modules(config);
+  for (const LinearModule& module : modules) slots.matrix(module.name, module.out, module.in);
+  for (const LinearModule& module : modules) {
+    if (module.has_bias) slots.bias(module.name, module.out);
   }
   if (config.has_qk_norm) {
     slots.norm("self_attn.q_norm", config.head_dim);
     slots.norm("self_attn.k_norm", config.head_dim);
   }
-  slots.norm("input_layernorm", hidden);
-  slots.norm("post_attention_layernorm", hidden);
+  slots.norm("input_layernorm", config.hidden_size);
+  slots.norm("post_attention_layernorm", config.hidden_size);
   return slots.finish(concat("layers.", layer));
 }
 

@@ -16,10 +16,13 @@ struct TensorSlot {
   std::string name;            ///< As in Hugging Face files.
   std::vector<int64_t> shape;  ///< Row-major, unstrided.
   bool decays = true;          ///< Weight decay applies: not for norms and biases.
+  double rate_ratio = 1.0;     ///< Its learning rate is so many times the run's.
   int64_t offset = 0;          ///< First element in the flat buffer; UnitLayout sets it.
 
   int64_t num_elements() const;
   Range range() const { return {offset, offset + num_elements()}; }
+
+  friend bool operator==(const TensorSlot&, const TensorSlot&) = default;
 };
 
 /// Which tensor lies where in one unit: the tensors lie end to end in one flat buffer.
@@ -39,6 +42,8 @@ class UnitLayout {
 
   /// The slot of that name, or null.
   const TensorSlot* find(std::string_view slot_name) const;
+
+  friend bool operator==(const UnitLayout&, const UnitLayout&) = default;
 
  private:
   std::string name_;

@@ -26,6 +26,7 @@ class Weight {
   Weight(std::shared_ptr<const UnitBuffers> buffers, int64_t offset, std::vector<int64_t> shape);
 
   bool is_defined() const { return buffers_ != nullptr; }
+  int64_t offset() const { return offset_; }  ///< In the unit, in elements.
   const std::vector<int64_t>& shape() const { return shape_; }
 
   /// A view of the weights now in the unit's buffer.

@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace temper {
@@ -32,43 +33,84 @@ void Engine::prefetch_head() {
   if (decoder_.config().has_tied_head) store_.prefetch(0);
 }
 
+// An adapter is small: it stays gathered from the first use of a pass to the last.
+void Engine::acquire_adapter() {
+  if (adapter_ != nullptr) adapter_->buffers->weights = adapter_store_->gather(0);
+}
+
+void Engine::release_adapter() {
+  if (adapter_ == nullptr) return;
+  adapter_->buffers->weights.reset();
+  adapter_store_->release(0);
+}
+
 void Engine::lend_gradients(int unit) {
+  if (is_frozen()) return;
   decoder_.buffers(unit).gradients = store_.gradient_buffer(unit);
 }
 
 void Engine::reduce(int unit) {
+  if (is_frozen()) return;
   decoder_.buffers(unit).gradients.reset();
   store_.reduce(unit);
 }
 
+void Engine::lend_adapter_gradients() {
+  if (adapter_ != nullptr) adapter_->buffers->gradients = adapter_store_->gradient_buffer(0);
+}
+
+void Engine::reduce_adapter() {
+  if (adapter_ == nullptr) return;
+  adapter_->buffers->gradients.reset();
+  adapter_store_->reduce(0);
+}
+
+void Engine::attach(const Adapter& adapter, UnitStore& store) {
+  adapter_ = &adapter;
+  adapter_store_ = &store;
+  decoder_.attach(adapter);
+}
+
+int Engine::lowest_trained_unit() const { return is_frozen() ? 1 + adapter_->lowest_layer() : 0; }
+
 // The schedule.
 
-double Engine::forward_backward(const PackedBatch& batch) {
+double Engine::forward_backward(const PackedBatch& batch, int64_t number) {
   std::vector<BlockPass> passes;
+  acquire_adapter();
+  if (adapter_ != nullptr) adapter_->dropout->set_micro_batch(number);
   at::Tensor hidden = forward_blocks(embed(batch.tokens), batch, &passes);
+  lend_adapter_gradients();
   HeadResult head = head_with_gradient(hidden, batch);
   hidden.reset();
   const at::Tensor gradient =
       backward_blocks(std::move(head.hidden_gradient), batch, std::move(passes));
-  embed_backward(gradient, batch.tokens);
+  if (!is_frozen()) embed_backward(gradient, batch.tokens);
+  if (adapter_ != nullptr) adapter_->dropout->set_micro_batch({});
+  release_adapter();
+  reduce_adapter();
   return head.loss_sum;
 }
 
 double Engine::loss(const PackedBatch& batch) {
+  acquire_adapter();
   const at::Tensor hidden = forward_blocks(embed(batch.tokens), batch, nullptr);
   acquire_head();
   const HeadResult head = decoder_.head_loss(hidden, batch.targets);
   release_head();
+  release_adapter();
   return head.loss_sum;
 }
 
 void Engine::join_loss() {
+  acquire_adapter();
   for (int unit = 0; unit < head_unit(); ++unit) {
     acquire(unit);
     release(unit);
   }
   acquire_head();
   release_head();
+  release_adapter();
 }
 
 at::Tensor Engine::embed(const at::Tensor& tokens) {
@@ -89,7 +131,7 @@ at::Tensor Engine::forward_blocks(at::Tensor hidden, const PackedBatch& batch,
     } else {
       prefetch_head();
     }
-    if (passes == nullptr) {
+    if (passes == nullptr || unit < lowest_trained_unit()) {
       hidden = decoder_.block(layer, hidden, batch);
     } else if (activations_ == Activations::kRecomputed) {
       passes->push_back({hidden, {}});
@@ -116,10 +158,11 @@ HeadResult Engine::head_with_gradient(const at::Tensor& hidden, const PackedBatc
 
 at::Tensor Engine::backward_blocks(at::Tensor gradient, const PackedBatch& batch,
                                    std::vector<BlockPass> passes) {
-  for (int layer = num_layers() - 1; layer >= 0; --layer) {
+  const int lowest_layer = std::max(0, lowest_trained_unit() - 1);
+  for (int layer = num_layers() - 1; layer >= lowest_layer; --layer) {
     const int unit = 1 + layer;
     acquire(unit);
-    if (layer > 0) store_.prefetch(unit - 1);
+    if (layer > lowest_layer) store_.prefetch(unit - 1);
     lend_gradients(unit);
     BlockPass pass = std::move(passes.back());
     passes.pop_back();
@@ -140,6 +183,7 @@ void Engine::embed_backward(const at::Tensor& gradient, const at::Tensor& tokens
 
 at::Tensor Engine::extend(const at::Tensor& tokens, const at::Tensor& positions,
                           std::vector<KeyValueCache>& caches) {
+  acquire_adapter();
   at::Tensor hidden = embed(tokens);
   for (int layer = 0; layer < num_layers(); ++layer) {
     acquire(1 + layer);
@@ -150,6 +194,7 @@ at::Tensor Engine::extend(const at::Tensor& tokens, const at::Tensor& positions,
   const at::Tensor last = hidden.narrow(0, hidden.size(0) - 1, 1);
   at::Tensor logits = decoder_.logits(last).reshape({-1});
   release_head();
+  release_adapter();
   return logits;
 }
 

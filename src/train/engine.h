@@ -15,7 +15,9 @@ namespace temper {
 enum class Activations { kKept, kRecomputed };
 
 /// Runs the decoder unit by unit and says out loud what happens when: gather the next unit while
-/// this one computes, release it, reduce its gradient. No hooks.
+/// this one computes, release it, reduce its gradient. No hooks. With an adapter the decoder's own
+/// units are frozen: they get no gradients, and the backward pass ends at the lowest block that the
+/// adapter changes.
 ///
 /// Collective: every rank makes the same calls in the same order, with a batch of its own.
 class Engine {
@@ -23,11 +25,19 @@ class Engine {
   Engine(Decoder& decoder, UnitStore& store, Activations activations)
       : decoder_(decoder), store_(store), activations_(activations) {}
 
+  /// From now on the decoder computes with an adapter, whose only unit `store` holds: it alone gets
+  /// gradients. All three must outlive the engine.
+  void attach(const Adapter& adapter, UnitStore& store);
+
   const Decoder& decoder() const { return decoder_; }
 
+  /// Whether the decoder's own units are.
+  bool is_frozen() const { return adapter_ != nullptr; }
+
   /// One micro-batch forward and backward: its gradients are handed to the store to be folded.
+  /// `number` is the micro-batch's in the run, which random masks depend on.
   /// Returns the summed cross-entropy over its targets.
-  double forward_backward(const PackedBatch& batch);
+  double forward_backward(const PackedBatch& batch, int64_t number);
 
   /// The summed cross-entropy over the batch's targets, without gradients.
   double loss(const PackedBatch& batch);
@@ -43,14 +53,19 @@ class Engine {
  private:
   int num_layers() const { return decoder_.num_units() - 2; }
   int head_unit() const { return decoder_.num_units() - 1; }
+  int lowest_trained_unit() const;
 
   void acquire(int unit);
   void release(int unit);
   void acquire_head();
   void release_head();
   void prefetch_head();
+  void acquire_adapter();
+  void release_adapter();
   void lend_gradients(int unit);
   void reduce(int unit);
+  void lend_adapter_gradients();
+  void reduce_adapter();
 
   at::Tensor embed(const at::Tensor& tokens);
   at::Tensor forward_blocks(at::Tensor hidden, const PackedBatch& batch,
@@ -63,6 +78,8 @@ class Engine {
   Decoder& decoder_;
   UnitStore& store_;
   Activations activations_;
+  const Adapter* adapter_ = nullptr;  // With its store, or neither.
+  UnitStore* adapter_store_ = nullptr;
 };
 
 }  // namespace temper

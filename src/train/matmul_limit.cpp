@@ -58,10 +58,13 @@ MatmulLimit measure_matmul_limit(const ModelConfig& config, int64_t tokens, at::
   return {flop / best_seconds};
 }
 
-double linear_flop(const ModelConfig& config, int64_t num_tokens, int64_t num_targets) {
+double linear_flop(const ModelConfig& config, int64_t num_tokens, int64_t num_targets,
+                   bool is_frozen) {
   const auto blocks = static_cast<double>(config.num_layers * block_elements(config));
   const auto head = static_cast<double>(config.vocab_size * config.hidden_size);
-  return 6.0 * (blocks * static_cast<double>(num_tokens) + head * static_cast<double>(num_targets));
+  const double flop_per_element = is_frozen ? 4.0 : 6.0;
+  return flop_per_element *
+         (blocks * static_cast<double>(num_tokens) + head * static_cast<double>(num_targets));
 }
 
 }  // namespace temper

@@ -18,8 +18,10 @@ struct MatmulLimit {
 MatmulLimit measure_matmul_limit(const ModelConfig& config, int64_t tokens, at::ScalarType dtype,
                                  at::Device device);
 
-/// Floating-point operations of the linear layers in one training step, forward and backward.
+/// Floating-point operations of the linear layers in one training step, forward and backward; with
+/// frozen weights there is one backward product instead of two.
 /// Units: a multiplication and an addition count as two.
-double linear_flop(const ModelConfig& config, int64_t num_tokens, int64_t num_targets);
+double linear_flop(const ModelConfig& config, int64_t num_tokens, int64_t num_targets,
+                   bool is_frozen);
 
 }  // namespace temper

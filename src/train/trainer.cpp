@@ -11,8 +11,10 @@ namespace temper {
 
 StepResult Trainer::train_step(std::span<const PackedBatch> rank_batch, RunState& state) {
   LossTotal total;
+  int64_t number = state.next_micro_batch + ranks_.rank();
   for (const PackedBatch& micro_batch : rank_batch) {
-    total.add(engine_.forward_backward(micro_batch), count_targets(micro_batch));
+    total.add(engine_.forward_backward(micro_batch, number), count_targets(micro_batch));
+    number += ranks_.world_size();
   }
   store_.finish_gradients();
   total.combine(ranks_, store_.options().device);

@@ -43,10 +43,9 @@ UnitState UnitStore::make_state(const UnitLayout& unit) const {
   UnitState state{unit, shards, kept, shards.owned(ranks_.rank()), {}, {}, {}, {}, {}};
   const Range computed = options_.zero.stage == 3 ? kept : whole;
   state.weights = at::zeros({computed.size()}, fp32.dtype(options_.compute_dtype));
-  state.master = options_.compute_dtype == at::kFloat
-                     ? state.weights.narrow(0, kept.begin - computed.begin, kept.size())
-                     : at::zeros({kept.size()}, fp32);
   if (options_.purpose == StorePurpose::kTraining) {
+    state.master = options_.compute_dtype == at::kFloat ? state.kept_weights()
+                                                        : at::zeros({kept.size()}, fp32);
     state.first_moment = at::zeros({kept.size()}, fp32);
     state.second_moment = at::zeros({kept.size()}, fp32);
     state.gradient = at::zeros({keeps_whole_gradients() ? whole.size() : kept.size()}, fp32);
@@ -68,10 +67,9 @@ void UnitStore::publish_weights() {
 
 void UnitStore::publish(int unit) {
   UnitState& at_unit = state(unit);
+  at::Tensor own = at_unit.kept_weights();
+  if (at_unit.master.defined() && !at_unit.master.is_alias_of(own)) own.copy_(at_unit.master);
   const bool is_whole = at_unit.weights.numel() == at_unit.shards.padded_size();
-  at::Tensor own = at_unit.weights;
-  if (is_whole) own = own.narrow(0, at_unit.kept.begin, at_unit.kept.size());
-  if (options_.compute_dtype != at::kFloat) own.copy_(at_unit.master);
   if (is_whole && own.numel() < at_unit.weights.numel()) {
     published_.push_back(ranks_.all_gather(own, at_unit.weights));
   }
@@ -207,6 +205,7 @@ void UnitStore::update(const AdamWOptions& options, AdamWStep step) {
       };
       AdamWStep slot_step = step;
       if (!slot.decays) slot_step.weight_decay = 0.0;
+      slot_step.learning_rate *= slot.rate_ratio;
       adamw_update({part(at_unit.master), gradient_of(at_unit, range), part(at_unit.first_moment),
                     part(at_unit.second_moment)},
                    options, slot_step);
@@ -227,8 +226,9 @@ int64_t UnitStore::state_bytes() const {
          {&at_unit.weights, &at_unit.first_moment, &at_unit.second_moment, &at_unit.gradient}) {
       if (tensor->defined()) bytes += static_cast<int64_t>(tensor->nbytes());
     }
-    if (options_.compute_dtype != at::kFloat)
+    if (at_unit.master.defined() && !at_unit.master.is_alias_of(at_unit.weights)) {
       bytes += static_cast<int64_t>(at_unit.master.nbytes());
+    }
   }
   return bytes;
 }

@@ -16,8 +16,9 @@
 
 namespace temper {
 
-/// What the store is for: evaluation keeps no gradients and no moments.
-enum class StorePurpose { kTraining, kEvaluation };
+/// What the store is for. What is frozen is only computed with: it has no master weights, gradients
+/// or moments.
+enum class StorePurpose { kTraining, kFrozen };
 
 struct StoreOptions {
   ZeroOptions zero;

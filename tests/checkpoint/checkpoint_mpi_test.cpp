@@ -67,7 +67,7 @@ struct WorldFixture {
       const ModelFolder model(model_path);
       UnitStore store(model.units(), group.ranks(), at_stage(stage));
       testing::fill_state(store, 10);
-      CheckpointSaver saver({store, group.ranks(), run}, model, {});
+      CheckpointSaver saver({store, group.ranks(), run}, published_model(model), {});
       testing::save(saver, group.ranks(), testing::run_state(10));
     }
     world.barrier();
@@ -137,7 +137,7 @@ BOOST_AUTO_TEST_CASE(the_saved_model_is_the_rounded_master_and_opens_as_a_model)
   const ModelFolder model(saved);
   BOOST_CHECK(model.stored_dtype() == DType::kBF16);
   UnitStore store(model.units(), world, at_stage(3));
-  load_weights(model, store, world);
+  load_weights(model.weights(), store, world);
   UnitStore expected(model.units(), world, at_stage(3));
   testing::fill_state(expected, 10);
   for (int unit = 0; unit < store.num_units(); ++unit) {
@@ -158,7 +158,7 @@ BOOST_AUTO_TEST_CASE(a_store_for_evaluation_takes_the_master_weights_alone) {
   save_by(1, 0, folder.path());
   const ModelFolder model(model_path);
   StoreOptions options = at_stage(3);
-  options.purpose = StorePurpose::kEvaluation;
+  options.purpose = StorePurpose::kFrozen;
   UnitStore store(model.units(), world, options);
   load_checkpoint(*find_newest_whole(folder.path(), world), store, world);
   BOOST_TEST(testing::has_state(store, 10));
@@ -167,7 +167,7 @@ BOOST_AUTO_TEST_CASE(a_store_for_evaluation_takes_the_master_weights_alone) {
 BOOST_AUTO_TEST_CASE(the_store_may_change_while_it_is_saved) {
   const ModelFolder model(model_path);
   UnitStore store(model.units(), world, at_stage(2));
-  CheckpointSaver saver({store, world, folder.path()}, model, {});
+  CheckpointSaver saver({store, world, folder.path()}, published_model(model), {});
   for (const int64_t step : {10, 20, 30}) {  // The buffers are used again.
     testing::fill_state(store, step);
     saver.begin(testing::run_state(step));

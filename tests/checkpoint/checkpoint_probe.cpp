@@ -54,10 +54,10 @@ void save(const std::string& source, const std::string& run, const std::string& 
   testing::SingleRank ranks;
   const ModelFolder model(source);
   UnitStore store(model.units(), ranks, {});
-  load_weights(model, store, ranks);
+  load_weights(model.weights(), store, ranks);
   CheckpointOptions options;
   options.model_dtype = dtype;
-  CheckpointSaver saver({store, ranks, run}, model, options);
+  CheckpointSaver saver({store, ranks, run}, published_model(model), options);
   RunState state;
   state.step = 1;
   saver.begin(state);
@@ -72,7 +72,8 @@ int run(std::span<char*> arguments) {
   } else if (verb == "save" && arguments.size() == 5) {
     save(arguments[2], arguments[3], arguments[4]);
   } else if (verb == "export" && arguments.size() == 5) {
-    export_model(ModelFolder(arguments[2]), arguments[3], std::stoll(arguments[4]));
+    export_model(ModelFolder(arguments[2]), arguments[3],
+                 {.max_file_bytes = std::stoll(arguments[4])});
   } else {
     std::fputs("see the head of checkpoint_probe.cpp for its usage\n", stderr);
     return 2;

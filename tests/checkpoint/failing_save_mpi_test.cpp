@@ -79,7 +79,8 @@ struct WorldFixture {
     world.barrier();
     model.emplace(source);
     store.emplace(model->units(), world, StoreOptions{});
-    saver.emplace(SaverSetup{*store, world, folder.path()}, *model, CheckpointOptions{});
+    saver.emplace(SaverSetup{*store, world, folder.path()}, published_model(*model),
+                  CheckpointOptions{});
     save(1);
   }
   ~WorldFixture() {

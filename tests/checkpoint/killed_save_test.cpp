@@ -92,7 +92,7 @@ struct Fixture {
     const int64_t first = newest_step();
     CheckpointOptions options;
     options.keep = 1;
-    CheckpointSaver saver({store, ranks, folder.path(), first}, model, options);
+    CheckpointSaver saver({store, ranks, folder.path(), first}, published_model(model), options);
     for (int64_t step = first + 1; step <= first + num_saves; ++step) {
       testing::fill_state(store, step);
       testing::save(saver, ranks, testing::run_state(step));

@@ -28,7 +28,8 @@ struct Fixture {
     UnitStore store(model.units(), ranks, {});
     CheckpointOptions options;
     options.keep = keep;
-    CheckpointSaver saver({store, ranks, folder.path(), resumed_step}, model, options);
+    CheckpointSaver saver({store, ranks, folder.path(), resumed_step}, published_model(model),
+                          options);
     for (const int64_t step : steps) {
       testing::fill_state(store, step);
       testing::save(saver, ranks, testing::run_state(step));
@@ -125,7 +126,7 @@ BOOST_AUTO_TEST_CASE(a_folder_that_cannot_be_made_is_named) {
 BOOST_AUTO_TEST_CASE(one_checkpoint_is_under_way_at_a_time) {
   const ModelFolder model(folder / "source");
   UnitStore store(model.units(), ranks, {});
-  CheckpointSaver saver({store, ranks, folder.path()}, model, {});
+  CheckpointSaver saver({store, ranks, folder.path()}, published_model(model), {});
   saver.begin(testing::run_state(1));
   BOOST_CHECK_THROW(saver.begin(testing::run_state(2)), std::logic_error);
   saver.abandon();

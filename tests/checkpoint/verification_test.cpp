@@ -29,7 +29,7 @@ struct Fixture {
     testing::write_tiny_folder(folder / "source", Head::kTied, DType::kF32);
     const ModelFolder model(folder / "source");
     UnitStore store(model.units(), ranks, {});
-    CheckpointSaver saver({store, ranks, folder.path()}, model, {});
+    CheckpointSaver saver({store, ranks, folder.path()}, published_model(model), {});
     for (const int64_t step : {1, 2}) {
       testing::fill_state(store, step);
       testing::save(saver, ranks, testing::run_state(step));

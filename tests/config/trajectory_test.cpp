@@ -46,6 +46,22 @@ const std::vector<std::string> kDeciding = {
     "schedule.decay_ratio=0.2",
     "parallel.reduction=fast",
     "model.device=cuda",
+    "method=lora",
+};
+// The same beside method=lora.
+const std::vector<std::string> kDecidingLora = {
+    "lora.rank=7",
+    "lora.alpha=7",
+    "lora.dropout=0.1",
+    "lora.targets=[q_proj]",
+    "lora.target_pattern=x",
+    "lora.layers=[1]",
+    "lora.rank_pattern=[{module: q_proj, rank: 7}]",
+    "lora.alpha_pattern=[{module: q_proj, alpha: 7}]",
+    "lora.use_rslora=true",
+    "lora.plus_ratio=7",
+    "lora.init=gaussian",
+    "lora.seed=7",
 };
 const std::vector<std::string> kIndifferent = {
     "run.folder=elsewhere",    "model.path=elsewhere",    "data.holdout=[{name: h, path: h.h5}]",
@@ -56,7 +72,8 @@ const std::vector<std::string> kIndifferent = {
 };
 // These count through the facts, or belong to another option.
 const std::set<std::string> kElsewhere = {"model.dtype", "train.max_steps", "train.epochs",
-                                          "train.evaluate_every_steps", "schedule.warmup_ratio"};
+                                          "train.evaluate_every_steps", "schedule.warmup_ratio",
+                                          "lora.start"};
 
 }  // namespace
 
@@ -67,6 +84,10 @@ BOOST_DATA_TEST_CASE(an_option_that_decides_the_result_changes_the_digest, data:
   BOOST_TEST(digest({assignment}, facts()) != digest({}, facts()));
 }
 
+BOOST_DATA_TEST_CASE(an_option_of_lora_changes_the_digest, data::make(kDecidingLora), assignment) {
+  BOOST_TEST(digest({"method=lora", assignment}, facts()) != digest({"method=lora"}, facts()));
+}
+
 BOOST_DATA_TEST_CASE(an_option_that_does_not_leaves_the_digest, data::make(kIndifferent),
                      assignment) {
   BOOST_TEST(digest({assignment}, facts()) == digest({}, facts()));
@@ -74,7 +95,7 @@ BOOST_DATA_TEST_CASE(an_option_that_does_not_leaves_the_digest, data::make(kIndi
 
 BOOST_AUTO_TEST_CASE(every_option_is_in_one_of_the_two_lists) {
   std::set<std::string> covered = kElsewhere;
-  for (const auto& list : {kDeciding, kIndifferent}) {
+  for (const auto& list : {kDeciding, kDecidingLora, kIndifferent}) {
     for (const std::string& one : list) covered.insert(one.substr(0, one.find('=')));
   }
   std::vector<Problem> problems;
@@ -102,6 +123,9 @@ BOOST_AUTO_TEST_CASE(the_facts_decide_too) {
   other = facts();
   other.compute_dtype = ComputeDtype::kBfloat16;
   BOOST_TEST(digest({}, other) != base);
+  other = facts();
+  other.start_fingerprint = "adapter-2";
+  BOOST_TEST(digest({"method=lora"}, other) != digest({"method=lora"}, facts()));
 }
 
 BOOST_AUTO_TEST_CASE(ranks_and_stage_count_in_fast_mode_only) {

@@ -81,8 +81,9 @@ def write_shard(path: Path, tokens: np.ndarray, tokenizer: Path) -> None:
 
 def train_in_transformers(model: torch.nn.Module, tokens: torch.Tensor) -> list[dict]:
     """The reference: gradients of the mean over all targets, clipped, decoupled decay."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim == 1]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in trained if p.ndim > 1]
+    others = [p for p in trained if p.ndim == 1]
     groups = [
         {"params": decayed, "weight_decay": WEIGHT_DECAY},
         {"params": others, "weight_decay": 0.0},

@@ -94,6 +94,15 @@ def run(ranks: int, verb: str, config: Path, *overrides: str) -> None:
         raise RuntimeError(f"temper {verb} {config} ended with {code}")
 
 
+def output(ranks: int, verb: str, *arguments) -> str:
+    """What temper prints. Raises CalledProcessError unless it ends well."""
+    command = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
+    return subprocess.run(
+        [*command, BINARY, verb, *map(str, arguments)],
+        stdout=subprocess.PIPE, check=True, text=True, timeout=600,
+    ).stdout  # fmt: skip
+
+
 def run_folder(config: Path) -> Path:
     """Where the run of `<name>.yaml` puts its results: `<name>` beside it."""
     return config.with_suffix("")

@@ -30,12 +30,15 @@ void fill_weights(UnitStore& store) {
     UnitState& state = store.state(unit);
     for (const TensorSlot& slot : state.unit.slots()) {
       const Range range = intersection(slot.range(), state.kept);
-      float* master = state.master.mutable_data_ptr<float>() - state.kept.begin;
+      if (range.is_empty()) continue;
+      const at::Tensor values = at::empty({range.size()}, at::kFloat);
+      float* numbers = values.mutable_data_ptr<float>() - range.begin;
       for (int64_t i = range.begin; i < range.end; ++i) {
         const double uniform =
             random_uniform(static_cast<uint64_t>(unit), static_cast<uint64_t>(i)) - 0.5;
-        master[i] = static_cast<float>(slot.decays ? 0.3 * uniform : 1.0 + 0.1 * uniform);
+        numbers[i] = static_cast<float>(slot.decays ? 0.3 * uniform : 1.0 + 0.1 * uniform);
       }
+      state.loaded_weights().narrow(0, range.begin - state.kept.begin, range.size()).copy_(values);
     }
   }
   store.publish_weights();

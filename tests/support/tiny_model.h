@@ -13,7 +13,8 @@ namespace temper::testing {
 /// A decoder small enough to train in milliseconds, with sizes that no shard divides evenly.
 ModelConfig tiny_config(bool has_tied_head);
 
-/// Fills the master weights with numbers that depend on their place alone, then publishes them.
+/// Fills the weights, frozen ones too, with numbers that depend on their place alone, then
+/// publishes them.
 void fill_weights(UnitStore& store);
 
 /// Micro-batch `index` of an endless deterministic sequence: documents of unequal lengths, some

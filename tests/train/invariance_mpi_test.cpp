@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The promise: loss curve and final weights are the same bits on any number of ranks and threads,
-// at every ZeRO stage, with prefetching and recomputation on or off.
+// at every ZeRO stage, with prefetching and recomputation on or off; for full fine-tuning and LoRA.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
@@ -10,8 +10,10 @@
 #include <vector>
 
 #include "comm/mpi_communicator.h"
+#include "model/adapter/lora.h"
 #include "support/tiny_model.h"
 #include "train/trainer.h"
+#include "zero/initialise.h"
 
 namespace temper {
 namespace {
@@ -28,6 +30,7 @@ struct Variant {
   at::ScalarType dtype = at::kFloat;
   int threads = 1;
   bool has_tied_head = true;
+  bool is_lora = false;
 };
 
 struct Curve {
@@ -35,33 +38,57 @@ struct Curve {
   std::vector<at::Tensor> weights;  // [unit], whole
 };
 
-Curve train(Communicator& ranks, const Variant& variant) {
-  at::set_num_threads(variant.threads);
-  Decoder decoder(testing::tiny_config(variant.has_tied_head));
-  UnitStore store(decoder.units(), ranks,
-                  {{variant.stage, Reduction::kExact, variant.prefetches},
-                   StorePurpose::kTraining,
-                   variant.dtype});
-  testing::fill_weights(store);
-  Engine engine(decoder, store, variant.activations);
-  // Clipping binds at every step, and the rate changes at every step.
-  Trainer trainer(engine, store, ranks, Schedule({.warmup_steps = 2}, kSteps),
+// Clipping binds at every step, and the rate changes at every step.
+Curve run_steps(Engine& engine, UnitStore& trained, Communicator& ranks) {
+  Trainer trainer(engine, trained, ranks, Schedule({.warmup_steps = 2}, kSteps),
                   {{.learning_rate = 0.01, .weight_decay = 0.1}, 0.5});
   Curve curve;
   RunState state;
   for (int step = 0; step < kSteps; ++step) {
     std::vector<PackedBatch> batch;
     for (int j = ranks.rank(); j < kMicroBatches; j += ranks.world_size()) {
-      batch.push_back(testing::tiny_batch(decoder.config(), step * kMicroBatches + j));
+      batch.push_back(testing::tiny_batch(engine.decoder().config(), step * kMicroBatches + j));
     }
     const StepResult result = trainer.train_step(batch, state);
     curve.losses.push_back(result.loss);
     curve.norms.push_back(result.grad_norm);
   }
-  for (int unit = 0; unit < store.num_units(); ++unit) {
+  for (int unit = 0; unit < trained.num_units(); ++unit) {
     curve.weights.push_back(
-        store.gather(unit).narrow(0, 0, store.state(unit).unit.num_elements()).clone());
-    store.release(unit);
+        trained.gather(unit).narrow(0, 0, trained.state(unit).unit.num_elements()).clone());
+    trained.release(unit);
+  }
+  return curve;
+}
+
+// Adapts the upper two of three blocks: the lowest one has no backward pass.
+Adapter make_adapter(const ModelConfig& config) {
+  return make_lora({.rank = 5,
+                    .dropout = 0.2,
+                    .targets = {"q_proj", "v_proj", "o_proj", "up_proj", "down_proj"},
+                    .layers = {1, 2},
+                    .init = LoraOptions::Init::kGaussian},
+                   config);
+}
+
+Curve train(Communicator& ranks, const Variant& variant) {
+  at::set_num_threads(variant.threads);
+  const ZeroOptions zero{variant.stage, Reduction::kExact, variant.prefetches};
+  Decoder decoder(testing::tiny_config(variant.has_tied_head));
+  UnitStore store(
+      decoder.units(), ranks,
+      {zero, variant.is_lora ? StorePurpose::kFrozen : StorePurpose::kTraining, variant.dtype});
+  testing::fill_weights(store);
+  Engine engine(decoder, store, variant.activations);
+  Curve curve;
+  if (variant.is_lora) {
+    const Adapter adapter = make_adapter(decoder.config());
+    UnitStore adapter_store({adapter.unit}, ranks, {.zero = zero});
+    initialise(adapter, /*seed=*/3, adapter_store);
+    engine.attach(adapter, adapter_store);
+    curve = run_steps(engine, adapter_store, ranks);
+  } else {
+    curve = run_steps(engine, store, ranks);
   }
   at::set_num_threads(1);
   return curve;
@@ -90,6 +117,24 @@ BOOST_DATA_TEST_CASE_F(RanksFixture, every_stage_gives_the_bits_of_one_rank,
   Variant alone = variant;
   alone.stage = 0;
   check_equal(train(world, variant), train(self, alone));
+}
+
+BOOST_DATA_TEST_CASE_F(RanksFixture, lora_at_every_stage_gives_the_bits_of_one_rank,
+                       data::make({0, 1, 2, 3}) * data::make({at::kFloat, at::kBFloat16}), stage,
+                       dtype) {
+  Variant variant{.stage = stage, .dtype = dtype, .is_lora = true};
+  Variant alone = variant;
+  alone.stage = 0;
+  const Curve curve = train(world, variant);
+  check_equal(curve, train(self, alone));
+  BOOST_TEST(curve.losses.front() != curve.losses.back());
+}
+
+BOOST_AUTO_TEST_CASE(lora_does_not_depend_on_prefetching_recomputation_and_threads) {
+  const Curve expected = train(self, {.is_lora = true});
+  check_equal(train(world, {.prefetches = false, .is_lora = true}), expected);
+  check_equal(train(world, {.activations = Activations::kRecomputed, .is_lora = true}), expected);
+  check_equal(train(world, {.threads = 2, .is_lora = true}), expected);
 }
 
 BOOST_AUTO_TEST_CASE(prefetching_does_not_change_the_bits) {

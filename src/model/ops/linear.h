@@ -6,13 +6,15 @@
 #include <functional>
 #include <utility>
 
+#include "model/ops/low_rank.h"
 #include "model/weight.h"
 
 namespace temper {
 
 struct LinearWeights {
-  Weight matrix;  // [out, in]
-  Weight bias;    // [out]; undefined where there is none.
+  Weight matrix;     ///< [out, in]
+  Weight bias;       ///< [out]; undefined where there is none.
+  LowRank low_rank;  ///< Undefined where LoRA adds nothing.
 };
 
 /// What a product reads, and how its backward pass gets it: kept, or, where that is cheap beside
@@ -32,11 +34,12 @@ Activation recomputed(Compute compute) {
   return {compute(), compute};
 }
 
-/// x W^T + b. The backward pass writes the weights' gradients.
+/// x W^T + b, and what LoRA adds. The backward pass writes the gradients of what is trained.
 /// Shapes: x [T, in]; returns [T, out].
 at::Tensor linear(const Activation& x, const LinearWeights& weights);
 
-/// residual + x W^T + b: the product adds onto the residual. Shapes: residual [T, out].
+/// residual + x W^T + b, and what LoRA adds: the product adds onto the residual. Shapes: residual
+/// [T, out].
 at::Tensor linear_onto(const at::Tensor& residual, const Activation& x,
                        const LinearWeights& weights);
 

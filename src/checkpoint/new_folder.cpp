@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/new_folder.h"
+
+#include <system_error>
+#include <utility>
+
+#include "checkpoint/file_part.h"
+#include "checkpoint/retention.h"
+#include "core/concat.h"
+#include "core/error.h"
+#include "io/file.h"
+
+namespace temper {
+namespace fs = std::filesystem;
+
+void require_new_folder(const fs::path& destination) {
+  if (!destination.empty() && !fs::exists(fs::symlink_status(destination))) return;
+  throw ConfigError(concat("'", destination.string(), "' exists already"),
+                    "name a folder that does not exist yet");
+}
+
+// "a/b/" names the folder that "a/b" names.
+NewFolder::NewFolder(fs::path destination)
+    : destination_(destination.has_filename() ? std::move(destination) : destination.parent_path()),
+      temporary_(destination_.string() + ".tmp") {
+  require_new_folder(destination_);
+  std::error_code error;
+  fs::remove_all(temporary_, error);
+  fs::create_directories(temporary_, error);
+  if (error) {
+    throw CheckpointError(
+        concat("cannot make the folder ", temporary_.string(), ": ", error.message()),
+        "check the path and its rights");
+  }
+}
+
+NewFolder::~NewFolder() {
+  std::error_code ignored;
+  fs::remove_all(temporary_, ignored);
+}
+
+void NewFolder::write(const TextFile& text) const {
+  write_parts({temporary_ / text.path, {{0, text.text, {}, DType::kU8}}});
+}
+
+void NewFolder::publish() const {
+  sync_folder(temporary_, FilePurpose::kCheckpoint);
+  rename_folder(temporary_, destination_);
+  sync_folder(fs::absolute(destination_).parent_path(), FilePurpose::kCheckpoint);
+}
+
+}  // namespace temper

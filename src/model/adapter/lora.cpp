@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/adapter/lora.h"
+
+#include <algorithm>
+#include <cmath>
+#include <regex>
+#include <span>
+
+#include "core/concat.h"
+#include "core/error.h"
+
+namespace temper {
+namespace {
+
+constexpr const char* kAllLinear = "all-linear";
+
+std::string short_name(const std::string& module) { return module.substr(module.rfind('.') + 1); }
+
+std::regex compile(const std::string& pattern, const char* option) {
+  try {
+    return std::regex(pattern, std::regex::ECMAScript | std::regex::optimize);
+  } catch (const std::regex_error& error) {
+    throw ConfigError(
+        concat(option, " has '", pattern, "', which is no regular expression: ", error.what()),
+        "escape what is meant literally, as in model\\.layers\\.0");
+  }
+}
+
+// As peft matches a list: the whole path, or its end after a dot.
+bool is_meant(const std::string& path, const std::string& target) {
+  return target == kAllLinear || path == target || path.ends_with("." + target);
+}
+
+// As peft matches rank_pattern: the whole path, or its end after a dot.
+template <typename Pattern>
+const Pattern* find_pattern(const std::vector<Pattern>& patterns, const std::string& path,
+                            const char* option) {
+  for (const Pattern& pattern : patterns) {
+    if (std::regex_match(path, compile("(?:.*\\.)?(?:" + pattern.module + ")", option))) {
+      return &pattern;
+    }
+  }
+  return nullptr;
+}
+
+// All modules of the model, with the rank and scale that they would have.
+std::vector<LoraModule> all_modules(const LoraOptions& options, const ModelConfig& config) {
+  std::vector<LoraModule> all;
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    for (const LinearModule& module : linear_modules(config)) {
+      const std::string path = concat("model.layers.", layer, '.', module.name);
+      const auto* rank_of = find_pattern(options.rank_pattern, path, "lora.rank_pattern");
+      const auto* alpha_of = find_pattern(options.alpha_pattern, path, "lora.alpha_pattern");
+      const int64_t rank = rank_of == nullptr ? options.rank : rank_of->rank;
+      const double alpha = alpha_of == nullptr ? options.alpha : alpha_of->alpha;
+      const auto width = static_cast<double>(rank);
+      all.push_back(
+          {path, layer, module, rank, alpha / (options.uses_rslora ? std::sqrt(width) : width)});
+    }
+  }
+  return all;
+}
+
+void require_layers(const LoraOptions& options, const ModelConfig& config) {
+  for (const int64_t layer : options.layers) {
+    if (layer < config.num_layers) continue;
+    throw ConfigError(concat("lora.layers names block ", layer, ", but the model has ",
+                             config.num_layers, " blocks"),
+                      concat("take numbers from 0 to ", config.num_layers - 1));
+  }
+}
+
+// A misspelt target would silently train less than was meant.
+void require_targets(const LoraOptions& options, const ModelConfig& config,
+                     const std::vector<LoraModule>& all) {
+  std::string names = kAllLinear;
+  for (const LinearModule& module : linear_modules(config)) names += ", " + short_name(module.name);
+  for (const std::string& target : options.targets) {
+    const bool is_known = std::ranges::any_of(
+        all, [&](const LoraModule& module) { return is_meant(module.path, target); });
+    if (is_known || !options.target_pattern.empty()) continue;
+    throw ConfigError(concat("lora.targets names '", target,
+                             "', which is no linear module of this ", config.model_type, " model"),
+                      "take some of: " + names);
+  }
+}
+
+std::string tensor_name(const LoraModule& module, const char* part) {
+  return concat("base_model.model.", module.path, '.', part, ".weight");
+}
+
+InitialValues initial_down(const LoraOptions& options, const LoraModule& module) {
+  using Distribution = InitialValues::Distribution;
+  if (options.init == LoraOptions::Init::kGaussian) {
+    return {Distribution::kNormal, 1.0 / static_cast<double>(module.rank)};
+  }
+  return {Distribution::kUniform, 1.0 / std::sqrt(static_cast<double>(module.module.in))};
+}
+
+LowRank& addition_to(Product product, BlockAddition& block) {
+  switch (product) {
+    case Product::kQueriesKeysValues: return block.queries_keys_values;
+    case Product::kOutput: return block.output;
+    case Product::kGateUp: return block.gate_up;
+    case Product::kDown: break;
+  }
+  return block.down;
+}
+
+// The tensors of modules that share a product: their A lie next to each other, so that one product
+// projects for all of them.
+void add_slots(std::span<const LoraModule> group, const LoraOptions& options,
+               std::vector<TensorSlot>& slots, std::vector<InitialValues>& initial) {
+  for (const LoraModule& module : group) {
+    slots.push_back(
+        {.name = tensor_name(module, "lora_A"), .shape = {module.rank, module.module.in}});
+    initial.push_back(initial_down(options, module));
+  }
+  for (const LoraModule& module : group) {
+    slots.push_back({.name = tensor_name(module, "lora_B"),
+                     .shape = {module.module.out, module.rank},
+                     .rate_ratio = options.plus_ratio});
+    initial.push_back({});
+  }
+}
+
+// Where the tensors of one such group are used.
+void attach(std::span<const LoraModule> group, Adapter& adapter) {
+  const LoraModule& first = group.front();
+  const auto layer = static_cast<size_t>(first.layer);
+  LowRank& low_rank = addition_to(first.module.product, adapter.blocks[layer]);
+  int64_t num_rows = 0;
+  for (const LoraModule& module : group) {
+    const TensorSlot* up = adapter.unit.find(tensor_name(module, "lora_B"));
+    low_rank.parts.push_back({Weight(adapter.buffers, up->offset, up->shape), num_rows,
+                              module.module.first_column, module.scale});
+    num_rows += module.rank;
+  }
+  const int64_t begin = adapter.unit.find(tensor_name(first, "lora_A"))->offset;
+  low_rank.down = Weight(adapter.buffers, begin, {num_rows, first.module.in});
+  low_rank.dropout = adapter.dropout;
+  low_rank.place = static_cast<uint64_t>(begin);
+}
+
+std::vector<std::span<const LoraModule>> groups_of(const std::vector<LoraModule>& modules) {
+  std::vector<std::span<const LoraModule>> groups;
+  for (size_t i = 0; i < modules.size();) {
+    size_t end = i;
+    while (end < modules.size() && modules[end].layer == modules[i].layer &&
+           modules[end].module.product == modules[i].module.product) {
+      ++end;
+    }
+    groups.emplace_back(modules.data() + i, end - i);
+    i = end;
+  }
+  return groups;
+}
+
+}  // namespace
+
+std::vector<LoraModule> lora_modules(const LoraOptions& options, const ModelConfig& config) {
+  require_layers(options, config);
+  std::vector<LoraModule> modules = all_modules(options, config);
+  require_targets(options, config, modules);
+  const bool has_pattern = !options.target_pattern.empty();
+  const std::regex pattern = compile(options.target_pattern, "lora.target_pattern");
+  std::erase_if(modules, [&](const LoraModule& module) {
+    const bool is_target =
+        has_pattern ? std::regex_match(module.path, pattern)
+                    : std::ranges::any_of(options.targets, [&](const std::string& target) {
+                        return is_meant(module.path, target);
+                      });
+    const auto& layers = options.layers;
+    return !is_target ||
+           (!layers.empty() && std::ranges::find(layers, module.layer) == layers.end());
+  });
+  if (!modules.empty()) return modules;
+  throw ConfigError("the options under lora mean no module of the model: nothing would be trained",
+                    "compare them with paths such as model.layers.0.self_attn.q_proj");
+}
+
+Adapter make_lora(const LoraOptions& options, const ModelConfig& config) {
+  const std::vector<LoraModule> modules = lora_modules(options, config);
+  std::vector<TensorSlot> slots;
+  std::vector<InitialValues> initial;
+  for (const auto group : groups_of(modules)) add_slots(group, options, slots, initial);
+  Adapter adapter{{"adapter", std::move(slots)},
+                  std::move(initial),
+                  std::make_shared<UnitBuffers>(),
+                  std::make_shared<Dropout>(options.dropout, static_cast<uint64_t>(options.seed)),
+                  std::vector<BlockAddition>(static_cast<size_t>(config.num_layers))};
+  for (const auto group : groups_of(modules)) attach(group, adapter);
+  return adapter;
+}
+
+}  // namespace temper

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/adapter/adapter.h"
+#include "model/linear_modules.h"
+#include "model/model_config.h"
+
+namespace temper {
+
+struct LoraOptions {
+  enum class Init {
+    kKaiming,   ///< A uniform in ±1/sqrt(in), B zero: peft's default.
+    kGaussian,  ///< A normal with standard deviation 1/rank, B zero.
+  };
+  /// Another rank or alpha for the modules that `module` means: a regular expression for the end of
+  /// a path, as in peft. The first one that fits counts.
+  struct RankOf {
+    std::string module;
+    int64_t rank = 0;
+    friend bool operator==(const RankOf&, const RankOf&) = default;
+  };
+  struct AlphaOf {
+    std::string module;
+    double alpha = 0.0;
+    friend bool operator==(const AlphaOf&, const AlphaOf&) = default;
+  };
+
+  int64_t rank = 16;
+  double alpha = 32.0;
+  double dropout = 0.0;      ///< Of what A projects, while it trains.
+  double plus_ratio = 1.0;   ///< LoRA+: B learns so many times faster than A.
+  bool uses_rslora = false;  ///< Scale alpha / sqrt(rank) instead of alpha / rank.
+  std::vector<std::string> targets = {"all-linear"};  ///< Module names: the ends of their paths.
+  std::string target_pattern = {};   ///< Instead: a regular expression for the whole path.
+  std::vector<int64_t> layers = {};  ///< Only these blocks; empty: all.
+  std::vector<RankOf> rank_pattern = {};
+  std::vector<AlphaOf> alpha_pattern = {};
+  Init init = Init::kKaiming;
+  int64_t seed = 1;
+
+  friend bool operator==(const LoraOptions&, const LoraOptions&) = default;
+};
+
+/// One module that is adapted.
+struct LoraModule {
+  std::string path;  ///< "model.layers.0.self_attn.q_proj"
+  int64_t layer = 0;
+  LinearModule module;
+  int64_t rank = 0;
+  double scale = 0.0;
+
+  friend bool operator==(const LoraModule&, const LoraModule&) = default;
+};
+
+/// The modules that the options mean, in the order of the model.
+/// Throws: ConfigError for a target, a pattern or a layer that means none.
+std::vector<LoraModule> lora_modules(const LoraOptions& options, const ModelConfig& config);
+
+/// LoRA: low-rank additions to the linear modules of the blocks.
+/// Throws: as lora_modules.
+/// Source: Hu et al., arXiv:2106.09685; peft 0.21, tuners/lora (names, shapes, init, scale).
+Adapter make_lora(const LoraOptions& options, const ModelConfig& config);
+
+}  // namespace temper

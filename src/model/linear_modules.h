@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/model_config.h"
+
+namespace temper {
+
+/// The matrix products of a block: modules that lie next to each other are one product.
+enum class Product { kQueriesKeysValues, kOutput, kGateUp, kDown };
+
+/// One linear module of a block, and its place in a product.
+struct LinearModule {
+  std::string name;  ///< Below the block's: "self_attn.q_proj".
+  Product product;
+  int64_t out = 0;
+  int64_t in = 0;
+  int64_t first_column = 0;  ///< Of the module's output in the product's.
+  bool has_bias = false;
+
+  friend bool operator==(const LinearModule&, const LinearModule&) = default;
+};
+
+/// The linear modules of each block, in the order in which they lie in its unit.
+std::vector<LinearModule> linear_modules(const ModelConfig& config);
+
+}  // namespace temper

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/ops/low_rank.h"
+
+#include <ATen/ATen.h>
+
+#include "model/ops/few_rows.h"
+
+namespace temper {
+namespace {
+
+// sum += scale * a b, rounded once where sum is narrower than the fp32 of a and b.
+void add_product(at::Tensor sum, const at::Tensor& a, const at::Tensor& b, double scale) {
+  if (sum.scalar_type() == at::kFloat) {
+    sum.addmm_(a, b, /*beta=*/1, /*alpha=*/scale);
+  } else {
+    sum.copy_(at::addmm(sum.to(at::kFloat), a, b, /*beta=*/1, /*alpha=*/scale));
+  }
+}
+
+// gradient^T x of few rows, which are computed as columns: a product of few rows depends on the
+// number of threads.
+void write_few_rows(at::Tensor few_rows, const at::Tensor& gradient, const at::Tensor& x) {
+  few_rows.copy_(at::mm(x.t(), gradient).t());
+}
+
+at::Tensor input(const at::Tensor& x, const LowRank& low_rank) {
+  return low_rank.dropout->apply(x.to(at::kFloat), low_rank.place);
+}
+
+}  // namespace
+
+at::Tensor add_low_rank(at::Tensor y, const at::Tensor& x, const LowRank& low_rank) {
+  const FewRowsGuard guard(x);
+  at::Tensor projected = at::mm(input(x, low_rank), low_rank.down.value().t());
+  for (const LowRankPart& part : low_rank.parts) {
+    const int64_t out = part.up.shape()[0], rank = part.up.shape()[1];
+    add_product(y.narrow(1, part.first_column, out), projected.narrow(1, part.first_row, rank),
+                part.up.value().t(), part.scale);
+  }
+  return projected;
+}
+
+void low_rank_backward(const at::Tensor& gradient, const at::Tensor& x, const at::Tensor& projected,
+                       const LowRank& low_rank, at::Tensor x_gradient) {
+  const FewRowsGuard guard(gradient);
+  const at::Tensor wide = gradient.to(at::kFloat);
+  at::Tensor projected_gradient = at::empty_like(projected);
+  for (const LowRankPart& part : low_rank.parts) {
+    const int64_t out = part.up.shape()[0], rank = part.up.shape()[1];
+    const at::Tensor own = wide.narrow(1, part.first_column, out);
+    const auto columns = [&](const at::Tensor& all) { return all.narrow(1, part.first_row, rank); };
+    part.up.gradient().copy_(at::mm(own.t(), columns(projected)).mul_(part.scale));
+    columns(projected_gradient).copy_(at::mm(own, part.up.value()).mul_(part.scale));
+  }
+  write_few_rows(low_rank.down.gradient(), projected_gradient, input(x, low_rank));
+  if (low_rank.dropout->is_active()) {
+    const at::Tensor dropped = at::mm(projected_gradient, low_rank.down.value());
+    x_gradient.add_(low_rank.dropout->apply(dropped, low_rank.place));
+  } else {
+    add_product(std::move(x_gradient), projected_gradient, low_rank.down.value(), 1.0);
+  }
+}
+
+}  // namespace temper

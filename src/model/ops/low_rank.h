@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "model/ops/dropout.h"
+#include "model/weight.h"
+
+namespace temper {
+
+/// What LoRA adds to one module of a product: scale * (x A^T) B^T to its columns.
+struct LowRankPart {
+  Weight up;                 ///< B [out, rank].
+  int64_t first_row = 0;     ///< Of this module's A in `LowRank::down`.
+  int64_t first_column = 0;  ///< Of this module's output in the product's.
+  double scale = 1.0;
+};
+
+/// What LoRA adds to a product y = x W^T that may serve several modules: x is dropout(x) while it
+/// trains.
+///
+/// The weights are fp32, and so is the arithmetic, whatever x and y are; the sum is rounded to the
+/// dtype of y, as in peft.
+/// Source: Hu et al., "LoRA: low-rank adaptation of large language models", arXiv:2106.09685.
+struct LowRank {
+  Weight down;                     ///< The A of all parts on top of each other, [all ranks, in].
+  std::vector<LowRankPart> parts;  ///< At least one, where `down` is defined.
+  std::shared_ptr<const Dropout> dropout;  ///< Of x; one mask for all parts.
+  uint64_t place = 0;                      ///< Tells this product's mask from others'.
+
+  bool is_defined() const { return down.is_defined(); }
+};
+
+/// Adds to `y` in place. Returns x A^T, which the backward pass needs.
+/// Shapes: y [T, out], x [T, in]; returns [T, all ranks] fp32.
+at::Tensor add_low_rank(at::Tensor y, const at::Tensor& x, const LowRank& low_rank);
+
+/// Writes the gradients of the weights, and adds to that of x in place.
+/// Shapes: gradient [T, out], x and x_gradient [T, in], projected as `add_low_rank` returned it.
+void low_rank_backward(const at::Tensor& gradient, const at::Tensor& x, const at::Tensor& projected,
+                       const LowRank& low_rank, at::Tensor x_gradient);
+
+}  // namespace temper

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adapters on the command line: what is told about them, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from tiny_run import HIDDEN, assert_refused, temper, write_model, write_run
+
+CONFIGURATION, MODEL = 11, 13
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A folder with a model and a run of LoRA that is over."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = write_run(folder)
+    text = config.read_text() + "method: lora\nlora: {rank: 2, targets: [q_proj, down_proj]}\n"
+    config.write_text(text)
+    done = temper("train", config)
+    assert done.returncode == 0, done.stderr
+    assert "method=lora trained=" in done.stderr + done.stdout
+    return folder
+
+
+@pytest.fixture
+def adapter(trained, tmp_path) -> Path:
+    """A copy of the adapter, to be damaged."""
+    return shutil.copytree(trained / "run/final", tmp_path / "adapter")
+
+
+def change_config(adapter: Path, **changes) -> None:
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def generate(trained: Path, adapter: Path):
+    return temper(
+        "generate", trained / "model", "--adapter", adapter, "--prompts", "1,2,3",
+        "--max-new-tokens", 4,
+    )  # fmt: skip
+
+
+def test_the_folder_has_what_peft_wants(trained):
+    final = trained / "run/final"
+    names = {path.name for path in final.iterdir()}
+    assert names == {"adapter_config.json", "adapter_model.safetensors", "base.json"}
+    config = json.loads((final / "adapter_config.json").read_text())
+    assert config["peft_type"] == "LORA" and config["r"] == 2 and config["lora_alpha"] == 32
+    assert config["target_modules"] == ["q_proj", "down_proj"]
+    tensors = load_file(final / "adapter_model.safetensors")
+    name = "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight"
+    assert tensors[name].shape == (2, HIDDEN) and tensors[name].dtype == np.float32
+    assert len(tensors) == 2 * 2 * 2
+
+
+def test_it_generates_inspects_and_merges(trained, adapter, tmp_path):
+    done = generate(trained, adapter)
+    assert done.returncode == 0 and done.stdout.count(",") <= 3, done
+    done = temper("inspect", adapter)
+    for line in ("kind=adapter", "method=lora", "rank=2", "num_tensors=8"):
+        assert line in done.stdout.splitlines(), done.stdout
+    assert temper("merge", trained / "model", adapter, tmp_path / "merged").returncode == 0
+    assert temper("inspect", tmp_path / "merged").returncode == 0
+
+
+def test_check_tells_what_is_trained(trained):
+    done = temper("check", trained / "run.yaml")
+    assert done.returncode == 0 and "lora, " in done.stdout, done
+    assert "trained parameters in 8 tensors" in done.stdout
+
+
+def test_a_missing_and_a_surplus_tensor_are_named(trained, adapter):
+    path = adapter / "adapter_model.safetensors"
+    tensors = load_file(path)
+    missing = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight"
+    tensors["other"] = tensors.pop(missing)
+    save_file(tensors, path)
+    assert_refused(generate(trained, adapter), MODEL, f"missing: {missing} [", "surplus: other [")
+
+
+def test_an_empty_adapter_is_refused(trained, adapter):
+    save_file({}, adapter / "adapter_model.safetensors")
+    assert_refused(generate(trained, adapter), MODEL, "missing: base_model.model.model.layers.0")
+
+
+def test_another_rank_is_a_wrong_shape(trained, adapter):
+    change_config(adapter, r=3)
+    assert_refused(generate(trained, adapter), MODEL, "wrong shape: ", "is [2, 16], wanted [3, 16]")
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"peft_type": "IA3"}, "peft_type"),
+        ({"use_dora": True}, "use_dora"),
+        ({"bias": "all"}, "bias"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"target_modules": None}, "target_modules"),
+        ({"target_modules": [3]}, "target_modules"),
+        ({"rank_pattern": {"q_proj": -1}}, "rank_pattern"),
+        ({"layers_to_transform": [-1]}, "layers_to_transform"),
+    ],
+)
+def test_what_is_not_computed_is_refused(trained, adapter, changes, message):
+    change_config(adapter, **changes)
+    done = generate(trained, adapter)
+    assert_refused(done, MODEL, "is of an adapter that is not computed here", message)
+
+
+def test_another_base_is_refused(trained, adapter, tmp_path):
+    other = write_model(tmp_path / "other")
+    weights = load_file(other / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    weights[name] = weights[name] + np.float32(1e-3)
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    message = f"was trained on {trained / 'model'}, and {other} is another model"
+    done = temper("generate", other, "--adapter", adapter, "--prompts", "1", "--max-new-tokens", 1)
+    assert_refused(done, MODEL, message)
+    assert_refused(temper("merge", other, adapter, tmp_path / "merged"), MODEL, message)
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_resume_on_another_base_is_refused(trained, tmp_path):
+    copy = shutil.copytree(trained, tmp_path / "copy")
+    path = copy / "model/model.safetensors"
+    weights = load_file(path)
+    weights = {name: weight * np.float32(1.01) for name, weight in weights.items()}
+    save_file(weights, path, metadata={"format": "pt"})
+    config = (copy / "run.yaml").read_text().replace(str(trained), str(copy))
+    (copy / "run.yaml").write_text(config)
+    assert_refused(temper("train", copy / "run.yaml"), MODEL, "was trained on", "is another model")
+
+
+def test_a_start_with_other_options_is_refused(trained, adapter):
+    done = temper("train", trained / "run.yaml", f"lora.start={adapter}", "lora.alpha=5",
+                  f"run.folder={adapter}/run")  # fmt: skip
+    assert_refused(done, CONFIGURATION, "has other modules, ranks or scales than the options under")
+
+
+def test_a_sum_that_is_not_finite_is_refused(trained, adapter, tmp_path):
+    path = adapter / "adapter_model.safetensors"
+    tensors = load_file(path)
+    for name in tensors:
+        tensors[name] = tensors[name] + np.float32(1e30)
+    save_file(tensors, path)
+    done = temper("merge", trained / "model", adapter, tmp_path / "merged")
+    assert_refused(done, MODEL, "merging makes model.layers.0.", "not finite in F32")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_merge_without_a_record_cannot_be_undone(trained, tmp_path):
+    done = temper("merge", "--undo", trained / "model", tmp_path / "restored")
+    assert_refused(done, MODEL, "does not record the base it was merged from")
+
+
+def test_a_base_that_has_changed_is_not_restored(trained, adapter, tmp_path):
+    base = shutil.copytree(trained / "model", tmp_path / "base")
+    assert temper("merge", base, adapter, tmp_path / "merged").returncode == 0
+    weights = load_file(base / "model.safetensors")
+    weights["model.norm.weight"] = weights["model.norm.weight"] + np.float32(1.0)
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    done = temper("merge", "--undo", tmp_path / "merged", tmp_path / "restored")
+    assert_refused(done, MODEL, "is not the base any more that")
+
+
+def test_merge_wants_its_paths(tmp_path):
+    done = temper("merge", tmp_path, tmp_path)
+    assert_refused(done, CONFIGURATION, "temper merge got 2 paths, wanted 3")
+
+
+def test_options_of_lora_without_lora_are_refused(trained):
+    done = temper("check", trained / "run.yaml", "method=full")
+    assert_refused(done, CONFIGURATION, "the options under lora have no effect: method is full")
+    done = temper("check", trained / "run.yaml", "lora.targets=[]")
+    assert_refused(done, CONFIGURATION, "lora.targets is empty: nothing would be trained")
+
+
+def test_a_list_with_a_wrong_item_is_refused(trained):
+    done = temper("check", trained / "run.yaml", "lora.layers=[1, x]", "lora.targets=[{a: b}]")
+    assert_refused(done, CONFIGURATION, "lora.layers (command line) is 'x'", "each item the number",
+                   "lora.targets (command line) is a section")  # fmt: skip

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LoRA beside peft: training, files in both directions, hold-out loss, merging.
+
+For tiny models of several families an adapter that peft wrote is trained for twenty steps by temper
+on two ranks and by peft with torch's AdamW. Compared are loss, gradient norm and learning rate of
+each step, every trained tensor, the hold-out loss of the saved adapter, and merged weights.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import peft
+import same_as_transformers as full
+import torch
+import workspace
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM
+
+# name: family, what peft is told, the same for temper
+CASES = {
+    "all_linear": (
+        "llama_tied",
+        dict(r=4, lora_alpha=8, target_modules="all-linear"),
+        "rank: 4, alpha: 8, targets: all-linear",
+    ),
+    "rank_stabilised": (
+        "qwen2",
+        dict(r=6, lora_alpha=5, target_modules=["q_proj", "v_proj"], use_rslora=True),
+        "rank: 6, alpha: 5, targets: [q_proj, v_proj], use_rslora: true",
+    ),
+    "upper_block_only": (
+        "qwen3",
+        dict(
+            r=3,
+            lora_alpha=7.5,
+            target_modules=["k_proj", "o_proj", "up_proj", "down_proj"],
+            layers_to_transform=[1],
+        ),
+        "rank: 3, alpha: 7.5, targets: [k_proj, o_proj, up_proj, down_proj], layers: [1]",
+    ),
+    "patterns_and_biases": (
+        "llama_biases",
+        dict(
+            r=8,
+            lora_alpha=16,
+            target_modules=r"model\.layers\.\d\.(self_attn\.(q|k)_proj|mlp\.(gate|down)_proj)",
+            rank_pattern={"q_proj": 2, r"layers\.0\.mlp\.gate_proj": 3},
+            alpha_pattern={"down_proj": 3},
+        ),
+        r"rank: 8, alpha: 16, "
+        r"target_pattern: 'model\.layers\.\d\.(self_attn\.(q|k)_proj|mlp\.(gate|down)_proj)', "
+        r"rank_pattern: [{module: q_proj, rank: 2}, "
+        r"{module: 'layers\.0\.mlp\.gate_proj', rank: 3}], "
+        r"alpha_pattern: [{module: down_proj, alpha: 3}]",
+    ),
+}
+
+
+def write_start(folder: Path, family: str, options: dict) -> peft.PeftModel:
+    """Saves a base and an adapter whose B is not zero, so that A has a gradient from the start."""
+    torch.manual_seed(3)
+    base = AutoModelForCausalLM.from_config(full.FAMILIES[family]).float()
+    for parameter in base.parameters():
+        torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.08)
+    base.save_pretrained(folder / "model")
+    (folder / "model" / "tokenizer.json").write_text("{}")
+    model = peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", **options))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, 0.0, 0.05)
+    model.save_pretrained(folder / "start")
+    return model
+
+
+def write_config(folder: Path, options: str) -> Path:
+    text = full.CONFIG.format(
+        folder=folder / "run",
+        model=folder / "model",
+        shard=folder / "train.h5",
+        length=full.LENGTH,
+        rows=full.ROWS,
+        steps=full.STEPS,
+        max_norm=full.MAX_NORM,
+        rate=full.LEARNING_RATE,
+        decay=full.WEIGHT_DECAY,
+        warmup=full.WARMUP,
+    )
+    path = folder / "run.yaml"
+    path.write_text(f"{text}method: lora\nlora: {{{options}, start: {folder / 'start'}}}\n")
+    return path
+
+
+def reference_loss(model: torch.nn.Module, tokens: torch.Tensor) -> float:
+    with torch.no_grad():
+        logits = model(input_ids=tokens).logits[:, :-1]
+        return cross_entropy(
+            logits.reshape(-1, full.VOCABULARY), tokens[:, 1:].reshape(-1)
+        ).item()
+
+
+def check_training(name: str, config: Path, model: peft.PeftModel, tokens: torch.Tensor) -> None:
+    """Trains both ways. Leaves what temper trained in run/final."""
+    workspace.run(2, "train", config)
+    expected = full.train_in_transformers(model, tokens)
+    found = workspace.step_lines(config)
+    for step, (ours, theirs) in enumerate(zip(found, expected, strict=True), start=1):
+        for key, value in theirs.items():
+            assert np.isclose(ours[key], value, rtol=1e-4, atol=1e-9), (
+                f"{name}, step {step}: {key} is {ours[key]}, peft has {value}"
+            )
+    assert found[-1]["loss"] < found[0]["loss"]
+    ours = load_file(config.parent / "run" / "final" / "adapter_model.safetensors")
+    theirs = peft.get_peft_model_state_dict(model)
+    assert ours.keys() == theirs.keys(), ours.keys() ^ theirs.keys()
+    for key, tensor in ours.items():
+        assert torch.allclose(tensor, theirs[key], rtol=1e-3, atol=2e-4), f"{name}: {key}"
+    print(f"{name}: {full.STEPS} steps agree, last loss {found[-1]['loss']:.5f}")
+
+
+def load_in_peft(folder: Path, dtype: torch.dtype = torch.float32) -> peft.PeftModel:
+    base = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=dtype)
+    return peft.PeftModel.from_pretrained(base, folder / "run" / "final")
+
+
+def check_saved(name: str, folder: Path, options: str, tokens: torch.Tensor) -> None:
+    """The saved adapter has the same loss here and in peft."""
+    config = folder / "eval.yaml"
+    text = (folder / "run.yaml").read_text()
+    text = text.replace(str(folder / "start"), str(folder / "run/final"))
+    holdout = f"  holdout: [{{name: same, path: {folder / 'train.h5'}}}]\n"
+    config.write_text(text.replace("data:\n", "data:\n" + holdout))
+    line = workspace.output(2, "eval", config).splitlines()[-1]
+    ours = float(line.split("loss=")[1].split()[0])
+    theirs = reference_loss(load_in_peft(folder), tokens)
+    assert abs(ours - theirs) <= 1e-6 * theirs, f"{name}: loss {ours}, in peft {theirs}"
+
+
+def merge_in_peft(base: Path, adapter: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+    model = peft.PeftModel.from_pretrained(model, adapter).merge_and_unload(safe_merge=True)
+    return model.state_dict()
+
+
+def check_merged(name: str, folder: Path, dtype: torch.dtype) -> None:
+    """Merging gives the bits of peft's safe merge; undoing it those of the base.
+
+    For a narrow dtype peft rounds what it adds before it adds it; temper rounds the sum alone: it
+    has the bits of peft's fp32 merge of that base, rounded.
+    """
+    base = folder / f"model-{dtype}"
+    AutoModelForCausalLM.from_pretrained(folder / "model", dtype=dtype).save_pretrained(base)
+    shutil.copy(folder / "model/tokenizer.json", base)
+    adapter = folder / f"adapter-{dtype}"  # Of peft's own files: they name no base.
+    shutil.copytree(folder / "run/final", adapter)
+    (adapter / "base.json").unlink()
+    merged, restored = folder / f"merged-{dtype}", folder / f"restored-{dtype}"
+    workspace.output(1, "merge", base, adapter, merged)
+    expected, narrow = (merge_in_peft(base, adapter, one) for one in (torch.float32, dtype))
+    found = AutoModelForCausalLM.from_pretrained(merged, dtype="auto").state_dict()
+    for key, tensor in expected.items():
+        assert found[key].dtype == dtype, f"{name}: {key}"
+        assert torch.equal(found[key], tensor.to(dtype)), f"{name}: {key}"
+        assert torch.allclose(found[key], narrow[key], rtol=0.02, atol=1e-3), f"{name}: {key}"
+
+    workspace.output(1, "merge", "--undo", merged, restored)
+    before, after = load_file(base / "model.safetensors"), load_file(restored / "model.safetensors")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def check_case(name: str, family: str, options: dict, ours: str) -> None:
+    folder = workspace.FOLDER / "lora" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    model = write_start(folder, family, options)
+    tokens = np.random.default_rng(5).integers(0, full.VOCABULARY, (full.ROWS, full.LENGTH))
+    full.write_shard(folder / "train.h5", tokens, folder / "model" / "tokenizer.json")
+    config = write_config(folder, ours)
+    check_training(name, config, model, torch.from_numpy(tokens))
+    check_saved(name, folder, ours, torch.from_numpy(tokens))
+    for dtype in (torch.float32, torch.bfloat16):
+        check_merged(name, folder, dtype)
+
+
+def main() -> None:
+    for name, case in CASES.items():
+        check_case(name, *case)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which tensors LoRA has, how they begin, and what is refused.
+#include "model/adapter/lora.h"
+
+#include <boost/test/data/monomorphic.hpp>
+#include <boost/test/data/test_case.hpp>
+#include <boost/test/unit_test.hpp>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "model/adapter/method.h"
+#include "support/tiny_model.h"
+
+namespace temper {
+namespace {
+
+namespace data = boost::unit_test::data;
+
+const ModelConfig kModel = testing::tiny_config(true);
+
+std::vector<std::string> paths(const LoraOptions& options) {
+  std::vector<std::string> paths;
+  for (const LoraModule& module : lora_modules(options, kModel)) paths.push_back(module.path);
+  return paths;
+}
+
+BOOST_AUTO_TEST_SUITE(lora)
+
+BOOST_AUTO_TEST_CASE(all_linear_means_every_matrix_of_the_blocks_and_not_the_head) {
+  BOOST_TEST(paths({}).size() == 3U * 7U);
+  BOOST_TEST(paths({}).front() == "model.layers.0.self_attn.q_proj");
+  BOOST_TEST(paths({}).back() == "model.layers.2.mlp.down_proj");
+}
+
+BOOST_AUTO_TEST_CASE(targets_are_the_ends_of_paths) {
+  BOOST_TEST(paths({.targets = {"self_attn.v_proj", "layers.2.mlp.up_proj"}}) ==
+                 (std::vector<std::string>{
+                     "model.layers.0.self_attn.v_proj", "model.layers.1.self_attn.v_proj",
+                     "model.layers.2.self_attn.v_proj", "model.layers.2.mlp.up_proj"}),
+             boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(a_pattern_is_for_the_whole_path) {
+  BOOST_TEST(paths({.target_pattern = R"(model\.layers\.[01]\.mlp\.(up|gate)_proj)"}).size() == 4U);
+  BOOST_CHECK_THROW(paths({.target_pattern = "q_proj"}), ConfigError);
+}
+
+BOOST_AUTO_TEST_CASE(ranks_and_scales_are_those_of_peft) {
+  const LoraOptions options{.rank = 4,
+                            .alpha = 6.0,
+                            .targets = {"q_proj"},
+                            .rank_pattern = {{R"(layers\.1\.self_attn\.q_proj)", 2}},
+                            .alpha_pattern = {{"q_proj", 3.0}}};
+  const auto modules = lora_modules(options, kModel);
+  BOOST_TEST(modules[0].rank == 4);
+  BOOST_TEST(modules[0].scale == 0.75);
+  BOOST_TEST(modules[1].rank == 2);
+  BOOST_TEST(modules[1].scale == 1.5);
+  LoraOptions stabilised{.rank = 4, .alpha = 6.0, .uses_rslora = true};
+  BOOST_TEST(lora_modules(stabilised, kModel)[0].scale == 3.0);
+}
+
+BOOST_AUTO_TEST_CASE(modules_that_share_a_product_share_the_projection) {
+  const Adapter adapter = make_lora({.rank = 5, .targets = {"q_proj", "v_proj"}}, kModel);
+  const std::string prefix = "base_model.model.model.layers.0.self_attn.";
+  const auto& slots = adapter.unit.slots();
+  BOOST_TEST(slots[0].name == prefix + "q_proj.lora_A.weight");
+  BOOST_TEST(slots[1].name == prefix + "v_proj.lora_A.weight");
+  BOOST_TEST(slots[2].name == prefix + "q_proj.lora_B.weight");
+  BOOST_TEST(slots[3].name == prefix + "v_proj.lora_B.weight");
+  const LowRank& both = adapter.blocks[0].queries_keys_values;
+  BOOST_TEST(both.down.shape() == (std::vector<int64_t>{10, kModel.hidden_size}),
+             boost::test_tools::per_element());
+  BOOST_TEST(both.parts[1].first_row == 5);
+  const int64_t before_values = (kModel.num_heads + kModel.num_key_value_heads) * kModel.head_dim;
+  BOOST_TEST(both.parts[1].first_column == before_values);
+  BOOST_TEST(!adapter.blocks[0].output.is_defined());
+}
+
+BOOST_AUTO_TEST_CASE(the_lowest_block_with_an_addition_is_found) {
+  BOOST_TEST(make_lora({.layers = {2}}, kModel).lowest_layer() == 2);
+  BOOST_TEST(make_lora({.targets = {"layers.1.mlp.up_proj"}}, kModel).lowest_layer() == 1);
+  BOOST_TEST(make_lora({}, kModel).lowest_layer() == 0);
+}
+
+BOOST_AUTO_TEST_CASE(only_b_learns_faster) {
+  const Adapter adapter = make_lora({.plus_ratio = 16.0}, kModel);
+  for (const TensorSlot& slot : adapter.unit.slots()) {
+    BOOST_TEST(slot.rate_ratio == (slot.name.ends_with("lora_B.weight") ? 16.0 : 1.0));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(full_fine_tuning_has_no_adapter) {
+  BOOST_TEST(!make_adapter({}, kModel).has_value());
+}
+
+struct Refused {
+  LoraOptions options;
+  std::string message;
+};
+std::ostream& operator<<(std::ostream& out, const Refused& one) { return out << one.message; }
+
+const std::vector<Refused> kRefused = {
+    {{.targets = {"q_proj", "qproj"}},
+     "lora.targets names 'qproj', which is no linear module of this llama model\n"
+     "  try: take some of: all-linear, q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, "
+     "down_proj"},
+    {{.layers = {1, 3}},
+     "lora.layers names block 3, but the model has 3 blocks\n  try: take numbers from 0 to 2"},
+    {{.target_pattern = "(q_proj"},
+     "lora.target_pattern has '(q_proj', which is no regular expression: "},
+    {{.rank_pattern = {{"[", 3}}}, "lora.rank_pattern has '(?:.*\\.)?(?:[)', which is no regular"},
+    {{.target_pattern = "lm_head"}, "the options under lora mean no module of the model"},
+    {{.targets = {"layers.0.mlp.up_proj"}, .layers = {1}},
+     "the options under lora mean no module of the model"},
+};
+
+BOOST_DATA_TEST_CASE(what_means_no_module_is_refused, data::make(kRefused), refused) {
+  BOOST_CHECK_EXCEPTION(make_lora(refused.options, kModel), ConfigError, [&](const auto& error) {
+    BOOST_TEST(std::string(error.what()).starts_with(refused.message), error.what());
+    return true;
+  });
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_AUTO_TEST_SUITE(initial_values)
+
+std::vector<float> drawn(const InitialValues& initial, uint64_t seed, Range range) {
+  std::vector<float> values(static_cast<size_t>(range.size()));
+  fill_initial_values(initial, seed, "a tensor", range, values);
+  return values;
+}
+
+BOOST_AUTO_TEST_CASE(a_uniform_tensor_fills_its_bounds) {
+  const auto values = drawn({InitialValues::Distribution::kUniform, 0.25}, 1, {0, 100'000});
+  double sum = 0.0, squares = 0.0;
+  for (const float value : values) {
+    BOOST_REQUIRE(std::abs(value) <= 0.25F);
+    sum += value;
+    squares += value * value;
+  }
+  BOOST_TEST(std::abs(sum / 1e5) < 0.002);
+  BOOST_TEST(std::abs(squares / 1e5 - 0.25 * 0.25 / 3.0) < 0.0005);
+}
+
+BOOST_AUTO_TEST_CASE(a_normal_tensor_has_its_deviation) {
+  const auto values = drawn({InitialValues::Distribution::kNormal, 0.5}, 1, {0, 100'000});
+  double sum = 0.0, squares = 0.0, fourths = 0.0;
+  for (const double value : values) {
+    sum += value;
+    squares += value * value;
+    fourths += value * value * value * value;
+  }
+  BOOST_TEST(std::abs(sum / 1e5) < 0.01);
+  BOOST_TEST(std::abs(squares / 1e5 - 0.25) < 0.005);
+  BOOST_TEST(std::abs(fourths / 1e5 - 3.0 * 0.0625) < 0.01);  // Kurtosis 3.
+}
+
+BOOST_AUTO_TEST_CASE(any_part_can_be_drawn_by_itself) {
+  const InitialValues initial{InitialValues::Distribution::kNormal, 1.0};
+  const auto whole = drawn(initial, 1, {0, 1000});
+  const auto part = drawn(initial, 1, {300, 400});
+  BOOST_TEST(part == std::vector<float>(whole.begin() + 300, whole.begin() + 400),
+             boost::test_tools::per_element());
+  BOOST_TEST((drawn(initial, 2, {0, 1000}) != whole));
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
+}  // namespace temper
