@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <mutex>
 #include <new>
 
 namespace temper {
@@ -16,9 +17,17 @@ constexpr size_t kSlackShare = 8;              // A block may be bigger than ask
 
 size_t rounded(size_t num_bytes) { return (num_bytes + kGranule - 1) / kGranule * kGranule; }
 
+std::mutex live_mutex;  // Taken after a cache's own, or alone.
+
 }  // namespace
 
 HostCache::HostCache() : small_(*c10::GetDefaultCPUAllocator()) {}
+
+// Never destroyed: tensors of static objects are freed late.
+std::map<void*, HostCache::Block*>& HostCache::live_blocks() {
+  static auto* const blocks = new std::map<void*, Block*>;
+  return *blocks;
+}
 
 HostCache::~HostCache() {
   const std::lock_guard lock(mutex_);
@@ -32,11 +41,21 @@ c10::DataPtr HostCache::allocate(size_t num_bytes) {
   if (block == nullptr) block = map(rounded(num_bytes));
   live_ += block->bytes;
   peak_live_ = std::max(peak_live_, live_);
-  return {block->data, block, &HostCache::free, c10::Device(c10::DeviceType::CPU)};
+  const std::lock_guard live_lock(live_mutex);
+  live_blocks()[block->data] = block;
+  return {block->data, block->data, &HostCache::free, c10::Device(c10::DeviceType::CPU)};
 }
 
-void HostCache::free(void* freed) {
-  auto* block = static_cast<Block*>(freed);
+void HostCache::free(void* data) {
+  std::unique_lock live_lock(live_mutex);
+  const auto found = live_blocks().find(data);
+  if (found == live_blocks().end()) {
+    c10::GetDefaultCPUAllocator()->raw_deleter()(data);
+    return;
+  }
+  Block* const block = found->second;
+  live_blocks().erase(found);
+  live_lock.unlock();
   HostCache& cache = *block->cache;
   const std::lock_guard lock(cache.mutex_);
   cache.live_ -= block->bytes;

@@ -28,6 +28,9 @@ class HostCache final : public c10::Allocator {
 
   /// Throws: std::bad_alloc.
   c10::DataPtr allocate(size_t num_bytes) override;
+  /// Frees a block by its address alone, as oneDNN asks for; it may be a small one.
+  c10::DeleterFnPtr raw_deleter() const override { return &HostCache::free; }
+
   void copy_data(void* to, const void* from, size_t num_bytes) const override;
 
   size_t mapped_bytes() const;     ///< Live and waiting blocks.
@@ -41,7 +44,8 @@ class HostCache final : public c10::Allocator {
   };
   using Waiting = std::list<Block*>;  // The longest waiting one first.
 
-  static void free(void* block);
+  static void free(void* data);
+  static std::map<void*, Block*>& live_blocks();  // Of all caches.
   Block* take_waiting(size_t num_bytes);
   Block* map(size_t num_bytes);
   void unmap(Waiting::iterator block);

@@ -197,7 +197,8 @@ def test_inspect_finds_out_what_a_path_is(tmp_path):
 
 def test_inspect_refuses_what_it_does_not_know(tmp_path):
     done = temper("inspect", tmp_path)
-    assert_refused(done, CONFIGURATION, "is no token shard, checkpoint, run, model or adapter folder")
+    message = "is no token shard, checkpoint, run, model or adapter folder"
+    assert_refused(done, CONFIGURATION, message)
     assert_refused(temper("inspect", tmp_path / "none"), CONFIGURATION, "none does not exist")
     (tmp_path / "text").write_text("text")
     assert_refused(temper("inspect", tmp_path / "text"), DATA, "text")

@@ -71,9 +71,9 @@ const std::vector<std::string> kIndifferent = {
     "checkpoint.keep=7",       "checkpoint.resume=never", "checkpoint.model_dtype=float32",
 };
 // These count through the facts, or belong to another option.
-const std::set<std::string> kElsewhere = {"model.dtype", "train.max_steps", "train.epochs",
-                                          "train.evaluate_every_steps", "schedule.warmup_ratio",
-                                          "lora.start"};
+const std::set<std::string> kElsewhere = {"model.dtype",           "train.max_steps",
+                                          "train.epochs",          "train.evaluate_every_steps",
+                                          "schedule.warmup_ratio", "lora.start"};
 
 }  // namespace
 

@@ -97,6 +97,16 @@ BOOST_AUTO_TEST_CASE(small_blocks_are_not_cached) {
   BOOST_TEST(cache.mapped_bytes() == 0u);
 }
 
+// As oneDNN does with the scratch memory of its bfloat16 products.
+BOOST_AUTO_TEST_CASE(a_block_is_freed_by_its_address_alone) {
+  HostCache cache;
+  void* big = cache.raw_allocate(5 * kMiB);
+  void* small = cache.raw_allocate(100);
+  cache.raw_deallocate(small);
+  cache.raw_deallocate(big);
+  BOOST_TEST(cache.allocate(5 * kMiB).get() == big);
+}
+
 BOOST_AUTO_TEST_CASE(threads_get_blocks_of_their_own) {
   HostCache cache;
   std::vector<std::jthread> threads;
