@@ -69,8 +69,9 @@ class RunCheck {
     if (adapter_) {
       open_start(config_.method, *model_);
       report_.add_fact(
-          "method", concat("lora, ", readable_count(adapter_->unit.num_elements()),
-                           " trained parameters in ", adapter_->unit.slots().size(), " tensors"));
+          "method",
+          concat(name_of(config_.method.kind), ", ", readable_count(adapter_->unit.num_elements()),
+                 " trained parameters in ", adapter_->unit.slots().size(), " tensors"));
     }
     const bool is_auto = config_.model.dtype == ModelOptions::Dtype::kAuto;
     report_.add_fact("compute", concat(name_of(compute_dtype_of(config_.model)),

@@ -19,8 +19,7 @@ RunConfig config_of(const GenerateOptions& options) {
     config = load_run_config(options.source, {});
   }
   if (!options.adapter.empty()) {
-    config.method.kind = MethodOptions::Kind::kLora;
-    config.method.lora = AdapterFolder(options.adapter, ModelFolder(config.model.path)).options();
+    config.method = AdapterFolder(options.adapter, ModelFolder(config.model.path)).options();
     config.method.start = options.adapter;
   }
   config.model.dtype = options.dtype;

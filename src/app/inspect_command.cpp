@@ -6,7 +6,7 @@
 #include "app/commands.h"
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/model_folder.h"
-#include "checkpoint/peft/lora_config.h"
+#include "checkpoint/peft/adapter_config.h"
 #include "checkpoint/run_state.h"
 #include "checkpoint/together.h"
 #include "checkpoint/unit_files.h"
@@ -86,18 +86,22 @@ void inspect_model(const fs::path& path) {
 
 void inspect_adapter(const fs::path& path) {
   const std::string file = (path / "adapter_config.json").string();
-  const LoraOptions options = parse_lora_config(read_file(file, FilePurpose::kModel), file);
+  const MethodOptions options = parse_adapter_config(read_file(file, FilePurpose::kModel), file);
   const SafetensorsFolder weights(path, kAdapterFiles.stem);
   int64_t num_parameters = 0;
   for (const auto& [name, place] : weights.tensors()) {
     num_parameters += place.tensor->bytes.size() * 8 / num_bits(place.tensor->dtype);
   }
   print("kind", "adapter");
-  print("method", "lora");
-  print("rank", options.rank);
-  print("alpha", options.alpha);
-  print("targets",
-        options.target_pattern.empty() ? joined(options.targets) : options.target_pattern);
+  print("method", name_of(options.kind));
+  if (options.kind == MethodOptions::Kind::kLora) {
+    print("rank", options.lora.rank);
+    print("alpha", options.lora.alpha);
+    print("targets", options.lora.target_pattern.empty() ? joined(options.lora.targets)
+                                                         : options.lora.target_pattern);
+  } else {
+    print("num_virtual_tokens", options.num_virtual_tokens());
+  }
   print("num_tensors", weights.tensors().size());
   print("num_parameters", num_parameters);
 }

@@ -29,8 +29,7 @@ std::unique_ptr<Communicator> open_ranks(const MpiSession& session, const RunCon
 }
 
 StoreOptions store_options(const RunConfig& config, StorePurpose purpose, at::Device device) {
-  const bool is_full = config.method.kind == MethodOptions::Kind::kFull;
-  return {config.parallel, is_full ? purpose : StorePurpose::kFrozen,
+  return {config.parallel, config.method.has_adapter() ? StorePurpose::kFrozen : purpose,
           scalar_type_of(compute_dtype_of(config.model)), device};
 }
 
@@ -61,23 +60,30 @@ void LoadedModel::load_start() {
   if (!adapter) return;
   std::optional<AdapterFolder> start;
   do_together(*ranks, [&] { start = open_start(method, folder); });
-  if (!start) {
-    initialise(*adapter, static_cast<uint64_t>(method.lora.seed), *adapter_store);
+  if (start) {
+    do_on_rank_0(*ranks, [&] { require_same_base(start->path(), folder); });
+    load_weights(start->weights(), *adapter_store, *ranks);
     return;
   }
-  do_on_rank_0(*ranks, [&] { require_same_base(start->path(), folder); });
-  load_weights(start->weights(), *adapter_store, *ranks);
+  const SafetensorsFolder::Place embedding = *folder.weights().find("model.embed_tokens.weight");
+  const auto read_embedding = [&](int64_t token, std::span<float> values) {
+    const auto size = static_cast<int64_t>(values.size());
+    embedding.file->read_floats(*embedding.tensor, {token * size, (token + 1) * size}, values);
+  };
+  do_together(*ranks, [&] {
+    initialise(*adapter, static_cast<uint64_t>(method.seed), read_embedding, *adapter_store);
+  });
+  adapter_store->publish_weights();
 }
 
 std::optional<AdapterFolder> open_start(const MethodOptions& method, const ModelFolder& base) {
   if (method.start.empty()) return std::nullopt;
   std::optional<AdapterFolder> start(std::in_place, method.start, base);
-  const LoraOptions& found = start->options();
-  if (lora_modules(found, base.config()) == lora_modules(method.lora, base.config())) return start;
-  throw ConfigError(concat("the adapter in ", method.start, " has other modules, ranks or scales ",
-                           "than the options under lora: its rank is ", found.rank,
-                           " and its alpha ", found.alpha),
-                    "set the options under lora to those of its adapter_config.json");
+  if (is_same_adapter(start->options(), method, base.config())) return start;
+  throw ConfigError(
+      concat("the adapter in ", method.start, " is one of method ", name_of(start->options().kind),
+             ", or has other tensors or scales than the configuration says"),
+      "set method and its options to those of the adapter's adapter_config.json");
 }
 
 int set_threads(int asked, int num_cpus, Communicator& ranks) {

@@ -87,8 +87,7 @@ void add_generate(CLI::App& app, Verb& verb) {
       ->required();
   command->add_option("--prompts", *prompts, "1,22,7 or a file with a prompt a line, or -")
       ->required();
-  command->add_option("--adapter", options->adapter,
-                      "The folder of a LoRA adapter, as peft has it");
+  command->add_option("--adapter", options->adapter, "The folder of an adapter, as peft has it");
   GenerationOptions& generation = options->generation;
   command->add_option("--max-new-tokens", generation.max_new_tokens)
       ->check(CLI::Range(1, 1'000'000))

@@ -64,7 +64,7 @@ ExitCode TrainingJob::run() {
   load();
   print_banner();
   const PublishedFolder published = model_.adapter
-                                        ? published_adapter(config_.method.lora, model_.folder)
+                                        ? published_adapter(config_.method, model_.folder)
                                         : published_model(model_.folder);
   CheckpointSaver saver({model_.trained(), *model_.ranks, folder, state_.step}, published,
                         config_.checkpoint);
@@ -171,7 +171,7 @@ void TrainingJob::print_banner() const {
   log_event(concat("temper model=", config_.model.path, " family=", model.model_type,
                    " parameters=", readable_count(num_parameters),
                    " dtype=", name_of(compute_dtype_of(config_.model)),
-                   " method=", model_.adapter ? "lora" : "full",
+                   " method=", name_of(config_.method.kind),
                    " trained=", readable_count(num_trained(model_.trained()))));
   const MemoryEstimate memory =
       estimate_memory(config_, {.model = model,

@@ -33,6 +33,8 @@ constexpr Rule<int64_t> kThreadsOrAuto{is_between<0, 1024>,
 constexpr Rule<int64_t> kSeed{is_between<0, std::numeric_limits<int64_t>::max()>,
                               "a whole number, 0 or more"};
 constexpr Rule<int64_t> kRank{is_between<1, 65'536>, "a whole number from 1 to 65536"};
+constexpr Rule<int64_t> kVirtualTokens{is_between<1, 65'536>, "a whole number from 1 to 65536"};
+constexpr Rule<int64_t> kTokenId{is_between<0, 1'000'000'000>, "the id of a token"};
 constexpr Rule<int64_t> kLayer{is_between<0, 1'000'000>, "the number of a block, from 0"};
 constexpr Rule<int64_t> kStage{is_between<0, 3>, "0, 1, 2 or 3"};
 
@@ -89,9 +91,15 @@ constexpr Choice<Shape> kShapes[] = {{"constant", Shape::kConstant},
                                      {"cosine", Shape::kCosine},
                                      {"wsd", Shape::kWsd}};
 constexpr Choice<MethodOptions::Kind> kMethods[] = {{"full", MethodOptions::Kind::kFull},
-                                                    {"lora", MethodOptions::Kind::kLora}};
+                                                    {"lora", MethodOptions::Kind::kLora},
+                                                    {"prefix", MethodOptions::Kind::kPrefix},
+                                                    {"prompt", MethodOptions::Kind::kPrompt}};
 constexpr Choice<LoraOptions::Init> kLoraInits[] = {{"kaiming", LoraOptions::Init::kKaiming},
                                                     {"gaussian", LoraOptions::Init::kGaussian}};
+constexpr Choice<PromptOptions::Init> kPromptInits[] = {
+    {"normal", PromptOptions::Init::kNormal},
+    {"vocabulary", PromptOptions::Init::kVocabulary},
+    {"tokens", PromptOptions::Init::kTokens}};
 constexpr Choice<Reduction> kReductions[] = {{"exact", Reduction::kExact},
                                              {"fast", Reduction::kFast}};
 
@@ -116,8 +124,7 @@ void visit_data(Visitor& section, RunConfig& config) {
 }
 
 template <typename Visitor>
-void visit_lora(Visitor& section, MethodOptions& method) {
-  LoraOptions& lora = method.lora;
+void visit_lora(Visitor& section, LoraOptions& lora) {
   section.integer("rank", lora.rank, kRank);
   section.real("alpha", lora.alpha, kPositive);
   section.real("dropout", lora.dropout, kBelowOne);
@@ -135,8 +142,25 @@ void visit_lora(Visitor& section, MethodOptions& method) {
   section.flag("use_rslora", lora.uses_rslora);
   section.real("plus_ratio", lora.plus_ratio, kPositive);
   section.choice("init", lora.init, kLoraInits);
-  section.integer("seed", lora.seed, kSeed);
-  section.text("start", method.start, kFolderOrNone);
+}
+
+template <typename Visitor>
+void visit_method(Visitor& root, MethodOptions& method) {
+  root.choice("method", method.kind, kMethods);
+  root.section("adapter", [&](auto& section) {
+    section.text("start", method.start, kFolderOrNone);
+    section.integer("seed", method.seed, kSeed);
+  });
+  root.section("lora", [&](auto& section) { visit_lora(section, method.lora); });
+  root.section("prefix", [&](auto& section) {
+    section.integer("tokens", method.prefix.num_tokens, kVirtualTokens);
+    section.real("deviation", method.prefix.deviation, kNotNegative);
+  });
+  root.section("prompt", [&](auto& section) {
+    section.integer("tokens", method.prompt.num_tokens, kVirtualTokens);
+    section.choice("init", method.prompt.init, kPromptInits);
+    section.integers("token_ids", method.prompt.token_ids, kTokenId);
+  });
 }
 
 template <typename Visitor>
@@ -186,8 +210,7 @@ void visit(Visitor& root, RunConfig& config) {
     section.choice("dtype", config.model.dtype, kDtypes);
     section.choice("device", config.model.device, kDevices);
   });
-  root.choice("method", config.method.kind, kMethods);
-  root.section("lora", [&](auto& section) { visit_lora(section, config.method); });
+  visit_method(root, config.method);
   root.section("data", [&](auto& section) { visit_data(section, config); });
   root.section("train", [&](auto& section) { visit_train(section, config.train); });
   root.section("optimizer", [&](auto& section) { visit_optimizer(section, config.optimizer); });

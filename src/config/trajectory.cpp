@@ -62,27 +62,42 @@ void add_schedule(const ScheduleOptions& schedule, Lines& lines) {
   lines.add("schedule.decay_ratio", schedule.decay_ratio);
 }
 
-void add_method(const MethodOptions& method, const TrajectoryFacts& facts, Lines& lines) {
-  if (method.kind == MethodOptions::Kind::kFull) return;
-  const LoraOptions& lora = method.lora;
+std::string joined_numbers(const std::vector<int64_t>& numbers) {
+  std::vector<std::string> texts;
+  for (const int64_t number : numbers) texts.push_back(std::to_string(number));
+  return joined(texts);
+}
+
+void add_lora(const LoraOptions& lora, Lines& lines) {
   const bool is_kaiming = lora.init == LoraOptions::Init::kKaiming;
-  lines.add("method", std::string("lora"));
   lines.add("lora.rank", lora.rank);
   lines.add("lora.alpha", lora.alpha);
   lines.add("lora.dropout", lora.dropout);
   lines.add("lora.targets", joined(lora.targets));
   lines.add("lora.target_pattern", lora.target_pattern);
+  lines.add("lora.layers", joined_numbers(lora.layers));
   for (const auto& one : lora.rank_pattern) lines.add("lora.rank of " + one.module, one.rank);
   for (const auto& one : lora.alpha_pattern) lines.add("lora.alpha of " + one.module, one.alpha);
-  std::vector<std::string> layers;
-  for (const int64_t layer : lora.layers) layers.push_back(std::to_string(layer));
-  lines.add("lora.layers", joined(layers));
   lines.add("lora.use_rslora", static_cast<int64_t>(lora.uses_rslora));
   lines.add("lora.plus_ratio", lora.plus_ratio);
-  lines.add("lora.start", facts.start_fingerprint);
-  lines.add("lora.seed", lora.seed);
-  if (method.start.empty()) {
-    lines.add("lora.init", std::string(is_kaiming ? "kaiming" : "gaussian"));
+  lines.add("lora.init", std::string(is_kaiming ? "kaiming" : "gaussian"));
+}
+
+void add_method(const MethodOptions& method, const TrajectoryFacts& facts, Lines& lines) {
+  using Kind = MethodOptions::Kind;
+  if (!method.has_adapter()) return;
+  lines.add("method", name_of(method.kind));
+  lines.add("adapter.start", facts.start_fingerprint);
+  lines.add("adapter.seed", method.seed);
+  if (method.kind == Kind::kLora) add_lora(method.lora, lines);
+  if (method.kind == Kind::kPrefix) {
+    lines.add("prefix.tokens", method.prefix.num_tokens);
+    lines.add("prefix.deviation", method.prefix.deviation);
+  }
+  if (method.kind == Kind::kPrompt) {
+    lines.add("prompt.tokens", method.prompt.num_tokens);
+    lines.add("prompt.init", static_cast<int64_t>(method.prompt.init));
+    lines.add("prompt.token_ids", joined_numbers(method.prompt.token_ids));
   }
 }
 

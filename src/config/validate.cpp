@@ -95,13 +95,24 @@ void check_evaluation(const RunConfig& config, Problems& problems) {
 }
 
 void check_method(const MethodOptions& method, Problems& problems) {
-  const bool is_set = method.lora != LoraOptions() || !method.start.empty();
-  if (method.kind == MethodOptions::Kind::kFull && is_set) {
-    problems.push_back({"the options under lora have no effect: method is full",
-                        "set method to lora, or leave them out",
-                        {"method", "lora"}});
+  using Kind = MethodOptions::Kind;
+  const auto check_section = [&](Kind kind, bool is_set) {
+    if (!is_set || method.kind == kind) return;
+    const std::string name = name_of(kind);
+    problems.push_back(
+        {concat("the options under ", name, " have no effect: method is ", name_of(method.kind)),
+         concat("set method to ", name, ", or leave them out"),
+         {"method", name}});
+  };
+  check_section(Kind::kLora, method.lora != LoraOptions());
+  check_section(Kind::kPrefix, method.prefix != PrefixOptions());
+  check_section(Kind::kPrompt, method.prompt != PromptOptions());
+  if (!method.start.empty() && !method.has_adapter()) {
+    problems.push_back({"adapter.start has no effect: method is full",
+                        "set method to that of the adapter, or leave it out",
+                        {"method", "adapter.start"}});
   }
-  if (method.lora.targets.empty()) {
+  if (method.lora.targets.empty() && method.lora.target_pattern.empty()) {
     problems.push_back({"lora.targets is empty: nothing would be trained",
                         "list modules such as q_proj, or all-linear",
                         {"lora.targets"}});
@@ -161,10 +172,13 @@ Problems validate_steps(const RunConfig& config, int64_t num_steps) {
 }
 
 Problems validate_model(const RunConfig& config, const ModelConfig& model) {
-  if (config.data.sequence_length <= model.max_positions) return {};
-  return {{concat("data.sequence_length is ", config.data.sequence_length,
+  const int64_t before = config.method.num_virtual_tokens();
+  if (before + config.data.sequence_length <= model.max_positions) return {};
+  const std::string with =
+      before > 0 ? concat(" with ", before, " virtual tokens before") : std::string();
+  return {{concat("data.sequence_length is ", config.data.sequence_length, with,
                   ", but the model knows only ", model.max_positions, " positions"),
-           concat("set data.sequence_length to at most ", model.max_positions),
+           concat("set data.sequence_length to at most ", model.max_positions - before),
            {"data.sequence_length"}}};
 }
 

@@ -58,12 +58,16 @@ void Block::attach(const BlockAddition& addition) {
   output_.low_rank = addition.output;
   gate_up_.low_rank = addition.gate_up;
   down_.low_rank = addition.down;
+  prefix_ = addition.prefix;
 }
 
 at::Tensor Block::forward(const at::Tensor& hidden, const RotaryAngles& angles,
                           const std::vector<int64_t>& document_begins) const {
   const at::Tensor qkv = queries_keys_values(hidden, angles);
-  const at::Tensor attended = attention(qkv, heads_, {document_begins, window_});
+  const AttentionMask mask{document_begins, window_};
+  const at::Tensor attended = prefix_.is_defined()
+                                  ? attention_after_prefix(qkv, heads_, mask, prefix_)
+                                  : attention(qkv, heads_, mask);
   return add_mlp(linear_onto(hidden, attended, output_));
 }
 
@@ -75,11 +79,19 @@ at::Tensor Block::forward_cached(const at::Tensor& hidden, const RotaryAngles& a
         .unflatten(1, {num_heads, heads_.head_dim});
   };
   const at::Tensor queries = part(0, heads_.num_heads);
+  if (prefix_.is_defined() && !cache.keys.defined()) begin_with_prefix(cache, qkv.scalar_type());
   cache.keys = append(cache.keys, part(heads_.first_key_column(), heads_.num_key_value_heads));
   cache.values =
       append(cache.values, part(heads_.first_value_column(), heads_.num_key_value_heads));
   const at::Tensor attended = attention_over_cache(queries, cache.keys, cache.values, window_);
   return add_mlp(linear_onto(hidden, attended, output_));
+}
+
+void Block::begin_with_prefix(KeyValueCache& cache, at::ScalarType dtype) const {
+  const at::Tensor both = prefix_.keys_values(heads_, dtype)
+                              .unflatten(1, {2, heads_.num_key_value_heads, heads_.head_dim});
+  cache.keys = both.select(1, 0);
+  cache.values = both.select(1, 1);
 }
 
 at::Tensor Block::queries_keys_values(const at::Tensor& hidden, const RotaryAngles& angles) const {

@@ -40,6 +40,7 @@ class Block {
 
  private:
   at::Tensor queries_keys_values(const at::Tensor& hidden, const RotaryAngles& angles) const;
+  void begin_with_prefix(KeyValueCache& cache, at::ScalarType dtype) const;
   at::Tensor add_mlp(const at::Tensor& hidden) const;
 
   Heads heads_;
@@ -52,6 +53,7 @@ class Block {
   Weight mlp_norm_;
   LinearWeights gate_up_;
   LinearWeights down_;
+  PrefixWeights prefix_;  // Undefined where there is none.
 };
 
 }  // namespace temper

@@ -38,6 +38,12 @@ void Decoder::attach(const Adapter& adapter) {
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     blocks_[layer].attach(adapter.blocks[layer]);
   }
+  const PrefixWeights& prefix = adapter.blocks.front().prefix;
+  first_position_ = prefix.is_defined() ? prefix.count() : 0;
+}
+
+RotaryAngles Decoder::angles(const at::Tensor& positions, at::ScalarType dtype) const {
+  return rotary_->angles(first_position_ == 0 ? positions : positions.add(first_position_), dtype);
 }
 
 at::Tensor Decoder::embed(const at::Tensor& tokens) const {
@@ -52,8 +58,8 @@ void Decoder::embed_backward(const at::Tensor& gradient, const at::Tensor& token
 }
 
 at::Tensor Decoder::run_block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const {
-  const RotaryAngles angles = rotary_->angles(batch.positions, hidden.scalar_type());
-  return blocks_[static_cast<size_t>(layer)].forward(hidden, angles, batch.document_begins);
+  return blocks_[static_cast<size_t>(layer)].forward(
+      hidden, angles(batch.positions, hidden.scalar_type()), batch.document_begins);
 }
 
 at::Tensor Decoder::block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const {
@@ -75,8 +81,8 @@ at::Tensor Decoder::block_backward(BlockPass pass, const at::Tensor& gradient) c
 at::Tensor Decoder::block_cached(int layer, const at::Tensor& hidden, const at::Tensor& positions,
                                  KeyValueCache& cache) const {
   const at::NoGradGuard no_graph;
-  const RotaryAngles angles = rotary_->angles(positions, hidden.scalar_type());
-  return blocks_[static_cast<size_t>(layer)].forward_cached(hidden, angles, cache);
+  return blocks_[static_cast<size_t>(layer)].forward_cached(
+      hidden, angles(positions, hidden.scalar_type()), cache);
 }
 
 HeadResult Decoder::head_loss(const at::Tensor& hidden, const at::Tensor& targets) const {

@@ -18,6 +18,7 @@ namespace temper {
 
 class Block;
 class Rotary;
+struct RotaryAngles;
 
 /// One block's forward pass with what its backward pass needs: an autograd graph of its own.
 struct BlockPass {
@@ -79,6 +80,7 @@ class Decoder {
   at::Tensor logits(const at::Tensor& hidden) const;
 
  private:
+  RotaryAngles angles(const at::Tensor& positions, at::ScalarType dtype) const;
   at::Tensor run_block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const;
 
   ModelConfig config_;
@@ -87,6 +89,7 @@ class Decoder {
   std::vector<Block> blocks_;                          // [layer]
   std::unique_ptr<Head> head_;
   std::unique_ptr<Rotary> rotary_;
+  int64_t first_position_ = 0;  // Of each document: a prefix comes before it.
 };
 
 }  // namespace temper

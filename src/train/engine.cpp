@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/targets.h"
+
 namespace temper {
 
 // Where a unit's flat buffers come from and go to.
@@ -76,16 +78,20 @@ int Engine::lowest_trained_unit() const { return is_frozen() ? 1 + adapter_->low
 // The schedule.
 
 double Engine::forward_backward(const PackedBatch& batch, int64_t number) {
-  std::vector<BlockPass> passes;
   acquire_adapter();
   if (adapter_ != nullptr) adapter_->dropout->set_micro_batch(number);
-  at::Tensor hidden = forward_blocks(embed(batch.tokens), batch, &passes);
+  std::vector<BlockPass> passes;
+  const PackedBatch whole = after_prompt(batch);
+  at::Tensor hidden = forward_blocks(embed(batch), whole, &passes);
   lend_adapter_gradients();
-  HeadResult head = head_with_gradient(hidden, batch);
+  HeadResult head = head_with_gradient(hidden, whole);
   hidden.reset();
   const at::Tensor gradient =
-      backward_blocks(std::move(head.hidden_gradient), batch, std::move(passes));
+      backward_blocks(std::move(head.hidden_gradient), whole, std::move(passes));
   if (!is_frozen()) embed_backward(gradient, batch.tokens);
+  if (has_prompt()) {
+    adapter_->prompt.gradient().copy_(prompt_rows(batch.document_begins).sum_virtual(gradient));
+  }
   if (adapter_ != nullptr) adapter_->dropout->set_micro_batch({});
   release_adapter();
   reduce_adapter();
@@ -94,9 +100,10 @@ double Engine::forward_backward(const PackedBatch& batch, int64_t number) {
 
 double Engine::loss(const PackedBatch& batch) {
   acquire_adapter();
-  const at::Tensor hidden = forward_blocks(embed(batch.tokens), batch, nullptr);
+  const PackedBatch whole = after_prompt(batch);
+  const at::Tensor hidden = forward_blocks(embed(batch), whole, nullptr);
   acquire_head();
-  const HeadResult head = decoder_.head_loss(hidden, batch.targets);
+  const HeadResult head = decoder_.head_loss(hidden, whole.targets);
   release_head();
   release_adapter();
   return head.loss_sum;
@@ -111,6 +118,30 @@ void Engine::join_loss() {
   acquire_head();
   release_head();
   release_adapter();
+}
+
+VirtualRows Engine::prompt_rows(const std::vector<int64_t>& document_begins) const {
+  return {document_begins, has_prompt() ? adapter_->prompt.shape()[0] : 0};
+}
+
+// Each document begins with the prompt, whose rows have no target.
+PackedBatch Engine::after_prompt(const PackedBatch& batch) const {
+  if (!has_prompt()) return batch;
+  const VirtualRows rows = prompt_rows(batch.document_begins);
+  const int64_t count = adapter_->prompt.shape()[0];
+  const auto insert = [&](const at::Tensor& before, const at::Tensor& numbers) {
+    return rows.insert(before.unsqueeze(1), numbers.unsqueeze(1)).squeeze(1);
+  };
+  const auto options = batch.positions.options();
+  return {batch.tokens, insert(at::arange(count, options), batch.positions.add(count)),
+          insert(at::full({count}, kNoTarget, options), batch.targets), rows.document_begins()};
+}
+
+at::Tensor Engine::embed(const PackedBatch& batch) {
+  const at::Tensor hidden = embed(batch.tokens);
+  if (!has_prompt()) return hidden;
+  const at::Tensor prompt = adapter_->prompt.value().to(hidden.scalar_type());
+  return prompt_rows(batch.document_begins).insert(prompt, hidden);
 }
 
 at::Tensor Engine::embed(const at::Tensor& tokens) {
@@ -181,13 +212,18 @@ void Engine::embed_backward(const at::Tensor& gradient, const at::Tensor& tokens
   reduce(0);
 }
 
+// A sequence that begins is a document of its own; a prompt comes before it.
 at::Tensor Engine::extend(const at::Tensor& tokens, const at::Tensor& positions,
                           std::vector<KeyValueCache>& caches) {
   acquire_adapter();
-  at::Tensor hidden = embed(tokens);
+  const PackedBatch batch{tokens, positions, at::full_like(tokens, kNoTarget), {0, tokens.size(0)}};
+  const bool begins = !caches.front().keys.defined();
+  const int64_t num_before = has_prompt() && !begins ? adapter_->prompt.shape()[0] : 0;
+  const at::Tensor places = begins ? after_prompt(batch).positions : positions.add(num_before);
+  at::Tensor hidden = begins ? embed(batch) : embed(tokens);
   for (int layer = 0; layer < num_layers(); ++layer) {
     acquire(1 + layer);
-    hidden = decoder_.block_cached(layer, hidden, positions, caches[static_cast<size_t>(layer)]);
+    hidden = decoder_.block_cached(layer, hidden, places, caches[static_cast<size_t>(layer)]);
     release(1 + layer);
   }
   acquire_head();

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/decoder.h"
+#include "model/ops/virtual_rows.h"
 #include "model/packed_batch.h"
 #include "zero/unit_store.h"
 
@@ -67,6 +68,10 @@ class Engine {
   void lend_adapter_gradients();
   void reduce_adapter();
 
+  bool has_prompt() const { return adapter_ != nullptr && adapter_->prompt.is_defined(); }
+  VirtualRows prompt_rows(const std::vector<int64_t>& document_begins) const;
+  PackedBatch after_prompt(const PackedBatch& batch) const;
+  at::Tensor embed(const PackedBatch& batch);
   at::Tensor embed(const at::Tensor& tokens);
   at::Tensor forward_blocks(at::Tensor hidden, const PackedBatch& batch,
                             std::vector<BlockPass>* passes);

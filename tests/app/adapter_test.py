@@ -136,9 +136,9 @@ def test_a_resume_on_another_base_is_refused(trained, tmp_path):
 
 
 def test_a_start_with_other_options_is_refused(trained, adapter):
-    done = temper("train", trained / "run.yaml", f"lora.start={adapter}", "lora.alpha=5",
+    done = temper("train", trained / "run.yaml", f"adapter.start={adapter}", "lora.alpha=5",
                   f"run.folder={adapter}/run")  # fmt: skip
-    assert_refused(done, CONFIGURATION, "has other modules, ranks or scales than the options under")
+    assert_refused(done, CONFIGURATION, "or has other tensors or scales than the")
 
 
 def test_a_sum_that_is_not_finite_is_refused(trained, adapter, tmp_path):

@@ -48,8 +48,8 @@ const std::vector<std::string> kDeciding = {
     "model.device=cuda",
     "method=lora",
 };
-// The same beside method=lora.
-const std::vector<std::string> kDecidingLora = {
+// The same for adapters, beside the method that they belong to.
+const std::vector<std::string> kDecidingAdapter = {
     "lora.rank=7",
     "lora.alpha=7",
     "lora.dropout=0.1",
@@ -61,7 +61,12 @@ const std::vector<std::string> kDecidingLora = {
     "lora.use_rslora=true",
     "lora.plus_ratio=7",
     "lora.init=gaussian",
-    "lora.seed=7",
+    "adapter.seed=7",
+    "prefix.tokens=7",
+    "prefix.deviation=0.7",
+    "prompt.tokens=7",
+    "prompt.init=normal",
+    "prompt.token_ids=[7]",
 };
 const std::vector<std::string> kIndifferent = {
     "run.folder=elsewhere",    "model.path=elsewhere",    "data.holdout=[{name: h, path: h.h5}]",
@@ -73,7 +78,7 @@ const std::vector<std::string> kIndifferent = {
 // These count through the facts, or belong to another option.
 const std::set<std::string> kElsewhere = {"model.dtype",           "train.max_steps",
                                           "train.epochs",          "train.evaluate_every_steps",
-                                          "schedule.warmup_ratio", "lora.start"};
+                                          "schedule.warmup_ratio", "adapter.start"};
 
 }  // namespace
 
@@ -84,8 +89,11 @@ BOOST_DATA_TEST_CASE(an_option_that_decides_the_result_changes_the_digest, data:
   BOOST_TEST(digest({assignment}, facts()) != digest({}, facts()));
 }
 
-BOOST_DATA_TEST_CASE(an_option_of_lora_changes_the_digest, data::make(kDecidingLora), assignment) {
-  BOOST_TEST(digest({"method=lora", assignment}, facts()) != digest({"method=lora"}, facts()));
+BOOST_DATA_TEST_CASE(an_option_of_an_adapter_changes_the_digest, data::make(kDecidingAdapter),
+                     assignment) {
+  const std::string section = assignment.substr(0, assignment.find('.'));
+  const std::string method = "method=" + (section == "adapter" ? "lora" : section);
+  BOOST_TEST(digest({method, assignment}, facts()) != digest({method}, facts()));
 }
 
 BOOST_DATA_TEST_CASE(an_option_that_does_not_leaves_the_digest, data::make(kIndifferent),
@@ -95,7 +103,7 @@ BOOST_DATA_TEST_CASE(an_option_that_does_not_leaves_the_digest, data::make(kIndi
 
 BOOST_AUTO_TEST_CASE(every_option_is_in_one_of_the_two_lists) {
   std::set<std::string> covered = kElsewhere;
-  for (const auto& list : {kDeciding, kDecidingLora, kIndifferent}) {
+  for (const auto& list : {kDeciding, kDecidingAdapter, kIndifferent}) {
     for (const std::string& one : list) covered.insert(one.substr(0, one.find('=')));
   }
   std::vector<Problem> problems;

@@ -88,7 +88,7 @@ def write_config(folder: Path, options: str) -> Path:
         warmup=full.WARMUP,
     )
     path = folder / "run.yaml"
-    path.write_text(f"{text}method: lora\nlora: {{{options}, start: {folder / 'start'}}}\n")
+    path.write_text(f"{text}method: lora\nlora: {{{options}}}\nadapter: {{start: {folder / 'start'}}}\n")
     return path
 
 

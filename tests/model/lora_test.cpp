@@ -63,7 +63,7 @@ BOOST_AUTO_TEST_CASE(ranks_and_scales_are_those_of_peft) {
 }
 
 BOOST_AUTO_TEST_CASE(modules_that_share_a_product_share_the_projection) {
-  const Adapter adapter = make_lora({.rank = 5, .targets = {"q_proj", "v_proj"}}, kModel);
+  const Adapter adapter = make_lora({.rank = 5, .targets = {"q_proj", "v_proj"}}, 1, kModel);
   const std::string prefix = "base_model.model.model.layers.0.self_attn.";
   const auto& slots = adapter.unit.slots();
   BOOST_TEST(slots[0].name == prefix + "q_proj.lora_A.weight");
@@ -80,13 +80,13 @@ BOOST_AUTO_TEST_CASE(modules_that_share_a_product_share_the_projection) {
 }
 
 BOOST_AUTO_TEST_CASE(the_lowest_block_with_an_addition_is_found) {
-  BOOST_TEST(make_lora({.layers = {2}}, kModel).lowest_layer() == 2);
-  BOOST_TEST(make_lora({.targets = {"layers.1.mlp.up_proj"}}, kModel).lowest_layer() == 1);
-  BOOST_TEST(make_lora({}, kModel).lowest_layer() == 0);
+  BOOST_TEST(make_lora({.layers = {2}}, 1, kModel).lowest_layer() == 2);
+  BOOST_TEST(make_lora({.targets = {"layers.1.mlp.up_proj"}}, 1, kModel).lowest_layer() == 1);
+  BOOST_TEST(make_lora({}, 1, kModel).lowest_layer() == 0);
 }
 
 BOOST_AUTO_TEST_CASE(only_b_learns_faster) {
-  const Adapter adapter = make_lora({.plus_ratio = 16.0}, kModel);
+  const Adapter adapter = make_lora({.plus_ratio = 16.0}, 1, kModel);
   for (const TensorSlot& slot : adapter.unit.slots()) {
     BOOST_TEST(slot.rate_ratio == (slot.name.ends_with("lora_B.weight") ? 16.0 : 1.0));
   }
@@ -118,7 +118,7 @@ const std::vector<Refused> kRefused = {
 };
 
 BOOST_DATA_TEST_CASE(what_means_no_module_is_refused, data::make(kRefused), refused) {
-  BOOST_CHECK_EXCEPTION(make_lora(refused.options, kModel), ConfigError, [&](const auto& error) {
+  BOOST_CHECK_EXCEPTION(make_lora(refused.options, 1, kModel), ConfigError, [&](const auto& error) {
     BOOST_TEST(std::string(error.what()).starts_with(refused.message), error.what());
     return true;
   });

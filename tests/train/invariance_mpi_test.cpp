@@ -1,24 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 // The promise: loss curve and final weights are the same bits on any number of ranks and threads,
-// at every ZeRO stage, with prefetching and recomputation on or off; for full fine-tuning and LoRA.
+// at every ZeRO stage, with prefetching and recomputation on or off; for full
+// fine-tuning and every adapter.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
 #include <boost/test/data/monomorphic.hpp>
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
+#include <optional>
 #include <vector>
 
 #include "comm/mpi_communicator.h"
-#include "model/adapter/lora.h"
+#include "model/adapter/method.h"
 #include "support/tiny_model.h"
 #include "train/trainer.h"
 #include "zero/initialise.h"
 
 namespace temper {
+
+std::ostream& operator<<(std::ostream& out, MethodOptions::Kind kind) {
+  return out << name_of(kind);
+}
+
 namespace {
 
 namespace data = boost::unit_test::data;
+using Kind = MethodOptions::Kind;
 
 constexpr int kSteps = 6;
 constexpr int kMicroBatches = 12;  // Per step: 1, 2, 3 and 4 ranks divide it.
@@ -30,7 +38,7 @@ struct Variant {
   at::ScalarType dtype = at::kFloat;
   int threads = 1;
   bool has_tied_head = true;
-  bool is_lora = false;
+  Kind kind = Kind::kFull;
 };
 
 struct Curve {
@@ -61,14 +69,18 @@ Curve run_steps(Engine& engine, UnitStore& trained, Communicator& ranks) {
   return curve;
 }
 
-// Adapts the upper two of three blocks: the lowest one has no backward pass.
-Adapter make_adapter(const ModelConfig& config) {
-  return make_lora({.rank = 5,
-                    .dropout = 0.2,
-                    .targets = {"q_proj", "v_proj", "o_proj", "up_proj", "down_proj"},
-                    .layers = {1, 2},
-                    .init = LoraOptions::Init::kGaussian},
-                   config);
+// LoRA adapts the upper two of three blocks: the lowest one has no backward pass.
+MethodOptions method_of(MethodOptions::Kind kind) {
+  MethodOptions method;
+  method.kind = kind;
+  method.lora = {.rank = 5,
+                 .dropout = 0.2,
+                 .targets = {"q_proj", "v_proj", "o_proj", "up_proj", "down_proj"},
+                 .layers = {1, 2},
+                 .init = LoraOptions::Init::kGaussian};
+  method.prefix = {.num_tokens = 5};
+  method.prompt = {.num_tokens = 5, .init = PromptOptions::Init::kNormal};
+  return method;
 }
 
 Curve train(Communicator& ranks, const Variant& variant) {
@@ -77,15 +89,17 @@ Curve train(Communicator& ranks, const Variant& variant) {
   Decoder decoder(testing::tiny_config(variant.has_tied_head));
   UnitStore store(
       decoder.units(), ranks,
-      {zero, variant.is_lora ? StorePurpose::kFrozen : StorePurpose::kTraining, variant.dtype});
+      {zero, variant.kind == Kind::kFull ? StorePurpose::kTraining : StorePurpose::kFrozen,
+       variant.dtype});
   testing::fill_weights(store);
   Engine engine(decoder, store, variant.activations);
   Curve curve;
-  if (variant.is_lora) {
-    const Adapter adapter = make_adapter(decoder.config());
-    UnitStore adapter_store({adapter.unit}, ranks, {.zero = zero});
-    initialise(adapter, /*seed=*/3, adapter_store);
-    engine.attach(adapter, adapter_store);
+  const std::optional<Adapter> adapter = make_adapter(method_of(variant.kind), decoder.config());
+  if (adapter) {
+    UnitStore adapter_store({adapter->unit}, ranks, {.zero = zero});
+    initialise(*adapter, /*seed=*/3, {}, adapter_store);
+    adapter_store.publish_weights();
+    engine.attach(*adapter, adapter_store);
     curve = run_steps(engine, adapter_store, ranks);
   } else {
     curve = run_steps(engine, store, ranks);
@@ -119,10 +133,13 @@ BOOST_DATA_TEST_CASE_F(RanksFixture, every_stage_gives_the_bits_of_one_rank,
   check_equal(train(world, variant), train(self, alone));
 }
 
-BOOST_DATA_TEST_CASE_F(RanksFixture, lora_at_every_stage_gives_the_bits_of_one_rank,
-                       data::make({0, 1, 2, 3}) * data::make({at::kFloat, at::kBFloat16}), stage,
-                       dtype) {
-  Variant variant{.stage = stage, .dtype = dtype, .is_lora = true};
+const std::vector<Kind> kAdapters = {Kind::kLora, Kind::kPrefix, Kind::kPrompt};
+
+BOOST_DATA_TEST_CASE_F(RanksFixture, adapters_at_every_stage_have_the_bits_of_one_rank,
+                       data::make({0, 1, 2, 3}) * data::make({at::kFloat, at::kBFloat16}) *
+                           data::make(kAdapters),
+                       stage, dtype, kind) {
+  Variant variant{.stage = stage, .dtype = dtype, .kind = kind};
   Variant alone = variant;
   alone.stage = 0;
   const Curve curve = train(world, variant);
@@ -130,11 +147,12 @@ BOOST_DATA_TEST_CASE_F(RanksFixture, lora_at_every_stage_gives_the_bits_of_one_r
   BOOST_TEST(curve.losses.front() != curve.losses.back());
 }
 
-BOOST_AUTO_TEST_CASE(lora_does_not_depend_on_prefetching_recomputation_and_threads) {
-  const Curve expected = train(self, {.is_lora = true});
-  check_equal(train(world, {.prefetches = false, .is_lora = true}), expected);
-  check_equal(train(world, {.activations = Activations::kRecomputed, .is_lora = true}), expected);
-  check_equal(train(world, {.threads = 2, .is_lora = true}), expected);
+BOOST_DATA_TEST_CASE_F(RanksFixture, adapters_need_no_certain_prefetching_recomputation_or_threads,
+                       data::make(kAdapters), kind) {
+  const Curve expected = train(self, {.kind = kind});
+  check_equal(train(world, {.prefetches = false, .kind = kind}), expected);
+  check_equal(train(world, {.activations = Activations::kRecomputed, .kind = kind}), expected);
+  check_equal(train(world, {.threads = 2, .kind = kind}), expected);
 }
 
 BOOST_AUTO_TEST_CASE(prefetching_does_not_change_the_bits) {

@@ -5,7 +5,7 @@
 #include <system_error>
 #include <utility>
 
-#include "checkpoint/peft/lora_config.h"
+#include "checkpoint/peft/adapter_config.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/hash.h"
@@ -30,9 +30,9 @@ std::optional<BaseIdentity> read_base(const fs::path& folder) {
 AdapterFolder::AdapterFolder(fs::path folder, const ModelFolder& base)
     : path_(std::move(folder)),
       config_text_(read_file(path_ / kConfig, FilePurpose::kModel)),
-      options_(parse_lora_config(config_text_, (path_ / kConfig).string())),
+      options_(parse_adapter_config(config_text_, (path_ / kConfig).string())),
       weights_(path_, kAdapterFiles.stem) {
-  require_tensors(weights_, {make_lora(options_, base.config()).unit}, path_.string());
+  require_tensors(weights_, {make_adapter(options_, base.config())->unit}, path_.string());
 }
 
 std::string AdapterFolder::fingerprint() const {
@@ -47,9 +47,9 @@ void require_same_base(const fs::path& folder, const ModelFolder& base) {
                    "use it with its own base");
 }
 
-PublishedFolder published_adapter(const LoraOptions& options, const ModelFolder& base) {
+PublishedFolder published_adapter(const MethodOptions& options, const ModelFolder& base) {
   return {kAdapterFiles, DType::kF32, [&options, &base](DType) -> std::vector<TextFile> {
-            return {{kConfig, lora_config_text(options, base.config(), base.path())},
+            return {{kConfig, adapter_config_text(options, base.config(), base.path())},
                     {kBase, to_json(identify_base(base))}};
           }};
 }

@@ -8,11 +8,11 @@
 #include "checkpoint/peft/base_identity.h"
 #include "checkpoint/published_folder.h"
 #include "io/safetensors_folder.h"
-#include "model/adapter/lora.h"
+#include "model/adapter/method.h"
 
 namespace temper {
 
-/// A folder with a LoRA adapter, as peft and a checkpoint's `adapter/` have it: its configuration
+/// A folder with an adapter, as peft and a checkpoint's `adapter/` have it: its configuration
 /// is understood, and its tensors are exactly those that the configuration asks for on a base of
 /// this shape.
 ///
@@ -22,7 +22,7 @@ class AdapterFolder {
   AdapterFolder(std::filesystem::path folder, const ModelFolder& base);
 
   const std::filesystem::path& path() const { return path_; }
-  const LoraOptions& options() const { return options_; }
+  const MethodOptions& options() const { return options_; }
   const SafetensorsFolder& weights() const { return weights_; }
 
   /// SHA-256 over the configuration and the first bytes of each tensor, in hex.
@@ -31,7 +31,7 @@ class AdapterFolder {
  private:
   std::filesystem::path path_;
   std::string config_text_;
-  LoraOptions options_;
+  MethodOptions options_;
   SafetensorsFolder weights_;
 };
 
@@ -40,6 +40,6 @@ class AdapterFolder {
 void require_same_base(const std::filesystem::path& folder, const ModelFolder& base);
 
 /// The `adapter/` of a checkpoint of an adapter on `base`. Both must outlive the result.
-PublishedFolder published_adapter(const LoraOptions& options, const ModelFolder& base);
+PublishedFolder published_adapter(const MethodOptions& options, const ModelFolder& base);
 
 }  // namespace temper

@@ -3,11 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 #include <vector>
 
-#include "checkpoint/json_keys.h"
 #include "core/concat.h"
-#include "core/error.h"
 #include "io/json.h"
 
 namespace temper {
@@ -83,7 +82,6 @@ std::vector<int64_t> read_layers(const JsonKeys& keys) {
 
 // What would change the arithmetic.
 void require_plain(const JsonKeys& keys) {
-  keys.require("peft_type", "LORA");
   keys.require("bias", "none");
   for (const char* key : {"fan_in_fan_out", "use_dora", "lora_bias", "use_qalora", "use_bdlora"}) {
     keys.require(key, false);
@@ -97,40 +95,28 @@ void require_plain(const JsonKeys& keys) {
 
 }  // namespace
 
-std::string lora_config_text(const LoraOptions& options, const ModelConfig& config,
-                             const std::filesystem::path& base) {
+Json lora_keys(const LoraOptions& options, const ModelConfig& config) {
   const bool is_kaiming = options.init == LoraOptions::Init::kKaiming;
   Json ranks = Json::object(), alphas = Json::object();
   for (const auto& one : options.rank_pattern) ranks[one.module] = one.rank;
   for (const auto& one : options.alpha_pattern) alphas[one.module] = number(one.alpha);
-  const Json json = {{"alpha_pattern", alphas},
-                     {"auto_mapping", nullptr},
-                     {"base_model_name_or_path", std::filesystem::absolute(base).string()},
-                     {"bias", "none"},
-                     {"fan_in_fan_out", false},
-                     {"inference_mode", true},
-                     {"init_lora_weights", is_kaiming ? Json(true) : Json("gaussian")},
-                     {"layers_pattern", nullptr},
-                     {"layers_to_transform", null_if_empty(options.layers)},
-                     {"lora_alpha", number(options.alpha)},
-                     {"lora_dropout", number(options.dropout)},
-                     {"modules_to_save", nullptr},
-                     {"peft_type", "LORA"},
-                     {"r", options.rank},
-                     {"rank_pattern", ranks},
-                     {"revision", nullptr},
-                     {"target_modules", targets_of(options, config)},
-                     {"task_type", "CAUSAL_LM"},
-                     {"use_dora", false},
-                     {"use_rslora", options.uses_rslora}};
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
+  return {{"alpha_pattern", alphas},
+          {"bias", "none"},
+          {"fan_in_fan_out", false},
+          {"init_lora_weights", is_kaiming ? Json(true) : Json("gaussian")},
+          {"layers_pattern", nullptr},
+          {"layers_to_transform", null_if_empty(options.layers)},
+          {"lora_alpha", number(options.alpha)},
+          {"lora_dropout", number(options.dropout)},
+          {"modules_to_save", nullptr},
+          {"r", options.rank},
+          {"rank_pattern", ranks},
+          {"target_modules", targets_of(options, config)},
+          {"use_dora", false},
+          {"use_rslora", options.uses_rslora}};
 }
 
-LoraOptions parse_lora_config(std::string_view text, const std::string& name) {
-  const Json json = parse_json(text, {name, FilePurpose::kModel});
-  std::vector<std::string> problems;
-  const JsonKeys keys(json, "", problems);
-  LoraOptions options;
+void read_lora(const JsonKeys& keys, LoraOptions& options) {
   require_plain(keys);
   options.rank = keys.integer("r", {1, 1'000'000}, 8);
   options.alpha = keys.positive("lora_alpha", 8.0);
@@ -146,10 +132,6 @@ LoraOptions parse_lora_config(std::string_view text, const std::string& name) {
     options.dropout = keys["lora_dropout"].get<double>();
   }
   options.layers = read_layers(keys);
-  if (problems.empty()) return options;
-  std::string list = name + " is of an adapter that is not computed here:";
-  for (const std::string& problem : problems) list += "\n  " + problem;
-  throw ModelError(list, "use a plain LoRA adapter of peft");
 }
 
 }  // namespace temper

@@ -1,23 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <filesystem>
-#include <string>
-#include <string_view>
-
+#include "checkpoint/json_keys.h"
 #include "model/adapter/lora.h"
 #include "model/model_config.h"
 
 namespace temper {
 
-/// The text of peft's adapter_config.json: the keys that every reader knows, sorted.
-/// `base` is the folder of the model that the adapter belongs to.
-std::string lora_config_text(const LoraOptions& options, const ModelConfig& config,
-                             const std::filesystem::path& base);
+/// The keys of peft's adapter_config.json that say what a LoRA adapter is.
+Json lora_keys(const LoraOptions& options, const ModelConfig& config);
 
-/// Reads an adapter_config.json. `name` is the file's, for messages.
-/// Throws: ModelError that lists every setting that changes the result in a way that is not
-///   computed here.
-LoraOptions parse_lora_config(std::string_view text, const std::string& name);
+/// Reads them; notes a problem for each setting that changes the result in a way that is not
+/// computed here.
+void read_lora(const JsonKeys& keys, LoraOptions& options);
 
 }  // namespace temper

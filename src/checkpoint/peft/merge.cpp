@@ -37,7 +37,7 @@ at::Tensor read_whole(const Place& place) {
 class Deltas {
  public:
   Deltas(const AdapterFolder& adapter, const ModelConfig& base) : adapter_(adapter) {
-    for (const LoraModule& module : lora_modules(adapter.options(), base)) {
+    for (const LoraModule& module : lora_modules(adapter.options().lora, base)) {
       scales_[module.path + ".weight"] = module.scale;
     }
   }
@@ -78,6 +78,12 @@ void write_sum(const Place& from, const at::Tensor& delta, const File& to, int64
 
 void merge_adapter(const ModelFolder& base, const AdapterFolder& adapter,
                    const fs::path& destination) {
+  if (adapter.options().kind != MethodOptions::Kind::kLora) {
+    throw ConfigError(
+        concat("the adapter in ", adapter.path().string(), " is one of method ",
+               name_of(adapter.options().kind), ", which no weights of the base can stand for"),
+        "merge adapters of LoRA only");
+  }
   require_same_base(adapter.path(), base);
   const Deltas deltas(adapter, base.config());
   ExportOptions options;

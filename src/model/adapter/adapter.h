@@ -6,6 +6,7 @@
 
 #include "model/adapter/initial_values.h"
 #include "model/ops/low_rank.h"
+#include "model/ops/prefix.h"
 #include "model/unit_layout.h"
 #include "model/weight.h"
 
@@ -17,10 +18,11 @@ struct BlockAddition {
   LowRank output;
   LowRank gate_up;
   LowRank down;
+  PrefixWeights prefix;
 
   bool is_empty() const {
     return !queries_keys_values.is_defined() && !output.is_defined() && !gate_up.is_defined() &&
-           !down.is_defined();
+           !down.is_defined() && !prefix.is_defined();
   }
 };
 
@@ -32,11 +34,12 @@ struct Adapter {
   std::shared_ptr<UnitBuffers> buffers;  ///< The engine sets its tensors before each use; fp32.
   std::shared_ptr<Dropout> dropout;      ///< The engine says for which micro-batch.
   std::vector<BlockAddition> blocks;     ///< [layer]
+  Weight prompt = {};  ///< [tokens, hidden_size], before each document's embeddings; or undefined.
 
-  /// The first block with an addition: below it there is nothing to train.
+  /// The lowest block that gradients must go through.
   int lowest_layer() const {
     int layer = 0;
-    while (blocks[static_cast<size_t>(layer)].is_empty()) ++layer;
+    while (!prompt.is_defined() && blocks[static_cast<size_t>(layer)].is_empty()) ++layer;
     return layer;
   }
 };

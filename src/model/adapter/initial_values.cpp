@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <numbers>
+#include <stdexcept>
 
 #include "core/hash.h"
 #include "core/random.h"
@@ -33,6 +34,9 @@ void fill_initial_values(const InitialValues& initial, uint64_t seed, std::strin
   if (initial.distribution == Distribution::kZero) {
     std::ranges::fill(values, 0.0F);
     return;
+  }
+  if (initial.distribution == Distribution::kEmbeddings) {
+    throw std::invalid_argument("embeddings are read, not drawn");
   }
   const uint64_t key = key_of(seed, name);
   for (int64_t i = range.begin; i < range.end; ++i) {

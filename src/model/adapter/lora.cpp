@@ -179,7 +179,7 @@ std::vector<LoraModule> lora_modules(const LoraOptions& options, const ModelConf
                     "compare them with paths such as model.layers.0.self_attn.q_proj");
 }
 
-Adapter make_lora(const LoraOptions& options, const ModelConfig& config) {
+Adapter make_lora(const LoraOptions& options, uint64_t seed, const ModelConfig& config) {
   const std::vector<LoraModule> modules = lora_modules(options, config);
   std::vector<TensorSlot> slots;
   std::vector<InitialValues> initial;
@@ -187,7 +187,7 @@ Adapter make_lora(const LoraOptions& options, const ModelConfig& config) {
   Adapter adapter{{"adapter", std::move(slots)},
                   std::move(initial),
                   std::make_shared<UnitBuffers>(),
-                  std::make_shared<Dropout>(options.dropout, static_cast<uint64_t>(options.seed)),
+                  std::make_shared<Dropout>(options.dropout, seed),
                   std::vector<BlockAddition>(static_cast<size_t>(config.num_layers))};
   for (const auto group : groups_of(modules)) attach(group, adapter);
   return adapter;

@@ -40,7 +40,6 @@ struct LoraOptions {
   std::vector<RankOf> rank_pattern = {};
   std::vector<AlphaOf> alpha_pattern = {};
   Init init = Init::kKaiming;
-  int64_t seed = 1;
 
   friend bool operator==(const LoraOptions&, const LoraOptions&) = default;
 };
@@ -61,8 +60,8 @@ struct LoraModule {
 std::vector<LoraModule> lora_modules(const LoraOptions& options, const ModelConfig& config);
 
 /// LoRA: low-rank additions to the linear modules of the blocks.
-/// Throws: as lora_modules.
+/// `seed` is that of dropout. Throws: as lora_modules.
 /// Source: Hu et al., arXiv:2106.09685; peft 0.21, tuners/lora (names, shapes, init, scale).
-Adapter make_lora(const LoraOptions& options, const ModelConfig& config);
+Adapter make_lora(const LoraOptions& options, uint64_t seed, const ModelConfig& config);
 
 }  // namespace temper

@@ -1,14 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/adapter/method.h"
 
+#include <stdexcept>
+
 namespace temper {
 
+using Kind = MethodOptions::Kind;
+
+int64_t MethodOptions::num_virtual_tokens() const {
+  return kind == Kind::kPrefix ? prefix.num_tokens : kind == Kind::kPrompt ? prompt.num_tokens : 0;
+}
+
+std::string name_of(Kind kind) {
+  switch (kind) {
+    case Kind::kFull: return "full";
+    case Kind::kLora: return "lora";
+    case Kind::kPrefix: return "prefix";
+    case Kind::kPrompt: return "prompt";
+  }
+  throw std::logic_error("a method without a name");
+}
+
 std::optional<Adapter> make_adapter(const MethodOptions& options, const ModelConfig& config) {
+  const auto seed = static_cast<uint64_t>(options.seed);
   switch (options.kind) {
-    case MethodOptions::Kind::kFull: break;
-    case MethodOptions::Kind::kLora: return make_lora(options.lora, config);
+    case Kind::kFull: break;
+    case Kind::kLora: return make_lora(options.lora, seed, config);
+    case Kind::kPrefix: return make_prefix(options.prefix, config);
+    case Kind::kPrompt: return make_prompt(options.prompt, seed, config);
   }
   return std::nullopt;
+}
+
+bool is_same_adapter(const MethodOptions& a, const MethodOptions& b, const ModelConfig& config) {
+  if (a.kind != b.kind) return false;
+  if (a.kind == Kind::kLora) return lora_modules(a.lora, config) == lora_modules(b.lora, config);
+  return a.num_virtual_tokens() == b.num_virtual_tokens();
 }
 
 }  // namespace temper

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
 #include "model/adapter/adapter.h"
 #include "model/adapter/lora.h"
+#include "model/adapter/virtual_tokens.h"
 #include "model/model_config.h"
 
 namespace temper {
@@ -13,16 +15,32 @@ namespace temper {
 /// What of a model is trained, and how.
 struct MethodOptions {
   enum class Kind {
-    kFull,  ///< All weights.
-    kLora,  ///< Low-rank additions to frozen weights.
+    kFull,    ///< All weights.
+    kLora,    ///< Low-rank additions to frozen weights.
+    kPrefix,  ///< Keys and values before each document.
+    kPrompt,  ///< Embeddings before each document.
   };
   Kind kind = Kind::kFull;
   LoraOptions lora;
+  PrefixOptions prefix;
+  PromptOptions prompt;
+  int64_t seed = 1;   ///< Of the initial values and of dropout.
   std::string start;  ///< The folder of an adapter to begin with; empty: from scratch.
+
+  bool has_adapter() const { return kind != Kind::kFull; }
+
+  /// Rows that a method puts before each document.
+  int64_t num_virtual_tokens() const;
 };
+
+/// "full", "lora", "prefix", "prompt".
+std::string name_of(MethodOptions::Kind kind);
 
 /// The adapter of a method; nothing for full fine-tuning.
 /// Throws: ConfigError for what the model does not have.
 std::optional<Adapter> make_adapter(const MethodOptions& options, const ModelConfig& config);
+
+/// Whether an adapter of one method can be gone on with by the other: the same tensors, used alike.
+bool is_same_adapter(const MethodOptions& a, const MethodOptions& b, const ModelConfig& config);
 
 }  // namespace temper
