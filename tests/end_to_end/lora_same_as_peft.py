@@ -75,6 +75,7 @@ def write_start(folder: Path, family: str, options: dict) -> peft.PeftModel:
 
 
 def write_config(folder: Path, options: str) -> Path:
+    """`options` are lines of the configuration that say what is trained."""
     text = full.CONFIG.format(
         folder=folder / "run",
         model=folder / "model",
@@ -88,7 +89,7 @@ def write_config(folder: Path, options: str) -> Path:
         warmup=full.WARMUP,
     )
     path = folder / "run.yaml"
-    path.write_text(f"{text}method: lora\nlora: {{{options}}}\nadapter: {{start: {folder / 'start'}}}\n")
+    path.write_text(f"{text}{options}adapter: {{start: {folder / 'start'}}}\n")
     return path
 
 
@@ -124,14 +125,19 @@ def load_in_peft(folder: Path, dtype: torch.dtype = torch.float32) -> peft.PeftM
     return peft.PeftModel.from_pretrained(base, folder / "run" / "final")
 
 
-def check_saved(name: str, folder: Path, options: str, tokens: torch.Tensor) -> None:
-    """The saved adapter has the same loss here and in peft."""
-    config = folder / "eval.yaml"
+def write_evaluation(folder: Path) -> Path:
+    """A configuration that evaluates what was trained on the documents that it was trained on."""
     text = (folder / "run.yaml").read_text()
     text = text.replace(str(folder / "start"), str(folder / "run/final"))
     holdout = f"  holdout: [{{name: same, path: {folder / 'train.h5'}}}]\n"
-    config.write_text(text.replace("data:\n", "data:\n" + holdout))
-    line = workspace.output(2, "eval", config).splitlines()[-1]
+    path = folder / "eval.yaml"
+    path.write_text(text.replace("data:\n", "data:\n" + holdout))
+    return path
+
+
+def check_saved(name: str, folder: Path, tokens: torch.Tensor) -> None:
+    """The saved adapter has the same loss here and in peft."""
+    line = workspace.output(2, "eval", write_evaluation(folder)).splitlines()[-1]
     ours = float(line.split("loss=")[1].split()[0])
     theirs = reference_loss(load_in_peft(folder), tokens)
     assert abs(ours - theirs) <= 1e-6 * theirs, f"{name}: loss {ours}, in peft {theirs}"
@@ -177,9 +183,9 @@ def check_case(name: str, family: str, options: dict, ours: str) -> None:
     model = write_start(folder, family, options)
     tokens = np.random.default_rng(5).integers(0, full.VOCABULARY, (full.ROWS, full.LENGTH))
     full.write_shard(folder / "train.h5", tokens, folder / "model" / "tokenizer.json")
-    config = write_config(folder, ours)
+    config = write_config(folder, f"method: lora\nlora: {{{ours}}}\n")
     check_training(name, config, model, torch.from_numpy(tokens))
-    check_saved(name, folder, ours, torch.from_numpy(tokens))
+    check_saved(name, folder, torch.from_numpy(tokens))
     for dtype in (torch.float32, torch.bfloat16):
         check_merged(name, folder, dtype)
 

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prefix and prompt tuning beside peft: training, files in both directions, answers.
+
+For tiny models of several families an adapter that peft wrote is trained for twenty steps by temper
+on two ranks and by peft with torch's AdamW. Compared are loss, gradient norm and learning rate of
+each step, the trained tensor, the hold-out loss of the saved adapter, and greedy answers. The
+documents are packed, two in a row, which peft cannot do: it sees each by itself.
+"""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import lora_same_as_peft as lora
+import numpy as np
+import peft
+import same_as_transformers as full
+import torch
+import workspace
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM
+
+TOKENS = 7
+DOCUMENT = full.LENGTH // 2
+
+# name: family, configuration of peft, method, activations recomputed
+CASES = {
+    "prefix_llama": ("llama_tied", peft.PrefixTuningConfig, "prefix", False),
+    "prefix_grouped_heads": ("qwen3", peft.PrefixTuningConfig, "prefix", True),
+    "prompt_llama": ("llama3_scaling", peft.PromptTuningConfig, "prompt", False),
+    "prompt_qwen": ("qwen2", peft.PromptTuningConfig, "prompt", True),
+}
+
+
+def write_shard(path: Path, documents: np.ndarray, tokenizer: Path) -> None:
+    """Conversations whose targets are all tokens but the first: they are packed, two in a row."""
+    digest = hashlib.sha256(tokenizer.read_bytes()).hexdigest()
+    path.unlink(missing_ok=True)
+    identity = full.ShardIdentity("sft", full.VOCABULARY, digest, "{{ x }}", 2)
+    mask = np.ones(documents.shape, np.uint8)
+    mask[:, 0] = 0
+    with full.ShardWriter(path, identity) as writer:
+        lengths = np.full(len(documents), DOCUMENT)
+        writer.append(documents.astype("<u2").ravel(), lengths, mask.ravel())
+        writer.publish("{}")
+
+
+def write_start(folder: Path, family: str, config_class: type) -> peft.PeftModel:
+    torch.manual_seed(3)
+    base = AutoModelForCausalLM.from_config(full.FAMILIES[family]).float()
+    for parameter in base.parameters():
+        torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.08)
+    base.save_pretrained(folder / "model")
+    (folder / "model" / "tokenizer.json").write_text("{}")
+    config = config_class(task_type="CAUSAL_LM", num_virtual_tokens=TOKENS)
+    model = peft.get_peft_model(base, config)
+    model.save_pretrained(folder / "start")
+    return model
+
+
+def loss_in_peft(model: torch.nn.Module, documents: torch.Tensor) -> torch.Tensor:
+    """The mean over all targets; the prompt's own rows and the first token are none."""
+    logits = model(input_ids=documents).logits[:, -DOCUMENT:-1]
+    return cross_entropy(logits.reshape(-1, full.VOCABULARY), documents[:, 1:].reshape(-1))
+
+
+def train_in_peft(model: torch.nn.Module, documents: torch.Tensor) -> list[dict]:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        trained, lr=full.LEARNING_RATE, betas=(0.9, 0.95), eps=1e-8, weight_decay=full.WEIGHT_DECAY
+    )
+    schedule = full.get_linear_schedule_with_warmup(optimizer, full.WARMUP, full.STEPS)
+    steps = []
+    for _ in range(full.STEPS):
+        loss = loss_in_peft(model, documents)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(trained, full.MAX_NORM)
+        rate = schedule.get_last_lr()[0]
+        steps.append({"loss": loss.item(), "grad_norm": norm.item(), "learning_rate": rate})
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+    return steps
+
+
+def check_training(name: str, config: Path, model: torch.nn.Module, documents) -> None:
+    workspace.run(2, "train", config)
+    expected = train_in_peft(model, documents)
+    found = workspace.step_lines(config)
+    for step, (ours, theirs) in enumerate(zip(found, expected, strict=True), start=1):
+        for key, value in theirs.items():
+            assert np.isclose(ours[key], value, rtol=1e-4, atol=1e-9), (
+                f"{name}, step {step}: {key} is {ours[key]}, peft has {value}"
+            )
+    assert found[-1]["loss"] < found[0]["loss"]
+    ours = load_file(config.parent / "run" / "final" / "adapter_model.safetensors")
+    theirs = peft.get_peft_model_state_dict(model)
+    assert list(ours) == list(theirs) == ["prompt_embeddings"]
+    assert torch.allclose(*(t["prompt_embeddings"] for t in (ours, theirs)), rtol=1e-3, atol=2e-4)
+    print(f"{name}: {full.STEPS} steps agree, last loss {found[-1]['loss']:.5f}")
+
+
+def check_saved(name: str, folder: Path, documents: torch.Tensor) -> None:
+    """The saved adapter has the same loss and the same greedy answers here and in peft."""
+    model = lora.load_in_peft(folder).eval()
+    line = workspace.output(2, "eval", lora.write_evaluation(folder)).splitlines()[-1]
+    ours = float(line.split("loss=")[1].split()[0])
+    with torch.no_grad():
+        theirs = loss_in_peft(model, documents).item()
+    assert abs(ours - theirs) <= 1e-6 * theirs, f"{name}: loss {ours}, in peft {theirs}"
+
+    prompt = documents[0, :5]
+    answer = workspace.output(
+        1, "generate", folder / "model", "--adapter", folder / "run/final", "--dtype", "float32",
+        "--prompts", ",".join(map(str, prompt.tolist())), "--max-new-tokens", 12,
+    )  # fmt: skip
+    tokens = prompt.tolist()
+    with torch.no_grad():
+        for _ in range(12):
+            logits = model(input_ids=torch.tensor([tokens])).logits
+            tokens.append(logits[0, -1].argmax().item())
+    found = [int(token) for token in answer.strip().split(",")]
+    wanted = tokens[len(prompt) :]
+    ends = [i for i, token in enumerate(wanted) if token == model.config.eos_token_id]
+    assert found == wanted[: ends[0] if ends else None], f"{name}: {found}, in peft {wanted}"
+
+
+def check_case(name: str, family: str, config_class: type, method: str, recomputes: bool) -> None:
+    folder = workspace.FOLDER / "virtual_tokens" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    model = write_start(folder, family, config_class)
+    random = np.random.default_rng(5)
+    documents = random.integers(3, full.VOCABULARY, (2 * full.ROWS, DOCUMENT))
+    write_shard(folder / "train.h5", documents, folder / "model" / "tokenizer.json")
+    config = lora.write_config(folder, f"method: {method}\n{method}: {{tokens: {TOKENS}}}\n")
+    if recomputes:
+        config.write_text(config.read_text().replace("train: {", "train: {recompute: true, "))
+    check_training(name, config, model, torch.from_numpy(documents))
+    check_saved(name, folder, torch.from_numpy(documents))
+
+
+def main() -> None:
+    for name, case in CASES.items():
+        check_case(name, *case)
+
+
+if __name__ == "__main__":
+    main()
