@@ -43,7 +43,7 @@ int run_generate(const GenerateOptions& options) {
     model.load_start();
     for (const std::vector<int64_t>& prompt : options.prompts) {
       const std::vector<int64_t> answer =
-          generate(model.engine, prompt, options.generation, model.ranks->device());
+          generate(*model.engine, prompt, options.generation, model.ranks->device());
       if (session.rank() == 0) print_tokens(answer);
     }
     return static_cast<int>(ExitCode::kFinished);

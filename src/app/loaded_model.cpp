@@ -40,23 +40,38 @@ LoadedModel::LoadedModel(const MpiSession& session, const RunConfig& config, Sto
       num_threads(set_threads(config.train.threads, num_cpus_of_rank(session, *ranks), *ranks)),
       folder(config.model.path),
       method(config.method),
-      decoder(folder.config()),
-      store(decoder.units(), *ranks, store_options(config, purpose, ranks->device())),
-      engine(decoder, store,
-             config.train.recomputes ? Activations::kRecomputed : Activations::kKept) {
+      decoder(folder.config()) {
+  const StoreOptions options = store_options(config, purpose, ranks->device());
+  const auto activations = config.train.recomputes ? Activations::kRecomputed : Activations::kKept;
+  if (method.kind == MethodOptions::Kind::kQlora) {
+    quantised.emplace(decoder.units(), *ranks, options, config.quantise);
+    engine.emplace(decoder, *quantised, activations);
+  } else {
+    store.emplace(decoder.units(), *ranks, options);
+    engine.emplace(decoder, *store, activations);
+  }
   adapter = make_adapter(method, folder.config());
   if (!adapter) return;
-  const StoreOptions options{config.parallel, purpose, at::kFloat, ranks->device()};
-  adapter_store.emplace(std::vector{adapter->unit}, *ranks, options);
-  engine.attach(*adapter, *adapter_store);
+  adapter_store.emplace(std::vector{adapter->unit}, *ranks,
+                        StoreOptions{config.parallel, purpose, at::kFloat, ranks->device()});
+  engine->attach(*adapter, *adapter_store);
 }
 
 int64_t LoadedModel::state_bytes() const {
-  return store.state_bytes() + (adapter_store ? adapter_store->state_bytes() : 0);
+  return (store ? store->state_bytes() : quantised->state_bytes()) +
+         (adapter_store ? adapter_store->state_bytes() : 0);
+}
+
+void LoadedModel::load_base() {
+  if (store) {
+    load_weights(folder.weights(), *store, *ranks);
+  } else {
+    load_weights(folder.weights(), *quantised, *ranks);
+  }
 }
 
 void LoadedModel::load_start() {
-  load_weights(folder.weights(), store, *ranks);
+  load_base();
   if (!adapter) return;
   std::optional<AdapterFolder> start;
   do_together(*ranks, [&] { start = open_start(method, folder); });

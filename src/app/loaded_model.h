@@ -35,18 +35,22 @@ struct LoadedModel {
   int64_t state_bytes() const;
 
   /// What is trained.
-  UnitStore& trained() { return adapter_store ? *adapter_store : store; }
-  const UnitStore& trained() const { return adapter_store ? *adapter_store : store; }
+  UnitStore& trained() { return adapter_store ? *adapter_store : *store; }
+  const UnitStore& trained() const { return adapter_store ? *adapter_store : *store; }
+
+  /// Loads the model's own weights. Collective. Throws: ModelError.
+  void load_base();
 
   std::unique_ptr<Communicator> ranks;
   int num_threads;
   ModelFolder folder;
   MethodOptions method;
   Decoder decoder;
-  UnitStore store;
+  std::optional<UnitStore> store;  // Or else the units are quantised.
+  std::optional<QuantisedUnits> quantised;
   std::optional<Adapter> adapter;  // With its store, or neither.
   std::optional<UnitStore> adapter_store;
-  Engine engine;
+  std::optional<Engine> engine;
 };
 
 /// The adapter that a method begins with; nothing if it begins from scratch. Local.

@@ -24,6 +24,12 @@ int64_t frozen_bytes(const ShardLayout& shards, const ZeroOptions& zero, Compute
   return (zero.stage == 3 ? shards.shard_size() : shards.padded_size()) * bytes_of(dtype);
 }
 
+// Half a byte an element, and a scale of one or four bytes for 64 of them.
+int64_t quantised_bytes(const ShardLayout& shards, const RunConfig& config) {
+  const int64_t kept = config.parallel.stage == 3 ? shards.shard_size() : shards.padded_size();
+  return kept / 2 + kept / 64 * (config.quantise.is_double ? 1 : kFloatBytes);
+}
+
 int64_t trained_bytes(const ShardLayout& shards, const ZeroOptions& zero, ComputeDtype dtype) {
   const int64_t whole = shards.padded_size();
   const int64_t kept = zero.stage == 0 ? whole : shards.shard_size();
@@ -50,7 +56,9 @@ int64_t exchange_bytes(const std::vector<ShardLayout>& shards, const RunConfig& 
   const int64_t ends = shards.front().padded_size() + shards.back().padded_size();
   const int64_t block = largest_block(shards);
   const bool is_alone = facts.num_ranks == 1;
-  const int64_t gathered = is_alone || config.parallel.stage < 3 ? 0 : ends + 2 * block;
+  const bool is_quantised = config.method.kind == MethodOptions::Kind::kQlora;
+  const int64_t sharded = is_alone || config.parallel.stage < 3 ? 0 : ends + 2 * block;
+  const int64_t gathered = is_quantised ? std::max(sharded, block) : sharded;
   const int64_t gradients = facts.adapter != nullptr ? 0 : ends + 2 * block;
   const int64_t largest = gathered > 0 ? block : std::max(shards.front().padded_size(), block);
   const int64_t received = is_alone || facts.adapter != nullptr ? 0 : largest;
@@ -103,9 +111,12 @@ void add_trained(const ShardLayout& shards, const RunConfig& config, ComputeDtyp
 MemoryEstimate estimate_memory(const RunConfig& config, const MemoryFacts& facts) {
   MemoryEstimate estimate;
   std::vector<ShardLayout> shards;
+  const bool is_quantised = config.method.kind == MethodOptions::Kind::kQlora;
   for (const UnitLayout& unit : facts.units) {
     shards.emplace_back(unit.num_elements(), facts.num_ranks);
-    if (facts.adapter != nullptr) {
+    if (is_quantised && &unit != &facts.units.front() && &unit != &facts.units.back()) {
+      estimate.state += quantised_bytes(shards.back(), config);
+    } else if (facts.adapter != nullptr) {
       estimate.state += frozen_bytes(shards.back(), config.parallel, facts.compute_dtype);
     } else {
       add_trained(shards.back(), config, facts.compute_dtype, estimate);

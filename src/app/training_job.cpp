@@ -73,25 +73,25 @@ ExitCode TrainingJob::run() {
   if (session_.rank() == 0) {
     metrics.emplace(folder / "metrics.jsonl", state_.step);
   }
-  Trainer trainer(model_.engine, model_.trained(), *model_.ranks,
+  Trainer trainer(*model_.engine, model_.trained(), *model_.ranks,
                   Schedule(config_.schedule, num_steps_),
                   {config_.optimizer, config_.train.max_grad_norm});
   loader_.emplace([this](int64_t index) { return mixture_.micro_batch(index); },
                   RankSequence{state_.next_micro_batch + session_.rank(), session_.world_size()},
                   LoaderOptions{config_.data.loader_threads, config_.data.prefetch_depth});
   const int64_t tokens = config_.data.micro_batch_rows * config_.data.sequence_length;
-  TrainingLoop loop(
-      {.engine = model_.engine,
-       .trainer = trainer,
-       .ranks = *model_.ranks,
-       .save = save,
-       .next_batch = [this] { return next_batch(); },
-       .holdouts = std::move(holdouts),
-       .metrics = metrics ? &*metrics : nullptr,
-       .limit = measure_matmul_limit(model_.folder.config(), tokens,
-                                     model_.store.options().compute_dtype, model_.ranks->device()),
-       .device = model_.ranks->device()},
-      config_.train, config_.checkpoint, num_steps_);
+  TrainingLoop loop({.engine = *model_.engine,
+                     .trainer = trainer,
+                     .ranks = *model_.ranks,
+                     .save = save,
+                     .next_batch = [this] { return next_batch(); },
+                     .holdouts = std::move(holdouts),
+                     .metrics = metrics ? &*metrics : nullptr,
+                     .limit = measure_matmul_limit(model_.folder.config(), tokens,
+                                                   scalar_type_of(compute_dtype_of(config_.model)),
+                                                   model_.ranks->device()),
+                     .device = model_.ranks->device()},
+                    config_.train, config_.checkpoint, num_steps_);
   if (loop.run(state_) == Ending::kStopped) return ExitCode::kResume;
   export_final();
   return ExitCode::kFinished;
@@ -137,7 +137,7 @@ void TrainingJob::load() {
 void TrainingJob::load_base(const VerifiedCheckpoint& checkpoint) {
   do_on_rank_0(*model_.ranks,
                [&] { require_same_base(checkpoint.folder() / "adapter", model_.folder); });
-  load_weights(model_.folder.weights(), model_.store, *model_.ranks);
+  model_.load_base();
 }
 
 std::string TrainingJob::trajectory() const {

@@ -107,6 +107,18 @@ void load_weights(const SafetensorsFolder& weights, UnitStore& store, Communicat
   store.publish_weights();
 }
 
+void load_weights(const SafetensorsFolder& weights, QuantisedUnits& units, Communicator& ranks) {
+  const auto read = [&](const TensorSlot& slot, Range range, std::span<float> values) {
+    const SafetensorsFolder::Place place = *weights.find(slot.name);
+    place.file->read_floats(*place.tensor, range, values);
+  };
+  for (int unit = 0; unit < units.num_units(); ++unit) {
+    do_together(ranks, [&] { units.read(unit, read); });
+    units.finish(unit);
+  }
+  load_weights(weights, units.rest(), ranks);
+}
+
 RunState load_checkpoint(const VerifiedCheckpoint& checkpoint, UnitStore& store,
                          Communicator& ranks) {
   RunState run_state;

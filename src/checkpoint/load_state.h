@@ -5,6 +5,7 @@
 #include "checkpoint/run_state.h"
 #include "checkpoint/verification.h"
 #include "comm/communicator.h"
+#include "zero/quantised_units.h"
 #include "zero/unit_store.h"
 
 namespace temper {
@@ -15,6 +16,9 @@ namespace temper {
 /// Collective: all ranks; all throw or none does.
 /// Throws: ModelError if a file cannot be read or a weight is not finite.
 void load_weights(const SafetensorsFolder& weights, UnitStore& store, Communicator& ranks);
+
+/// The same for units that are quantised while they are read.
+void load_weights(const SafetensorsFolder& weights, QuantisedUnits& units, Communicator& ranks);
 
 /// Fills master weights and moments from a checkpoint that any number of ranks wrote at any stage,
 /// then publishes the weights. Each rank reads only what it keeps, beside a small buffer. A frozen

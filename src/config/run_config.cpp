@@ -92,10 +92,13 @@ constexpr Choice<Shape> kShapes[] = {{"constant", Shape::kConstant},
                                      {"wsd", Shape::kWsd}};
 constexpr Choice<MethodOptions::Kind> kMethods[] = {{"full", MethodOptions::Kind::kFull},
                                                     {"lora", MethodOptions::Kind::kLora},
+                                                    {"qlora", MethodOptions::Kind::kQlora},
                                                     {"prefix", MethodOptions::Kind::kPrefix},
                                                     {"prompt", MethodOptions::Kind::kPrompt}};
 constexpr Choice<LoraOptions::Init> kLoraInits[] = {{"kaiming", LoraOptions::Init::kKaiming},
                                                     {"gaussian", LoraOptions::Init::kGaussian}};
+constexpr Choice<FourBitKind> kFourBitKinds[] = {{"nf4", FourBitKind::kNf4},
+                                                 {"fp4", FourBitKind::kFp4}};
 constexpr Choice<PromptOptions::Init> kPromptInits[] = {
     {"normal", PromptOptions::Init::kNormal},
     {"vocabulary", PromptOptions::Init::kVocabulary},
@@ -211,6 +214,10 @@ void visit(Visitor& root, RunConfig& config) {
     section.choice("device", config.model.device, kDevices);
   });
   visit_method(root, config.method);
+  root.section("quantise", [&](auto& section) {
+    section.choice("type", config.quantise.kind, kFourBitKinds);
+    section.flag("double", config.quantise.is_double);
+  });
   root.section("data", [&](auto& section) { visit_data(section, config); });
   root.section("train", [&](auto& section) { visit_train(section, config.train); });
   root.section("optimizer", [&](auto& section) { visit_optimizer(section, config.optimizer); });

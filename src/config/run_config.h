@@ -14,6 +14,7 @@
 #include "optim/adamw.h"
 #include "optim/schedule.h"
 #include "train/train_options.h"
+#include "zero/quantised_units.h"
 #include "zero/zero_options.h"
 
 namespace temper {
@@ -38,6 +39,7 @@ struct RunConfig {
   RunOptions run;
   ModelOptions model;
   MethodOptions method;
+  QuantisationOptions quantise;
   DataOptions data;
   std::vector<HoldOutOptions> holdouts;
   TrainOptions train;

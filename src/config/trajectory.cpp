@@ -83,13 +83,19 @@ void add_lora(const LoraOptions& lora, Lines& lines) {
   lines.add("lora.init", std::string(is_kaiming ? "kaiming" : "gaussian"));
 }
 
-void add_method(const MethodOptions& method, const TrajectoryFacts& facts, Lines& lines) {
+void add_method(const RunConfig& config, const TrajectoryFacts& facts, Lines& lines) {
   using Kind = MethodOptions::Kind;
+  const MethodOptions& method = config.method;
   if (!method.has_adapter()) return;
   lines.add("method", name_of(method.kind));
   lines.add("adapter.start", facts.start_fingerprint);
   lines.add("adapter.seed", method.seed);
-  if (method.kind == Kind::kLora) add_lora(method.lora, lines);
+  if (method.is_lora()) add_lora(method.lora, lines);
+  if (method.kind == Kind::kQlora) {
+    const bool is_nf4 = config.quantise.kind == FourBitKind::kNf4;
+    lines.add("quantise.type", std::string(is_nf4 ? "nf4" : "fp4"));
+    lines.add("quantise.double", static_cast<int64_t>(config.quantise.is_double));
+  }
   if (method.kind == Kind::kPrefix) {
     lines.add("prefix.tokens", method.prefix.num_tokens);
     lines.add("prefix.deviation", method.prefix.deviation);
@@ -142,7 +148,7 @@ std::string trajectory_text(const RunConfig& config, const TrajectoryFacts& fact
   lines.add("model", facts.model_fingerprint);
   lines.add("model.dtype", name_of(facts.compute_dtype));
   lines.add("model.device", std::string(is_gpu ? "cuda" : "cpu"));
-  add_method(config.method, facts, lines);
+  add_method(config, facts, lines);
   add_data(config.data, facts, lines);
   lines.add("steps", facts.num_steps);
   lines.add("train.max_grad_norm", config.train.max_grad_norm);

@@ -94,19 +94,26 @@ void check_evaluation(const RunConfig& config, Problems& problems) {
                       {"train.evaluate_every_steps", "data.holdout"}});
 }
 
-void check_method(const MethodOptions& method, Problems& problems) {
+void check_method(const RunConfig& config, Problems& problems) {
   using Kind = MethodOptions::Kind;
-  const auto check_section = [&](Kind kind, bool is_set) {
-    if (!is_set || method.kind == kind) return;
-    const std::string name = name_of(kind);
+  const MethodOptions& method = config.method;
+  const auto check_section = [&](const std::string& name, bool is_used, bool is_set) {
+    if (is_used || !is_set) return;
     problems.push_back(
         {concat("the options under ", name, " have no effect: method is ", name_of(method.kind)),
-         concat("set method to ", name, ", or leave them out"),
+         "set method to one that uses them, or leave them out",
          {"method", name}});
   };
-  check_section(Kind::kLora, method.lora != LoraOptions());
-  check_section(Kind::kPrefix, method.prefix != PrefixOptions());
-  check_section(Kind::kPrompt, method.prompt != PromptOptions());
+  const bool is_qlora = method.kind == Kind::kQlora;
+  check_section("lora", method.is_lora(), method.lora != LoraOptions());
+  check_section("quantise", is_qlora, config.quantise != QuantisationOptions());
+  check_section("prefix", method.kind == Kind::kPrefix, method.prefix != PrefixOptions());
+  check_section("prompt", method.kind == Kind::kPrompt, method.prompt != PromptOptions());
+  if (is_qlora && config.model.device == ModelOptions::Device::kCuda) {
+    problems.push_back({"method is qlora and model.device is cuda: four bits are read on CPUs only",
+                        "set method to lora, or model.device to cpu",
+                        {"method", "model.device"}});
+  }
   if (!method.start.empty() && !method.has_adapter()) {
     problems.push_back({"adapter.start has no effect: method is full",
                         "set method to that of the adapter, or leave it out",
@@ -131,7 +138,7 @@ Problems validate(const RunConfig& config) {
   check_batches(config.data, problems);
   check_length(config.train, problems);
   check_schedule(config.schedule, problems);
-  check_method(config.method, problems);
+  check_method(config, problems);
   check_evaluation(config, problems);
   if (config.train.max_steps > 0) append(validate_steps(config, config.train.max_steps), problems);
   return problems;

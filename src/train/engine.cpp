@@ -12,11 +12,11 @@ namespace temper {
 
 // Where a unit's flat buffers come from and go to.
 
-void Engine::acquire(int unit) { decoder_.buffers(unit).weights = store_.gather(unit); }
+void Engine::acquire(int unit) { decoder_.buffers(unit).weights = weights_.gather(unit); }
 
 void Engine::release(int unit) {
   decoder_.buffers(unit).weights.reset();
-  store_.release(unit);
+  weights_.release(unit);
 }
 
 // A tied head computes with the embedding's weights too.
@@ -31,8 +31,8 @@ void Engine::release_head() {
 }
 
 void Engine::prefetch_head() {
-  store_.prefetch(head_unit());
-  if (decoder_.config().has_tied_head) store_.prefetch(0);
+  weights_.prefetch(head_unit());
+  if (decoder_.config().has_tied_head) weights_.prefetch(0);
 }
 
 // An adapter is small: it stays gathered from the first use of a pass to the last.
@@ -48,13 +48,13 @@ void Engine::release_adapter() {
 
 void Engine::lend_gradients(int unit) {
   if (is_frozen()) return;
-  decoder_.buffers(unit).gradients = store_.gradient_buffer(unit);
+  decoder_.buffers(unit).gradients = gradients_->gradient_buffer(unit);
 }
 
 void Engine::reduce(int unit) {
   if (is_frozen()) return;
   decoder_.buffers(unit).gradients.reset();
-  store_.reduce(unit);
+  gradients_->reduce(unit);
 }
 
 void Engine::lend_adapter_gradients() {
@@ -146,7 +146,7 @@ at::Tensor Engine::embed(const PackedBatch& batch) {
 
 at::Tensor Engine::embed(const at::Tensor& tokens) {
   acquire(0);
-  store_.prefetch(1);
+  weights_.prefetch(1);
   at::Tensor hidden = decoder_.embed(tokens);
   release(0);
   return hidden;
@@ -158,7 +158,7 @@ at::Tensor Engine::forward_blocks(at::Tensor hidden, const PackedBatch& batch,
     const int unit = 1 + layer;
     acquire(unit);
     if (layer + 1 < num_layers()) {
-      store_.prefetch(unit + 1);
+      weights_.prefetch(unit + 1);
     } else {
       prefetch_head();
     }
@@ -178,7 +178,7 @@ at::Tensor Engine::forward_blocks(at::Tensor hidden, const PackedBatch& batch,
 
 HeadResult Engine::head_with_gradient(const at::Tensor& hidden, const PackedBatch& batch) {
   acquire_head();
-  store_.prefetch(num_layers());
+  weights_.prefetch(num_layers());
   lend_gradients(head_unit());
   lend_gradients(0);
   HeadResult result = decoder_.head_loss_and_gradient(hidden, batch.targets);
@@ -193,7 +193,7 @@ at::Tensor Engine::backward_blocks(at::Tensor gradient, const PackedBatch& batch
   for (int layer = num_layers() - 1; layer >= lowest_layer; --layer) {
     const int unit = 1 + layer;
     acquire(unit);
-    if (layer > lowest_layer) store_.prefetch(unit - 1);
+    if (layer > lowest_layer) weights_.prefetch(unit - 1);
     lend_gradients(unit);
     BlockPass pass = std::move(passes.back());
     passes.pop_back();

@@ -24,7 +24,11 @@ enum class Activations { kKept, kRecomputed };
 class Engine {
  public:
   Engine(Decoder& decoder, UnitStore& store, Activations activations)
-      : decoder_(decoder), store_(store), activations_(activations) {}
+      : decoder_(decoder), weights_(store), gradients_(&store), activations_(activations) {}
+
+  /// The same for weights that cannot be trained: before `forward_backward` an adapter is attached.
+  Engine(Decoder& decoder, UnitWeights& frozen, Activations activations)
+      : decoder_(decoder), weights_(frozen), activations_(activations) {}
 
   /// From now on the decoder computes with an adapter, whose only unit `store` holds: it alone gets
   /// gradients. All three must outlive the engine.
@@ -81,7 +85,8 @@ class Engine {
   void embed_backward(const at::Tensor& gradient, const at::Tensor& tokens);
 
   Decoder& decoder_;
-  UnitStore& store_;
+  UnitWeights& weights_;
+  UnitStore* gradients_ = nullptr;  // Of the decoder's own units, unless they are frozen.
   Activations activations_;
   const Adapter* adapter_ = nullptr;  // With its store, or neither.
   UnitStore* adapter_store_ = nullptr;

@@ -12,6 +12,7 @@
 #include "optim/adamw.h"
 #include "zero/buffer_pool.h"
 #include "zero/unit_state.h"
+#include "zero/unit_weights.h"
 #include "zero/zero_options.h"
 
 namespace temper {
@@ -33,7 +34,7 @@ struct StoreOptions {
 /// Collective: every rank makes the same calls in the same order.
 /// Throws: CommError.
 /// Source: Rajbhandari et al., "ZeRO", arXiv:1910.02054.
-class UnitStore {
+class UnitStore : public UnitWeights {
  public:
   UnitStore(const std::vector<UnitLayout>& units, Communicator& ranks, StoreOptions options);
 
@@ -46,13 +47,13 @@ class UnitStore {
   void publish_weights();
 
   /// Begins to gather a unit, if prefetching is on and it is not here already.
-  void prefetch(int unit);
+  void prefetch(int unit) override;
 
   /// The unit's flat weights, whole. Shapes: [padded_size], compute dtype.
-  at::Tensor gather(int unit);
+  at::Tensor gather(int unit) override;
 
   /// The gathered weights may be dropped; at stages 0 to 2 they stay.
-  void release(int unit);
+  void release(int unit) override;
 
   /// The buffer that one micro-batch's gradient of this unit is written to. Kept until `reduce`.
   /// Shapes: [padded_size], compute dtype; not zeroed.

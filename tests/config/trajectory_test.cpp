@@ -62,6 +62,8 @@ const std::vector<std::string> kDecidingAdapter = {
     "lora.plus_ratio=7",
     "lora.init=gaussian",
     "adapter.seed=7",
+    "quantise.type=fp4",
+    "quantise.double=false",
     "prefix.tokens=7",
     "prefix.deviation=0.7",
     "prompt.tokens=7",
@@ -92,7 +94,9 @@ BOOST_DATA_TEST_CASE(an_option_that_decides_the_result_changes_the_digest, data:
 BOOST_DATA_TEST_CASE(an_option_of_an_adapter_changes_the_digest, data::make(kDecidingAdapter),
                      assignment) {
   const std::string section = assignment.substr(0, assignment.find('.'));
-  const std::string method = "method=" + (section == "adapter" ? "lora" : section);
+  const std::string method = "method=" + (section == "adapter"    ? "lora"
+                                          : section == "quantise" ? "qlora"
+                                                                  : section);
   BOOST_TEST(digest({method, assignment}, facts()) != digest({method}, facts()));
 }
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LoRA beside peft: training, files in both directions, hold-out loss, merging.
+"""LoRA and QLoRA beside peft: training, files in both directions, hold-out loss, merging.
 
 For tiny models of several families an adapter that peft wrote is trained for twenty steps by temper
 on two ranks and by peft with torch's AdamW. Compared are loss, gradient norm and learning rate of
-each step, every trained tensor, the hold-out loss of the saved adapter, and merged weights.
+each step, every trained tensor, the hold-out loss of the saved adapter, and merged weights. For
+QLoRA the base that peft sees is what bitsandbytes makes of the one that temper quantises.
 """
 
 import shutil
@@ -14,21 +15,24 @@ import peft
 import same_as_transformers as full
 import torch
 import workspace
+from bitsandbytes import functional
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
-# name: family, what peft is told, the same for temper
+# name: family, what peft is told, the same for temper, how the base is quantised
 CASES = {
     "all_linear": (
         "llama_tied",
         dict(r=4, lora_alpha=8, target_modules="all-linear"),
         "rank: 4, alpha: 8, targets: all-linear",
+        None,
     ),
     "rank_stabilised": (
         "qwen2",
         dict(r=6, lora_alpha=5, target_modules=["q_proj", "v_proj"], use_rslora=True),
         "rank: 6, alpha: 5, targets: [q_proj, v_proj], use_rslora: true",
+        None,
     ),
     "upper_block_only": (
         "qwen3",
@@ -39,6 +43,7 @@ CASES = {
             layers_to_transform=[1],
         ),
         "rank: 3, alpha: 7.5, targets: [k_proj, o_proj, up_proj, down_proj], layers: [1]",
+        None,
     ),
     "patterns_and_biases": (
         "llama_biases",
@@ -54,11 +59,39 @@ CASES = {
         r"rank_pattern: [{module: q_proj, rank: 2}, "
         r"{module: 'layers\.0\.mlp\.gate_proj', rank: 3}], "
         r"alpha_pattern: [{module: down_proj, alpha: 3}]",
+        None,
+    ),
+    "nf4_double": (
+        "llama_tied",
+        dict(r=4, lora_alpha=8, target_modules="all-linear"),
+        "rank: 4, alpha: 8, targets: all-linear",
+        ("nf4", True),
+    ),
+    "fp4": (
+        "qwen2",
+        dict(r=4, lora_alpha=8, target_modules=["q_proj", "up_proj"]),
+        "rank: 4, alpha: 8, targets: [q_proj, up_proj]",
+        ("fp4", False),
     ),
 }
 
 
-def write_start(folder: Path, family: str, options: dict) -> peft.PeftModel:
+def quantise_blocks(model: torch.nn.Module, quantisation) -> None:
+    """Replaces the blocks' matrices by what bitsandbytes makes of them."""
+    if quantisation is None:
+        return
+    kind, is_double = quantisation
+    for name, parameter in model.named_parameters():
+        if ".layers." in name and parameter.ndim == 2:
+            # Flat: on CPUs bitsandbytes 0.50 dequantises blocks that cross rows wrongly.
+            flat = parameter.data.flatten()
+            quantised = functional.quantize_4bit(
+                flat, blocksize=64, quant_type=kind, compress_statistics=is_double
+            )
+            parameter.data.copy_(functional.dequantize_4bit(*quantised).view(parameter.shape))
+
+
+def write_start(folder: Path, family: str, options: dict, quantisation=None) -> peft.PeftModel:
     """Saves a base and an adapter whose B is not zero, so that A has a gradient from the start."""
     torch.manual_seed(3)
     base = AutoModelForCausalLM.from_config(full.FAMILIES[family]).float()
@@ -66,6 +99,7 @@ def write_start(folder: Path, family: str, options: dict) -> peft.PeftModel:
         torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.08)
     base.save_pretrained(folder / "model")
     (folder / "model" / "tokenizer.json").write_text("{}")
+    quantise_blocks(base, quantisation)
     model = peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", **options))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -120,8 +154,9 @@ def check_training(name: str, config: Path, model: peft.PeftModel, tokens: torch
     print(f"{name}: {full.STEPS} steps agree, last loss {found[-1]['loss']:.5f}")
 
 
-def load_in_peft(folder: Path, dtype: torch.dtype = torch.float32) -> peft.PeftModel:
-    base = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=dtype)
+def load_in_peft(folder: Path, quantisation=None) -> peft.PeftModel:
+    base = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
+    quantise_blocks(base, quantisation)
     return peft.PeftModel.from_pretrained(base, folder / "run" / "final")
 
 
@@ -135,11 +170,11 @@ def write_evaluation(folder: Path) -> Path:
     return path
 
 
-def check_saved(name: str, folder: Path, tokens: torch.Tensor) -> None:
+def check_saved(name: str, folder: Path, tokens: torch.Tensor, quantisation) -> None:
     """The saved adapter has the same loss here and in peft."""
     line = workspace.output(2, "eval", write_evaluation(folder)).splitlines()[-1]
     ours = float(line.split("loss=")[1].split()[0])
-    theirs = reference_loss(load_in_peft(folder), tokens)
+    theirs = reference_loss(load_in_peft(folder, quantisation), tokens)
     assert abs(ours - theirs) <= 1e-6 * theirs, f"{name}: loss {ours}, in peft {theirs}"
 
 
@@ -176,16 +211,21 @@ def check_merged(name: str, folder: Path, dtype: torch.dtype) -> None:
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def check_case(name: str, family: str, options: dict, ours: str) -> None:
+def check_case(name: str, family: str, options: dict, ours: str, quantisation) -> None:
     folder = workspace.FOLDER / "lora" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    model = write_start(folder, family, options)
+    model = write_start(folder, family, options, quantisation)
     tokens = np.random.default_rng(5).integers(0, full.VOCABULARY, (full.ROWS, full.LENGTH))
     full.write_shard(folder / "train.h5", tokens, folder / "model" / "tokenizer.json")
-    config = write_config(folder, f"method: lora\nlora: {{{ours}}}\n")
+    method = f"method: lora\nlora: {{{ours}}}\n"
+    if quantisation:
+        kind, is_double = quantisation
+        method = method.replace("method: lora", "method: qlora")
+        method += f"quantise: {{type: {kind}, double: {str(is_double).lower()}}}\n"
+    config = write_config(folder, method)
     check_training(name, config, model, torch.from_numpy(tokens))
-    check_saved(name, folder, torch.from_numpy(tokens))
+    check_saved(name, folder, torch.from_numpy(tokens), quantisation)
     for dtype in (torch.float32, torch.bfloat16):
         check_merged(name, folder, dtype)
 

@@ -3,6 +3,11 @@
 
 #include <ATen/ATen.h>
 
+#include <cstring>
+#include <span>
+#include <string>
+
+#include "core/hash.h"
 #include "core/random.h"
 #include "core/targets.h"
 
@@ -25,6 +30,22 @@ ModelConfig tiny_config(bool has_tied_head) {
   return config;
 }
 
+namespace {
+
+// By unit and name: what is quantised and what is not lie in different stores.
+void fill(const std::string& unit, const TensorSlot& slot, Range range, std::span<float> values) {
+  const Digest digest = sha256(unit + slot.name);
+  uint64_t key = 0;
+  std::memcpy(&key, digest.data(), sizeof key);
+  for (int64_t i = range.begin; i < range.end; ++i) {
+    const double uniform = random_uniform(key, static_cast<uint64_t>(i)) - 0.5;
+    values[static_cast<size_t>(i - range.begin)] =
+        static_cast<float>(slot.decays ? 0.3 * uniform : 1.0 + 0.1 * uniform);
+  }
+}
+
+}  // namespace
+
 void fill_weights(UnitStore& store) {
   for (int unit = 0; unit < store.num_units(); ++unit) {
     UnitState& state = store.state(unit);
@@ -32,16 +53,23 @@ void fill_weights(UnitStore& store) {
       const Range range = intersection(slot.range(), state.kept);
       if (range.is_empty()) continue;
       const at::Tensor values = at::empty({range.size()}, at::kFloat);
-      float* numbers = values.mutable_data_ptr<float>() - range.begin;
-      for (int64_t i = range.begin; i < range.end; ++i) {
-        const double uniform =
-            random_uniform(static_cast<uint64_t>(unit), static_cast<uint64_t>(i)) - 0.5;
-        numbers[i] = static_cast<float>(slot.decays ? 0.3 * uniform : 1.0 + 0.1 * uniform);
-      }
+      fill(state.unit.name(), slot, {range.begin - slot.offset, range.end - slot.offset},
+           {values.mutable_data_ptr<float>(), static_cast<size_t>(range.size())});
       state.loaded_weights().narrow(0, range.begin - state.kept.begin, range.size()).copy_(values);
     }
   }
   store.publish_weights();
+}
+
+void fill_weights(QuantisedUnits& units) {
+  for (int unit = 0; unit < units.num_units(); ++unit) {
+    const std::string name = units.rest().state(unit).unit.name();
+    units.read(unit, [&](const TensorSlot& slot, Range range, std::span<float> values) {
+      fill(name, slot, range, values);
+    });
+    units.finish(unit);
+  }
+  fill_weights(units.rest());
 }
 
 PackedBatch tiny_batch(const ModelConfig& config, int64_t index) {

@@ -6,6 +6,7 @@
 
 #include "model/model_config.h"
 #include "model/packed_batch.h"
+#include "zero/quantised_units.h"
 #include "zero/unit_store.h"
 
 namespace temper::testing {
@@ -16,6 +17,9 @@ ModelConfig tiny_config(bool has_tied_head);
 /// Fills the weights, frozen ones too, with numbers that depend on their place alone, then
 /// publishes them.
 void fill_weights(UnitStore& store);
+
+/// The same for units that are quantised meanwhile.
+void fill_weights(QuantisedUnits& units);
 
 /// Micro-batch `index` of an endless deterministic sequence: documents of unequal lengths, some
 /// without a single target.

@@ -39,6 +39,8 @@ struct Variant {
   int threads = 1;
   bool has_tied_head = true;
   Kind kind = Kind::kFull;
+
+  ZeroOptions zero() const { return {stage, Reduction::kExact, prefetches}; }
 };
 
 struct Curve {
@@ -83,26 +85,40 @@ MethodOptions method_of(MethodOptions::Kind kind) {
   return method;
 }
 
+// Attaches the adapter of the method, if it has one, and trains.
+Curve train(Engine& engine, UnitStore* store, Communicator& ranks, const Variant& variant) {
+  const std::optional<Adapter> adapter =
+      make_adapter(method_of(variant.kind), engine.decoder().config());
+  if (!adapter) return run_steps(engine, *store, ranks);
+  UnitStore adapter_store({adapter->unit}, ranks, {.zero = variant.zero()});
+  initialise(*adapter, /*seed=*/3, {}, adapter_store);
+  adapter_store.publish_weights();
+  engine.attach(*adapter, adapter_store);
+  return run_steps(engine, adapter_store, ranks);
+}
+
+Curve train_quantised(Decoder& decoder, Communicator& ranks, const Variant& variant) {
+  QuantisedUnits units(decoder.units(), ranks,
+                       {variant.zero(), StorePurpose::kFrozen, variant.dtype}, {});
+  testing::fill_weights(units);
+  Engine engine(decoder, units, variant.activations);
+  return train(engine, nullptr, ranks, variant);
+}
+
 Curve train(Communicator& ranks, const Variant& variant) {
   at::set_num_threads(variant.threads);
-  const ZeroOptions zero{variant.stage, Reduction::kExact, variant.prefetches};
   Decoder decoder(testing::tiny_config(variant.has_tied_head));
-  UnitStore store(
-      decoder.units(), ranks,
-      {zero, variant.kind == Kind::kFull ? StorePurpose::kTraining : StorePurpose::kFrozen,
-       variant.dtype});
-  testing::fill_weights(store);
-  Engine engine(decoder, store, variant.activations);
   Curve curve;
-  const std::optional<Adapter> adapter = make_adapter(method_of(variant.kind), decoder.config());
-  if (adapter) {
-    UnitStore adapter_store({adapter->unit}, ranks, {.zero = zero});
-    initialise(*adapter, /*seed=*/3, {}, adapter_store);
-    adapter_store.publish_weights();
-    engine.attach(*adapter, adapter_store);
-    curve = run_steps(engine, adapter_store, ranks);
+  if (variant.kind == Kind::kQlora) {
+    curve = train_quantised(decoder, ranks, variant);
   } else {
-    curve = run_steps(engine, store, ranks);
+    const bool is_full = variant.kind == Kind::kFull;
+    UnitStore store(
+        decoder.units(), ranks,
+        {variant.zero(), is_full ? StorePurpose::kTraining : StorePurpose::kFrozen, variant.dtype});
+    testing::fill_weights(store);
+    Engine engine(decoder, store, variant.activations);
+    curve = train(engine, &store, ranks, variant);
   }
   at::set_num_threads(1);
   return curve;
@@ -133,7 +149,7 @@ BOOST_DATA_TEST_CASE_F(RanksFixture, every_stage_gives_the_bits_of_one_rank,
   check_equal(train(world, variant), train(self, alone));
 }
 
-const std::vector<Kind> kAdapters = {Kind::kLora, Kind::kPrefix, Kind::kPrompt};
+const std::vector<Kind> kAdapters = {Kind::kLora, Kind::kQlora, Kind::kPrefix, Kind::kPrompt};
 
 BOOST_DATA_TEST_CASE_F(RanksFixture, adapters_at_every_stage_have_the_bits_of_one_rank,
                        data::make({0, 1, 2, 3}) * data::make({at::kFloat, at::kBFloat16}) *

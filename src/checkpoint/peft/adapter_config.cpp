@@ -18,7 +18,9 @@ using Kind = MethodOptions::Kind;
 constexpr std::pair<Kind, const char*> kPeftTypes[] = {
     {Kind::kLora, "LORA"}, {Kind::kPrefix, "PREFIX_TUNING"}, {Kind::kPrompt, "PROMPT_TUNING"}};
 
+// A quantised base is the reader's own choice.
 const char* peft_type_of(Kind kind) {
+  if (kind == Kind::kQlora) kind = Kind::kLora;
   for (const auto& [known, name] : kPeftTypes) {
     if (known == kind) return name;
   }
@@ -71,8 +73,8 @@ void read_options(const JsonKeys& keys, MethodOptions& options) {
 
 std::string adapter_config_text(const MethodOptions& options, const ModelConfig& config,
                                 const std::filesystem::path& base) {
-  Json json = options.kind == Kind::kLora ? lora_keys(options.lora, config)
-                                          : virtual_token_keys(options, config);
+  Json json =
+      options.is_lora() ? lora_keys(options.lora, config) : virtual_token_keys(options, config);
   json.update({{"auto_mapping", nullptr},
                {"base_model_name_or_path", std::filesystem::absolute(base).string()},
                {"inference_mode", true},

@@ -15,6 +15,7 @@ std::string name_of(Kind kind) {
   switch (kind) {
     case Kind::kFull: return "full";
     case Kind::kLora: return "lora";
+    case Kind::kQlora: return "qlora";
     case Kind::kPrefix: return "prefix";
     case Kind::kPrompt: return "prompt";
   }
@@ -25,7 +26,8 @@ std::optional<Adapter> make_adapter(const MethodOptions& options, const ModelCon
   const auto seed = static_cast<uint64_t>(options.seed);
   switch (options.kind) {
     case Kind::kFull: break;
-    case Kind::kLora: return make_lora(options.lora, seed, config);
+    case Kind::kLora:
+    case Kind::kQlora: return make_lora(options.lora, seed, config);
     case Kind::kPrefix: return make_prefix(options.prefix, config);
     case Kind::kPrompt: return make_prompt(options.prompt, seed, config);
   }
@@ -33,9 +35,9 @@ std::optional<Adapter> make_adapter(const MethodOptions& options, const ModelCon
 }
 
 bool is_same_adapter(const MethodOptions& a, const MethodOptions& b, const ModelConfig& config) {
-  if (a.kind != b.kind) return false;
-  if (a.kind == Kind::kLora) return lora_modules(a.lora, config) == lora_modules(b.lora, config);
-  return a.num_virtual_tokens() == b.num_virtual_tokens();
+  if (a.is_lora() && b.is_lora())
+    return lora_modules(a.lora, config) == lora_modules(b.lora, config);
+  return a.kind == b.kind && a.num_virtual_tokens() == b.num_virtual_tokens();
 }
 
 }  // namespace temper

@@ -17,6 +17,7 @@ struct MethodOptions {
   enum class Kind {
     kFull,    ///< All weights.
     kLora,    ///< Low-rank additions to frozen weights.
+    kQlora,   ///< The same to weights that are kept in four bits.
     kPrefix,  ///< Keys and values before each document.
     kPrompt,  ///< Embeddings before each document.
   };
@@ -28,12 +29,13 @@ struct MethodOptions {
   std::string start;  ///< The folder of an adapter to begin with; empty: from scratch.
 
   bool has_adapter() const { return kind != Kind::kFull; }
+  bool is_lora() const { return kind == Kind::kLora || kind == Kind::kQlora; }
 
   /// Rows that a method puts before each document.
   int64_t num_virtual_tokens() const;
 };
 
-/// "full", "lora", "prefix", "prompt".
+/// "full", "lora", "qlora", "prefix", "prompt".
 std::string name_of(MethodOptions::Kind kind);
 
 /// The adapter of a method; nothing for full fine-tuning.

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "model/quantised/four_bit_format.h"
+#include "model/quantised/quantised_absmax.h"
+#include "model/unit_layout.h"
+#include "zero/buffer_pool.h"
+#include "zero/unit_store.h"
+#include "zero/unit_weights.h"
+
+namespace temper {
+
+struct QuantisationOptions {
+  FourBitKind kind = FourBitKind::kNf4;
+  bool is_double = true;  ///< The blocks' scales are quantised themselves.
+
+  friend bool operator==(const QuantisationOptions&, const QuantisationOptions&) = default;
+};
+
+/// The frozen units of a model whose blocks' matrices are kept, sharded and gathered in four bits,
+/// and dequantised unit by unit. Embedding, head, norms and biases stay as they are.
+///
+/// A rank's slice of a unit is the codes of its elements, then the scales of its blocks: slices are
+/// cut on borders of blocks, since ShardLayout aligns them.
+/// Throws: CommError; ModelError for a matrix that does not divide into blocks.
+class QuantisedUnits : public UnitWeights {
+ public:
+  /// Reads elements `range` of a tensor: values [range.size()].
+  using ReadElements = std::function<void(const TensorSlot&, Range range, std::span<float> values)>;
+
+  /// On the CPU only. `options.purpose` has no meaning.
+  QuantisedUnits(const std::vector<UnitLayout>& units, Communicator& ranks, StoreOptions options,
+                 QuantisationOptions quantisation);
+
+  int num_units() const { return static_cast<int>(units_.size()); }
+
+  /// What is not quantised, under the same numbers of units.
+  UnitStore& rest() { return rest_; }
+
+  /// Reads this rank's part of the unit's matrices and quantises it: one matrix's part is held in
+  /// fp32 at a time. Local.
+  /// Throws: ModelError if a number is not finite; what `read` throws.
+  void read(int unit, const ReadElements& read);
+
+  /// After `read` on all ranks: quantises the scales of whole matrices.
+  void finish(int unit);
+
+  void prefetch(int unit) override;
+  at::Tensor gather(int unit) override;
+  void release(int unit) override;
+
+  /// Bytes that this rank holds between steps.
+  int64_t state_bytes() const;
+
+ private:
+  struct Unit {
+    std::vector<TensorSlot> matrices;      // From the start of the unit, back to back.
+    ShardLayout shards;                    // Of the matrices' elements.
+    at::Tensor packed;                     // [slice_bytes], or of all ranks.
+    std::vector<QuantisedAbsmax> scales;   // [matrix], without codes: the same on all ranks.
+    std::vector<std::vector<float>> read;  // [matrix], this rank's scales until `finish`.
+    int64_t num_elements = 0;              // With what is not quantised.
+    at::Tensor gathered;                   // Packed, of all ranks, on its way.
+    Pending pending;
+    at::Tensor open;  // Dequantised.
+  };
+
+  bool is_quantised(int unit) const { return unit > 0 && unit + 1 < num_units(); }
+  bool is_sharded() const { return options_.zero.stage == 3 && ranks_.world_size() > 1; }
+  int64_t scale_bytes() const { return quantisation_.is_double ? 1 : sizeof(float); }
+  int64_t slice_bytes(const Unit& unit) const;
+  Unit make_block(const UnitLayout& layout) const;
+  at::Tensor own_slice(const Unit& unit) const;
+  std::span<uint8_t> codes_of(const Unit& unit, const at::Tensor& packed, Range elements) const;
+  std::span<uint8_t> scales_of(const Unit& unit, const at::Tensor& packed, Range elements) const;
+  void finish_scales(Unit& unit, size_t matrix);
+  std::vector<float> scales_of(const Unit& unit, const at::Tensor& packed, size_t matrix) const;
+  void start_gather(Unit& unit);
+  void dequantise_matrix(const Unit& unit, const at::Tensor& packed, size_t matrix) const;
+
+  Communicator& ranks_;
+  StoreOptions options_;
+  QuantisationOptions quantisation_;
+  FourBitFormat format_;
+  UnitStore rest_;
+  std::vector<Unit> units_;  // Empty ones where nothing is quantised.
+  BufferPool bytes_;
+  BufferPool numbers_;
+};
+
+}  // namespace temper

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// Units in four bits: what is gathered is the quantised matrix of one process, whoever read it.
+#include <ATen/ATen.h>
+
+#include <boost/test/data/monomorphic.hpp>
+#include <boost/test/data/test_case.hpp>
+#include <boost/test/unit_test.hpp>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "comm/mpi_communicator.h"
+#include "core/error.h"
+#include "model/decoder_units.h"
+#include "model/quantised/dequantise.h"
+#include "model/quantised/quantise.h"
+#include "support/tiny_model.h"
+#include "zero/quantised_units.h"
+
+namespace temper {
+namespace {
+
+namespace data = boost::unit_test::data;
+
+// A number that depends on the tensor's name and the place alone.
+float number(const std::string& name, int64_t i) {
+  const auto seed = static_cast<double>(name.size() * 31 + static_cast<size_t>(name.back()));
+  return static_cast<float>(std::sin(seed + 0.37 * static_cast<double>(i)) *
+                            static_cast<double>(1 + i % 7));
+}
+
+void read(const TensorSlot& slot, Range range, std::span<float> values) {
+  for (int64_t i = range.begin; i < range.end; ++i) {
+    values[static_cast<size_t>(i - range.begin)] = number(slot.name, i);
+  }
+}
+
+// The whole matrix there and back, by one process.
+at::Tensor expected(const TensorSlot& slot, QuantisationOptions options, at::ScalarType dtype) {
+  const int64_t size = slot.num_elements();
+  const at::Tensor values = at::empty({size}, at::kFloat);
+  read(slot, {0, size}, {values.mutable_data_ptr<float>(), static_cast<size_t>(size)});
+  const FourBitFormat format{options.kind};
+  std::vector<uint8_t> codes(static_cast<size_t>(size / 2));
+  std::vector<float> absmax(static_cast<size_t>(format.num_blocks(size)));
+  quantise(values, format, codes, absmax);
+  if (options.is_double) dequantise_absmax(quantise_absmax(absmax), absmax);
+  at::Tensor out = at::empty({size}, dtype);
+  dequantise({codes, absmax}, format, out);
+  return out;
+}
+
+struct Fixture {
+  MpiCommunicator world{MPI_COMM_WORLD};
+  std::vector<UnitLayout> units = decoder_units(testing::tiny_config(true));
+
+  QuantisedUnits make(int stage, at::ScalarType dtype, QuantisationOptions options) {
+    return {
+        units, world, {{stage, Reduction::kExact, true}, StorePurpose::kFrozen, dtype}, options};
+  }
+};
+
+BOOST_FIXTURE_TEST_SUITE(quantised_units, Fixture)
+
+BOOST_DATA_TEST_CASE_F(Fixture, each_matrix_is_that_of_one_process,
+                       data::make({0, 3}) * data::make({at::kFloat, at::kBFloat16}) *
+                           data::make({false, true}) * data::make({false, true}),
+                       stage, dtype, is_fp4, is_double) {
+  const QuantisationOptions options{is_fp4 ? FourBitKind::kFp4 : FourBitKind::kNf4, is_double};
+  QuantisedUnits quantised = make(stage, dtype, options);
+  for (int unit = 0; unit < quantised.num_units(); ++unit) {
+    quantised.read(unit, read);
+    quantised.finish(unit);
+  }
+  for (int unit = 1; unit + 1 < quantised.num_units(); ++unit) {
+    if (unit + 2 < quantised.num_units()) quantised.prefetch(unit + 1);
+    const at::Tensor whole = quantised.gather(unit);
+    for (const TensorSlot& slot : units[static_cast<size_t>(unit)].slots()) {
+      if (slot.shape.size() != 2) continue;
+      const at::Tensor found = whole.narrow(0, slot.offset, slot.num_elements());
+      BOOST_TEST(at::equal(found, expected(slot, options, dtype)), slot.name);
+    }
+    quantised.release(unit);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_sharded_store_keeps_its_share_of_four_bits) {
+  const QuantisedUnits quantised = make(3, at::kBFloat16, {});
+  const QuantisedUnits whole = make(0, at::kBFloat16, {});
+  int64_t matrices = 0;
+  for (size_t unit = 1; unit + 1 < units.size(); ++unit) {
+    for (const TensorSlot& slot : units[unit].slots()) {
+      if (slot.shape.size() == 2) matrices += slot.num_elements();
+    }
+  }
+  // Shards are padded to 4096 elements: much, for a tiny model.
+  const int64_t padding = 3 * 4096 * world.world_size();
+  BOOST_TEST(whole.state_bytes() < 2 * 211 * 48 + (matrices + padding) * 33 / 64 + 100'000);
+  if (world.world_size() > 1) BOOST_TEST(quantised.state_bytes() < whole.state_bytes());
+}
+
+BOOST_AUTO_TEST_CASE(a_number_that_is_not_finite_is_refused) {
+  QuantisedUnits quantised = make(3, at::kFloat, {});
+  const auto read_bad = [](const TensorSlot& slot, Range range, std::span<float> values) {
+    read(slot, range, values);
+    if (slot.name.ends_with("up_proj.weight")) values.back() = std::nanf("");
+  };
+  if (world.world_size() > 1) return;  // Only the ranks that read a part of it refuse.
+  BOOST_CHECK_EXCEPTION(quantised.read(1, read_bad), ModelError, [](const ModelError& error) {
+    BOOST_TEST(
+        std::string(error.what())
+            .starts_with(
+                "the tensor model.layers.0.mlp.up_proj.weight has numbers that are not finite"),
+        error.what());
+    return true;
+  });
+}
+
+BOOST_AUTO_TEST_CASE(a_matrix_that_blocks_do_not_divide_is_refused) {
+  ModelConfig config = testing::tiny_config(true);
+  config.intermediate_size = 111;
+  units = decoder_units(config);
+  BOOST_CHECK_EXCEPTION(make(3, at::kFloat, {}), ModelError, [](const ModelError& error) {
+    BOOST_TEST(
+        std::string(error.what())
+            .starts_with(
+                "model.layers.0.mlp.gate_proj.weight has 5328 elements, which blocks of 64 do "
+                "not divide"),
+        error.what());
+    return true;
+  });
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
+}  // namespace temper
