@@ -3,7 +3,9 @@
 #include <ATen/ATen.h>
 
 #include <boost/test/unit_test.hpp>
+#include <cmath>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "comm/mpi_communicator.h"
@@ -16,13 +18,18 @@ namespace {
 
 struct TrainerFixture {
   MpiCommunicator world{MPI_COMM_WORLD};
-  Decoder decoder{testing::tiny_config(/*has_tied_head=*/true)};
-  UnitStore store{decoder.units(), world, {{3, Reduction::kExact, true}}};
+  Decoder decoder;
+  UnitStore store;
   Engine engine{decoder, store, Activations::kKept};
   Trainer trainer{engine, store, world, Schedule({}, 10), {{.learning_rate = 0.01}, 1.0}};
   RunState state;
 
-  TrainerFixture() { testing::fill_weights(store); }
+  explicit TrainerFixture(bool has_tied_head = true, at::ScalarType dtype = at::kFloat)
+      : decoder(testing::tiny_config(has_tied_head)),
+        store(decoder.units(), world,
+              {{3, Reduction::kExact, true}, StorePurpose::kTraining, dtype}) {
+    testing::fill_weights(store);
+  }
 
   std::vector<PackedBatch> batch() const {
     return {testing::tiny_batch(decoder.config(), world.rank())};
@@ -35,6 +42,46 @@ struct TrainerFixture {
   }
 
   bool is_last_rank() const { return world.rank() == world.world_size() - 1; }
+};
+
+// In bf16, every hidden state points along its first feature: normed it is sqrt(48) there, and
+// nearly nothing elsewhere.
+struct OneFeatureFixture : TrainerFixture {
+  OneFeatureFixture() : TrainerFixture(/*has_tied_head=*/false, at::kBFloat16) {
+    set_first_feature("model.embed_tokens.weight", [](int64_t) { return 1e10F; });
+  }
+
+  // Of each row of a matrix, or of a vector; on whichever rank keeps it.
+  template <typename Value>
+  void set_first_feature(const std::string& name, Value value_of_row) {
+    const int64_t width = decoder.config().hidden_size;
+    for (int unit = 0; unit < store.num_units(); ++unit) {
+      UnitState& at_unit = store.state(unit);
+      const TensorSlot* slot = at_unit.unit.find(name);
+      if (slot == nullptr) continue;
+      for (int64_t row = 0; row < slot->num_elements() / width; ++row) {
+        const int64_t place = slot->offset + row * width;
+        if (intersection(at_unit.kept, {place, place + 1}).is_empty()) continue;
+        at_unit.master[place - at_unit.kept.begin].fill_(value_of_row(row));
+      }
+    }
+    store.publish_weights();
+  }
+
+  // Rank 0 alone has targets.
+  StepResult skipped_step(int64_t num_targets) {
+    const at::Tensor before = weights();
+    std::vector<PackedBatch> few_targets = batch();
+    few_targets[0].targets.fill_(kNoTarget);
+    if (world.rank() == 0) few_targets[0].targets.narrow(0, 0, num_targets).fill_(kTarget);
+    const StepResult result = trainer.train_step(few_targets, state);
+    BOOST_TEST(!result.updated);
+    BOOST_TEST(state.num_skipped == 1);
+    BOOST_TEST(at::equal(weights(), before));
+    return result;
+  }
+
+  static constexpr int64_t kTarget = 1;
 };
 
 BOOST_FIXTURE_TEST_SUITE(trainer, TrainerFixture)
@@ -67,6 +114,28 @@ BOOST_AUTO_TEST_CASE(one_ranks_nan_makes_all_ranks_skip) {
   BOOST_TEST(trainer.train_step(batch(), state).updated);
   BOOST_TEST(state.num_skipped == 1);
   BOOST_TEST(state.num_skipped_in_a_row == 0);
+}
+
+// The target's logit is -3.400e38: a number in fp32, in which gradients are summed, but rounded to
+// minus infinity in bf16, in which logits are kept. Normed, the feature is 7.15625 in bf16, and
+// 7.145 in the fp32 of the backward pass.
+BOOST_FIXTURE_TEST_CASE(an_infinite_loss_alone_is_skipped, OneFeatureFixture) {
+  set_first_feature("model.norm.weight", [](int64_t) { return 1.03125F; });
+  set_first_feature("lm_head.weight",
+                    [](int64_t row) { return row == kTarget ? std::ldexp(-143.0F, 118) : 0.0F; });
+  const StepResult result = skipped_step(/*num_targets=*/1);
+  BOOST_TEST(!std::isfinite(result.loss));
+  BOOST_TEST(std::isfinite(result.grad_norm));
+}
+
+// The head ignores the big feature, so that all logits are small; the feature's gradient is the sum
+// of -2.8e38 over the tokens.
+BOOST_FIXTURE_TEST_CASE(an_infinite_gradient_alone_is_skipped, OneFeatureFixture) {
+  set_first_feature("model.norm.weight", [](int64_t) { return 4e37F; });
+  set_first_feature("lm_head.weight", [](int64_t) { return 0.0F; });
+  const StepResult result = skipped_step(/*num_targets=*/3);
+  BOOST_TEST(std::isfinite(result.loss));
+  BOOST_TEST(!std::isfinite(result.grad_norm));
 }
 
 BOOST_AUTO_TEST_CASE(a_step_without_any_target_changes_nothing) {
