@@ -108,7 +108,7 @@ def test_all_problems_of_a_run_are_reported_at_once(tmp_path):
         "model.safetensors",
         f"{tmp_path}/none.h5",
         "other.h5 was made with tokenizer",
-        f"{tmp_path}/run.yaml is no folder",
+        f"run.folder {tmp_path}/run.yaml/x cannot be written: {tmp_path}/run.yaml is no folder",
         "\n6 problems\n",
     )
 
@@ -150,6 +150,12 @@ def test_the_warm_up_must_fit_into_the_steps_of_the_data(tmp_path):
 def test_a_run_that_would_fill_the_disk_is_refused(tmp_path):
     done = temper("check", tiny_run.write_run(tmp_path), "checkpoint.keep=900000000000")
     assert_refused(done, CHECKPOINT, "run.folder needs ", "lower checkpoint.keep")
+
+
+def test_a_file_system_without_room_for_more_files_is_refused(tmp_path):
+    library = Path(os.environ["TEMPER_BUILD_DIR"]) / "tests" / "app" / "libfew_files.so"
+    done = temper("check", tiny_run.write_run(tmp_path), env={**os.environ, "LD_PRELOAD": library})
+    assert_refused(done, CHECKPOINT, f"{tmp_path} has room for only 7 more files", "remove files")
 
 
 def test_check_tells_where_a_run_goes_on(tmp_path):
@@ -204,6 +210,14 @@ def test_inspect_refuses_what_it_does_not_know(tmp_path):
     assert_refused(temper("inspect", tmp_path / "text"), DATA, "text")
 
 
+# eval
+
+
+def test_eval_needs_a_hold_out(tmp_path):
+    done = temper("eval", tiny_run.write_run(tmp_path))
+    assert_refused(done, CONFIGURATION, "data.holdout names no token shard", "list at least one")
+
+
 # export
 
 
@@ -239,6 +253,13 @@ def test_export_overwrites_nothing(tmp_path):
     (tmp_path / "out").mkdir()
     done = temper("export", checkpoint, tmp_path / "out")
     assert_refused(done, CONFIGURATION, "out' exists already")
+
+
+def test_export_names_a_folder_that_cannot_be_made(tmp_path):
+    checkpoint = tiny_run.write_checkpoint(tmp_path / "step-00000002")
+    (tmp_path / "file").write_text("in place of a folder")
+    done = temper("export", checkpoint, tmp_path / "file" / "out")
+    assert_refused(done, CHECKPOINT, f"cannot make the folder {tmp_path}/file/out.tmp: Not a dir")
 
 
 def test_export_needs_a_checkpoint(tmp_path):

@@ -59,6 +59,20 @@ def test_a_start_that_mpi_does_not_know_of_is_refused_before_anything_is_made(tm
     assert not (tmp_path / "run").exists()
 
 
+def test_ranks_of_another_binary_are_refused(tmp_path):
+    tiny_run.write_run(tmp_path)
+    other = tmp_path / "temper"
+    other.write_bytes(Path(os.environ["TEMPER_BINARY"]).read_bytes() + b"another build")
+    other.chmod(0o755)
+    command = ["mpirun"]
+    for binary in (os.environ["TEMPER_BINARY"], other):
+        command += [":"] * (len(command) > 1) + ["-n", "1", binary, "train", tmp_path / "run.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert_refused(done, REFUSED, "rank 1 on ", " differs from rank 0 on ", " in the binary, and ")
+    assert "start all ranks from one installation" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_below_mpirun_slurm_may_count_other_tasks(tmp_path):
     tiny_run.write_run(tmp_path)
     done = train(tmp_path, ranks=2, SLURM_NTASKS="1")

@@ -41,7 +41,7 @@ BOOST_AUTO_TEST_CASE(dtype_names_are_those_of_transformers) {
   BOOST_TEST(torch_name(DType::kBF16) == "bfloat16");
   BOOST_CHECK(dtype_named("float16", "x") == DType::kF16);
   BOOST_CHECK_EXCEPTION(dtype_named("BF16", "checkpoint.model_dtype"), ConfigError,
-                        says("checkpoint.model_dtype is 'BF16'"));
+                        says("checkpoint.model_dtype is 'BF16'\n  try: set it to auto, float32"));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A call of the system that fails on one rank, at each place of a save in turn.
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <mpi.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -31,6 +33,7 @@ struct Fault {
   std::atomic<int> reason = 0;
 };
 Fault faults[kNumCalls];
+std::atomic<bool> is_disk_full = false;
 
 // errno for the call that is to fail, else 0.
 int failure_of(Call call) {
@@ -62,6 +65,13 @@ int close(int descriptor) { return call_or_fail<int>(kClose, SYS_close, descript
 int rename(const char* from, const char* to) {
   return call_or_fail<int>(kRename, SYS_renameat, AT_FDCWD, from, AT_FDCWD, to);
 }
+int statvfs(const char* path, struct statvfs* space) noexcept {
+  using Call = int (*)(const char*, struct statvfs*);
+  static const auto next = reinterpret_cast<Call>(::dlsym(RTLD_NEXT, "statvfs"));
+  const int status = next(path, space);
+  if (is_disk_full) space->f_bavail = 1;
+  return status;
+}
 int mkdir(const char* path, mode_t mode) {
   return call_or_fail<int>(kMkdir, SYS_mkdirat, AT_FDCWD, path, mode);
 }
@@ -85,6 +95,7 @@ struct WorldFixture {
   }
   ~WorldFixture() {
     for (Fault& fault : faults) fault.countdown = -1;
+    is_disk_full = false;
   }
 
   void save(int64_t step) {
@@ -180,6 +191,23 @@ BOOST_AUTO_TEST_CASE(a_folder_that_cannot_be_made_fails_on_all_ranks) {
   BOOST_TEST(message.find("cannot make the folder ") != std::string::npos, message);
   BOOST_TEST((world.rank() == 0) == (message.find("rank 0: ") == std::string::npos), message);
   expect_untouched();
+}
+
+BOOST_AUTO_TEST_CASE(a_disk_without_the_space_is_told_before_anything_is_written) {
+  is_disk_full = true;
+  std::string message;
+  try {
+    save(2);
+  } catch (const CheckpointError& error) {
+    message = error.what();
+  }
+  BOOST_TEST(message.find("a checkpoint takes ") != std::string::npos, message);
+  BOOST_TEST(message.find("/checkpoints has only ") != std::string::npos, message);
+  BOOST_TEST(message.find("\n  try: free some space") != std::string::npos, message);
+  is_disk_full = false;
+  expect_untouched();
+  save(3);
+  BOOST_TEST(find_newest_whole(folder.path(), world)->manifest().step == 3);
 }
 
 BOOST_AUTO_TEST_CASE(a_device_error_that_passes_is_no_failure) {

@@ -217,6 +217,10 @@ const Refusal kRefusals[] = {
     {"llama", {{"rope_parameters", {{"rope_type", "longrope"}}}}, "rope_type is \"longrope\""},
     {"llama", {{"rope_scaling", {{"type", "linear"}}}}, "rope_scaling.factor is missing"},
     {"llama", {{"rope_parameters", {{"rope_theta", -1}}}}, "rope_parameters.rope_theta is -1"},
+    {"llama",
+     {{"rope_scaling",
+       {{"type", "llama3"}, {"factor", 2}, {"low_freq_factor", 4}, {"high_freq_factor", 4}}}},
+     "rope_scaling.high_freq_factor must be greater than low_freq_factor"},
     {"qwen2", {{"layer_types", {"full_attention"}}}, "layer_types is not a list of 4 layers"},
     {"mistral", {{"layer_types", Json::array()}}, "layer_types is no key of the family mistral"},
     {"llama", {{"eos_token_id", 100}}, "eos_token_id is 100, wanted a token id"},
@@ -234,7 +238,7 @@ BOOST_AUTO_TEST_CASE(layer_types_must_be_known_and_fit_the_window) {
                                               "chunked_attention", "full_attention"})}};
   BOOST_TEST(contains(refusal("qwen3", change), "has \"chunked_attention\" at layer 2"));
   change["layer_types"][2] = "sliding_attention";
-  BOOST_TEST(contains(refusal("qwen3", change), "at layer 2, but use_sliding_window is false"));
+  BOOST_TEST(contains(refusal("qwen3", change), "has sliding_attention at layer 2, but use_sl"));
 }
 
 BOOST_AUTO_TEST_CASE(all_problems_are_reported_at_once) {

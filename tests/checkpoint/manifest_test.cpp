@@ -3,6 +3,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include "checkpoint/run_state.h"
 #include "core/hash.h"
 #include "io/json.h"
 #include "io/says.h"
@@ -105,5 +106,19 @@ BOOST_AUTO_TEST_CASE(files_must_be_inside_and_covered_by_their_segments) {
 }
 
 BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_AUTO_TEST_CASE(what_is_wrong_with_a_state_file_is_named) {
+  RunState state;
+  state.step = 3;
+  const auto refused = [&](const char* key, const Json& value, const char* message) {
+    Json json = Json::parse(to_json(state));
+    json[key] = value;
+    BOOST_CHECK_EXCEPTION(parse_run_state(json.dump(), "a/state.json"), CheckpointError,
+                          says(message));
+  };
+  refused("step", nullptr, "a/state.json: step is missing");
+  refused("num_skipped", -1, "a/state.json: num_skipped is -1, wanted a whole number of at lea");
+  refused("trajectory", 7, "a/state.json: trajectory is 7, wanted a string");
+}
 
 }  // namespace temper

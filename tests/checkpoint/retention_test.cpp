@@ -10,6 +10,7 @@
 #include "checkpoint/save.h"
 #include "checkpoint/single_rank.h"
 #include "checkpoint/tiny_folder.h"
+#include "core/concat.h"
 #include "io/says.h"
 #include "io/temporary_folder.h"
 
@@ -121,6 +122,15 @@ BOOST_AUTO_TEST_CASE(leftovers_of_killed_jobs_go_and_nothing_else_does) {
 BOOST_AUTO_TEST_CASE(a_folder_that_cannot_be_made_is_named) {
   put(folder / "checkpoints", "a file, not a folder");
   BOOST_CHECK_EXCEPTION(run_job(0, {1}, 1), CheckpointError, says("checkpoints"));
+}
+
+BOOST_AUTO_TEST_CASE(a_folder_in_place_of_the_link_is_no_reason_to_end_the_run) {
+  fs::create_directories(checkpoints() / "latest/inside");
+  const std::string message =
+      concat("cannot point ", (checkpoints() / "latest").string(), " to step-00000001: ");
+  BOOST_CHECK_EXCEPTION(point_latest_to(checkpoint(1)), CheckpointError, says(message));
+  run_job(0, {1}, 1);
+  BOOST_CHECK(steps() == (Steps{1}));
 }
 
 BOOST_AUTO_TEST_CASE(one_checkpoint_is_under_way_at_a_time) {

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/verification.h"
 
+#include <dirent.h>
+#include <dlfcn.h>
+
 #include <boost/test/unit_test.hpp>
+#include <cerrno>
 #include <functional>
 
 #include "checkpoint/checkpoint_list.h"
@@ -16,6 +20,19 @@
 #include "io/json.h"
 #include "io/says.h"
 #include "io/temporary_folder.h"
+
+namespace {
+bool is_listing_forbidden = false;  // As by the rights of a folder, which root does not feel.
+}
+
+// This definition stands before libc's.
+extern "C" DIR* fdopendir(int descriptor) {
+  using Call = DIR* (*)(int);
+  static const auto next = reinterpret_cast<Call>(::dlsym(RTLD_NEXT, "fdopendir"));
+  if (!is_listing_forbidden) return next(descriptor);
+  errno = EACCES;
+  return nullptr;
+}
 
 namespace temper {
 namespace {
@@ -192,6 +209,19 @@ BOOST_AUTO_TEST_CASE(names_that_are_no_checkpoints_are_left_alone) {
   BOOST_TEST(list_checkpoints(checkpoints_of(folder.path())).size() == 2u);
   BOOST_TEST(is_checkpoint_name("step-123456789"));
   BOOST_TEST(!is_checkpoint_name("step-0123456789"));
+}
+
+BOOST_AUTO_TEST_CASE(a_folder_that_cannot_be_listed_is_named) {
+  is_listing_forbidden = true;
+  const std::string refused = concat("cannot read ", checkpoint(2).string(), ": Permission denied");
+  BOOST_CHECK_EXCEPTION(check_files(checkpoint(2)), CheckpointError, says(refused));
+  const fs::path all = checkpoints_of(folder.path());
+  BOOST_CHECK_EXCEPTION(find_newest_whole(folder.path(), ranks), CheckpointError,
+                        says(concat("cannot read the folder ", all.string(), ": Permission den")));
+  is_listing_forbidden = false;
+  BOOST_TEST(list_checkpoints(all / "not there").empty());
+  BOOST_CHECK_EXCEPTION(list_checkpoints(checkpoint(2) / "state.json"), CheckpointError,
+                        says("state.json: Not a directory"));
 }
 
 BOOST_AUTO_TEST_CASE(a_state_file_of_another_step_is_refused) {

@@ -3,6 +3,7 @@
 //
 //   probe facts    prints what the session knows
 //   probe throw    rank 1 fails while the others wait for it; caught in main
+//   probe device   asks for a GPU
 //   probe unwind   the same, but the session goes down with the exception
 #include <ATen/ops/zeros.h>
 
@@ -47,7 +48,9 @@ int main(int argc, char** argv) {
   }
   const temper::MpiSession session;
   try {
-    mode == "facts" ? print_facts(session) : fail_on_rank_1(session);
+    if (mode == "facts") print_facts(session);
+    if (mode == "device") make_communicator(session, at::kCUDA);
+    if (mode == "throw") fail_on_rank_1(session);
   } catch (const temper::Error& error) {
     std::fprintf(stderr, "rank %d: %s\n", session.rank(), error.what());
     session.abort(error.code());

@@ -10,6 +10,7 @@ LAUNCH = sys.argv[1:-1]
 PROBE = sys.argv[-1]
 RANKS = 3
 
+CONFIGURATION = 11  # ExitCode::kConfiguration
 DATA = 12  # ExitCode::kData
 INTERNAL = 10  # ExitCode::kInternal
 
@@ -42,6 +43,16 @@ class Session(unittest.TestCase):
         job = self.check_quick_end("throw", DATA)
         self.assertIn("rank 1: a shard is torn\n  try: another one", job.stderr)
         self.assertNotIn("rank 0: ", job.stderr)
+
+    def test_a_device_that_is_not_there_is_refused(self):
+        """Either this build knows no GPU, or, built for CUDA, it finds none on this machine."""
+        job, _ = run("device")
+        self.assertEqual(job.returncode, CONFIGURATION, job.stderr)
+        self.assertRegex(
+            job.stderr,
+            r"this build of temper knows no device cuda\n  try: build with launch/build cuda"
+            r"|rank \d of this node sees 0 GPUs\n  try: ask for as many GPUs as ranks",
+        )
 
     def test_a_session_that_goes_down_with_an_exception_ends_all(self):
         job = self.check_quick_end("unwind", INTERNAL)

@@ -277,6 +277,8 @@ BOOST_AUTO_TEST_CASE(what_is_no_small_regular_file_is_refused_at_once) {
   require_refusal("/nonexistent/x.yaml", " cannot be opened: No such file or directory\n  try: ");
   require_refusal("/tmp", " is not a regular file\n  try: give a file, which every rank can read");
   require_refusal("/dev/zero", " is not a regular file");
+  // A file whose first byte no process has.
+  require_refusal("/proc/self/mem", " cannot be read: Input/output error\n  try: look at the file");
 
   const ConfigFile pipe("");
   std::filesystem::remove(pipe.path());
@@ -287,6 +289,16 @@ BOOST_AUTO_TEST_CASE(what_is_no_small_regular_file_is_refused_at_once) {
   std::filesystem::remove(loop.path());
   std::filesystem::create_symlink(loop.path(), loop.path());
   require_refusal(loop.path(), " cannot be opened: Too many levels of symbolic links");
+}
+
+BOOST_AUTO_TEST_CASE(what_is_no_list_or_has_other_items_is_named) {
+  const ConfigFile file(kValid);
+  BOOST_TEST(file.problems({"data.train=shard.h5"}) ==
+             "CONFIG: data.train (command line) is 'shard.h5'\n"
+             "  try: write a list: each item begins with '- '");
+  BOOST_TEST(file.problems({"data.train=[shard.h5]"}) ==
+             "CONFIG: data.train[0] (command line) is 'shard.h5'\n"
+             "  try: write its options below it, indented: 'key: value'");
 }
 
 BOOST_AUTO_TEST_CASE(paths_may_hold_spaces_and_dots) {

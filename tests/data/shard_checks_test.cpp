@@ -25,6 +25,8 @@ BOOST_AUTO_TEST_CASE(a_shard_must_fit_the_models_vocabulary_and_tokenizer) {
   const ModelFacts other{999, std::string(64, 'b')};
   BOOST_TEST(mismatches(shard, other).size() == 2u);
   BOOST_CHECK_EXCEPTION(require_fits(shard, other), DataError, says("more than the model's 999\n"));
+  BOOST_CHECK_EXCEPTION(require_fits(shard, other), DataError,
+                        says("\n  try: prepare the shard again with the tokenizer in model.path"));
   BOOST_CHECK_EXCEPTION(
       require_fits(shard, other), DataError,
       says("was made with tokenizer aaaaaaaaaaaa…, but the model's is bbbbbbbbbbbb…"));

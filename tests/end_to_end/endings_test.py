@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tiny_job  # noqa: E402
 import tiny_run  # noqa: E402
 
-FINISHED, CONFIGURATION, DATA, CHECKPOINT, NON_FINITE, RESUME = 0, 11, 12, 14, 16, 19
+FINISHED, CONFIGURATION, DATA, CHECKPOINT = 0, 11, 12, 14
+NON_FINITE, REFUSED, RESUME = 16, 18, 19
 NUM_KILLS = 15
 
 
@@ -117,6 +118,22 @@ def test_a_run_without_a_whole_checkpoint_ends_and_keeps_all(undisturbed, tmp_pa
     for checkpoint in tiny_job.checkpoints(config):
         assert f"{checkpoint.name}: " in log
     assert tiny_job.file_digests(config.parent / "run") == before
+
+
+# Another job in the same folder.
+
+
+def test_a_job_that_lost_its_folder_to_another_one_stops_writing(tmp_path):
+    config = tiny_job.write(tmp_path / "job")
+    job = tiny_job.Job(2, config, "train.max_steps=1000000", "checkpoint.every_steps=0")
+    tiny_job.wait_for_step(job, config, 1)
+    lock = config.parent / "run" / "lock.json"
+    lock.write_text('{"owner": "job 8"}')
+    assert job.wait() == REFUSED, job.log.read_text()
+    log = job.log.read_text()
+    assert "run was taken over by another job while this one stood still\n  try: look at" in log
+    assert lock.read_text() == '{"owner": "job 8"}'
+    assert tiny_job.checkpoints(config) == []
 
 
 # Another run in the same folder.

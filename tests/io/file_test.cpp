@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/file.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include <array>
 #include <boost/test/unit_test.hpp>
 #include <cerrno>
+#include <cstdarg>
 
 #include "io/says.h"
 #include "io/temporary_folder.h"
@@ -20,6 +22,7 @@ struct Faults {
   int count = 0;           // So many calls fail.
   size_t most_bytes = -1;  // No transfer moves more.
 };
+Faults open_faults;
 Faults transfer_faults;
 Faults sync_faults;
 Faults close_faults;
@@ -34,6 +37,15 @@ bool fails(Faults& faults) {
 }  // namespace
 
 extern "C" {
+int open(const char* path, int flags, ...) {
+  if (fails(open_faults)) return -1;
+  va_list arguments;
+  va_start(arguments, flags);
+  const mode_t mode = (flags & O_CREAT) != 0 ? va_arg(arguments, mode_t) : 0;
+  va_end(arguments);
+  return static_cast<int>(syscall(SYS_openat, AT_FDCWD, path, flags, mode));
+}
+
 ssize_t pread(int descriptor, void* bytes, size_t count, off_t offset) {
   if (fails(transfer_faults)) return -1;
   return syscall(SYS_pread64, descriptor, bytes, std::min(count, transfer_faults.most_bytes),
@@ -61,8 +73,8 @@ namespace temper {
 namespace {
 
 struct Fixture {
-  Fixture() { transfer_faults = sync_faults = close_faults = {}; }
-  ~Fixture() { transfer_faults = sync_faults = close_faults = {}; }
+  Fixture() { open_faults = transfer_faults = sync_faults = close_faults = {}; }
+  ~Fixture() { open_faults = transfer_faults = sync_faults = close_faults = {}; }
 
   std::string read(const std::filesystem::path& path, int64_t offset, size_t count) {
     std::string text(count, '?');
@@ -165,6 +177,27 @@ BOOST_AUTO_TEST_CASE(what_cannot_be_opened_names_the_reason_and_the_cure) {
   BOOST_REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
   BOOST_CHECK_EXCEPTION(File::open(folder / "pipe", FilePurpose::kData), DataError,
                         says("is not a regular file"));
+}
+
+BOOST_AUTO_TEST_CASE(each_reason_has_its_cure) {
+  const auto expect = [&](int reason, const char* text) {
+    open_faults = {reason, 1};
+    BOOST_CHECK_EXCEPTION(File::open(ten, FilePurpose::kData), DataError, says(text));
+  };
+  expect(EACCES, "Permission denied\n  try: check the rights of the file and its folder");
+  expect(EROFS, "Read-only file system\n  try: check the rights of the file");
+  expect(EMFILE, "Too many open files\n  try: raise the limit of open files (ulimit -n)");
+  expect(ENOTDIR, "Not a directory\n  try: check the path");
+  expect(ENOLCK, "No locks available\n  try: check the storage, then start again");
+}
+
+BOOST_AUTO_TEST_CASE(what_cannot_be_replaced_or_resized_is_named) {
+  std::filesystem::create_directory(folder / "taken");
+  BOOST_CHECK_EXCEPTION(write_file_atomically(folder / "taken", "abc"), CheckpointError,
+                        says("taken: renaming the new file to it failed: Is a directory"));
+  const File file = File::open_shared(folder / "shared", FilePurpose::kCheckpoint);
+  BOOST_CHECK_EXCEPTION(file.resize(-1), CheckpointError,
+                        says("shared: setting its size to -1 bytes failed: Invalid argument"));
 }
 
 BOOST_AUTO_TEST_CASE(parts_of_a_shared_file_are_written_side_by_side) {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "io/says.h"
 #include "support/tiny_model.h"
 
 namespace temper {
@@ -30,12 +31,27 @@ BOOST_AUTO_TEST_CASE(all_that_cannot_be_computed_is_told_at_once) {
   config.windows.push_back(-1);
   config.norm_epsilon = 0.0;
   config.rope.theta = 0.0;
+  config.model_type = "gpt2";
+  config.vocab_size = 0;
+  config.num_key_value_heads = 3;
+  config.head_dim = 11;
   const std::string message = refusal(config);
   for (const char* problem :
-       {"windows has ", "a window is -1, wanted 0 or more", "norm_epsilon is 0, wanted more than 0",
-        "rope theta is 0, wanted more than 0", "\n  try: mend config.json"}) {
+       {"the model cannot be computed:\n  model_type is \"gpt2\", known are llama, mistral, qwen2",
+        "vocab_size is 0, wanted at least 1", "head_dim is 11, wanted an even number",
+        "num_heads is 4, no multiple of the 3 num_key_value_heads",
+        "windows has 4 entries for 3 layers", "a window is -1, wanted 0 or more",
+        "norm_epsilon is 0, wanted more than 0", "rope theta is 0, wanted more than 0",
+        "\n  try: mend config.json"}) {
     BOOST_TEST(message.find(problem) != std::string::npos, message);
   }
+}
+
+BOOST_AUTO_TEST_CASE(an_unknown_family_is_refused_with_the_known_ones) {
+  BOOST_TEST(family_of("qwen3").architecture == "Qwen3ForCausalLM");
+  BOOST_CHECK_EXCEPTION(family_of("gpt2"), ModelError,
+                        says("model_type is \"gpt2\", which is not computed here\n"
+                             "  try: choose a model of one of these: llama, mistral, qwen2"));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

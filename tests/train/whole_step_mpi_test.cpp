@@ -13,6 +13,7 @@
 
 #include "comm/mpi_communicator.h"
 #include "core/targets.h"
+#include "io/says.h"
 #include "model/whole_decoder.h"
 #include "support/tiny_model.h"
 #include "train/evaluation.h"
@@ -194,6 +195,18 @@ BOOST_FIXTURE_TEST_CASE(an_evaluation_has_the_bits_of_one_rank, WorldFixture) {
   const EvaluationResult shared = evaluate_on(world), alone = evaluate_on(self);
   BOOST_TEST(shared.loss == alone.loss);
   BOOST_TEST(shared.num_targets == alone.num_targets);
+}
+
+BOOST_FIXTURE_TEST_CASE(a_hold_out_without_a_target_is_named, WorldFixture) {
+  Decoder decoder(testing::tiny_config(/*has_tied_head=*/true));
+  UnitStore store(decoder.units(), world, {{3, Reduction::kExact, true}});
+  testing::fill_weights(store);
+  Engine engine(decoder, store, Activations::kKept);
+  const HoldOut holdout{"short", 5, [](int64_t) -> MicroBatch {
+                          return {{1}, {0}, {kNoTarget}, {0, 1}, 0};
+                        }};
+  BOOST_CHECK_EXCEPTION(evaluate(engine, holdout, world, at::kCPU), DataError,
+                        says("hold-out short has no target\n  try: give it documents of at least"));
 }
 
 }  // namespace
