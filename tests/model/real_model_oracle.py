@@ -3,10 +3,15 @@
 ones: fp32 to rounding, bf16 within the noise that transformers itself shows.
 
 The reference is transformers in fp64: over this vocabulary PyTorch's fp32 cross-entropy alone moves
-gradients by 3e-4, since its sum of exponentials loses the small ones.
+gradients by 3e-4, since its sum of exponentials loses the small ones. With that sum in fp64, its
+gradients are as far off as ours are, 3e-6 in length; with the linear layers in fp64 too it would be
+1.2e-6: it is the rounding of the library's fp32 matrix products that is left. Where it falls in
+one tensor is chance: of all 272, the worst is 0.9e-5 to 1.3e-5 off, in either program.
 """
 
+import copy
 import os
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -22,40 +27,91 @@ TEXTS = (
     " name on the command line.",
     "The capital of France is Paris, and that of Italy is Rome.",
 )
-FLOAT32_BOUND = 1e-5  # Relative to the largest element.
-GRADIENT_BOUND = 3e-5  # Thirty layers deep; transformers has more.
+# Longer ones, one at a time: the noise of bf16 in a single text is a matter of luck.
+NOISE_TEXTS = (
+    "A job that asks for more memory than any node has will never start. Ask for less, or spread"
+    " the work over several nodes, and look at the reason that the queue shows for a pending job"
+    " before you write to the people who run the machine.",
+    "Water boils at one hundred degrees Celsius at sea level. On a high mountain the air presses"
+    " less on its surface, so that it boils at a lower temperature, and it takes longer to cook"
+    " an egg there than it does at home.",
+    "Licensed under the Apache License, Version 2.0 (the License); you may not use this file"
+    " except in compliance with the License. You may obtain a copy of the License at the address"
+    " below, unless required by applicable law or agreed to in writing.",
+    "The old man went down to the harbour every morning before the sun rose, mended his nets, and"
+    " waited for the boats to come in. He had not been at sea himself for ten years, but he still"
+    " knew by the smell of the wind what the day would bring.",
+)
+FLOAT32_BOUND = 1e-5  # Relative: of logits to the largest, of all gradients together in length.
+TENSOR_BOUND = 2e-5  # Of one tensor's gradient in length.
+ELEMENT_BOUND = 5e-5  # Of one gradient, relative to the largest of its tensor.
 
 
-def make_documents(tokenizer) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def make_documents(tokenizer, texts: tuple) -> list[tuple[torch.Tensor, torch.Tensor]]:
     documents = []
-    for text in TEXTS:
+    for text in texts:
         tokens = torch.tensor(tokenizer(text)["input_ids"])
         documents.append((tokens, torch.cat([tokens[1:], torch.tensor([-100])])))
     return documents
+
+
+def gradient_lengths(result: dict, exact: dict) -> tuple[float, float]:
+    """The length of the difference, relative to the gradient's: of the worst tensor, and of all
+    gradients as one."""
+    names = [name for name in exact if name not in ("loss", "logits")]
+    tensor = max(noise(result, {name: exact[name] for name in names}).values())
+    found, wanted = (
+        torch.cat([run[name].flatten() for name in names]).double() for run in (result, exact)
+    )
+    return tensor.item(), ((found - wanted).norm() / wanted.norm()).item()
+
+
+def check_float32(ours: dict, theirs: dict, exact: dict) -> None:
+    logits = worst_element({"logits": ours["logits"]}, {"logits": exact["logits"]})
+    print(f"float32: logits {logits:.1e} off")
+    for name, result in (("temper", ours), ("transformers", theirs)):
+        tensor, together = gradient_lengths(result, exact)
+        element = worst_element(result, exact)
+        print(f"  gradients of {name}: all {together:.1e}, tensor {tensor:.1e}, one {element:.1e}")
+        if result is ours:
+            assert together <= FLOAT32_BOUND
+            assert tensor <= TENSOR_BOUND and element <= ELEMENT_BOUND
+    assert logits <= FLOAT32_BOUND
+
+
+def noise_ratios(model, narrow, windows: list[int], document: tuple) -> dict[str, float]:
+    """Of temper's bf16 noise to that of transformers, by tensor."""
+    exact = run_reference(model, [document])
+    ours = noise(run_probe(sys.argv[1], model, windows, [document], "bfloat16"), exact)
+    theirs = noise(run_reference(narrow, [document]), exact)
+    return {name: (ours[name] / theirs[name].clamp(min=1e-4)).item() for name in exact}
+
+
+def check_bfloat16(model, windows: list[int], documents: list[tuple]) -> None:
+    narrow = copy.deepcopy(model).bfloat16()
+    ratios = [noise_ratios(model, narrow, windows, document) for document in documents]
+    by_text = [statistics.mean(ratio.values()) for ratio in ratios]
+    logits = statistics.mean(ratio["logits"] for ratio in ratios)
+    mean = statistics.mean(by_text)
+    texts = ", ".join(f"{ratio:.2f}" for ratio in by_text)
+    print(f"bfloat16: noise {mean:.2f} of transformers' ({texts}), of logits {logits:.2f}")
+    assert mean <= 1.1 and logits <= 1.2
 
 
 def main() -> None:
     torch.set_num_threads(2)
     FOLDER.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run([sys.executable, ROOT / "datasets/fetch_model.py", FOLDER], check=True)
-    documents = make_documents(AutoTokenizer.from_pretrained(FOLDER))
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
     model = AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32)
     windows = [0] * model.config.num_hidden_layers
 
+    documents = make_documents(tokenizer, TEXTS)
     exact = run_reference(model.double(), documents)
     theirs = run_reference(model.float(), documents)
     ours = run_probe(sys.argv[1], model, windows, documents, "float32")
-    error, their_error = worst_element(ours, exact), worst_element(theirs, exact)
-    logits = worst_element({"logits": ours["logits"]}, {"logits": exact["logits"]})
-    print(f"float32: {error:.1e} off, transformers {their_error:.1e}; logits {logits:.1e}")
-    assert logits <= FLOAT32_BOUND and error <= GRADIENT_BOUND
-
-    narrow = noise(run_probe(sys.argv[1], model, windows, documents, "bfloat16"), exact)
-    their_narrow = noise(run_reference(model.bfloat16(), documents), exact)
-    ratios = {key: (narrow[key] / their_narrow[key].clamp(min=1e-4)).item() for key in exact}
-    mean, worst = sum(ratios.values()) / len(ratios), max(ratios, key=ratios.get)
-    print(f"bfloat16: noise {mean:.2f} of transformers', at most {ratios[worst]:.2f} ({worst})")
-    assert mean <= 1.1 and ratios["logits"] <= 1.5
+    check_float32(ours, theirs, exact)
+    check_bfloat16(model.double(), windows, make_documents(tokenizer, NOISE_TEXTS))
 
 
 if __name__ == "__main__":
