@@ -13,7 +13,7 @@ import numpy
 import torch
 import transformers
 
-LENGTHS = (23, 9, 14)  # Of the documents that are packed into one batch.
+LENGTHS = (37, 9, 14)  # Of the documents that are packed into one batch.
 FLOAT32_BOUND = 1e-5  # Relative to the largest element.
 
 SIZES = dict(
@@ -35,8 +35,10 @@ def rope(kind="default", theta=10000.0, **others):
     return dict(rope_parameters=dict(rope_type=kind, rope_theta=theta, **others))
 
 
+# With a base of 500 and heads of 16, one wave is kept, two are between, the others stretched; the
+# longest document goes beyond the original context.
 LLAMA3 = dict(
-    factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=24
+    factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32
 )
 
 # name: class of the configuration, what differs from SIZES, sliding windows
@@ -218,11 +220,15 @@ def check(probe, name, config_class, changes, windows):
 
     theirs = noise(run_reference(model.bfloat16(), documents), exact)
     narrow = noise(run_probe(probe, model, windows, documents, "bfloat16"), exact)
-    ratios = {key: (narrow[key] / theirs[key].clamp(min=1e-4)).item() for key in theirs}
+    # The loss is one number, and may be right by luck; it is no worse than the logits.
+    has_good_loss = narrow["loss"] <= theirs["logits"]
+    tensors = theirs.keys() - {"loss"}
+    ratios = {key: (narrow[key] / theirs[key].clamp(min=1e-4)).item() for key in tensors}
     mean = sum(ratios.values()) / len(ratios)
     worst = max(ratios, key=ratios.get)
     print(f", bfloat16 noise {mean:.2f} of theirs, at most {ratios[worst]:.2f} ({worst})")
-    return error <= FLOAT32_BOUND and same and mean <= 1.1 and ratios[worst] <= 2.0
+    is_quiet = has_good_loss and mean <= 1.1 and ratios[worst] <= 2.0
+    return error <= FLOAT32_BOUND and same and is_quiet
 
 
 def main():

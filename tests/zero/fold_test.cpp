@@ -42,6 +42,20 @@ BOOST_AUTO_TEST_CASE(two_rounds_of_two_equal_four_rounds_of_one) {
   BOOST_TEST(at::equal(by_two, by_one));
 }
 
+// Rounding of 63 additions: each is off by at most half a unit in the last place of its sum.
+BOOST_DATA_TEST_CASE(a_sum_over_64_ranks_is_near_the_one_in_fp64,
+                     data::make({at::kFloat, at::kBFloat16}), dtype) {
+  at::manual_seed(3);
+  const at::Tensor blocks = (at::randn({64, kSize}) * at::exp(at::randn({64, 1}))).to(dtype);
+  const at::Tensor expected = blocks.to(at::kDouble).sum(0);
+  at::Tensor sum = at::empty({kSize});
+  fold_blocks(blocks.reshape({-1}), 64, sum, FoldStart::kFresh);
+  const at::Tensor sizes = blocks.to(at::kDouble).abs().sum(0);
+  BOOST_TEST(((sum - expected).abs() / sizes).max().item<double>() < 64 * 0x1p-24);
+  const at::Tensor length = at::linalg_vector_norm(expected);
+  BOOST_TEST((at::linalg_vector_norm(sum - expected) / length).item<double>() < 5e-7);
+}
+
 BOOST_AUTO_TEST_CASE(wrong_sizes_and_dtypes_are_refused) {
   at::Tensor sum = at::zeros({4});
   BOOST_CHECK_THROW(fold_blocks(at::zeros({6}), 2, sum, FoldStart::kAdd), std::invalid_argument);

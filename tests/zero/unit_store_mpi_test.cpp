@@ -21,7 +21,7 @@ constexpr int kRounds = 3;
 
 std::vector<UnitLayout> units() {
   return {UnitLayout("first", {{"a", {97, 101}, true}, {"b", {13}, false}}),
-          UnitLayout("second", {{"c", {5}, true}})};
+          UnitLayout("second", {{"c", {5}, true}}), UnitLayout("third", {{"d", {1}, false}})};
 }
 
 // The gradient of micro-batch `index`, the same on whichever rank computes it.
