@@ -13,7 +13,7 @@ namespace {
 struct GenerationFixture {
   testing::SingleRank alone;
   Decoder decoder{testing::tiny_config(/*has_tied_head=*/true)};
-  UnitStore store{decoder.units(), alone, {{}, StorePurpose::kEvaluation}};
+  UnitStore store{decoder.units(), alone, {{}, StorePurpose::kFrozen}};
   Engine engine{decoder, store, Activations::kKept};
 
   GenerationFixture() { testing::fill_weights(store); }
