@@ -58,7 +58,7 @@ std::string message_of(const Save& save) {
 BOOST_FIXTURE_TEST_CASE(a_rank_that_cannot_write_ends_the_save_of_all, WorldFixture) {
   const ModelFolder model(source);
   UnitStore store(model.units(), world, {});
-  CheckpointSaver saver({store, world, folder.path()}, model, {});
+  CheckpointSaver saver({store, world, folder.path()}, published_model(model), {});
   BackgroundSave save(saver, world, at::kCPU);
   testing::fill_state(store, 1);
   save.start(testing::run_state(1));
