@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoint/companion_files.h"
 #include "checkpoint/export_model.h"
 #include "checkpoint/new_folder.h"
 #include "checkpoint/peft/base_identity.h"
@@ -42,14 +43,14 @@ class Deltas {
     }
   }
 
-  // Undefined for a tensor that is not adapted.
+  bool has(const std::string& name) const { return scales_.contains(name); }
+
+  // Of a matrix that is adapted. Shapes: as the matrix, fp32.
   at::Tensor of(const std::string& name) const {
-    const auto scale = scales_.find(name);
-    if (scale == scales_.end()) return {};
     const std::string module = "base_model.model." + name.substr(0, name.rfind('.'));
     const Place* down = adapter_.weights().find(module + ".lora_A.weight");
     const Place* up = adapter_.weights().find(module + ".lora_B.weight");
-    return at::mm(read_whole(*up), read_whole(*down)).mul_(scale->second);
+    return at::mm(read_whole(*up), read_whole(*down)).mul_(scales_.at(name));
   }
 
  private:
@@ -85,18 +86,23 @@ void merge_adapter(const ModelFolder& base, const AdapterFolder& adapter,
         "merge adapters of LoRA only");
   }
   require_same_base(adapter.path(), base);
+  require_new_folder(destination);
   const Deltas deltas(adapter, base.config());
-  ExportOptions options;
-  options.write = [&](const Place& from, const File& to, int64_t offset) {
-    const at::Tensor delta = deltas.of(from.tensor->name);
-    if (delta.defined()) {
-      write_sum(from, delta, to, offset);
-    } else {
-      copy_tensor(from, to, offset);
+  ModelContent content{read_companion_files(base.path()), {}, kMaxExportFileBytes};
+  content.texts.push_back({kRecord, to_json(identify_base(base))});
+  for (const UnitLayout& unit : base.units()) {
+    for (const TensorSlot& slot : unit.slots()) {
+      const Place place = *base.weights().find(slot.name);
+      TensorGroup group = copy_of(place);
+      if (deltas.has(slot.name)) {
+        group.write = [&deltas, place](const File& file, std::span<const int64_t> offsets) {
+          write_sum(place, deltas.of(place.tensor->name), file, offsets[0]);
+        };
+      }
+      content.groups.push_back(std::move(group));
     }
-  };
-  options.texts = {{kRecord, to_json(identify_base(base))}};
-  export_model(base, destination, options);
+  }
+  write_new_model_folder(destination, content, [](const fs::path& copy) { ModelFolder{copy}; });
 }
 
 void restore_base(const fs::path& merged, const fs::path& destination) {
