@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "config/model_options.h"
+#include "model/quantised/four_bit_format.h"
 #include "train/generation.h"
 
 namespace temper {
@@ -27,8 +29,10 @@ int run_check(const CheckOptions& options);
 int run_inspect(const std::string& path);
 
 /// Copies the model or the adapter of a checkpoint, or of the newest whole one of a run, to a new
-/// folder that any Hugging Face program, or peft, opens; every byte is verified on the way.
-int run_export(const std::string& checkpoint, const std::string& destination);
+/// folder that any Hugging Face program, or peft, opens; a model in four bits, if a kind of them is
+/// given. Every byte is verified on the way.
+int run_export(const std::string& checkpoint, const std::string& destination,
+               std::optional<FourBitKind> quantise = {});
 
 /// Adds an adapter to its base, and writes the model that results: base, adapter, destination. Or
 /// undoes that, and writes the base of a merged model: merged, destination.

@@ -5,25 +5,36 @@
 #include "app/commands.h"
 #include "app/resolve_checkpoint.h"
 #include "checkpoint/export_model.h"
+#include "checkpoint/export_quantised.h"
 #include "checkpoint/new_folder.h"
 #include "checkpoint/peft/merge.h"
 #include "checkpoint/verification.h"
+#include "core/error.h"
 
 namespace temper {
 namespace fs = std::filesystem;
 
-int run_export(const std::string& checkpoint, const std::string& destination) {
+int run_export(const std::string& checkpoint, const std::string& destination,
+               std::optional<FourBitKind> quantise) {
   require_new_folder(destination);
   const fs::path source = resolve_checkpoint(checkpoint);
   const Manifest manifest = verify_published(source);
-  if (fs::exists(source / "adapter")) {
+  std::string dtype = manifest.model_dtype;
+  const bool is_adapter = fs::exists(source / "adapter");
+  if (is_adapter && quantise) {
+    throw ConfigError(source.string() + " is a checkpoint of an adapter, which is not quantised",
+                      "leave --quantize out, or merge the adapter into its base first");
+  }
+  if (is_adapter) {
     export_adapter(source / "adapter", destination);
+  } else if (quantise) {
+    export_quantised(ModelFolder(source / "model"), destination, {.format = {.kind = *quantise}});
+    dtype = *quantise == FourBitKind::kNf4 ? "NF4" : "FP4";
   } else {
     export_model(ModelFolder(source / "model"), destination);
   }
   std::printf("exported=%s step=%lld dtype=%s to=%s\n", source.c_str(),
-              static_cast<long long>(manifest.step), manifest.model_dtype.c_str(),
-              destination.c_str());
+              static_cast<long long>(manifest.step), dtype.c_str(), destination.c_str());
   return 0;
 }
 

@@ -2,7 +2,9 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,7 +54,13 @@ void add_export(CLI::App& app, Verb& verb) {
       app.add_subcommand("export", "Copy a checkpoint's model to a Hugging Face folder");
   command->add_option("checkpoint", *from, "A checkpoint, or a run: its newest one")->required();
   command->add_option("destination", *to, "A folder that does not exist yet")->required();
-  command->callback([from, to, &verb] { verb = [from, to] { return run_export(*from, *to); }; });
+  const auto quantise = std::make_shared<std::optional<FourBitKind>>();
+  const std::map<std::string, FourBitKind> kinds = {{"nf4", FourBitKind::kNf4},
+                                                    {"fp4", FourBitKind::kFp4}};
+  command->add_option("--quantize", *quantise, "Store matrices in four bits: nf4 or fp4")
+      ->transform(CLI::CheckedTransformer(kinds))
+      ->option_text("KIND");
+  command->callback([=, &verb] { verb = [=] { return run_export(*from, *to, *quantise); }; });
 }
 
 void add_merge(CLI::App& app, Verb& verb) {

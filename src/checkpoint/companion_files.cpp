@@ -92,6 +92,13 @@ std::string with_dtype(const std::string& config, DType dtype) {
   return changed;
 }
 
+std::string with_member(const std::string& object, const std::string& key,
+                        const std::string& value) {
+  const size_t last_member_end = object.find_last_not_of(" \t\r\n", object.rfind('}') - 1) + 1;
+  std::string changed = object;
+  return changed.insert(last_member_end, concat(",\n  \"", key, "\": ", value));
+}
+
 std::string_view torch_name(DType dtype) {
   for (const auto& [known, name] : kDtypeNames) {
     if (known == dtype) return name;

@@ -20,6 +20,11 @@ std::vector<TextFile> read_companion_files(const std::filesystem::path& folder);
 /// else stays as it is, to the last space.
 std::string with_dtype(const std::string& config, DType dtype);
 
+/// The text of a JSON object with one more member at its end; all else stays as it is. `value` is
+/// JSON, and the object has a member, but none of this name.
+std::string with_member(const std::string& object, const std::string& key,
+                        const std::string& value);
+
 /// As transformers spells a dtype that weights are saved in: "bfloat16".
 /// Throws: std::invalid_argument for a dtype that is none of these.
 std::string_view torch_name(DType dtype);

@@ -167,6 +167,19 @@ def test_a_base_that_has_changed_is_not_restored(trained, adapter, tmp_path):
     assert_refused(done, MODEL, "is not the base any more that")
 
 
+def test_an_adapter_is_not_quantised(trained, tmp_path):
+    done = temper("export", trained / "run", tmp_path / "out", "--quantize", "nf4")
+    assert_refused(done, CONFIGURATION, "is a checkpoint of an adapter, which is not quantised")
+
+
+def test_only_lora_can_be_merged(trained, tmp_path):
+    config = f"{trained / 'run.yaml'}"
+    done = temper("train", config, "method=prefix", "lora={}", f"run.folder={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    done = temper("merge", trained / "model", tmp_path / "run/final", tmp_path / "merged")
+    assert_refused(done, CONFIGURATION, "is one of method prefix, which no weights of the base can")
+
+
 def test_merge_wants_its_paths(tmp_path):
     done = temper("merge", tmp_path, tmp_path)
     assert_refused(done, CONFIGURATION, "temper merge got 2 paths, wanted 3")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line, by running it: exit codes, messages, and what check, inspect, export print."""
 
+import json
 import math
 import os
 import subprocess
@@ -46,6 +47,7 @@ def test_version_and_help_end_well():
         (["check", "x.yaml", "--rank", "2"], "--rank"),
         (["check", "x.yaml", "--ranks", "0"], "--ranks"),
         (["export", "a"], "destination is required"),
+        (["export", "a", "b", "--quantize", "int8"], "--quantize"),
     ],
 )
 def test_a_wrong_command_line_is_a_configuration_error(arguments, message):
@@ -238,6 +240,22 @@ def test_export_copies_the_model(tmp_path, source):
     assert list(found) == list(expected)
     assert all((found[name] == expected[name]).all() for name in expected)
     assert temper("inspect", tmp_path / "out").returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["nf4", "fp4"])
+def test_export_quantises(tmp_path, kind):
+    checkpoint = tiny_run.write_checkpoint(tmp_path / "step-00000002")
+    done = temper("export", checkpoint, tmp_path / "out", "--quantize", kind)
+    assert done.returncode == 0, done
+    assert f" dtype={kind.upper()} " in done.stdout
+    config = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    assert config["bnb_4bit_quant_type"] == kind and config["bnb_4bit_use_double_quant"] is True
+    matrix = "model.layers.0.mlp.up_proj.weight"
+    tensors = load_file(tmp_path / "out" / "model.safetensors")
+    assert f"{matrix}.quant_state.bitsandbytes__{kind}" in tensors
+    assert tensors[matrix].dtype == "uint8"
+    done = temper("inspect", tmp_path / "out")
+    assert_refused(done, MODEL, "only plain floating-point weights are read")
 
 
 def test_export_refuses_altered_weights_and_leaves_nothing(tmp_path):

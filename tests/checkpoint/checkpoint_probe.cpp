@@ -2,7 +2,9 @@
 // usage: checkpoint_probe config <config.json>
 //        checkpoint_probe save <model folder> <run folder> <dtype>
 //        checkpoint_probe export <model folder> <destination> <bytes per file>
-// What transformers_oracle.py compares with transformers.
+//        checkpoint_probe quantise <model folder> <destination> <bytes per file> <nf4|fp4>
+//            <nested|plain>
+// What transformers_oracle.py and quantised_export_oracle.py compare with transformers.
 #include <cstdio>
 #include <exception>
 #include <span>
@@ -11,6 +13,7 @@
 
 #include "checkpoint/checkpoint_saver.h"
 #include "checkpoint/export_model.h"
+#include "checkpoint/export_quantised.h"
 #include "checkpoint/hugging_face_config.h"
 #include "checkpoint/load_state.h"
 #include "checkpoint/single_rank.h"
@@ -72,8 +75,13 @@ int run(std::span<char*> arguments) {
   } else if (verb == "save" && arguments.size() == 5) {
     save(arguments[2], arguments[3], arguments[4]);
   } else if (verb == "export" && arguments.size() == 5) {
-    export_model(ModelFolder(arguments[2]), arguments[3],
-                 {.max_file_bytes = std::stoll(arguments[4])});
+    export_model(ModelFolder(arguments[2]), arguments[3], std::stoll(arguments[4]));
+  } else if (verb == "quantise" && arguments.size() == 7) {
+    QuantisedExportOptions options;
+    options.max_file_bytes = std::stoll(arguments[4]);
+    if (arguments[5] == std::string("fp4")) options.format.kind = FourBitKind::kFp4;
+    options.quantises_absmax = arguments[6] == std::string("nested");
+    export_quantised(ModelFolder(arguments[2]), arguments[3], options);
   } else {
     std::fputs("see the head of checkpoint_probe.cpp for its usage\n", stderr);
     return 2;

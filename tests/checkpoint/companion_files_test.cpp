@@ -23,6 +23,12 @@ BOOST_AUTO_TEST_CASE(only_the_dtype_changes_to_the_last_space) {
   BOOST_TEST(with_dtype("{\"no\": 1}\n", DType::kF32) == "{\"no\": 1}\n");
 }
 
+BOOST_AUTO_TEST_CASE(a_member_is_put_after_the_last_one) {
+  BOOST_TEST(with_member("{\n  \"a\": {\"b\": 1}\n}\n", "c", "[2]") ==
+             "{\n  \"a\": {\"b\": 1},\n  \"c\": [2]\n}\n");
+  BOOST_TEST(with_member(R"({"a":{}})", "c", "{}") == "{\"a\":{},\n  \"c\": {}}");
+}
+
 BOOST_AUTO_TEST_CASE(known_files_are_taken_byte_for_byte_and_no_others) {
   const TemporaryFolder folder;
   const std::string odd("\0\xff{\r\n", 5);
