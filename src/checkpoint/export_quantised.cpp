@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "checkpoint/companion_files.h"
+#include "checkpoint/new_folder.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "io/json.h"
