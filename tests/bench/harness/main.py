@@ -15,6 +15,7 @@ from run import Task
 from temper_run import Temper
 
 PYTHON = ("TEMPER_TESTS_PYTHON", "launch/setup --tests")
+ADAPTER_SYSTEMS = ("limit", "temper", "transformers")
 BENCH_PYTHON = ("TEMPER_BENCH_PYTHON", "tests/bench/setup")
 
 
@@ -38,7 +39,8 @@ def parse_options() -> argparse.Namespace:
     names = ",".join(make_systems(Path()))
     quickstart = ROOT / "runs" / "quickstart"
     parser = argparse.ArgumentParser(prog="tests/bench/step", description=__doc__)
-    parser.add_argument("--systems", default=names, help=f"comma-separated, of {names}")
+    parser.add_argument("--systems", help=f"comma-separated, of {names}; default: all that can")
+    parser.add_argument("--method", choices=("full", "lora", "qlora"), default="full")
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16", "both"),
@@ -57,6 +59,10 @@ def parse_options() -> argparse.Namespace:
     options = parser.parse_args()
     if min(options.steps, options.rounds, options.rows) < 1 or options.rows % 2:
         parser.error("--steps and --rounds want a positive number, --rows a positive even one")
+    if options.systems is None:
+        options.systems = names if options.method == "full" else ",".join(ADAPTER_SYSTEMS)
+    if options.method != "full" and (others := set(options.systems.split(",")) - {*ADAPTER_SYSTEMS}):
+        parser.error(f"--method {options.method} is not for {', '.join(sorted(others))}")
     unknown = set(options.systems.split(",")) - set(names.split(","))
     if unknown:
         parser.error(f"--systems does not know {', '.join(sorted(unknown))}; it knows {names}")
@@ -77,7 +83,7 @@ def measure(options: argparse.Namespace) -> list[Measurement]:
     systems = make_systems(options.binary.resolve())
     rows = []
     for dtype in dtypes:
-        task = Task(model, folder, batch, dtype, options.steps + 1, options.timeout)
+        task = Task(model, folder, batch, dtype, options.steps + 1, options.timeout, options.method)
         for name in options.systems.split(","):
             rows += [(Measurement(s, dtype, task.tokens_per_step), task) for s in systems[name]]
     for number in range(1, options.rounds + 1):

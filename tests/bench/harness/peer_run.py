@@ -48,6 +48,7 @@ class Peer:
             "model": str(task.model),
             "batch": str(task.folder / "batch.npz"),
             "dtype": task.dtype,
+            "method": task.method,
             "threads": self.threads,
             "num_steps": task.num_steps,
             "learning_rate": task.learning_rate,

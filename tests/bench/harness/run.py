@@ -21,6 +21,7 @@ class Task:
     dtype: str  # of the matrix products: "float32" or "bfloat16"
     num_steps: int  # the first one warms up
     timeout_seconds: int
+    method: str = "full"  # of temper's, with its default options
     learning_rate: float = 1e-5
     beta1: float = 0.9
     beta2: float = 0.95

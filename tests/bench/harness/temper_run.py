@@ -18,6 +18,7 @@ run:
 model:
   path: "{task.model}"
   dtype: {task.dtype}
+method: {task.method}
 data:
   train:
     - path: "{task.folder}/batch.h5"

@@ -24,7 +24,8 @@ class Job:
 
     model: str  # Hugging Face folder
     batch: str  # .npz with tokens, labels and positions, each [rows, row_tokens]
-    dtype: str  # of the matrix products; weights and moments stay float32
+    dtype: str  # of the matrix products; trained weights and moments stay float32
+    method: str  # "full", or what peft adds to a frozen model
     threads: int
     num_steps: int  # the first one warms up
     learning_rate: float
@@ -83,12 +84,38 @@ def memory_kb(field: str) -> int:
 
 
 def load_model(job: Job) -> torch.nn.Module:
-    """float32 weights, whatever the matrix products use; attention as transformers chooses it."""
+    """float32 weights, whatever the matrix products use; attention as transformers chooses it.
+
+    What peft leaves frozen has the dtype of the matrix products, or four bits.
+    """
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32)
+    if job.method == "full":
+        model = AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32)
+    else:
+        model = load_frozen(job)
     model.train()
     return model
+
+
+def load_frozen(job: Job) -> torch.nn.Module:
+    """The model with an adapter of peft, with the options that temper has by default."""
+    import peft
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    quantisation = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=job.torch_dtype,
+    )
+    base = AutoModelForCausalLM.from_pretrained(
+        job.model,
+        dtype=job.torch_dtype,
+        quantization_config=quantisation if job.method == "qlora" else None,
+    )
+    lora = dict(r=16, lora_alpha=32, target_modules="all-linear")
+    return peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", **lora))
 
 
 def make_adamw(job: Job, parameters) -> torch.optim.AdamW:
@@ -138,5 +165,5 @@ def measure(job: Job, idle_kb: int, step: Callable[[], torch.Tensor | None]) -> 
 
 
 def versions() -> dict[str, str]:
-    names = ("torch", "transformers", "deepspeed")
+    names = ("torch", "transformers", "peft", "bitsandbytes", "deepspeed")
     return {name: sys.modules[name].__version__ for name in names if name in sys.modules}

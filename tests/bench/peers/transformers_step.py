@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The step in transformers alone, in one process: what Trainer does, without its bookkeeping."""
+"""The step in transformers, and in peft with an adapter, in one process: what Trainer does, without
+its bookkeeping."""
 
 import peer
 import torch
@@ -8,12 +9,18 @@ import torch
 def main() -> None:
     import transformers  # noqa: F401  (so that the idle figure has it)
 
+    if (method := peer.read_job().method) != "full":
+        import peft  # noqa: F401
+    if method == "qlora":
+        import bitsandbytes  # noqa: F401
+
     job = peer.read_job()
     torch.set_num_threads(job.threads)
     idle_kb = peer.memory_kb("VmRSS")
     batch = peer.read_batch(job)
     model = peer.load_model(job)
-    optimizer = peer.make_adamw(job, model.parameters())
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = peer.make_adamw(job, trained)
     is_mixed = job.torch_dtype != torch.float32
 
     def step() -> torch.Tensor:
@@ -23,7 +30,7 @@ def main() -> None:
                 loss = model(**row, num_items_in_batch=batch.num_targets, use_cache=False).loss
             loss.backward()
             loss_sum += loss.detach()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), job.max_grad_norm)
+        torch.nn.utils.clip_grad_norm_(trained, job.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
         return loss_sum
