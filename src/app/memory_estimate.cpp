@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "model/quantised/four_bit_format.h"
+#include "model/quantised/quantised_absmax.h"
 #include "zero/shard_layout.h"
 
 namespace temper {
@@ -24,10 +26,24 @@ int64_t frozen_bytes(const ShardLayout& shards, const ZeroOptions& zero, Compute
   return (zero.stage == 3 ? shards.shard_size() : shards.padded_size()) * bytes_of(dtype);
 }
 
-// Half a byte an element, and a scale of one or four bytes for 64 of them.
-int64_t quantised_bytes(const ShardLayout& shards, const RunConfig& config) {
+// Matrices: half a byte an element, and a scale of one or four bytes for 64 of them, of which 256
+// have one on every rank. The rest as it is.
+int64_t quantised_bytes(const UnitLayout& unit, const RunConfig& config, const MemoryFacts& facts) {
+  const FourBitFormat format;
+  int64_t matrices = 0, rest = 0, scales = 0;
+  for (const TensorSlot& slot : unit.slots()) {
+    (slot.shape.size() == 2 ? matrices : rest) += slot.num_elements();
+    if (slot.shape.size() != 2) continue;
+    const int64_t num_blocks = format.num_blocks(slot.num_elements());
+    constexpr int64_t kNested = QuantisedAbsmax::kBlockSize;
+    scales += (num_blocks + kNested - 1) / kNested * kFloatBytes;
+  }
+  const bool is_double = config.quantise.is_double;
+  const ShardLayout shards(matrices, facts.num_ranks);
   const int64_t kept = config.parallel.stage == 3 ? shards.shard_size() : shards.padded_size();
-  return kept / 2 + kept / 64 * (config.quantise.is_double ? 1 : kFloatBytes);
+  return format.num_bytes(kept) + format.num_blocks(kept) * (is_double ? 1 : kFloatBytes) +
+         (is_double ? scales : 0) +
+         frozen_bytes(ShardLayout(rest, facts.num_ranks), config.parallel, facts.compute_dtype);
 }
 
 int64_t trained_bytes(const ShardLayout& shards, const ZeroOptions& zero, ComputeDtype dtype) {
@@ -115,7 +131,7 @@ MemoryEstimate estimate_memory(const RunConfig& config, const MemoryFacts& facts
   for (const UnitLayout& unit : facts.units) {
     shards.emplace_back(unit.num_elements(), facts.num_ranks);
     if (is_quantised && &unit != &facts.units.front() && &unit != &facts.units.back()) {
-      estimate.state += quantised_bytes(shards.back(), config);
+      estimate.state += quantised_bytes(unit, config, facts);
     } else if (facts.adapter != nullptr) {
       estimate.state += frozen_bytes(shards.back(), config.parallel, facts.compute_dtype);
     } else {

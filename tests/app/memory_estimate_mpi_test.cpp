@@ -36,6 +36,33 @@ BOOST_DATA_TEST_CASE(the_state_is_what_the_store_keeps,
   BOOST_TEST(estimate.state == store.state_bytes());
 }
 
+BOOST_DATA_TEST_CASE(the_state_with_an_adapter_is_what_both_stores_keep,
+                     data::xrange(0, 4) * data::make({false, true}) * data::make({false, true}),
+                     stage, is_quantised, is_double) {
+  MpiCommunicator world(MPI_COMM_WORLD);
+  const ModelConfig model = temper::testing::tiny_config(true);
+  const auto units = decoder_units(model);
+  RunConfig config;
+  config.parallel.stage = stage;
+  config.quantise.is_double = is_double;
+  config.method.kind = is_quantised ? MethodOptions::Kind::kQlora : MethodOptions::Kind::kLora;
+  const UnitLayout adapter = make_adapter(config.method, model)->unit;
+  const UnitStore trained({adapter}, world, {.zero = config.parallel});
+  const StoreOptions frozen{config.parallel, StorePurpose::kFrozen, at::kBFloat16};
+  const int64_t base = is_quantised
+                           ? QuantisedUnits(units, world, frozen, config.quantise).state_bytes()
+                           : UnitStore(units, world, frozen).state_bytes();
+  const MemoryEstimate estimate =
+      estimate_memory(config, {.model = model,
+                               .units = units,
+                               .adapter = &adapter,
+                               .num_ranks = world.world_size(),
+                               .compute_dtype = ComputeDtype::kBfloat16});
+  // Before they are read, matrices have no scales of scales.
+  BOOST_TEST(estimate.state >= base + trained.state_bytes());
+  BOOST_TEST(estimate.state <= base + trained.state_bytes() + (is_quantised ? 4 * 3 * 7 : 0));
+}
+
 BOOST_AUTO_TEST_CASE(more_ranks_recomputation_and_smaller_batches_lower_it) {
   const ModelConfig model = temper::testing::tiny_config(false);
   const auto units = decoder_units(model);

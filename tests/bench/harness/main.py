@@ -61,7 +61,8 @@ def parse_options() -> argparse.Namespace:
         parser.error("--steps and --rounds want a positive number, --rows a positive even one")
     if options.systems is None:
         options.systems = names if options.method == "full" else ",".join(ADAPTER_SYSTEMS)
-    if options.method != "full" and (others := set(options.systems.split(",")) - {*ADAPTER_SYSTEMS}):
+    others = set(options.systems.split(",")) - {*ADAPTER_SYSTEMS}
+    if options.method != "full" and others:
         parser.error(f"--method {options.method} is not for {', '.join(sorted(others))}")
     unknown = set(options.systems.split(",")) - set(names.split(","))
     if unknown:
