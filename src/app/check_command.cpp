@@ -204,8 +204,8 @@ class RunCheck {
     std::vector<const TokenShard*> shards;
     for (const auto& source : sources_) shards.push_back(&source->shard());
     require_same_trajectory(
-        config_, trajectory_facts(config_, *model_, shards, num_steps_, options_.num_ranks),
-        *found);
+        config_, trajectory_facts(config_, *model_, shards, num_steps_, options_.num_ranks), *found,
+        AskedOn::kLoginNode);
   }
 
   const CheckOptions& options_;

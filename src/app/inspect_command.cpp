@@ -44,9 +44,7 @@ void inspect_shard(const fs::path& path) {
 
 void inspect_checkpoint(const fs::path& path) {
   const Manifest manifest = check_files(path);
-  const fs::path state_file = path / "state.json";
-  const RunState state =
-      parse_run_state(read_file(state_file, FilePurpose::kCheckpoint), state_file.string());
+  const RunState state = read_run_state(path);
   print("kind", "checkpoint");
   print("step", manifest.step);
   print("num_updates", state.num_updates);

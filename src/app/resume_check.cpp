@@ -12,10 +12,11 @@ namespace temper {
 namespace fs = std::filesystem;
 namespace {
 
-// On another machine `auto` may have meant another dtype.
-bool is_trajectory(const std::string& digest, const RunConfig& config, TrajectoryFacts facts) {
+bool is_trajectory(const std::string& digest, const RunConfig& config, TrajectoryFacts facts,
+                   AskedOn machine) {
   if (trajectory_digest(config, facts) == digest) return true;
-  if (config.model.dtype != ModelOptions::Dtype::kAuto) return false;
+  const bool is_known = config.model.dtype != ModelOptions::Dtype::kAuto;
+  if (is_known || machine == AskedOn::kComputeNode) return false;
   facts.compute_dtype = facts.compute_dtype == ComputeDtype::kFloat32 ? ComputeDtype::kBfloat16
                                                                       : ComputeDtype::kFloat32;
   return trajectory_digest(config, facts) == digest;
@@ -30,16 +31,16 @@ std::optional<FoundState> find_state(const RunConfig& config) {
   if (is_auto && list_checkpoints(checkpoints_of(config.run.folder)).empty()) return std::nullopt;
   const fs::path checkpoint = resolve_checkpoint(is_auto ? config.run.folder : resume);
   check_files(checkpoint);
-  const fs::path file = checkpoint / "state.json";
-  return FoundState{checkpoint, parse_run_state(read_file(file, FilePurpose::kCheckpoint), file)};
+  return FoundState{checkpoint, read_run_state(checkpoint)};
 }
 
 void require_same_trajectory(const RunConfig& config, const TrajectoryFacts& facts,
-                             const FoundState& found) {
-  if (is_trajectory(found.state.trajectory, config, facts)) return;
+                             const FoundState& found, AskedOn machine) {
+  if (is_trajectory(found.state.trajectory, config, facts, machine)) return;
   throw ConfigError(concat(found.checkpoint.string(), " is of a run with another result: ",
                            explain_other_trajectory(found.state.config_yaml, config)),
-                    "set the options back, or set run.folder to a new folder");
+                    "set the options back, set run.folder to a new folder, or begin again with "
+                    "checkpoint.resume=never");
 }
 
 int64_t bytes_of_checkpoints(const fs::path& run) {

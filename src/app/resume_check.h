@@ -22,9 +22,13 @@ struct FoundState {
 /// Throws: CheckpointError if there are checkpoints, but none is whole.
 std::optional<FoundState> find_state(const RunConfig& config);
 
-/// Throws: ConfigError if the checkpoint is one of a run with another result, with what differs.
+/// Which machine asks: on a login node `auto` may mean another dtype than where the run computes.
+enum class AskedOn { kLoginNode, kComputeNode };
+
+/// A checkpoint of another trajectory would be continued into a result that no one asked for.
+/// Throws: ConfigError if `found` is of a run with another result, with what differs.
 void require_same_trajectory(const RunConfig& config, const TrajectoryFacts& facts,
-                             const FoundState& found);
+                             const FoundState& found, AskedOn machine);
 
 /// Of all checkpoints in a run's folder that have their files.
 int64_t bytes_of_checkpoints(const std::filesystem::path& run);

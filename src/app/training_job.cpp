@@ -2,7 +2,6 @@
 #include "app/training_job.h"
 
 #include <array>
-#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
@@ -10,10 +9,11 @@
 #include "app/commands.h"
 #include "app/memory_estimate.h"
 #include "app/readable.h"
+#include "app/resume_check.h"
+#include "app/trajectory_facts.h"
 #include "checkpoint/load_state.h"
 #include "checkpoint/together.h"
 #include "checkpoint/verification.h"
-#include "config/trajectory.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/log.h"
@@ -23,12 +23,6 @@
 
 namespace temper {
 namespace {
-
-int64_t steps_of(const RunConfig& config, const Mixture& mixture) {
-  if (config.train.max_steps > 0) return config.train.max_steps;
-  const double rows = config.train.epochs * static_cast<double>(mixture.rows_per_epoch());
-  return static_cast<int64_t>(std::ceil(rows / static_cast<double>(config.data.global_batch_rows)));
-}
 
 const char* sharded_at(int stage) {
   constexpr std::array kSharded = {"nothing", "moments", "moments,gradients",
@@ -49,7 +43,7 @@ TrainingJob::TrainingJob(const MpiSession& session, RunConfig config)
       config_(std::move(config)),
       model_(session, config_, StorePurpose::kTraining),
       mixture_(config_.data),
-      num_steps_(steps_of(config_, mixture_)) {
+      num_steps_(num_steps_of(config_, mixture_.rows_per_epoch())) {
   const ModelFacts facts{model_.folder.config().vocab_size, model_.folder.tokenizer_sha256()};
   for (const auto& source : mixture_.sources()) require_fits(source->shard(), facts);
   throw_if_any(validate_ranks(config_, session.world_size()));
@@ -122,15 +116,23 @@ void TrainingJob::load() {
     checkpoint = verify_checkpoint(resume, *model_.ranks);
   }
   if (checkpoint) {
+    require_continued(checkpoint->folder());
     if (model_.adapter) load_base(*checkpoint);
     state_ = load_checkpoint(*checkpoint, model_.trained(), *model_.ranks);
-    require_same_trajectory(state_);
     log_event(concat("resumed step=", state_.step, " checkpoint=", checkpoint->folder().string()));
   } else {
     model_.load_start();
   }
-  state_.trajectory = trajectory();
+  state_.trajectory = trajectory_digest(config_, facts());
   state_.config_yaml = to_yaml(config_);
+}
+
+// Before anything is loaded: another method has other tensors.
+void TrainingJob::require_continued(const std::filesystem::path& checkpoint) {
+  do_together(*model_.ranks, [&] {
+    require_same_trajectory(config_, facts(), {checkpoint, read_run_state(checkpoint)},
+                            AskedOn::kComputeNode);
+  });
 }
 
 // The checkpoint of an adapter has no weights of the model itself.
@@ -140,28 +142,10 @@ void TrainingJob::load_base(const VerifiedCheckpoint& checkpoint) {
   model_.load_base();
 }
 
-std::string TrainingJob::trajectory() const {
-  TrajectoryFacts facts;
-  facts.model_fingerprint = model_.folder.fingerprint();
-  for (const auto& source : mixture_.sources()) {
-    facts.data_fingerprints.push_back(source->shard().header().fingerprint);
-  }
-  if (const auto start = open_start(config_.method, model_.folder)) {
-    facts.start_fingerprint = start->fingerprint();
-  }
-  facts.num_steps = num_steps_;
-  facts.compute_dtype = compute_dtype_of(config_.model);
-  facts.world_size = session_.world_size();
-  return trajectory_digest(config_, facts);
-}
-
-// A checkpoint of another trajectory would be continued into a result that no one asked for.
-void TrainingJob::require_same_trajectory(const RunState& stored) const {
-  if (stored.trajectory == trajectory()) return;
-  throw ConfigError(concat(config_.run.folder, " holds a run that this configuration does not ",
-                           "continue: ", explain_other_trajectory(stored.config_yaml, config_)),
-                    "set the option back, choose another run.folder, or begin again with "
-                    "checkpoint.resume=never");
+TrajectoryFacts TrainingJob::facts() const {
+  std::vector<const TokenShard*> shards;
+  for (const auto& source : mixture_.sources()) shards.push_back(&source->shard());
+  return trajectory_facts(config_, model_.folder, shards, num_steps_, session_.world_size());
 }
 
 void TrainingJob::print_banner() const {

@@ -11,6 +11,7 @@
 #include "checkpoint/verification.h"
 #include "comm/mpi_session.h"
 #include "config/run_config.h"
+#include "config/trajectory.h"
 #include "data/loader.h"
 #include "data/mixture.h"
 #include "io/lock_file.h"
@@ -33,9 +34,9 @@ class TrainingJob {
  private:
   void lock_folder();
   void load();
+  void require_continued(const std::filesystem::path& checkpoint);
   void load_base(const VerifiedCheckpoint& checkpoint);
-  void require_same_trajectory(const RunState& stored) const;
-  std::string trajectory() const;
+  TrajectoryFacts facts() const;
   void print_banner() const;
   RankBatch next_batch();
   void export_final();

@@ -123,12 +123,12 @@ RunState load_checkpoint(const VerifiedCheckpoint& checkpoint, UnitStore& store,
                          Communicator& ranks) {
   RunState run_state;
   do_together(ranks, [&] {
-    const std::filesystem::path path = checkpoint.folder() / "state.json";
-    run_state = parse_run_state(read_file(path, FilePurpose::kCheckpoint), path.string());
+    run_state = read_run_state(checkpoint.folder());
     if (run_state.step != checkpoint.manifest().step) {
-      throw CheckpointError(concat(path.string(), " is that of step ", run_state.step, ", not ",
-                                   checkpoint.manifest().step),
-                            "use another checkpoint");
+      throw CheckpointError(
+          concat((checkpoint.folder() / "state.json").string(), " is that of step ", run_state.step,
+                 ", not ", checkpoint.manifest().step),
+          "use another checkpoint");
     }
     for (const UnitFileSet& set : kOptimizerFileSets) load_set(set, checkpoint, store);
   });

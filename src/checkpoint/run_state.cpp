@@ -6,6 +6,7 @@
 #include "checkpoint/json_keys.h"
 #include "core/concat.h"
 #include "core/error.h"
+#include "io/file.h"
 
 namespace temper {
 
@@ -38,6 +39,11 @@ RunState parse_run_state(std::string_view text, const std::string& name) {
   state.config_yaml = keys.text("config_yaml");
   if (problems.empty()) return state;
   throw CheckpointError(concat(name, ": ", problems.front()), "use another checkpoint");
+}
+
+RunState read_run_state(const std::filesystem::path& checkpoint) {
+  const std::filesystem::path path = checkpoint / "state.json";
+  return parse_run_state(read_file(path, FilePurpose::kCheckpoint), path.string());
 }
 
 }  // namespace temper

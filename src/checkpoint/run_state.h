@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <string_view>
 
@@ -38,5 +39,8 @@ std::string to_json(const RunState& state);
 
 /// Throws: CheckpointError if a member is missing or cannot be; `name` is the file's.
 RunState parse_run_state(std::string_view text, const std::string& name);
+
+/// The state.json of a checkpoint's folder. Throws: CheckpointError.
+RunState read_run_state(const std::filesystem::path& checkpoint);
 
 }  // namespace temper

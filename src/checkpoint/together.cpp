@@ -33,6 +33,7 @@ at::Tensor to_tensor(std::span<const std::byte> bytes) {
   const std::string problem = concat("rank ", rank, ": ", text.substr(0, cut));
   const std::string remedy(text.substr(std::min(cut + kTry.size(), text.size())));
   const auto code = static_cast<ExitCode>(outcome.code);
+  if (code == ExitCode::kConfiguration) throw ConfigError(problem, remedy);
   if (code == ExitCode::kModel) throw ModelError(problem, remedy);
   if (code == ExitCode::kRefused) throw LaunchError(problem, remedy);
   throw CheckpointError(problem, remedy);

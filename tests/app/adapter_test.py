@@ -135,6 +135,13 @@ def test_a_resume_on_another_base_is_refused(trained, tmp_path):
     assert_refused(temper("train", copy / "run.yaml"), MODEL, "was trained on", "is another model")
 
 
+def test_a_resume_by_another_method_is_refused(trained):
+    done = temper("train", trained / "run.yaml", "method=qlora")
+    assert_refused(done, CONFIGURATION, "method was lora and is qlora")
+    done = temper("train", trained / "run.yaml", "method=full", "lora={}")
+    assert_refused(done, CONFIGURATION, "method was lora")
+
+
 def test_a_start_with_other_options_is_refused(trained, adapter):
     done = temper("train", trained / "run.yaml", f"adapter.start={adapter}", "lora.alpha=5",
                   f"run.folder={adapter}/run")  # fmt: skip

@@ -164,10 +164,12 @@ def test_another_run_does_not_go_on_in_this_ones_folder(undisturbed, tmp_path, c
     config = tiny_job.copy(undisturbed, tmp_path / "job")
     before = tiny_job.file_digests(config.parent / "run")
     overrides = change(config)
+    refusal = "run/checkpoints/step-00000030 is of a run with another result: "
     code, log = tiny_job.train(2, config, *overrides)
-    assert (code, message in log) == (CONFIGURATION, True), (code, log)
+    assert (code, refusal in log, message in log) == (CONFIGURATION, True, True), (code, log)
     checked = tiny_job.check(config, *overrides)
-    assert (checked.returncode, message in checked.stderr) == (CONFIGURATION, True), checked
+    found = (refusal in checked.stderr, message in checked.stderr)
+    assert (checked.returncode, *found) == (CONFIGURATION, True, True), checked
     assert tiny_job.file_digests(config.parent / "run") == before
 
 
