@@ -14,6 +14,7 @@
 #include "model/decoder.h"
 #include "train/engine.h"
 #include "train/evaluation.h"
+#include "zero/quantised_units.h"
 #include "zero/unit_store.h"
 
 namespace temper {

@@ -14,7 +14,7 @@
 #include "optim/adamw.h"
 #include "optim/schedule.h"
 #include "train/train_options.h"
-#include "zero/quantised_units.h"
+#include "zero/quantisation_options.h"
 #include "zero/zero_options.h"
 
 namespace temper {

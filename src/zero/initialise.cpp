@@ -37,7 +37,7 @@ void initialise(const Adapter& adapter, uint64_t seed, const ReadEmbedding& read
       values = embeddings(initial.tokens, slot.shape[1], read_embedding)
                    .narrow(0, elements.begin, elements.size());
     }
-    state.master.narrow(0, kept.begin - state.kept.begin, kept.size()).copy_(values);
+    state.loaded_weights().narrow(0, kept.begin - state.kept.begin, kept.size()).copy_(values);
   }
 }
 

@@ -13,17 +13,11 @@
 #include "model/quantised/quantised_absmax.h"
 #include "model/unit_layout.h"
 #include "zero/buffer_pool.h"
+#include "zero/quantisation_options.h"
 #include "zero/unit_store.h"
 #include "zero/unit_weights.h"
 
 namespace temper {
-
-struct QuantisationOptions {
-  FourBitKind kind = FourBitKind::kNf4;
-  bool is_double = true;  ///< The blocks' scales are quantised themselves.
-
-  friend bool operator==(const QuantisationOptions&, const QuantisationOptions&) = default;
-};
 
 /// The frozen units of a model whose blocks' matrices are kept, sharded and gathered in four bits,
 /// and dequantised unit by unit. Embedding, head, norms and biases stay as they are.

@@ -67,6 +67,16 @@ def test_it_generates_inspects_and_merges(trained, adapter, tmp_path):
     assert temper("inspect", tmp_path / "merged").returncode == 0
 
 
+def test_an_adapter_from_scratch_is_evaluated_as_its_base(trained):
+    holdout = f"data.holdout=[{{name: same, path: {trained / 'train.h5'}}}]"
+    config = trained / "run.yaml"
+    base = temper("eval", config, holdout, "method=full", "lora={}")
+    assert base.returncode == 0 and "holdout=same loss=" in base.stdout, base
+    assert temper("eval", config, holdout).stdout == base.stdout
+    tuned = temper("eval", config, holdout, f"adapter.start={trained / 'run/final'}")
+    assert tuned.returncode == 0 and tuned.stdout != base.stdout, tuned
+
+
 def test_check_tells_what_is_trained(trained):
     done = temper("check", trained / "run.yaml")
     assert done.returncode == 0 and "lora, " in done.stdout, done

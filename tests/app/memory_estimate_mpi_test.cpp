@@ -6,6 +6,7 @@
 #include "comm/mpi_communicator.h"
 #include "model/decoder_units.h"
 #include "support/tiny_model.h"
+#include "zero/quantised_units.h"
 #include "zero/unit_store.h"
 
 using namespace temper;

@@ -164,6 +164,23 @@ BOOST_AUTO_TEST_CASE(an_unknown_stage_is_refused) {
                     std::invalid_argument);
 }
 
+// AdamW's first step is the rate against the gradient's sign.
+BOOST_AUTO_TEST_CASE(a_tensor_learns_at_its_own_rate) {
+  const UnitLayout unit("unit", {{.name = "slow", .shape = {5000}},
+                                 {.name = "fast", .shape = {5000}, .rate_ratio = 3.0}});
+  UnitStore store({unit}, world, {});
+  store.gradient_buffer(0).fill_(0.25);
+  store.reduce(0);
+  store.finish_gradients();
+  store.update({}, {.learning_rate = 0.1});
+  const at::Tensor whole = store.gather(0);
+  const auto is_all = [&](int64_t begin, double value) {
+    return at::allclose(whole.narrow(0, begin, 5000), at::full({5000}, value), 1e-5, 1e-6);
+  };
+  BOOST_TEST(is_all(0, -0.1));
+  BOOST_TEST(is_all(5000, -0.3));
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace
