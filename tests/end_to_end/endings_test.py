@@ -94,6 +94,24 @@ def test_kills_at_any_time_change_nothing(undisturbed, tmp_path):
 # Damage.
 
 
+@pytest.mark.parametrize("method", ["lora", "qlora", "prefix", "prompt"])
+def test_an_adapters_run_that_is_killed_comes_to_the_same_bits(tmp_path, method):
+    options = [f"method={method}", *(["lora.dropout=0.1"] if "lora" in method else [])]
+    alone, killed = (tiny_job.write(tmp_path / name) for name in ("alone", "killed"))
+    code, log = tiny_job.train(1, alone, *options)
+    assert code == FINISHED, log
+    job = tiny_job.Job(2, killed, *options)
+    tiny_job.wait_for_step(job, killed, 12)
+    job.kill()
+    code, log = tiny_job.train(3, killed, *options, "parallel.stage=1")
+    assert code == FINISHED and "resumed step=" in log, log
+    curves, files = zip(*map(tiny_job.result, (alone, killed)))
+    assert curves[0] == curves[1] and len(curves[0]) == tiny_job.NUM_STEPS
+    # The others name the base, which lies in another folder.
+    weights = "adapter_model.safetensors"
+    assert files[0][weights] == files[1][weights]
+
+
 def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(undisturbed, tmp_path):
     config = tiny_job.copy(undisturbed, tmp_path / "job")
     newest = tiny_job.checkpoints(config)[-1]

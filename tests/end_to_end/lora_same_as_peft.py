@@ -17,7 +17,6 @@ import torch
 import workspace
 from bitsandbytes import functional
 from safetensors.torch import load_file
-from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
 # name: family, what peft is told, the same for temper, how the base is quantised
@@ -127,31 +126,18 @@ def write_config(folder: Path, options: str) -> Path:
     return path
 
 
-def reference_loss(model: torch.nn.Module, tokens: torch.Tensor) -> float:
-    with torch.no_grad():
-        logits = model(input_ids=tokens).logits[:, :-1]
-        return cross_entropy(
-            logits.reshape(-1, full.VOCABULARY), tokens[:, 1:].reshape(-1)
-        ).item()
-
-
 def check_training(name: str, config: Path, model: peft.PeftModel, tokens: torch.Tensor) -> None:
     """Trains both ways. Leaves what temper trained in run/final."""
     workspace.run(2, "train", config)
-    expected = full.train_in_transformers(model, tokens)
+    expected = full.train_in_transformers(model, lambda model: full.mean_loss(model, tokens))
     found = workspace.step_lines(config)
-    for step, (ours, theirs) in enumerate(zip(found, expected, strict=True), start=1):
-        for key, value in theirs.items():
-            assert np.isclose(ours[key], value, rtol=1e-4, atol=1e-9), (
-                f"{name}, step {step}: {key} is {ours[key]}, peft has {value}"
-            )
+    full.assert_same_steps(name, found, expected)
     assert found[-1]["loss"] < found[0]["loss"]
     ours = load_file(config.parent / "run" / "final" / "adapter_model.safetensors")
     theirs = peft.get_peft_model_state_dict(model)
     assert ours.keys() == theirs.keys(), ours.keys() ^ theirs.keys()
     for key, tensor in ours.items():
         assert torch.allclose(tensor, theirs[key], rtol=1e-3, atol=2e-4), f"{name}: {key}"
-    print(f"{name}: {full.STEPS} steps agree, last loss {found[-1]['loss']:.5f}")
 
 
 def load_in_peft(folder: Path, quantisation=None) -> peft.PeftModel:
@@ -174,7 +160,8 @@ def check_saved(name: str, folder: Path, tokens: torch.Tensor, quantisation) -> 
     """The saved adapter has the same loss here and in peft."""
     line = workspace.output(2, "eval", write_evaluation(folder)).splitlines()[-1]
     ours = float(line.split("loss=")[1].split()[0])
-    theirs = reference_loss(load_in_peft(folder, quantisation), tokens)
+    with torch.no_grad():
+        theirs = full.mean_loss(load_in_peft(folder, quantisation), tokens).item()
     assert abs(ours - theirs) <= 1e-6 * theirs, f"{name}: loss {ours}, in peft {theirs}"
 
 

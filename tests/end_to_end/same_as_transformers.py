@@ -8,6 +8,7 @@ gradient norm and learning rate of each step, and every weight after the last.
 import hashlib
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -79,29 +80,41 @@ def write_shard(path: Path, tokens: np.ndarray, tokenizer: Path) -> None:
         writer.publish("{}")
 
 
-def train_in_transformers(model: torch.nn.Module, tokens: torch.Tensor) -> list[dict]:
+def mean_loss(model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """Over all tokens but the first of each row."""
+    logits = model(input_ids=tokens).logits[:, :-1]
+    return cross_entropy(logits.reshape(-1, VOCABULARY), tokens[:, 1:].reshape(-1))
+
+
+def train_in_transformers(model: torch.nn.Module, loss_of: Callable) -> list[dict]:
     """The reference: gradients of the mean over all targets, clipped, decoupled decay."""
     trained = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in trained if p.ndim > 1]
-    others = [p for p in trained if p.ndim == 1]
     groups = [
-        {"params": decayed, "weight_decay": WEIGHT_DECAY},
-        {"params": others, "weight_decay": 0.0},
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
+        {"params": [p for p in trained if p.ndim == 1], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.95), eps=1e-8)
     schedule = get_linear_schedule_with_warmup(optimizer, WARMUP, STEPS)
     steps = []
     for _ in range(STEPS):
-        logits = model(input_ids=tokens).logits[:, :-1]
-        loss = cross_entropy(logits.reshape(-1, VOCABULARY), tokens[:, 1:].reshape(-1))
+        loss = loss_of(model)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
+        norm = torch.nn.utils.clip_grad_norm_(trained, MAX_NORM)
         rate = schedule.get_last_lr()[0]
         steps.append({"loss": loss.item(), "grad_norm": norm.item(), "learning_rate": rate})
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
     return steps
+
+
+def assert_same_steps(name: str, found: list[dict], expected: list[dict]) -> None:
+    for step, (ours, theirs) in enumerate(zip(found, expected, strict=True), start=1):
+        for key, value in theirs.items():
+            assert np.isclose(ours[key], value, rtol=1e-4, atol=1e-9), (
+                f"{name}, step {step}: {key} is {ours[key]}, the reference has {value}"
+            )
+    print(f"{name}: {STEPS} steps agree, last loss {found[-1]['loss']:.5f}")
 
 
 def check_family(name: str, config) -> None:
@@ -134,20 +147,15 @@ def check_family(name: str, config) -> None:
         )
     )
     workspace.run(2, "train", config_file)
-    expected = train_in_transformers(model, torch.from_numpy(tokens))
-    found = workspace.step_lines(config_file)
-    for step, (ours, theirs) in enumerate(zip(found, expected, strict=True), start=1):
-        for key, value in theirs.items():
-            assert np.isclose(ours[key], value, rtol=1e-4, atol=1e-9), (
-                f"{name}, step {step}: {key} is {ours[key]}, transformers has {value}"
-            )
+    tokens = torch.from_numpy(tokens)
+    expected = train_in_transformers(model, lambda model: mean_loss(model, tokens))
+    assert_same_steps(name, workspace.step_lines(config_file), expected)
     assert any(step["grad_norm"] > MAX_NORM for step in expected), "clipping never binds"
     final = AutoModelForCausalLM.from_pretrained(folder / "run" / "final", dtype=torch.float32)
     for (parameter_name, ours), theirs in zip(
         final.named_parameters(), model.parameters(), strict=True
     ):
         assert torch.allclose(ours, theirs, rtol=1e-3, atol=2e-4), f"{name}: {parameter_name}"
-    print(f"{name}: {STEPS} steps agree, last loss {found[-1]['loss']:.5f}")
 
 
 def main() -> None:

@@ -65,40 +65,16 @@ def loss_in_peft(model: torch.nn.Module, documents: torch.Tensor) -> torch.Tenso
     return cross_entropy(logits.reshape(-1, full.VOCABULARY), documents[:, 1:].reshape(-1))
 
 
-def train_in_peft(model: torch.nn.Module, documents: torch.Tensor) -> list[dict]:
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trained, lr=full.LEARNING_RATE, betas=(0.9, 0.95), eps=1e-8, weight_decay=full.WEIGHT_DECAY
-    )
-    schedule = full.get_linear_schedule_with_warmup(optimizer, full.WARMUP, full.STEPS)
-    steps = []
-    for _ in range(full.STEPS):
-        loss = loss_in_peft(model, documents)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(trained, full.MAX_NORM)
-        rate = schedule.get_last_lr()[0]
-        steps.append({"loss": loss.item(), "grad_norm": norm.item(), "learning_rate": rate})
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-    return steps
-
-
 def check_training(name: str, config: Path, model: torch.nn.Module, documents) -> None:
     workspace.run(2, "train", config)
-    expected = train_in_peft(model, documents)
+    expected = full.train_in_transformers(model, lambda model: loss_in_peft(model, documents))
     found = workspace.step_lines(config)
-    for step, (ours, theirs) in enumerate(zip(found, expected, strict=True), start=1):
-        for key, value in theirs.items():
-            assert np.isclose(ours[key], value, rtol=1e-4, atol=1e-9), (
-                f"{name}, step {step}: {key} is {ours[key]}, peft has {value}"
-            )
+    full.assert_same_steps(name, found, expected)
     assert found[-1]["loss"] < found[0]["loss"]
     ours = load_file(config.parent / "run" / "final" / "adapter_model.safetensors")
     theirs = peft.get_peft_model_state_dict(model)
     assert list(ours) == list(theirs) == ["prompt_embeddings"]
     assert torch.allclose(*(t["prompt_embeddings"] for t in (ours, theirs)), rtol=1e-3, atol=2e-4)
-    print(f"{name}: {full.STEPS} steps agree, last loss {found[-1]['loss']:.5f}")
 
 
 def check_saved(name: str, folder: Path, documents: torch.Tensor) -> None:

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// All ranks make the same calls in the same order with the same sizes, however uneven their batches
+// are: the sequence that each rank makes is recorded and compared.
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <boost/test/data/monomorphic.hpp>
+#include <boost/test/data/test_case.hpp>
+#include <boost/test/unit_test.hpp>
+#include <string>
+#include <vector>
+
+#include "comm/mpi_communicator.h"
+#include "core/concat.h"
+#include "core/hash.h"
+#include "core/targets.h"
+#include "support/tiny_model.h"
+#include "train/evaluation.h"
+#include "train/trainer.h"
+
+namespace temper {
+namespace {
+
+namespace data = boost::unit_test::data;
+
+// Hands every collective on, and writes down what it was.
+class RecordingCommunicator : public Communicator {
+ public:
+  explicit RecordingCommunicator(Communicator& ranks) : ranks_(ranks) {}
+
+  int rank() const override { return ranks_.rank(); }
+  int world_size() const override { return ranks_.world_size(); }
+
+  const std::string& calls() const { return calls_; }
+
+ private:
+  void note(const char* name, const at::Tensor& tensor) {
+    calls_ += concat(name, ' ', at::toString(tensor.scalar_type()), ' ', tensor.numel(), '\n');
+  }
+
+  Pending do_all_reduce(at::Tensor tensor, ReduceOp op) override {
+    note("all_reduce", tensor);
+    return ranks_.all_reduce(tensor, op);
+  }
+  Pending do_reduce_scatter(const at::Tensor& full, at::Tensor shard, ReduceOp op) override {
+    note("reduce_scatter", full);
+    return ranks_.reduce_scatter(full, shard, op);
+  }
+  Pending do_all_gather(const at::Tensor& shard, at::Tensor full) override {
+    note("all_gather", full);
+    return ranks_.all_gather(shard, full);
+  }
+  Pending do_all_to_all(const at::Tensor& send, at::Tensor receive) override {
+    note("all_to_all", send);
+    return ranks_.all_to_all(send, receive);
+  }
+  Pending do_broadcast(at::Tensor tensor, int root) override {
+    note("broadcast", tensor);
+    return ranks_.broadcast(tensor, root);
+  }
+  void do_barrier() override {
+    calls_ += "barrier\n";
+    ranks_.barrier();
+  }
+
+  Communicator& ranks_;
+  std::string calls_;
+};
+
+// Whether all ranks have the same text.
+bool is_same_on_all(Communicator& ranks, const std::string& text) {
+  const Digest own = sha256(text);
+  const at::Tensor sent = at::empty({std::ssize(own)}, at::kByte);
+  std::copy(own.begin(), own.end(), sent.mutable_data_ptr<uint8_t>());
+  const at::Tensor all = at::empty({ranks.world_size() * std::ssize(own)}, at::kByte);
+  ranks.all_gather(sent, all).wait();
+  for (int rank = 0; rank < ranks.world_size(); ++rank) {
+    if (!at::equal(all.narrow(0, rank * std::ssize(own), std::ssize(own)), sent)) return false;
+  }
+  return true;
+}
+
+// Rank 0 has the longest batch, the last rank one without a target.
+std::vector<PackedBatch> uneven_batch(const ModelConfig& config, const Communicator& ranks,
+                                      int64_t step) {
+  std::vector<PackedBatch> batch;
+  for (int64_t j = 0; j < 2; ++j) {
+    batch.push_back(testing::tiny_batch(config, 7 * step + 3 * j + 5 * ranks.rank()));
+  }
+  if (ranks.rank() + 1 == ranks.world_size()) batch[1].targets.fill_(kNoTarget);
+  return batch;
+}
+
+MicroBatch to_micro_batch(const PackedBatch& batch) {
+  const auto numbers = [](const at::Tensor& tensor) {
+    const int64_t* begin = tensor.const_data_ptr<int64_t>();
+    return std::vector<int64_t>(begin, begin + tensor.numel());
+  };
+  return {numbers(batch.tokens), numbers(batch.positions), numbers(batch.targets),
+          batch.document_begins, batch.targets.ne(kNoTarget).sum().item<int64_t>()};
+}
+
+BOOST_DATA_TEST_CASE(all_ranks_make_the_same_calls,
+                     data::make({0, 1, 2, 3}) * data::make({false, true}), stage, is_fast) {
+  MpiCommunicator world(MPI_COMM_WORLD);
+  RecordingCommunicator ranks(world);
+  Decoder decoder(testing::tiny_config(/*has_tied_head=*/true));
+  UnitStore store(decoder.units(), ranks,
+                  {{stage, is_fast ? Reduction::kFast : Reduction::kExact, true}});
+  testing::fill_weights(store);
+  Engine engine(decoder, store, Activations::kKept);
+  Trainer trainer(engine, store, ranks, Schedule({}, 10), {{.learning_rate = 0.01}, 1.0});
+  RunState state;
+  for (int64_t step = 0; step < 3; ++step) {
+    trainer.train_step(uneven_batch(decoder.config(), ranks, step), state);
+  }
+  // One micro-batch more than ranks: the last round leaves all ranks but one without a batch.
+  const HoldOut holdout{"uneven", ranks.world_size() + 1, [&](int64_t index) {
+                          return to_micro_batch(testing::tiny_batch(decoder.config(), index));
+                        }};
+  evaluate(engine, holdout, ranks, at::kCPU);
+
+  BOOST_TEST(is_same_on_all(world, ranks.calls()));
+  if (world.world_size() > 1) BOOST_TEST(ranks.calls().size() > 100U);
+}
+
+BOOST_AUTO_TEST_CASE(another_sequence_is_found_out) {
+  MpiCommunicator world(MPI_COMM_WORLD);
+  const bool is_odd = world.rank() + 1 == world.world_size() && world.world_size() > 1;
+  BOOST_TEST(is_same_on_all(world, is_odd ? "a\n" : "b\n") == (world.world_size() == 1));
+}
+
+}  // namespace
+}  // namespace temper
