@@ -23,12 +23,6 @@ namespace temper {
 namespace fs = std::filesystem;
 namespace {
 
-int64_t num_elements(const std::vector<UnitLayout>& units) {
-  int64_t sum = 0;
-  for (const UnitLayout& unit : units) sum += unit.num_elements();
-  return sum;
-}
-
 // The parts of `temper check`; each takes what those before it could find out.
 class RunCheck {
  public:

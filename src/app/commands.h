@@ -46,7 +46,7 @@ int run_eval(const std::string& config_path, const std::vector<std::string>& ove
 
 struct GenerateOptions {
   std::string source;                         ///< A model folder, or a configuration file.
-  std::string adapter;                        ///< The folder of a LoRA adapter; empty: none.
+  std::string adapter;                        ///< The folder of an adapter; empty: none.
   std::vector<std::vector<int64_t>> prompts;  ///< [prompt][token]
   GenerationOptions generation;
   int threads = 0;  ///< 0: chosen.

@@ -62,11 +62,9 @@ void inspect_checkpoint(const fs::path& path) {
 void inspect_model(const fs::path& path) {
   const ModelFolder folder(path);
   const ModelConfig& config = folder.config();
-  int64_t num_parameters = 0;
-  for (const UnitLayout& unit : folder.units()) num_parameters += unit.num_elements();
   print("kind", "model");
   print("model_type", config.model_type);
-  print("num_parameters", num_parameters);
+  print("num_parameters", num_elements(folder.units()));
   print("num_layers", config.num_layers);
   print("hidden_size", config.hidden_size);
   print("intermediate_size", config.intermediate_size);

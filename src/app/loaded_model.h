@@ -29,7 +29,7 @@ struct LoadedModel {
   LoadedModel(const MpiSession& session, const RunConfig& config, StorePurpose purpose);
 
   /// Loads the weights that a run begins with: the model's, and the adapter's if there is one.
-  /// Collective. Throws: ModelError; ConfigError if lora.start is another kind of adapter.
+  /// Collective. Throws: ModelError; ConfigError if adapter.start is another kind of adapter.
   void load_start();
 
   /// Bytes of weights, gradients and state that this rank holds between steps.

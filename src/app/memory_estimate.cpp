@@ -32,8 +32,8 @@ int64_t quantised_bytes(const UnitLayout& unit, const RunConfig& config, const M
   const FourBitFormat format;
   int64_t matrices = 0, rest = 0, scales = 0;
   for (const TensorSlot& slot : unit.slots()) {
-    (slot.shape.size() == 2 ? matrices : rest) += slot.num_elements();
-    if (slot.shape.size() != 2) continue;
+    (slot.is_matrix() ? matrices : rest) += slot.num_elements();
+    if (!slot.is_matrix()) continue;
     const int64_t num_blocks = format.num_blocks(slot.num_elements());
     constexpr int64_t kNested = QuantisedAbsmax::kBlockSize;
     scales += (num_blocks + kNested - 1) / kNested * kFloatBytes;

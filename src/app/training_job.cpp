@@ -30,12 +30,6 @@ const char* sharded_at(int stage) {
   return kSharded.at(static_cast<size_t>(stage));
 }
 
-int64_t num_trained(const UnitStore& store) {
-  int64_t sum = 0;
-  for (int unit = 0; unit < store.num_units(); ++unit) sum += store.state(unit).unit.num_elements();
-  return sum;
-}
-
 }  // namespace
 
 TrainingJob::TrainingJob(const MpiSession& session, RunConfig config)
@@ -122,8 +116,8 @@ void TrainingJob::load() {
     log_event(concat("resumed step=", state_.step, " checkpoint=", checkpoint->folder().string()));
   } else {
     model_.load_start();
+    state_.trajectory = trajectory_digest(config_, facts());
   }
-  state_.trajectory = trajectory_digest(config_, facts());
   state_.config_yaml = to_yaml(config_);
 }
 
@@ -150,13 +144,12 @@ TrajectoryFacts TrainingJob::facts() const {
 
 void TrainingJob::print_banner() const {
   const ModelConfig& model = model_.folder.config();
-  int64_t num_parameters = 0;
-  for (const UnitLayout& unit : model_.decoder.units()) num_parameters += unit.num_elements();
+  const int64_t num_parameters = num_elements(model_.decoder.units());
+  const int64_t num_trained = model_.adapter ? model_.adapter->unit.num_elements() : num_parameters;
   log_event(concat("temper model=", config_.model.path, " family=", model.model_type,
                    " parameters=", readable_count(num_parameters),
-                   " dtype=", name_of(compute_dtype_of(config_.model)),
-                   " method=", name_of(config_.method.kind),
-                   " trained=", readable_count(num_trained(model_.trained()))));
+                   " dtype=", name_of(compute_dtype_of(config_.model)), " method=",
+                   name_of(config_.method.kind), " trained=", readable_count(num_trained)));
   const MemoryEstimate memory =
       estimate_memory(config_, {.model = model,
                                 .units = model_.decoder.units(),

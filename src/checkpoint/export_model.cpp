@@ -38,15 +38,22 @@ TensorGroup copy_of(const Place& place) {
           }};
 }
 
+std::vector<TensorGroup> groups_of(const ModelFolder& source,
+                                   const std::function<TensorGroup(const Place&)>& group_of) {
+  std::vector<TensorGroup> groups;
+  for (const UnitLayout& unit : source.units()) {
+    for (const TensorSlot& slot : unit.slots()) {
+      groups.push_back(group_of(*source.weights().find(slot.name)));
+    }
+  }
+  return groups;
+}
+
 void export_model(const ModelFolder& source, const std::filesystem::path& destination,
                   int64_t max_file_bytes) {
   require_new_folder(destination);
-  ModelContent content{read_companion_files(source.path()), {}, max_file_bytes};
-  for (const UnitLayout& unit : source.units()) {
-    for (const TensorSlot& slot : unit.slots()) {
-      content.groups.push_back(copy_of(*source.weights().find(slot.name)));
-    }
-  }
+  const ModelContent content{read_companion_files(source.path()), groups_of(source, copy_of),
+                             max_file_bytes};
   // A folder that cannot be opened is not published.
   write_new_model_folder(destination, content,
                          [](const std::filesystem::path& copy) { ModelFolder{copy}; });

@@ -28,8 +28,8 @@ constexpr int64_t kOffsetCharacters = 24;             // No double has more in i
 std::string name_of(FourBitKind kind) { return kind == FourBitKind::kNf4 ? "nf4" : "fp4"; }
 
 // The matrices that transformers makes Linear4bit modules of.
-bool is_quantised(const TensorSlot& slot) {
-  return slot.shape.size() == 2 && slot.name.starts_with("model.layers.");
+bool is_quantised(const SafetensorsTensor& tensor) {
+  return tensor.shape.size() == 2 && tensor.name.starts_with("model.layers.");
 }
 
 /// One matrix, and the tensors that bitsandbytes stores for it.
@@ -171,12 +171,9 @@ void export_quantised(const ModelFolder& source, const std::filesystem::path& de
     text.text = with_member(text.text, "quantization_config",
                             quantization_config(options, source.stored_dtype()));
   }
-  for (const UnitLayout& unit : source.units()) {
-    for (const TensorSlot& slot : unit.slots()) {
-      const Place& place = *source.weights().find(slot.name);
-      content.groups.push_back(is_quantised(slot) ? quantised(place, options) : copy_of(place));
-    }
-  }
+  content.groups = groups_of(source, [&](const Place& place) {
+    return is_quantised(*place.tensor) ? quantised(place, options) : copy_of(place);
+  });
   // A folder that cannot be opened is not published.
   write_new_model_folder(destination, content,
                          [](const std::filesystem::path& copy) { SafetensorsFolder{copy}; });

@@ -27,4 +27,10 @@ const TensorSlot* UnitLayout::find(std::string_view slot_name) const {
   return slot == slots_.end() ? nullptr : &*slot;
 }
 
+int64_t num_elements(const std::vector<UnitLayout>& units) {
+  int64_t sum = 0;
+  for (const UnitLayout& unit : units) sum += unit.num_elements();
+  return sum;
+}
+
 }  // namespace temper

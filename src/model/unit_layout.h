@@ -20,6 +20,7 @@ struct TensorSlot {
   int64_t offset = 0;          ///< First element in the flat buffer; UnitLayout sets it.
 
   int64_t num_elements() const;
+  bool is_matrix() const { return shape.size() == 2; }
   Range range() const { return {offset, offset + num_elements()}; }
 
   friend bool operator==(const TensorSlot&, const TensorSlot&) = default;
@@ -50,5 +51,8 @@ class UnitLayout {
   std::vector<TensorSlot> slots_;
   int64_t num_elements_ = 0;
 };
+
+/// Of all units together.
+int64_t num_elements(const std::vector<UnitLayout>& units);
 
 }  // namespace temper

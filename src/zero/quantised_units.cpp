@@ -15,14 +15,12 @@
 namespace temper {
 namespace {
 
-bool is_matrix(const TensorSlot& slot) { return slot.shape.size() == 2; }
-
 // The same units without the matrices of blocks.
 std::vector<UnitLayout> rest_of(const std::vector<UnitLayout>& units) {
   std::vector<UnitLayout> rest = units;
   for (size_t unit = 1; unit + 1 < units.size(); ++unit) {
     std::vector<TensorSlot> slots = units[unit].slots();
-    std::erase_if(slots, is_matrix);
+    std::erase_if(slots, [](const TensorSlot& slot) { return slot.is_matrix(); });
     rest[unit] = UnitLayout(units[unit].name(), std::move(slots));
   }
   return rest;
@@ -56,7 +54,7 @@ QuantisedUnits::QuantisedUnits(const std::vector<UnitLayout>& units, Communicato
 QuantisedUnits::Unit QuantisedUnits::make_block(const UnitLayout& layout) const {
   Unit unit{{}, ShardLayout(1, 1), {}, {}, {}, layout.num_elements(), {}, {}, {}};
   for (const TensorSlot& slot : layout.slots()) {
-    if (!is_matrix(slot)) continue;
+    if (!slot.is_matrix()) continue;
     if (slot.num_elements() % format_.block_size != 0) {
       throw ModelError(concat(slot.name, " has ", slot.num_elements(),
                               " elements, which blocks of ", format_.block_size, " do not divide"),

@@ -92,12 +92,7 @@ def quantise_blocks(model: torch.nn.Module, quantisation) -> None:
 
 def write_start(folder: Path, family: str, options: dict, quantisation=None) -> peft.PeftModel:
     """Saves a base and an adapter whose B is not zero, so that A has a gradient from the start."""
-    torch.manual_seed(3)
-    base = AutoModelForCausalLM.from_config(full.FAMILIES[family]).float()
-    for parameter in base.parameters():
-        torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.08)
-    base.save_pretrained(folder / "model")
-    (folder / "model" / "tokenizer.json").write_text("{}")
+    base = full.write_base(folder, full.FAMILIES[family])
     quantise_blocks(base, quantisation)
     model = peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", **options))
     for name, parameter in model.named_parameters():

@@ -80,6 +80,17 @@ def write_shard(path: Path, tokens: np.ndarray, tokenizer: Path) -> None:
         writer.publish("{}")
 
 
+def write_base(folder: Path, config) -> torch.nn.Module:
+    """Saves a random model in `model`; its weights are larger than by default: gradients matter."""
+    torch.manual_seed(3)
+    model = AutoModelForCausalLM.from_config(config).float()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.08)
+    model.save_pretrained(folder / "model")
+    (folder / "model" / "tokenizer.json").write_text("{}")
+    return model
+
+
 def mean_loss(model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     """Over all tokens but the first of each row."""
     logits = model(input_ids=tokens).logits[:, :-1]
@@ -122,13 +133,8 @@ def check_family(name: str, config) -> None:
     folder = workspace.FOLDER / "families" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    torch.manual_seed(3)
-    model = AutoModelForCausalLM.from_config(config).float()
-    for parameter in model.parameters():  # Larger than the defaults, so that gradients matter.
-        torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.08)
-    model.save_pretrained(folder / "model")
+    model = write_base(folder, config)
     tokenizer = folder / "model" / "tokenizer.json"
-    tokenizer.write_text("{}")
     tokens = np.random.default_rng(5).integers(0, VOCABULARY, (ROWS, LENGTH))
     write_shard(folder / "train.h5", tokens, tokenizer)
     config_file = folder / "run.yaml"

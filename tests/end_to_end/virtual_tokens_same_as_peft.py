@@ -19,7 +19,6 @@ import torch
 import workspace
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM
 
 TOKENS = 7
 DOCUMENT = full.LENGTH // 2
@@ -47,12 +46,7 @@ def write_shard(path: Path, documents: np.ndarray, tokenizer: Path) -> None:
 
 
 def write_start(folder: Path, family: str, config_class: type) -> peft.PeftModel:
-    torch.manual_seed(3)
-    base = AutoModelForCausalLM.from_config(full.FAMILIES[family]).float()
-    for parameter in base.parameters():
-        torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.08)
-    base.save_pretrained(folder / "model")
-    (folder / "model" / "tokenizer.json").write_text("{}")
+    base = full.write_base(folder, full.FAMILIES[family])
     config = config_class(task_type="CAUSAL_LM", num_virtual_tokens=TOKENS)
     model = peft.get_peft_model(base, config)
     model.save_pretrained(folder / "start")

@@ -16,6 +16,7 @@
 #include "core/targets.h"
 #include "support/tiny_model.h"
 #include "train/evaluation.h"
+#include "train/micro_batch_of.h"
 #include "train/trainer.h"
 
 namespace temper {
@@ -91,15 +92,6 @@ std::vector<PackedBatch> uneven_batch(const ModelConfig& config, const Communica
   return batch;
 }
 
-MicroBatch to_micro_batch(const PackedBatch& batch) {
-  const auto numbers = [](const at::Tensor& tensor) {
-    const int64_t* begin = tensor.const_data_ptr<int64_t>();
-    return std::vector<int64_t>(begin, begin + tensor.numel());
-  };
-  return {numbers(batch.tokens), numbers(batch.positions), numbers(batch.targets),
-          batch.document_begins, batch.targets.ne(kNoTarget).sum().item<int64_t>()};
-}
-
 BOOST_DATA_TEST_CASE(all_ranks_make_the_same_calls,
                      data::make({0, 1, 2, 3}) * data::make({false, true}), stage, is_fast) {
   MpiCommunicator world(MPI_COMM_WORLD);
@@ -115,9 +107,10 @@ BOOST_DATA_TEST_CASE(all_ranks_make_the_same_calls,
     trainer.train_step(uneven_batch(decoder.config(), ranks, step), state);
   }
   // One micro-batch more than ranks: the last round leaves all ranks but one without a batch.
-  const HoldOut holdout{"uneven", ranks.world_size() + 1, [&](int64_t index) {
-                          return to_micro_batch(testing::tiny_batch(decoder.config(), index));
-                        }};
+  const HoldOut holdout{
+      "uneven", ranks.world_size() + 1, [&](int64_t index) {
+        return testing::to_micro_batch(testing::tiny_batch(decoder.config(), index));
+      }};
   evaluate(engine, holdout, ranks, at::kCPU);
 
   BOOST_TEST(is_same_on_all(world, ranks.calls()));

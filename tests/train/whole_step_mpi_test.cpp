@@ -17,6 +17,7 @@
 #include "model/whole_decoder.h"
 #include "support/tiny_model.h"
 #include "train/evaluation.h"
+#include "train/micro_batch_of.h"
 #include "train/trainer.h"
 
 namespace temper {
@@ -169,15 +170,6 @@ BOOST_DATA_TEST_CASE_F(WorldFixture, steps_are_those_of_the_formulas,
   check_weights(store, reference);
 }
 
-MicroBatch to_micro_batch(const PackedBatch& batch) {
-  const auto numbers = [](const at::Tensor& tensor) {
-    const auto* first = tensor.const_data_ptr<int64_t>();
-    return std::vector<int64_t>(first, first + tensor.numel());
-  };
-  return {numbers(batch.tokens), numbers(batch.positions), numbers(batch.targets),
-          batch.document_begins, batch.targets.ne(kNoTarget).sum().item<int64_t>()};
-}
-
 // Of seven micro-batches, which no two, three or four ranks share evenly.
 EvaluationResult evaluate_on(Communicator& ranks) {
   Decoder decoder(testing::tiny_config(/*has_tied_head=*/true));
@@ -185,7 +177,7 @@ EvaluationResult evaluate_on(Communicator& ranks) {
   testing::fill_weights(store);
   Engine engine(decoder, store, Activations::kKept);
   const auto micro_batch = [&](int64_t index) {
-    return to_micro_batch(testing::tiny_batch(decoder.config(), index));
+    return testing::to_micro_batch(testing::tiny_batch(decoder.config(), index));
   };
   return evaluate(engine, {"uneven", 7, micro_batch}, ranks, at::kCPU);
 }

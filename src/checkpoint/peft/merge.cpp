@@ -90,18 +90,15 @@ void merge_adapter(const ModelFolder& base, const AdapterFolder& adapter,
   const Deltas deltas(adapter, base.config());
   ModelContent content{read_companion_files(base.path()), {}, kMaxExportFileBytes};
   content.texts.push_back({kRecord, to_json(identify_base(base))});
-  for (const UnitLayout& unit : base.units()) {
-    for (const TensorSlot& slot : unit.slots()) {
-      const Place place = *base.weights().find(slot.name);
-      TensorGroup group = copy_of(place);
-      if (deltas.has(slot.name)) {
-        group.write = [&deltas, place](const File& file, std::span<const int64_t> offsets) {
-          write_sum(place, deltas.of(place.tensor->name), file, offsets[0]);
-        };
-      }
-      content.groups.push_back(std::move(group));
+  content.groups = groups_of(base, [&](const Place& place) {
+    TensorGroup group = copy_of(place);
+    if (deltas.has(place.tensor->name)) {
+      group.write = [&deltas, place](const File& file, std::span<const int64_t> offsets) {
+        write_sum(place, deltas.of(place.tensor->name), file, offsets[0]);
+      };
     }
-  }
+    return group;
+  });
   write_new_model_folder(destination, content, [](const fs::path& copy) { ModelFolder{copy}; });
 }
 

@@ -31,26 +31,39 @@ bool is_meant(const std::string& path, const std::string& target) {
   return target == kAllLinear || path == target || path.ends_with("." + target);
 }
 
-// As peft matches rank_pattern: the whole path, or its end after a dot.
+// As peft matches rank_pattern: the whole path, or its end after a dot. Patterns are compiled once.
 template <typename Pattern>
-const Pattern* find_pattern(const std::vector<Pattern>& patterns, const std::string& path,
-                            const char* option) {
-  for (const Pattern& pattern : patterns) {
-    if (std::regex_match(path, compile("(?:.*\\.)?(?:" + pattern.module + ")", option))) {
-      return &pattern;
+class PatternList {
+ public:
+  PatternList(const std::vector<Pattern>& patterns, const char* option) : patterns_(patterns) {
+    for (const Pattern& pattern : patterns) {
+      compiled_.push_back(compile("(?:.*\\.)?(?:" + pattern.module + ")", option));
     }
   }
-  return nullptr;
-}
+
+  // The first one that fits, or null.
+  const Pattern* find(const std::string& path) const {
+    for (size_t i = 0; i < compiled_.size(); ++i) {
+      if (std::regex_match(path, compiled_[i])) return &patterns_[i];
+    }
+    return nullptr;
+  }
+
+ private:
+  const std::vector<Pattern>& patterns_;
+  std::vector<std::regex> compiled_;
+};
 
 // All modules of the model, with the rank and scale that they would have.
 std::vector<LoraModule> all_modules(const LoraOptions& options, const ModelConfig& config) {
+  const PatternList ranks(options.rank_pattern, "lora.rank_pattern");
+  const PatternList alphas(options.alpha_pattern, "lora.alpha_pattern");
   std::vector<LoraModule> all;
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     for (const LinearModule& module : linear_modules(config)) {
       const std::string path = concat("model.layers.", layer, '.', module.name);
-      const auto* rank_of = find_pattern(options.rank_pattern, path, "lora.rank_pattern");
-      const auto* alpha_of = find_pattern(options.alpha_pattern, path, "lora.alpha_pattern");
+      const auto* rank_of = ranks.find(path);
+      const auto* alpha_of = alphas.find(path);
       const int64_t rank = rank_of == nullptr ? options.rank : rank_of->rank;
       const double alpha = alpha_of == nullptr ? options.alpha : alpha_of->alpha;
       const auto width = static_cast<double>(rank);
