@@ -52,7 +52,7 @@ LoadedModel::LoadedModel(const MpiSession& session, const RunConfig& config, Sto
   }
   adapter = make_adapter(method, folder.config());
   if (!adapter) return;
-  adapter_store.emplace(std::vector{adapter->unit}, *ranks,
+  adapter_store.emplace(adapter->units(), *ranks,
                         StoreOptions{config.parallel, purpose, at::kFloat, ranks->device()});
   engine->attach(*adapter, *adapter_store);
 }

@@ -33,6 +33,7 @@ constexpr Rule<int64_t> kThreadsOrAuto{is_between<0, 1024>,
 constexpr Rule<int64_t> kSeed{is_between<0, std::numeric_limits<int64_t>::max()>,
                               "a whole number, 0 or more"};
 constexpr Rule<int64_t> kRank{is_between<1, 65'536>, "a whole number from 1 to 65536"};
+constexpr Rule<int64_t> kWidthOrNone{is_between<0, 1'048'576>, "a width, or 0 for none"};
 constexpr Rule<int64_t> kVirtualTokens{is_between<1, 65'536>, "a whole number from 1 to 65536"};
 constexpr Rule<int64_t> kTokenId{is_between<0, 1'000'000'000>, "the id of a token"};
 constexpr Rule<int64_t> kLayer{is_between<0, 1'000'000>, "the number of a block, from 0"};
@@ -163,6 +164,7 @@ void visit_method(Visitor& root, MethodOptions& method) {
   root.section("prefix", [&](auto& section) {
     section.integer("tokens", method.prefix.num_tokens, kVirtualTokens);
     section.real("deviation", method.prefix.deviation, kNotNegative);
+    section.integer("projection", method.prefix.projection, kWidthOrNone);
   });
   root.section("prompt", [&](auto& section) {
     section.integer("tokens", method.prompt.num_tokens, kVirtualTokens);

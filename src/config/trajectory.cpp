@@ -102,6 +102,7 @@ void add_method(const RunConfig& config, const TrajectoryFacts& facts, Lines& li
   if (method.kind == Kind::kPrefix) {
     lines.add("prefix.tokens", method.prefix.num_tokens);
     lines.add("prefix.deviation", method.prefix.deviation);
+    lines.add("prefix.projection", method.prefix.projection);
   }
   if (method.kind == Kind::kPrompt) {
     lines.add("prompt.tokens", method.prompt.num_tokens);

@@ -119,6 +119,12 @@ void check_method(const RunConfig& config, Problems& problems) {
                         "set method to that of the adapter, or leave it out",
                         {"method", "adapter.start"}});
   }
+  if (method.kind == Kind::kPrefix && method.prefix.projection > 0 && !method.start.empty()) {
+    problems.push_back(
+        {"prefix.projection is set, but an adapter has only what was computed by one",
+         "set prefix.projection to 0, or begin without adapter.start",
+         {"prefix.projection", "adapter.start"}});
+  }
   const LoraOptions& lora = method.lora;
   if (method.is_lora() && lora.init == LoraOptions::Init::kPrincipal) {
     if (is_qlora) {

@@ -6,8 +6,10 @@
 #include <map>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "model/adapter/values_from_base.h"
+#include "zero/projected_unit.h"
 
 namespace temper {
 namespace {
@@ -68,29 +70,38 @@ bool is_principal(const InitialValues& initial) {
          initial.distribution == Distribution::kPrincipalUp;
 }
 
+// Fills what this rank keeps of one unit. `whole_values` has all of a tensor that begins with one
+// of the base, and is called on all ranks: it may gather.
+template <typename WholeValues>
+void fill(const std::vector<InitialValues>& initial, const UnitState& state, uint64_t seed,
+          WholeValues whole_values) {
+  for (size_t i = 0; i < initial.size(); ++i) {
+    const TensorSlot& slot = state.unit.slots()[i];
+    const at::Tensor whole = whole_values(initial[i]);
+    const Range kept = intersection(slot.range(), state.kept);
+    if (kept.is_empty()) continue;
+    const Range elements{kept.begin - slot.offset, kept.end - slot.offset};
+    const at::Tensor values = whole.defined() ? whole.narrow(0, elements.begin, elements.size())
+                                              : drawn_values(initial[i], seed, slot.name, elements);
+    state.loaded_weights().narrow(0, kept.begin - state.kept.begin, kept.size()).copy_(values);
+  }
+}
+
 }  // namespace
 
 void initialise(const Adapter& adapter, uint64_t seed, BaseTensors& base, Communicator& ranks,
                 UnitStore& store) {
   const SharedPrincipalParts principal(adapter, base, ranks);
-  const UnitState& state = store.state(0);
-  for (size_t i = 0; i < adapter.initial.size(); ++i) {
-    const InitialValues& initial = adapter.initial[i];
-    const TensorSlot& slot = state.unit.slots()[i];
-    at::Tensor whole;  // Gathered by all ranks, whatever of it this one keeps.
-    if (is_principal(initial)) {
-      whole = principal.values(initial);
-    } else if (!initial.is_drawn()) {
-      whole = values_from_base(initial, base.get(initial.base));
-    }
-    const Range kept = intersection(slot.range(), state.kept);
-    if (kept.is_empty()) continue;
-    const Range elements{kept.begin - slot.offset, kept.end - slot.offset};
-    const at::Tensor values = whole.defined() ? whole.narrow(0, elements.begin, elements.size())
-                                              : drawn_values(initial, seed, slot.name, elements);
-    state.loaded_weights().narrow(0, kept.begin - state.kept.begin, kept.size()).copy_(values);
+  const auto whole_values = [&](const InitialValues& one) -> at::Tensor {
+    if (one.is_drawn()) return {};
+    return is_principal(one) ? principal.values(one) : values_from_base(one, base.get(one.base));
+  };
+  fill(adapter.initial, store.state(0), seed, whole_values);
+  if (adapter.projection) {
+    fill(adapter.projection->initial(), store.state(1), seed, whole_values);
   }
   store.publish_weights();
+  project_unit(adapter, store);
 }
 
 }  // namespace temper

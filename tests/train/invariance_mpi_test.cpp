@@ -97,11 +97,17 @@ std::vector<Named> adapters() {
   MethodOptions prefix, prompt;
   prefix.kind = Kind::kPrefix;
   prefix.prefix = {.num_tokens = 5};
+  MethodOptions projected = prefix;
+  projected.prefix.projection = 11;
   prompt.kind = Kind::kPrompt;
   prompt.prompt = {.num_tokens = 5, .init = PromptOptions::Init::kNormal};
-  return {{"lora", lora(upper)},  {"qlora", lora(upper, Kind::kQlora)},
-          {"dora", lora(dora)},   {"qdora", lora(dora, Kind::kQlora), false},
-          {"pissa", lora(pissa)}, {"prefix", prefix},
+  return {{"lora", lora(upper)},
+          {"qlora", lora(upper, Kind::kQlora)},
+          {"dora", lora(dora)},
+          {"qdora", lora(dora, Kind::kQlora), false},
+          {"pissa", lora(pissa)},
+          {"prefix", prefix},
+          {"projected prefix", projected},
           {"prompt", prompt}};
 }
 
@@ -109,7 +115,7 @@ std::vector<Named> adapters() {
 Curve train(Engine& engine, UnitWeights& weights, Communicator& ranks, const Variant& variant) {
   const std::optional<Adapter> adapter = make_adapter(variant.method, engine.decoder().config());
   if (!adapter) return run_steps(engine, dynamic_cast<UnitStore&>(weights), ranks);
-  UnitStore adapter_store({adapter->unit}, ranks, {.zero = variant.zero()});
+  UnitStore adapter_store(adapter->units(), ranks, {.zero = variant.zero()});
   BaseTensors base(engine.decoder().units(), weights);
   initialise(*adapter, /*seed=*/3, base, ranks, adapter_store);
   engine.attach(*adapter, adapter_store);

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "model/adapter/initial_values.h"
+#include "model/adapter/prefix_projection.h"
 #include "model/ops/low_rank.h"
 #include "model/ops/prefix.h"
 #include "model/ops/token_rows.h"
@@ -40,6 +42,14 @@ struct Adapter {
   Weight prompt = {};  ///< [tokens, hidden_size], before each document's embeddings; or undefined.
   Weight embedding = {}, final_norm = {}, head = {};  ///< Instead of the model's own; or undefined.
   TokenRows embedding_rows = {}, head_rows = {};      ///< The same rows where the head is tied.
+  std::optional<PrefixProjection> projection = {};  ///< What `unit` is computed from, if anything.
+
+  /// All that a store holds of it: `unit` comes first.
+  std::vector<UnitLayout> units() const {
+    std::vector<UnitLayout> all = {unit};
+    if (projection) all.push_back(projection->unit());
+    return all;
+  }
 
   /// Whether the gradient of the tokens' embeddings is wanted.
   bool trains_embedding() const { return embedding.is_defined() || embedding_rows.is_defined(); }
