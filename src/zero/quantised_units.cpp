@@ -182,6 +182,7 @@ at::Tensor QuantisedUnits::gather(int index) {
   Unit& unit = units_[static_cast<size_t>(index)];
   if (unit.open.defined()) return unit.open;
   if (is_sharded()) {
+    rest_.prefetch(index);  // In the order of `prefetch`, which other ranks may have called.
     start_gather(unit);
     unit.pending.wait();
   }

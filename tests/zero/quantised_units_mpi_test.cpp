@@ -113,7 +113,9 @@ BOOST_DATA_TEST_CASE_F(Fixture, each_matrix_is_that_of_one_process,
     quantised.finish(unit);
   }
   for (int unit = 1; unit + 1 < quantised.num_units(); ++unit) {
-    if (unit + 2 < quantised.num_units()) quantised.prefetch(unit + 1);
+    // A rank that has nothing to compute does not prefetch.
+    const bool prefetches = world.rank() % 2 == 0 && unit + 2 < quantised.num_units();
+    if (prefetches) quantised.prefetch(unit + 1);
     const at::Tensor whole = quantised.gather(unit);
     for (const TensorSlot& slot : units[static_cast<size_t>(unit)].slots()) {
       if (slot.shape.size() != 2) continue;
