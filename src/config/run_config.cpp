@@ -96,7 +96,8 @@ constexpr Choice<MethodOptions::Kind> kMethods[] = {{"full", MethodOptions::Kind
                                                     {"prefix", MethodOptions::Kind::kPrefix},
                                                     {"prompt", MethodOptions::Kind::kPrompt}};
 constexpr Choice<LoraOptions::Init> kLoraInits[] = {{"kaiming", LoraOptions::Init::kKaiming},
-                                                    {"gaussian", LoraOptions::Init::kGaussian}};
+                                                    {"gaussian", LoraOptions::Init::kGaussian},
+                                                    {"pissa", LoraOptions::Init::kPrincipal}};
 constexpr Choice<FourBitKind> kFourBitKinds[] = {{"nf4", FourBitKind::kNf4},
                                                  {"fp4", FourBitKind::kFp4}};
 constexpr Choice<PromptOptions::Init> kPromptInits[] = {
@@ -144,7 +145,11 @@ void visit_lora(Visitor& section, LoraOptions& lora) {
   });
   section.flag("use_rslora", lora.uses_rslora);
   section.real("plus_ratio", lora.plus_ratio, kPositive);
+  section.flag("use_dora", lora.uses_dora);
   section.choice("init", lora.init, kLoraInits);
+  section.texts("modules_to_save", lora.saved.modules, kModule);
+  section.integers("trainable_tokens", lora.saved.tokens, kTokenId);
+  section.flag("train_head_rows", lora.saved.trains_head_rows);
 }
 
 template <typename Visitor>

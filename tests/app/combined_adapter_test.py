@@ -270,6 +270,16 @@ def test_options_that_mean_nothing_are_refused(folder, tmp_path, options, messag
     assert_refused(done, CONFIGURATION, message)
 
 
+@pytest.mark.parametrize(
+    "options", [{"use_dora": True}, {"modules_to_save": ["norm"]}, {"trainable_token_indices": [3]}]
+)
+def test_more_than_additions_is_not_combined(folder, tmp_path, options):
+    write_adapter(tmp_path / "more", folder / "model", PLAIN | options, 1)
+    done = temper("merge", "--adapter", folder / "a", "--weight", 1, "--adapter",
+                  tmp_path / "more", "--weight", 1, folder / "model", tmp_path / "all")  # fmt: skip
+    assert_refused(done, CONFIGURATION, f"{tmp_path / 'more'} has more than low-rank additions")
+
+
 def test_one_adapter_is_combined_linearly_only(folder, tmp_path):
     done = merge(folder, {"a": 0.5}, tmp_path / "all", "--combine", "ties", "--density", "0.5")
     assert_refused(done, CONFIGURATION, "ties combines two or more adapters, and", "is the only")

@@ -104,7 +104,8 @@ def check_case(name: str, family: str, config_class: type, method: str, recomput
     random = np.random.default_rng(5)
     documents = random.integers(3, full.VOCABULARY, (2 * full.ROWS, DOCUMENT))
     write_shard(folder / "train.h5", documents, folder / "model" / "tokenizer.json")
-    config = lora.write_config(folder, f"method: {method}\n{method}: {{tokens: {TOKENS}}}\n")
+    options = f"method: {method}\n{method}: {{tokens: {TOKENS}}}\n"
+    config = lora.write_config(folder, options, folder / "start")
     if recomputes:
         config.write_text(config.read_text().replace("train: {", "train: {recompute: true, "))
     check_training(name, config, model, torch.from_numpy(documents))

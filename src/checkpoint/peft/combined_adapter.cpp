@@ -49,6 +49,12 @@ void require_combinable(const std::vector<WeightedAdapter>& adapters,
                                " and ", largest_rank(b), ", which cannot be combined"),
                         "combine adapters of one rank");
     }
+    if (b.uses_dora || !b.saved.modules.empty() || !b.saved.tokens.empty()) {
+      throw ConfigError(concat("the adapter in ", weighted.adapter->path().string(),
+                               " has more than low-rank additions (DoRA, modules_to_save or "
+                               "trainable tokens), which cannot be combined"),
+                        "combine adapters without these");
+    }
     if (a.target_pattern.empty() != b.target_pattern.empty()) {
       throw ConfigError(concat("of the adapters in ", both,
                                " one names its target_modules in a list and one by an expression"),

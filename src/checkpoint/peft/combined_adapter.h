@@ -23,7 +23,8 @@ struct WeightedAdapter {
 ///
 /// Two things are better here than in peft, which keeps `use_rslora` and `layers_to_transform` of
 /// the first adapter: the scale is 1 with rsLoRA, too, and no module of the others is lost.
-/// Throws: ConfigError where peft refuses: other ranks; targets by list and by expression; and for
+/// Throws: ConfigError where peft refuses: other ranks; targets by list and by expression; for what
+///   is no low-rank addition, such as DoRA's lengths and whole modules; and for
 ///   one adapter that is to be combined otherwise than linearly, where peft goes on linearly.
 /// Source: peft 0.21, tuners/lora/model.py.
 class CombinedAdapter {
