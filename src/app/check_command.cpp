@@ -13,6 +13,7 @@
 #include "app/storage.h"
 #include "app/trajectory_facts.h"
 #include "checkpoint/companion_files.h"
+#include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/model_folder.h"
 #include "checkpoint/unit_files.h"
 #include "core/concat.h"
@@ -22,6 +23,11 @@
 namespace temper {
 namespace fs = std::filesystem;
 namespace {
+
+std::string stored_form(const ModelFolder& model) {
+  const std::string dtype(to_string(model.stored_dtype()));
+  return model.quantisation() ? concat(describe(*model.quantisation()), ", of ", dtype) : dtype;
+}
 
 // The parts of `temper check`; each takes what those before it could find out.
 class RunCheck {
@@ -52,13 +58,15 @@ class RunCheck {
   }
 
   void check_model() {
-    model_.emplace(config_.model.path);
+    const bool is_qlora = config_.method.kind == MethodOptions::Kind::kQlora;
+    model_.emplace(config_.model.path, is_qlora ? WeightForms::kAny : WeightForms::kDense);
     const ModelConfig& config = model_->config();
-    report_.add_fact("model", concat(config_.model.path, ": ", config.model_type, ", ",
-                                     readable_count(num_elements(model_->units())),
-                                     " parameters in ", model_->units().size(),
-                                     " units, stored as ", to_string(model_->stored_dtype())));
+    report_.add_fact("model",
+                     concat(config_.model.path, ": ", config.model_type, ", ",
+                            readable_count(num_elements(model_->units())), " parameters in ",
+                            model_->units().size(), " units, stored as ", stored_form(*model_)));
     report_.add_problems(validate_model(config_, config));
+    report_.attempt([this] { quantisation_of(config_, *model_); });
     adapter_ = make_adapter(config_.method, config);
     if (adapter_) {
       open_start(config_.method, *model_);

@@ -52,7 +52,8 @@ ExitCode TrainingJob::run() {
   load();
   print_banner();
   const PublishedFolder published = model_.adapter
-                                        ? published_adapter(config_.method, model_.folder)
+                                        ? published_adapter(config_.method, model_.folder,
+                                                            quantisation_of(config_, model_.folder))
                                         : published_model(model_.folder);
   CheckpointSaver saver({model_.trained(), *model_.ranks, folder, state_.step}, published,
                         config_.checkpoint);

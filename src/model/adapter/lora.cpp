@@ -113,14 +113,6 @@ void require_ranks(const LoraOptions& options, const std::vector<LoraModule>& mo
   }
 }
 
-std::string tensor_name(const LoraModule& module, const char* part) {
-  return concat("base_model.model.", module.path, '.', part);
-}
-
-constexpr const char* kDown = "lora_A.weight";
-constexpr const char* kUp = "lora_B.weight";
-constexpr const char* kMagnitude = "lora_magnitude_vector";
-
 std::string base_tensor(const LoraModule& module) { return module.path + ".weight"; }
 
 InitialValues initial_down(const LoraOptions& options, const LoraModule& module) {
@@ -155,13 +147,13 @@ void add_slots(std::span<const LoraModule> group, const LoraOptions& options,
                std::vector<TensorSlot>& slots, std::vector<InitialValues>& initial) {
   const bool decays = !is_principal(options);  // What is taken off the base stays as it is.
   for (const LoraModule& module : group) {
-    slots.push_back({.name = tensor_name(module, kDown),
+    slots.push_back({.name = tensor_name(module, kLoraDown),
                      .shape = {module.rank, module.module.in},
                      .decays = decays});
     initial.push_back(initial_down(options, module));
   }
   for (const LoraModule& module : group) {
-    slots.push_back({.name = tensor_name(module, kUp),
+    slots.push_back({.name = tensor_name(module, kLoraUp),
                      .shape = {module.module.out, module.rank},
                      .decays = decays,
                      .rate_ratio = options.plus_ratio});
@@ -169,7 +161,7 @@ void add_slots(std::span<const LoraModule> group, const LoraOptions& options,
   }
   if (!options.uses_dora) return;
   for (const LoraModule& module : group) {
-    slots.push_back({.name = tensor_name(module, kMagnitude), .shape = {module.module.out}});
+    slots.push_back({.name = tensor_name(module, kLoraMagnitude), .shape = {module.module.out}});
     initial.push_back({InitialValues::Distribution::kRowNorms, 0.0, {}, base_tensor(module)});
   }
 }
@@ -185,11 +177,11 @@ void attach(std::span<const LoraModule> group, bool is_principal, Adapter& adapt
       const TensorSlot* slot = adapter.unit.find(tensor_name(module, part));
       return slot == nullptr ? Weight() : Weight(adapter.buffers, slot->offset, slot->shape);
     };
-    low_rank.parts.push_back({weight(kUp), num_rows, module.module.first_column, module.scale,
-                              weight(kMagnitude), is_principal ? module.rank / 2 : 0});
+    low_rank.parts.push_back({weight(kLoraUp), num_rows, module.module.first_column, module.scale,
+                              weight(kLoraMagnitude), is_principal ? module.rank / 2 : 0});
     num_rows += module.rank;
   }
-  const int64_t begin = adapter.unit.find(tensor_name(first, kDown))->offset;
+  const int64_t begin = adapter.unit.find(tensor_name(first, kLoraDown))->offset;
   low_rank.down = Weight(adapter.buffers, begin, {num_rows, first.module.in});
   low_rank.dropout = adapter.dropout;
   low_rank.place = static_cast<uint64_t>(begin);
@@ -210,6 +202,10 @@ std::vector<std::span<const LoraModule>> groups_of(const std::vector<LoraModule>
 }
 
 }  // namespace
+
+std::string tensor_name(const LoraModule& module, const char* part) {
+  return concat("base_model.model.", module.path, '.', part);
+}
 
 const char* name_of(LoraOptions::Init init) {
   switch (init) {

@@ -62,6 +62,14 @@ struct LoraModule {
   friend bool operator==(const LoraModule&, const LoraModule&) = default;
 };
 
+/// The tensors of a module, by the ends of their names.
+inline constexpr const char* kLoraDown = "lora_A.weight";               ///< A [rank, in]
+inline constexpr const char* kLoraUp = "lora_B.weight";                 ///< B [out, rank]
+inline constexpr const char* kLoraMagnitude = "lora_magnitude_vector";  ///< [out], of DoRA
+
+/// As in the files of peft: "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight".
+std::string tensor_name(const LoraModule& module, const char* part);
+
 /// The modules that the options mean, in the order of the model.
 /// Throws: ConfigError for a target, a pattern or a layer that means none, and for a rank that a
 ///   matrix does not have where its principal parts are wanted.
