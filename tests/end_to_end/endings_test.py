@@ -94,7 +94,7 @@ def test_kills_at_any_time_change_nothing(undisturbed, tmp_path):
 # Damage.
 
 
-@pytest.mark.parametrize("method", ["lora", "qlora", "prefix", "prompt"])
+@pytest.mark.parametrize("method", ["lora", "qlora", "prefix", "prompt", "bottleneck"])
 def test_an_adapters_run_that_is_killed_comes_to_the_same_bits(tmp_path, method):
     options = [f"method={method}", *(["lora.dropout=0.1"] if "lora" in method else [])]
     alone, killed = (tiny_job.write(tmp_path / name) for name in ("alone", "killed"))
@@ -108,7 +108,7 @@ def test_an_adapters_run_that_is_killed_comes_to_the_same_bits(tmp_path, method)
     curves, files = zip(*map(tiny_job.result, (alone, killed)))
     assert curves[0] == curves[1] and len(curves[0]) == tiny_job.NUM_STEPS
     # The others name the base, which lies in another folder.
-    weights = "adapter_model.safetensors"
+    weights = "adapter.safetensors" if method == "bottleneck" else "adapter_model.safetensors"
     assert files[0][weights] == files[1][weights]
 
 

@@ -81,6 +81,7 @@ MethodOptions method_of(MethodOptions::Kind kind) {
                  .layers = {1, 2},
                  .init = LoraOptions::Init::kGaussian};
   method.prefix = {.num_tokens = 5};
+  method.bottleneck = {.reduction_factor = 9.0};
   method.prompt = {.num_tokens = 5, .init = PromptOptions::Init::kNormal};
   return method;
 }
@@ -149,7 +150,8 @@ BOOST_DATA_TEST_CASE_F(RanksFixture, every_stage_gives_the_bits_of_one_rank,
   check_equal(train(world, variant), train(self, alone));
 }
 
-const std::vector<Kind> kAdapters = {Kind::kLora, Kind::kQlora, Kind::kPrefix, Kind::kPrompt};
+const std::vector<Kind> kAdapters = {Kind::kLora, Kind::kQlora, Kind::kPrefix, Kind::kPrompt,
+                                     Kind::kBottleneck};
 
 BOOST_DATA_TEST_CASE_F(RanksFixture, adapters_at_every_stage_have_the_bits_of_one_rank,
                        data::make({0, 1, 2, 3}) * data::make({at::kFloat, at::kBFloat16}) *
