@@ -63,9 +63,9 @@ class RunCheck {
     if (adapter_) {
       open_start(config_.method, *model_);
       report_.add_fact(
-          "method",
-          concat(name_of(config_.method.kind), ", ", readable_count(adapter_->unit.num_elements()),
-                 " trained parameters in ", adapter_->unit.slots().size(), " tensors"));
+          "method", concat(name_of(config_.method.kind), ", ",
+                           readable_count(num_elements(adapter_->units())),
+                           " trained parameters in ", adapter_->unit.slots().size(), " tensors"));
     }
     const bool is_auto = config_.model.dtype == ModelOptions::Dtype::kAuto;
     report_.add_fact("compute", concat(name_of(compute_dtype_of(config_.model)),
@@ -134,10 +134,11 @@ class RunCheck {
   }
 
   void check_memory() {
+    const std::vector<UnitLayout> no_units;
     const MemoryEstimate memory =
         estimate_memory(config_, {.model = model_->config(),
                                   .units = model_->units(),
-                                  .adapter = adapter_ ? &adapter_->unit : nullptr,
+                                  .adapter = adapter_ ? adapter_->units() : no_units,
                                   .num_ranks = options_.num_ranks,
                                   .compute_dtype = compute_dtype_of(config_.model)});
     report_.add_fact(
@@ -156,8 +157,7 @@ class RunCheck {
     const DType dtype = options.model_dtype == "auto"
                             ? stored
                             : dtype_named(options.model_dtype, "checkpoint.model_dtype");
-    const std::vector<UnitLayout> trained =
-        adapter_ ? std::vector<UnitLayout>{adapter_->unit} : model_->units();
+    const std::vector<UnitLayout> trained = adapter_ ? adapter_->units() : model_->units();
     const int64_t one = checkpoint_bytes(trained, dtype);
     const int64_t final_model = num_elements(trained) * num_bits(dtype) / 8;
     const int64_t most = (options.keep + 1) * one + final_model;

@@ -52,7 +52,7 @@ LoadedModel::LoadedModel(const MpiSession& session, const RunConfig& config, Sto
   }
   adapter = make_adapter(method, folder.config());
   if (!adapter) return;
-  adapter_store.emplace(std::vector{adapter->unit}, *ranks,
+  adapter_store.emplace(adapter->units(), *ranks,
                         StoreOptions{config.parallel, purpose, at::kFloat, ranks->device()});
   engine->attach(*adapter, *adapter_store);
 }
@@ -80,15 +80,9 @@ void LoadedModel::load_start() {
     load_weights(start->weights(), *adapter_store, *ranks);
     return;
   }
-  const SafetensorsFolder::Place embedding = *folder.weights().find("model.embed_tokens.weight");
-  const auto read_embedding = [&](int64_t token, std::span<float> values) {
-    const auto size = static_cast<int64_t>(values.size());
-    embedding.file->read_floats(*embedding.tensor, {token * size, (token + 1) * size}, values);
-  };
-  do_together(*ranks, [&] {
-    initialise(*adapter, static_cast<uint64_t>(method.seed), read_embedding, *adapter_store);
-  });
-  adapter_store->publish_weights();
+  UnitWeights& weights = store ? static_cast<UnitWeights&>(*store) : *quantised;
+  BaseTensors base(decoder.units(), weights);
+  initialise(*adapter, static_cast<uint64_t>(method.seed), base, *ranks, *adapter_store);
 }
 
 std::optional<AdapterFolder> open_start(const MethodOptions& method, const ModelFolder& base) {

@@ -145,15 +145,17 @@ TrajectoryFacts TrainingJob::facts() const {
 void TrainingJob::print_banner() const {
   const ModelConfig& model = model_.folder.config();
   const int64_t num_parameters = num_elements(model_.decoder.units());
-  const int64_t num_trained = model_.adapter ? model_.adapter->unit.num_elements() : num_parameters;
+  const int64_t num_trained =
+      num_elements(model_.adapter ? model_.adapter->units() : model_.decoder.units());
   log_event(concat("temper model=", config_.model.path, " family=", model.model_type,
                    " parameters=", readable_count(num_parameters),
                    " dtype=", name_of(compute_dtype_of(config_.model)), " method=",
                    name_of(config_.method.kind), " trained=", readable_count(num_trained)));
+  const std::vector<UnitLayout> no_units;
   const MemoryEstimate memory =
       estimate_memory(config_, {.model = model,
                                 .units = model_.decoder.units(),
-                                .adapter = model_.adapter ? &model_.adapter->unit : nullptr,
+                                .adapter = model_.adapter ? model_.adapter->units() : no_units,
                                 .num_ranks = session_.world_size(),
                                 .compute_dtype = compute_dtype_of(config_.model)});
   const int num_nodes = session_.world_size() / session_.local_size();

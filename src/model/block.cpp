@@ -72,6 +72,13 @@ void Block::attach(const BlockAddition& addition) {
   prefix_ = addition.prefix;
   after_attention_ = addition.after_attention;
   after_mlp_ = addition.after_mlp;
+  const auto replace = [](Weight& own, const Weight& other) {
+    if (other.is_defined()) own = other;
+  };
+  replace(attention_norm_, addition.attention_norm);
+  replace(head_norms_.queries, addition.query_norm);
+  replace(head_norms_.keys, addition.key_norm);
+  replace(mlp_norm_, addition.mlp_norm);
 }
 
 at::Tensor Block::forward(const at::Tensor& hidden, const RotaryAngles& angles,

@@ -94,9 +94,24 @@ def test_kills_at_any_time_change_nothing(undisturbed, tmp_path):
 # Damage.
 
 
-@pytest.mark.parametrize("method", ["lora", "qlora", "prefix", "prompt", "bottleneck"])
-def test_an_adapters_run_that_is_killed_comes_to_the_same_bits(tmp_path, method):
-    options = [f"method={method}", *(["lora.dropout=0.1"] if "lora" in method else [])]
+DORA = ["use_dora=true", "modules_to_save=[norm]", "trainable_tokens=[3, 7]"]
+
+
+@pytest.mark.parametrize(
+    "method, more",
+    [
+        ("lora", ["lora.dropout=0.1"]),
+        ("qlora", ["lora.dropout=0.1"]),
+        ("lora", [f"lora.{option}" for option in DORA]),
+        ("lora", ["lora.init=pissa", "lora.rank=4"]),
+        ("prefix", []),
+        ("prefix", ["prefix.projection=12"]),
+        ("prompt", []),
+        ("bottleneck", []),
+    ],
+)
+def test_an_adapters_run_that_is_killed_comes_to_the_same_bits(tmp_path, method, more):
+    options = [f"method={method}", *more]
     alone, killed = (tiny_job.write(tmp_path / name) for name in ("alone", "killed"))
     code, log = tiny_job.train(1, alone, *options)
     assert code == FINISHED, log

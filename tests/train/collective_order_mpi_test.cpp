@@ -135,8 +135,8 @@ BOOST_DATA_TEST_CASE(all_ranks_make_the_same_calls_with_an_adapter,
   testing::fill_weights(store);
   const Adapter adapter = make_bottleneck({}, decoder.config());
   UnitStore adapter_store({adapter.unit}, ranks, {zero});
-  initialise(adapter, /*seed=*/3, {}, adapter_store);
-  adapter_store.publish_weights();
+  BaseTensors base(decoder.units(), store);
+  initialise(adapter, /*seed=*/3, base, ranks, adapter_store);
   Engine engine(decoder, store, Activations::kKept);
   engine.attach(adapter, adapter_store);
   check_calls(engine, adapter_store, ranks, world);

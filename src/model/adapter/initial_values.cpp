@@ -35,9 +35,7 @@ void fill_initial_values(const InitialValues& initial, uint64_t seed, std::strin
     std::ranges::fill(values, 0.0F);
     return;
   }
-  if (initial.distribution == Distribution::kEmbeddings) {
-    throw std::invalid_argument("embeddings are read, not drawn");
-  }
+  if (!initial.is_drawn()) throw std::invalid_argument("begins with a tensor of the base");
   const uint64_t key = key_of(seed, name);
   for (int64_t i = range.begin; i < range.end; ++i) {
     const auto index = static_cast<uint64_t>(i);
