@@ -94,11 +94,13 @@ std::vector<Named> adapters() {
   LoraOptions pissa = upper;
   pissa.init = LoraOptions::Init::kPrincipal;
   pissa.saved = {.modules = {"embed_tokens"}};
-  MethodOptions prefix, prompt;
+  MethodOptions prefix, prompt, bottleneck;
   prefix.kind = Kind::kPrefix;
   prefix.prefix = {.num_tokens = 5};
   MethodOptions projected = prefix;
   projected.prefix.projection = 11;
+  bottleneck.kind = Kind::kBottleneck;
+  bottleneck.bottleneck = {.reduction_factor = 9.0};
   prompt.kind = Kind::kPrompt;
   prompt.prompt = {.num_tokens = 5, .init = PromptOptions::Init::kNormal};
   return {{"lora", lora(upper)},
@@ -108,7 +110,8 @@ std::vector<Named> adapters() {
           {"pissa", lora(pissa)},
           {"prefix", prefix},
           {"projected prefix", projected},
-          {"prompt", prompt}};
+          {"prompt", prompt},
+          {"bottleneck", bottleneck}};
 }
 
 // Attaches the adapter of the method, if it has one, and trains.
