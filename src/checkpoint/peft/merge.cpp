@@ -98,7 +98,7 @@ std::vector<TextFile> texts_of(const ModelFolder& base, bool unties_head) {
   for (TextFile& text : texts) {
     if (text.path != "config.json") continue;
     if (base.quantisation()) text.text = without_member(text.text, "quantization_config");
-    if (unties_head) text.text = with_member(text.text, "tie_word_embeddings", false);
+    if (unties_head) text.text = with_flag(text.text, "tie_word_embeddings", false);
   }
   return texts;
 }
