@@ -79,13 +79,14 @@ def run_sft(folder: Path, **changes) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def check_records(records: list[dict], layouts: set, loss: float) -> None:
+def check_records(records: list[dict], layouts: set, loss: float, num_targets: int) -> None:
     found = {(record["system"], record["ranks"], record["threads"]) for record in records}
     assert found == layouts, found
     assert {record["method"] for record in records} == {"full", "lora"}, records
     for record in records:
-        assert abs(record["mean_loss"] - loss) < 5e-3, (record, loss)
+        assert abs(record["mean_loss"] - loss) < 1e-3, (record, loss)
         assert record["pass_tokens"] == LENGTHS.sum(), record
+        assert record["pass_targets"] == num_targets, record
         assert 0 < record["measured_tokens"] < record["pass_tokens"], record
         assert record["num_steps"] > 1 and record["tokens_per_second"] > 0, record
         assert 0 < record["idle_rss_gb_per_rank"] < record["peak_rss_gb_per_rank"] < 4, record
@@ -101,7 +102,8 @@ def main() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         records = json.loads((folder / "sft.json").read_text())
         layouts = WITH_TRL if has_trl else WITH_TEMPER
-        check_records(records, layouts, expected_loss(model, conversations))
+        num_targets = sum(int(mask.sum()) for _, mask in conversations)
+        check_records(records, layouts, expected_loss(model, conversations), num_targets)
         missing = run_sft(folder, systems="temper", binary=folder / "none")
         assert missing.returncode == 1 and "run launch/build" in missing.stdout, missing
         short = run_sft(folder, conversations=13)
