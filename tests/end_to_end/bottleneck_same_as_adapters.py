@@ -143,7 +143,7 @@ def train_case(name: str, family: str, config, ours: str, recomputes: bool) -> P
     np.save(folder / "tokens.npy", tokens)
     full.write_shard(folder / "train.h5", tokens, folder / "model" / "tokenizer.json")
     options = f"method: bottleneck\nbottleneck: {{{ours}name: {NAME}}}\n"
-    path = lora.write_config(folder, options)
+    path = lora.write_config(folder, options, folder / "start")
     if recomputes:
         path.write_text(path.read_text().replace("train: {", "train: {recompute: true, "))
     check_training(name, path, model, torch.from_numpy(tokens))
