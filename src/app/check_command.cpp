@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -191,6 +192,10 @@ class RunCheck {
 
 }  // namespace
 
-int run_check(const CheckOptions& options) { return RunCheck(options).run(); }
+int run_check(const CheckOptions& options) {
+  if (!options.prints_config) return RunCheck(options).run();
+  std::printf("%s", to_yaml(load_run_config(options.config_path, options.overrides)).c_str());
+  return static_cast<int>(ExitCode::kFinished);
+}
 
 }  // namespace temper
