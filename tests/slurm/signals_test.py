@@ -69,9 +69,9 @@ def test_a_requeued_job_saves_and_carries_on_in_one_log(config, undisturbed):
 
 
 def test_a_job_that_another_one_preempts_carries_on_after_it(config, undisturbed):
-    job = Job(config, options=("--nodelist=n1,n2",))
+    job = Job(config)
     job.wait_for_step(7)
-    urgent = slurm("sbatch", "--parsable", "-p", "urgent", "--nodelist=n1,n2", "-N2",
+    urgent = slurm("sbatch", "--parsable", "-p", "urgent", "--nodelist", ",".join(job.nodes()), "-N2",
                    "--exclusive", "-o/dev/null", "--wrap", "sleep 1")  # fmt: skip
     assert_finished(job, undisturbed)
     assert_saved_at_stop(job)
@@ -133,7 +133,7 @@ def test_a_crash_prints_its_rank_and_stack(config, undisturbed):
 def test_a_job_knows_the_end_of_its_time_and_stops_before(config):
     """Slurm's own limit, of one minute, which squeue tells."""
     config.write_text(config.read_text().replace("max_steps: 60", f"max_steps: {FOREVER}"))
-    job = Job(config, options=("--time=1", "--no-requeue"))
+    job = Job(config, options=("--time=1", "--signal=B:USR1@0", "--no-requeue"))
     job.wait_for_end(1, 75)
     slurm("scancel", job.id, check=False)
     assert end_codes(config) == [RESUME]

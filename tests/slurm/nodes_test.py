@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes that fail: the job is found broken soon, carries on elsewhere, and comes to the same bits."""
+
+import subprocess
+
+import pytest
+import tiny_job
+from slurm_job import FINISHED, LOST, Job, cluster, end_codes, slurm, wait_until
+
+
+@pytest.fixture(autouse=True)
+def whole_cluster():
+    """Mends what a test has broken."""
+    broken = []
+    yield broken
+    for node in broken:
+        if cluster("run-on", node, "true", check=False).returncode != 0:
+            cluster("start-node", node)
+    for node in broken:
+        wait_until(lambda: "idle" == slurm("sinfo", "-h", "-n", node, "-p", "right", "-o", "%t"),
+                   f"node {node}")  # fmt: skip
+
+
+def assert_finished(job: Job, undisturbed: tuple) -> None:
+    assert job.wait() == "COMPLETED", job.text()
+    assert job.exit_code() == FINISHED
+    assert tiny_job.result(job.config) == undisturbed
+
+
+def test_a_power_cut_in_an_allocation_with_a_spare_node(config, undisturbed, whole_cluster):
+    job = Job(config, nodes=3, options=("--no-kill",), TEMPER_NUM_NODES="2")
+    job.wait_for_step(12)
+    victim = job.nodes()[1]
+    whole_cluster.append(victim)
+    cluster("kill-node", victim)
+    assert_finished(job, undisturbed)
+    assert f"lost rank=1 node={victim} step=" in job.line("reason=\"nothing was heard of it for 4 s")
+    assert f"bad_node={victim}: nothing can be started on it" in job.text()
+    assert "starting again in this allocation" in job.text()
+    assert job.field("Restarts") == "0"
+    assert end_codes(config)[-1] == FINISHED and end_codes(config)[0] in (LOST, 137)
+
+
+def test_a_power_cut_without_a_spare_node(config, undisturbed, whole_cluster):
+    job = Job(config)
+    job.wait_for_step(12)
+    victim = job.nodes()[1]
+    whole_cluster.append(victim)
+    cluster("kill-node", victim)
+    assert_finished(job, undisturbed)
+    assert job.field("Restarts") == "1" and victim not in job.nodes()
+    assert f"lost rank=1 node={victim} step=" in job.text()
+
+
+def test_a_power_cut_of_the_node_that_runs_the_script(config, undisturbed, whole_cluster):
+    job = Job(config)
+    job.wait_for_step(12)
+    victim = job.nodes()[0]
+    whole_cluster.append(victim)
+    cluster("kill-node", victim)
+    slurm("scontrol", "update", f"nodename={victim}", "state=down", "reason=test")
+    assert_finished(job, undisturbed)
+    assert int(job.field("Restarts")) >= 1 and victim not in job.nodes()
+
+
+def test_a_network_cut(config, undisturbed, whole_cluster):
+    job = Job(config)
+    job.wait_for_step(12)
+    victim = job.nodes()[1]
+    whole_cluster.append(victim)
+    cluster("unplug", victim)
+    try:
+        job.wait_for_end(1)
+        wait_until(lambda: not is_training(victim), f"the end of the ranks on {victim}")
+    finally:
+        cluster("plug", victim)
+    assert_finished(job, undisturbed)
+    assert f"lost rank=1 node={victim} step=" in job.text()
+
+
+def is_training(node: str) -> bool:
+    done: subprocess.CompletedProcess = cluster("run-on", node, "pgrep", "-x", "temper", check=False)
+    return done.returncode == 0
