@@ -71,8 +71,8 @@ def test_a_requeued_job_saves_and_carries_on_in_one_log(config, undisturbed):
 def test_a_job_that_another_one_preempts_carries_on_after_it(config, undisturbed):
     job = Job(config)
     job.wait_for_step(7)
-    urgent = slurm("sbatch", "--parsable", "-p", "urgent", "--nodelist", ",".join(job.nodes()), "-N2",
-                   "--exclusive", "-o/dev/null", "--wrap", "sleep 1")  # fmt: skip
+    urgent = slurm("sbatch", "--parsable", "-p", "urgent", "--exclusive", "--nodes=2",
+                   "--nodelist", ",".join(job.nodes()), "-o/dev/null", "--wrap", "sleep 1")
     assert_finished(job, undisturbed)
     assert_saved_at_stop(job)
     assert slurm("squeue", "-h", "-t", "all", "-j", urgent, "-o", "%T") == "COMPLETED"

@@ -51,11 +51,12 @@ def slurm(*command: object, **options) -> str:
     return cluster("run", *command, **options).stdout.strip()
 
 
-def wait_until(condition, what: str, seconds: float = TIMEOUT_SECONDS):
-    """The first true value of the condition; a test that waits for ever fails."""
+def wait_until(condition, what, seconds: float = TIMEOUT_SECONDS):
+    """The first true value of the condition. If none comes, the test fails with `what`, a text or
+    what makes it then."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} does not come"
+        assert time.monotonic() < deadline, f"{what() if callable(what) else what} does not come"
         time.sleep(0.1)
     return value
 
@@ -86,8 +87,8 @@ class Job:
         self.log = self.folder / log
         self.id = slurm(
             "sbatch", "--parsable", f"--nodes={nodes}", "--ntasks-per-node=1", "--time=10",
-            f"--output={self.log}", f"--partition={PARTITION}", *options, ROOT / "slurm" / "train.sbatch",
-            *(config.relative_to(self.folder) for config in configs),
+            f"--output={self.log}", f"--partition={PARTITION}", *options,
+            ROOT / "slurm" / "train.sbatch", *(config.relative_to(self.folder) for config in configs),
             cwd=self.folder, env=self.environment,
         )  # fmt: skip
 
@@ -104,18 +105,19 @@ class Job:
     def wait_for_step(self, step: int) -> None:
         """Returns when a line of the step, or of a later one, stands in the metrics."""
         wait_until(
-            lambda: self.state() in ENDED or last_step(self.config) >= step,
-            f"step {step} of {self.text()}",
+            lambda: last_step(self.config) >= step or self.state() in ENDED,
+            lambda: f"step {step} of {self.text()}",
         )
 
     def wait(self) -> str:
         """Its state once it is over for good."""
-        wait_until(lambda: self.state() in ENDED, f"the end of job {self.id}: {self.text()}")
+        wait_until(lambda: self.state() in ENDED, lambda: f"the end of {self.id}: {self.text()}")
         return self.state()
 
     def wait_for_end(self, count: int, seconds: float = TIMEOUT_SECONDS) -> None:
         """Returns when so many launches have ended by themselves."""
-        wait_until(lambda: len(end_codes(self.config)) >= count, f"an end in {self.text()}", seconds)
+        has_ended = lambda: len(end_codes(self.config)) >= count  # noqa: E731
+        wait_until(has_ended, lambda: f"an end in {self.text()}", seconds)
 
     def line(self, text: str) -> str:
         """The first line of the log that has the text."""
@@ -169,5 +171,5 @@ def end_codes(config: Path) -> list[int]:
 
 def end_all_jobs() -> None:
     """Those on this half of the cluster; returns when none is left."""
-    slurm("scancel", "-p", f"{PARTITION},urgent", check=False)
-    wait_until(lambda: not slurm("squeue", "-h", "-p", f"{PARTITION},urgent"), "the end of all jobs")
+    slurm("scancel", "-p", PARTITION, check=False)
+    wait_until(lambda: not slurm("squeue", "-h", "-p", PARTITION), "the end of all jobs")
