@@ -40,7 +40,7 @@ int try_space(const fs::path& folder, int64_t num_bytes) {
   const int status = ::fallocate(file, FALLOC_FL_KEEP_SIZE, 0, num_bytes);
   const int reason = status == 0 ? 0 : errno;
   ::close(file);
-  return reason == ENOSPC || reason == EDQUOT || reason == EFBIG ? reason : 0;
+  return reason == ENOSPC || reason == EDQUOT ? reason : 0;
 }
 
 std::optional<int64_t> number_in(const fs::path& path) {
@@ -79,14 +79,14 @@ std::optional<int64_t> left_by_kernel() {
   return std::nullopt;
 }
 
-int64_t state_bytes(const MpiSession& session, const RunConfig& config) {
+int64_t state_bytes(int num_ranks, const RunConfig& config) {
   const ModelFolder model(config.model.path);
   const std::optional<Adapter> adapter = make_adapter(config.method, model.config());
   const MemoryEstimate memory =
       estimate_memory(config, {.model = model.config(),
                                .units = model.units(),
                                .adapter = adapter ? &adapter->unit : nullptr,
-                               .num_ranks = session.world_size(),
+                               .num_ranks = num_ranks,
                                .compute_dtype = compute_dtype_of(config.model)});
   return memory.state;
 }
@@ -138,15 +138,14 @@ std::optional<int64_t> available_memory() {
   return kernel ? kernel : groups;
 }
 
-void require_memory(const MpiSession& session, const RunConfig& config,
+void require_memory(const NodeShare& share, const RunConfig& config,
                     std::optional<int64_t> available) {
   if (!available || config.model.device != ModelOptions::Device::kCpu) return;
-  const int64_t wanted = state_bytes(session, config) * session.local_size();
+  const int64_t wanted = state_bytes(share.num_ranks, config) * share.num_on_node;
   if (wanted <= *available) return;
-  throw LaunchError(concat("the weights and optimizer state of ", session.local_size(),
-                           " ranks take ", readable_bytes(wanted), ", but ",
-                           session.host_names().at(static_cast<size_t>(session.rank())),
-                           " has only ", readable_bytes(*available), " of memory left"),
+  throw LaunchError(concat("weights and optimizer state of ", share.num_on_node, " ranks take ",
+                           readable_bytes(wanted), ", but ", share.node, " has only ",
+                           readable_bytes(*available), " of memory left"),
                     "use more nodes at parallel.stage 3, fewer ranks on each at stages below it, "
                     "or ask Slurm for "
                     "more memory: --mem=0");

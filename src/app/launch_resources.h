@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "app/storage.h"
-#include "comm/mpi_session.h"
 #include "config/problem.h"
 #include "config/run_config.h"
 #include "io/dtype.h"
@@ -40,10 +39,17 @@ void require_run_space(const RunConfig& config, int64_t most, const std::string&
 /// can be read.
 std::optional<int64_t> available_memory();
 
-/// Refuses a start whose ranks on this node will not fit into its memory. `state` alone decides,
-/// since it is exact. To be asked before anything large is allocated. Local.
-/// Throws: LaunchError, naming the node.
-void require_memory(const MpiSession& session, const RunConfig& config,
+/// How a run's ranks lie on the nodes, as one of them sees it.
+struct NodeShare {
+  int num_ranks = 1;    ///< Of the run.
+  int num_on_node = 1;  ///< Of them.
+  std::string node;
+};
+
+/// Refuses a start whose ranks on this node will not fit into its memory. What they keep between
+/// steps alone decides, since it is exact. To be asked before anything large is allocated. Local.
+/// Throws: LaunchError, naming the node; ModelError.
+void require_memory(const NodeShare& share, const RunConfig& config,
                     std::optional<int64_t> available);
 
 }  // namespace temper

@@ -106,7 +106,7 @@ RunSize TrainingJob::size() const {
 // Until a save has shown what it takes, as long as on a slow file system.
 TimeLimit TrainingJob::time_limit() const {
   constexpr double kSlowBytesPerSecond = 100e6;
-  constexpr double kSlowStart = 5.0;
+  constexpr double kSlowStart = 2.0;
   if (!seconds_left_) return {};
   const double save_seconds =
       kSlowStart + static_cast<double>(size().checkpoint) / kSlowBytesPerSecond;

@@ -10,8 +10,8 @@ import slurm_job
 import tiny_job
 from slurm_job import CONFIGURATION, FINISHED, LOST, ROOT, cluster, slurm, wait_until
 
-STEPS = 700
-MINUTES = 0.25
+STEPS = 400
+MINUTES = 0.2
 
 
 def write_chain(folder: Path, steps: int = STEPS, minutes: float = MINUTES) -> list[Path]:

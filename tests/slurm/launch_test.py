@@ -5,12 +5,20 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
 import tiny_job
 from slurm_job import (
-    FINISHED, FOREVER, REFUSED, RESUME, Job, cluster, end_codes, notes, slurm,
+    FINISHED, FOREVER, PARTITION, REFUSED, RESUME, STEPS, Job, cluster, end_codes, notes, slurm,
 )  # fmt: skip
 
 BINARY = Path(os.environ["TEMPER_BINARY"])
+
+
+@pytest.fixture
+def nodes() -> list[str]:
+    """The first two of this third of the cluster."""
+    names = slurm("sinfo", "-h", "-N", "-p", PARTITION, "-o", "%N").split()
+    return sorted(names, key=lambda name: int(name[1:]))[:2]
 
 
 def add_site(config: Path, line: str) -> None:
@@ -39,45 +47,45 @@ def test_singletons_are_refused(config):
     assert not (config.parent / "run").exists()
 
 
-def test_another_binary_on_one_node_is_refused(config):
+def test_another_binary_on_one_node_is_refused(config, nodes):
     program, other = config.parent / "temper", config.parent / "other"
     shutil.copy(BINARY, program)
     other.write_bytes(BINARY.read_bytes() + b"another build")
     other.chmod(0o755)
     add_site(config, f"TEMPER_BINARY={program}")
-    cluster("run-on", "n2", "mount", "--bind", other, program)
-    job = Job(config, options=("--nodelist=n1,n2",))
-    assert_refused(job, "rank 1 on n2 differs from rank 0 on n1 in the binary, and ")
+    cluster("run-on", nodes[1], "mount", "--bind", other, program)
+    job = Job(config, options=("--nodelist=" + ",".join(nodes),))
+    assert_refused(job, f"rank 1 on {nodes[1]} differs from rank 0 on {nodes[0]} in the binary, and ")
     assert not (config.parent / "run").exists()
-    cluster("run-on", "n2", "umount", program)
+    cluster("run-on", nodes[1], "umount", program)
 
 
-def test_other_data_on_one_node_are_refused(config):
+def test_other_data_on_one_node_are_refused(config, nodes):
     shard, other = config.parent / "train.h5", config.parent / "other"
     tiny_job.tiny_run.write_shard(other, num_documents=41)
-    cluster("run-on", "n2", "mount", "--bind", other, shard)
-    job = Job(config, options=("--nodelist=n1,n2",))
-    assert_refused(job, "rank 1 on n2 differs from rank 0 on n1 in the training shards, and ")
+    cluster("run-on", nodes[1], "mount", "--bind", other, shard)
+    job = Job(config, options=("--nodelist=" + ",".join(nodes),))
+    assert_refused(job, f"rank 1 on {nodes[1]} differs from rank 0 on {nodes[0]} in the training shards")
     assert not (config.parent / "run").exists()
-    cluster("run-on", "n2", "umount", shard)
+    cluster("run-on", nodes[1], "umount", shard)
 
 
-def test_a_disk_that_is_too_small_is_refused(config):
+def test_a_disk_that_is_too_small_is_refused(config, nodes):
     small = config.parent / "small"
     small.mkdir()
     config.write_text(config.read_text().replace("folder: run", "folder: small/run"))
-    cluster("run-on", "n1", "mount", "-t", "tmpfs", "-o", "size=400k", "none", small)
-    job = Job(config, options=("--nodelist=n1,n2",))
+    cluster("run-on", nodes[0], "mount", "-t", "tmpfs", "-o", "size=400k", "none", small)
+    job = Job(config, options=("--nodelist=" + ",".join(nodes),))
     assert job.wait() == "FAILED", job.text()
     assert job.exit_code() == REFUSED
     assert "run.folder needs 651 kB more, but " in job.text()
-    assert " has 4" in job.text() and " kB (on n1)\n  try: free some space" in job.text()
-    assert "run" not in cluster("run-on", "n1", "ls", small).stdout.split()
-    cluster("run-on", "n1", "umount", small)
+    assert " has 4" in job.text() and f" kB (on {nodes[0]})\n  try: free some space" in job.text()
+    assert "run" not in cluster("run-on", nodes[0], "ls", small).stdout.split()
+    cluster("run-on", nodes[0], "umount", small)
 
 
 def test_a_second_job_on_one_run_is_refused_and_the_first_goes_on(config, undisturbed):
-    config.write_text(config.read_text().replace("max_steps: 60", f"max_steps: {FOREVER}"))
+    config.write_text(config.read_text().replace(f"max_steps: {STEPS}", f"max_steps: {FOREVER}"))
     first = Job(config)
     first.wait_for_step(3)
     second = Job(config, log="second.log")
@@ -105,7 +113,10 @@ def test_mpirun_inside_a_job(config, undisturbed):
 def test_the_binary_is_broadcast_to_the_nodes(config, undisturbed):
     """To the nodes' /dev/shm, all that they do not share; without its libraries, to save memory."""
     add_site(config, "TEMPER_BROADCAST=/dev/shm")
+    add_site(config, "TEMPER_LAUNCHER_OPTIONS=(--send-libs=no)")
     job = Job(config)
     assert job.wait() == "COMPLETED", job.text()
-    assert f"'--bcast=/dev/shm/temper-{job.id}' '--send-libs=yes'" in job.text()
+    assert f"'--bcast=/dev/shm/temper-{job.id}-0-1' '--send-libs=yes'" in job.text()
+    for node in job.nodes():
+        assert "temper-" not in cluster("run-on", node, "ls", "/dev/shm").stdout
     assert tiny_job.result(config) == undisturbed

@@ -17,7 +17,7 @@ import tiny_job  # noqa: E402
 CLUSTER = ROOT / "tests" / "slurm" / "cluster"
 PARTITION = os.environ.get("TEST_PARTITION", "main")
 TIMEOUT_SECONDS = 120
-STEPS, FOREVER = 60, 1_000_000
+STEPS, FOREVER = 45, 1_000_000
 FINISHED, CONFIGURATION, LOST, REFUSED, RESUME = 0, 11, 15, 18, 19
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
          "TIMEOUT"}  # fmt: skip
@@ -150,7 +150,7 @@ class Job:
     def step_codes(self) -> list[int]:
         """Of the launches, in their order, over all starts of the job."""
         return [int(row[2].split(":")[0]) for row in self.records("-D")
-                if row[3] == "temper" and "." in row[0]]  # fmt: skip
+                if row[3] in ("temper", "env") and "." in row[0]]  # fmt: skip
 
 
 def last_step(config: Path) -> int:
@@ -170,6 +170,6 @@ def end_codes(config: Path) -> list[int]:
 
 
 def end_all_jobs() -> None:
-    """Those on this half of the cluster; returns when none is left."""
+    """Those on this third of the cluster; returns when none is left."""
     slurm("scancel", "-p", PARTITION, check=False)
     wait_until(lambda: not slurm("squeue", "-h", "-p", PARTITION), "the end of all jobs")
