@@ -96,6 +96,8 @@ def test_a_chain_runs_through_time_limits_and_a_node_failure_unattended(folder, 
     newest = lambda: (folder / "cpt" / "checkpoints" / "latest").resolve().name  # noqa: E731
     wait_until(lambda: len(starts()) == 3, "the third job")  # After two time limits.
     assert [note["code"] for note in notes() if note["event"] == "end"] == [19, 19]
+    text = (folder / "cpt.yaml").read_text()  # The rest without limits, to come to an end.
+    (folder / "cpt.yaml").write_text(text.replace(f"minutes: {MINUTES}", "minutes: 0"))
     wait_until(lambda: newest() != starts()[-1]["newest"], "a checkpoint of the third job")
     status = command("status", folder, "cpt.yaml", "sft.yaml").stdout
     assert re.search(rf"^  step +\d+/{STEPS}$", status, re.M), status
@@ -113,7 +115,7 @@ def test_a_chain_runs_through_time_limits_and_a_node_failure_unattended(folder, 
     assert codes[:2] == [19, 19] and codes[-1] == FINISHED and codes[2] in (LOST, 137)
     status = command("status", folder, "cpt.yaml", "sft.yaml").stdout
     assert f"{STEPS}/{STEPS} finished" in status and "60/60 finished" in status
-    assert status.count(" ended: 0, finished (COMPLETED)") == 2, status
+    assert status.count(" ended: 0, finished\n") == 2, status
 
 
 def test_whoever_cancels_a_job_ends_the_chain(folder):
