@@ -71,6 +71,11 @@ void CollectiveRing::add_waiting(double seconds) {
   waited_seconds_ += seconds;
 }
 
+void CollectiveRing::begin_idle() {
+  const std::lock_guard lock(mutex_);
+  last_change_ = Clock::now();
+}
+
 RankStatus CollectiveRing::status() const {
   const std::lock_guard lock(mutex_);
   RankStatus status = status_;

@@ -49,6 +49,9 @@ class CollectiveRing {
   /// Time that this rank stood in a collective, which is no time of its own.
   void add_waiting(double seconds);
 
+  /// Idle time counts from now on.
+  void begin_idle();
+
   RankStatus status() const;
 
  private:

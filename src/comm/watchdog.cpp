@@ -18,6 +18,7 @@ using namespace std::chrono_literals;
 
 constexpr auto kBeat = 1s;
 constexpr auto kLook = 100ms;
+constexpr auto kOversleep = 3s;
 constexpr auto kMostOftenNamed = 60s;
 constexpr double kStragglerShare = 1.5;     // Of the median; arbitrary, as is the next.
 constexpr double kStragglerSeconds = 0.05;  // Less is noise.
@@ -95,13 +96,21 @@ void Watchdog::run(const std::stop_token& stop) {
     for (Peer& peer : peers_) {
       if (!peer.has_left) listen(peer);
     }
-    if (Clock::now() - spoken < kBeat) continue;
+    const auto since_spoken = Clock::now() - spoken;
+    if (since_spoken < kBeat) continue;
+    if (since_spoken > kOversleep) forgive();
     spoken = Clock::now();
     speak(/*is_leaving=*/false);
     look_for_loss();
     if (listener_) look_for_stall();
     if (listener_) name_stragglers();
   }
+}
+
+// This process itself stood still, as all do while Slurm suspends the job: time counts anew.
+void Watchdog::forgive() {
+  for (Peer& peer : peers_) peer.heard = Clock::now();
+  CollectiveRing::own().begin_idle();
 }
 
 void Watchdog::join_rank_0() {

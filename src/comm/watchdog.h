@@ -49,6 +49,7 @@ class Watchdog {
   void meet(Communicator& ranks);
   void run(const std::stop_token& stop);
   void join_rank_0();
+  void forgive();
   void admit();
   void listen(Peer& peer);
   void speak(bool is_leaving);

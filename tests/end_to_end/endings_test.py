@@ -104,6 +104,18 @@ def test_a_rank_that_stands_still_is_named_and_ends_the_job(undisturbed, tmp_pat
     assert "rank=0 waits node=" in log
 
 
+def test_a_job_that_is_suspended_as_a_whole_goes_on(undisturbed, tmp_path):
+    config = start_over(undisturbed, tmp_path / "job")
+    job = tiny_job.Job(2, config, "watchdog.silence_seconds=3")
+    tiny_job.wait_for_step(job, config, 7)
+    for number, pause in ((signal.SIGSTOP, 6), (signal.SIGCONT, 0)):
+        for pid in job.rank_pids():
+            tiny_job.send(pid, number)
+        time.sleep(pause)
+    assert job.wait() == FINISHED, job.log.read_text()
+    assert tiny_job.result(config) == tiny_job.result(undisturbed)
+
+
 def test_ranks_that_all_wait_are_named_by_the_one_that_began_the_fewest(tmp_path):
     """Rank 0 writes its metrics to a pipe that nobody reads: it lives, and goes nowhere."""
     config = tiny_job.write(tmp_path / "job")

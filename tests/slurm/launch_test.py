@@ -47,27 +47,29 @@ def test_singletons_are_refused(config):
     assert not (config.parent / "run").exists()
 
 
+def assert_one_file_is_to_be_the_same(config: Path, nodes: list[str], files: tuple, what: str):
+    """Where the second node sees another file under the same name, the launch is refused."""
+    usual, other = files
+    cluster("run-on", nodes[1], "mount", "--bind", other, usual)
+    job = Job(config, options=("--nodelist=" + ",".join(nodes),))
+    assert_refused(job, f"rank 1 on {nodes[1]} differs from rank 0 on {nodes[0]} in {what}")
+    assert not (config.parent / "run").exists()
+    cluster("run-on", nodes[1], "umount", usual)
+
+
 def test_another_binary_on_one_node_is_refused(config, nodes):
     program, other = config.parent / "temper", config.parent / "other"
     shutil.copy(BINARY, program)
     other.write_bytes(BINARY.read_bytes() + b"another build")
     other.chmod(0o755)
     add_site(config, f"TEMPER_BINARY={program}")
-    cluster("run-on", nodes[1], "mount", "--bind", other, program)
-    job = Job(config, options=("--nodelist=" + ",".join(nodes),))
-    assert_refused(job, f"rank 1 on {nodes[1]} differs from rank 0 on {nodes[0]} in the binary, and ")
-    assert not (config.parent / "run").exists()
-    cluster("run-on", nodes[1], "umount", program)
+    assert_one_file_is_to_be_the_same(config, nodes, (program, other), "the binary")
 
 
 def test_other_data_on_one_node_are_refused(config, nodes):
-    shard, other = config.parent / "train.h5", config.parent / "other"
-    tiny_job.tiny_run.write_shard(other, num_documents=41)
-    cluster("run-on", nodes[1], "mount", "--bind", other, shard)
-    job = Job(config, options=("--nodelist=" + ",".join(nodes),))
-    assert_refused(job, f"rank 1 on {nodes[1]} differs from rank 0 on {nodes[0]} in the training shards")
-    assert not (config.parent / "run").exists()
-    cluster("run-on", nodes[1], "umount", shard)
+    other = tiny_job.tiny_run.write_shard(config.parent / "other", num_documents=41)
+    shard = config.parent / "train.h5"
+    assert_one_file_is_to_be_the_same(config, nodes, (shard, other), "the training shards")
 
 
 def test_a_disk_that_is_too_small_is_refused(config, nodes):

@@ -19,6 +19,13 @@ def whole_cluster():
                    f"node {node}")  # fmt: skip
 
 
+def node_at_step_12(job: Job, place: int, broken: list) -> str:
+    """One of the job's nodes, which is to be broken in the middle of the run."""
+    job.wait_for_step(12)
+    broken.append(job.nodes()[place])
+    return broken[-1]
+
+
 def assert_finished(job: Job, undisturbed: tuple) -> None:
     assert job.wait() == "COMPLETED", job.text()
     assert job.exit_code() == FINISHED
@@ -27,9 +34,7 @@ def assert_finished(job: Job, undisturbed: tuple) -> None:
 
 def test_a_power_cut_in_an_allocation_with_a_spare_node(config, undisturbed, whole_cluster):
     job = Job(config, nodes=3, options=("--no-kill",), TEMPER_NUM_NODES="2")
-    job.wait_for_step(12)
-    victim = job.nodes()[1]
-    whole_cluster.append(victim)
+    victim = node_at_step_12(job, 1, whole_cluster)
     cluster("kill-node", victim)
     assert_finished(job, undisturbed)
     lost = job.line(f"lost rank=1 node={victim} step=")
@@ -42,9 +47,7 @@ def test_a_power_cut_in_an_allocation_with_a_spare_node(config, undisturbed, who
 
 def test_a_power_cut_without_a_spare_node(config, undisturbed, whole_cluster):
     job = Job(config)
-    job.wait_for_step(12)
-    victim = job.nodes()[1]
-    whole_cluster.append(victim)
+    victim = node_at_step_12(job, 1, whole_cluster)
     cluster("kill-node", victim)
     assert_finished(job, undisturbed)
     assert job.field("Restarts") == "1" and victim not in job.nodes()
@@ -53,9 +56,7 @@ def test_a_power_cut_without_a_spare_node(config, undisturbed, whole_cluster):
 
 def test_a_power_cut_of_the_node_that_runs_the_script(config, undisturbed, whole_cluster):
     job = Job(config)
-    job.wait_for_step(12)
-    victim = job.nodes()[0]
-    whole_cluster.append(victim)
+    victim = node_at_step_12(job, 0, whole_cluster)
     cluster("kill-node", victim)
     slurm("scontrol", "update", f"nodename={victim}", "state=down", "reason=test")
     assert_finished(job, undisturbed)
@@ -64,9 +65,7 @@ def test_a_power_cut_of_the_node_that_runs_the_script(config, undisturbed, whole
 
 def test_a_network_cut(config, undisturbed, whole_cluster):
     job = Job(config)
-    job.wait_for_step(12)
-    victim = job.nodes()[1]
-    whole_cluster.append(victim)
+    victim = node_at_step_12(job, 1, whole_cluster)
     cluster("unplug", victim)
     try:
         job.wait_for_end(1)

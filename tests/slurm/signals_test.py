@@ -113,7 +113,8 @@ def test_a_rank_that_stands_still_is_named_and_the_others_end_in_time(config, un
     assert time.time() - before < 4 + 2 + 10  # Silence, a look, and Slurm's KillWait.
     assert_finished(job, undisturbed)
     assert end_codes(config) == [LOST, FINISHED]
-    assert "nothing was heard of it for" in job.line(f"rank=1 lost rank=0 node={job.nodes()[0]} step=")
+    lost = job.line(f"rank=1 lost rank=0 node={job.nodes()[0]} step=")
+    assert "nothing was heard of it for" in lost
 
 
 def test_a_crash_prints_its_rank_and_stack(config, undisturbed):

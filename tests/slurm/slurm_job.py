@@ -88,7 +88,8 @@ class Job:
         self.id = slurm(
             "sbatch", "--parsable", f"--nodes={nodes}", "--ntasks-per-node=1", "--time=10",
             f"--output={self.log}", f"--partition={PARTITION}", *options,
-            ROOT / "slurm" / "train.sbatch", *(config.relative_to(self.folder) for config in configs),
+            ROOT / "slurm" / "train.sbatch",
+            *(config.relative_to(self.folder) for config in configs),
             cwd=self.folder, env=self.environment,
         )  # fmt: skip
 
