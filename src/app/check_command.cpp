@@ -15,6 +15,7 @@
 #include "app/storage.h"
 #include "app/trajectory_facts.h"
 #include "checkpoint/companion_files.h"
+#include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/model_folder.h"
 #include "core/concat.h"
 #include "data/row_source.h"
@@ -23,6 +24,11 @@
 namespace temper {
 namespace fs = std::filesystem;
 namespace {
+
+std::string stored_form(const ModelFolder& model) {
+  const std::string dtype(to_string(model.stored_dtype()));
+  return model.quantisation() ? concat(describe(*model.quantisation()), ", of ", dtype) : dtype;
+}
 
 // The parts of `temper check`; each takes what those before it could find out.
 class RunCheck {
@@ -53,20 +59,22 @@ class RunCheck {
   }
 
   void check_model() {
-    model_.emplace(config_.model.path);
+    const bool is_qlora = config_.method.kind == MethodOptions::Kind::kQlora;
+    model_.emplace(config_.model.path, is_qlora ? WeightForms::kAny : WeightForms::kDense);
     const ModelConfig& config = model_->config();
-    report_.add_fact("model", concat(config_.model.path, ": ", config.model_type, ", ",
-                                     readable_count(num_elements(model_->units())),
-                                     " parameters in ", model_->units().size(),
-                                     " units, stored as ", to_string(model_->stored_dtype())));
+    report_.add_fact("model",
+                     concat(config_.model.path, ": ", config.model_type, ", ",
+                            readable_count(num_elements(model_->units())), " parameters in ",
+                            model_->units().size(), " units, stored as ", stored_form(*model_)));
     report_.add_problems(validate_model(config_, config));
+    report_.attempt([this] { quantisation_of(config_, *model_); });
     adapter_ = make_adapter(config_.method, config);
     if (adapter_) {
       open_start(config_.method, *model_);
       report_.add_fact(
-          "method",
-          concat(name_of(config_.method.kind), ", ", readable_count(adapter_->unit.num_elements()),
-                 " trained parameters in ", adapter_->unit.slots().size(), " tensors"));
+          "method", concat(name_of(config_.method.kind), ", ",
+                           readable_count(num_elements(adapter_->units())),
+                           " trained parameters in ", adapter_->unit.slots().size(), " tensors"));
     }
     const bool is_auto = config_.model.dtype == ModelOptions::Dtype::kAuto;
     report_.add_fact("compute", concat(name_of(compute_dtype_of(config_.model)),
@@ -135,10 +143,11 @@ class RunCheck {
   }
 
   void check_memory() {
+    const std::vector<UnitLayout> no_units;
     const MemoryEstimate memory =
         estimate_memory(config_, {.model = model_->config(),
                                   .units = model_->units(),
-                                  .adapter = adapter_ ? &adapter_->unit : nullptr,
+                                  .adapter = adapter_ ? adapter_->units() : no_units,
                                   .num_ranks = options_.num_ranks,
                                   .compute_dtype = compute_dtype_of(config_.model)});
     report_.add_fact(
@@ -153,8 +162,7 @@ class RunCheck {
     const Storage storage = find_storage(config_.run.folder);
     if (!model_) return;
     const DType stored = adapter_ ? DType::kF32 : model_->stored_dtype();
-    const std::vector<UnitLayout> trained =
-        adapter_ ? std::vector<UnitLayout>{adapter_->unit} : model_->units();
+    const std::vector<UnitLayout> trained = adapter_ ? adapter_->units() : model_->units();
     const RunSize size = run_size(config_, trained, stored);
     report_.add_fact(
         "checkpoint",

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/peft/merge.h"
 #include "config/model_options.h"
 #include "model/quantised/four_bit_format.h"
 #include "train/generation.h"
@@ -35,9 +36,22 @@ int run_inspect(const std::string& path);
 int run_export(const std::string& checkpoint, const std::string& destination,
                std::optional<FourBitKind> quantise = {});
 
-/// Adds an adapter to its base, and writes the model that results: base, adapter, destination. Or
-/// undoes that, and writes the base of a merged model: merged, destination.
-int run_merge(const std::vector<std::string>& paths, bool undoes);
+struct MergeArguments {
+  std::vector<std::string> paths;     ///< BASE ADAPTER DESTINATION, or BASE DESTINATION.
+  bool undoes = false;                ///< Then MERGED DESTINATION.
+  std::vector<std::string> adapters;  ///< That are combined.
+  std::vector<double> weights;        ///< [adapter]
+  std::optional<CombineOptions::Kind> kind;
+  std::optional<double> density;
+  std::optional<CombineOptions::Majority> majority;
+  std::optional<uint64_t> seed;
+  std::optional<MergeBase> base;
+  bool writes_adapter = false;  ///< Instead of a model.
+};
+
+/// Adds adapters to their base, and writes the model that results, or the adapter that they make
+/// together. Or undoes that, and writes the base of a merged model.
+int run_merge(const MergeArguments& arguments);
 
 /// Trains. Collective: under srun or mpirun, every rank.
 int run_train(const std::string& config_path, const std::vector<std::string>& overrides);

@@ -19,7 +19,8 @@ RunConfig config_of(const GenerateOptions& options) {
     config = load_run_config(options.source, {});
   }
   if (!options.adapter.empty()) {
-    config.method = AdapterFolder(options.adapter, ModelFolder(config.model.path)).options();
+    config.method =
+        AdapterFolder(options.adapter, ModelFolder(config.model.path, WeightForms::kAny)).options();
     config.method.start = options.adapter;
   }
   config.model.dtype = options.dtype;

@@ -5,6 +5,7 @@
 
 #include "app/commands.h"
 #include "checkpoint/checkpoint_list.h"
+#include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/model_folder.h"
 #include "checkpoint/peft/adapter_config.h"
 #include "checkpoint/run_state.h"
@@ -60,7 +61,7 @@ void inspect_checkpoint(const fs::path& path) {
 }
 
 void inspect_model(const fs::path& path) {
-  const ModelFolder folder(path);
+  const ModelFolder folder(path, WeightForms::kAny);
   const ModelConfig& config = folder.config();
   print("kind", "model");
   print("model_type", config.model_type);
@@ -75,6 +76,7 @@ void inspect_model(const fs::path& path) {
   print("max_positions", config.max_positions);
   print("has_tied_head", config.has_tied_head ? "true" : "false");
   print("stored_dtype", to_string(folder.stored_dtype()));
+  if (folder.quantisation()) print("quantised", describe(*folder.quantisation()));
   print("num_files", folder.weights().files().size());
   print("fingerprint", folder.fingerprint());
   if (fs::exists(path / "tokenizer.json")) print("tokenizer_sha256", folder.tokenizer_sha256());

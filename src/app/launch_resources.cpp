@@ -80,12 +80,13 @@ std::optional<int64_t> left_by_kernel() {
 }
 
 int64_t state_bytes(int num_ranks, const RunConfig& config) {
-  const ModelFolder model(config.model.path);
+  const bool is_qlora = config.method.kind == MethodOptions::Kind::kQlora;
+  const ModelFolder model(config.model.path, is_qlora ? WeightForms::kAny : WeightForms::kDense);
   const std::optional<Adapter> adapter = make_adapter(config.method, model.config());
   const MemoryEstimate memory =
       estimate_memory(config, {.model = model.config(),
                                .units = model.units(),
-                               .adapter = adapter ? &adapter->unit : nullptr,
+                               .adapter = adapter ? adapter->units() : std::vector<UnitLayout>(),
                                .num_ranks = num_ranks,
                                .compute_dtype = compute_dtype_of(config.model)});
   return memory.state;

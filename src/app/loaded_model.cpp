@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "app/launch_check.h"
+#include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/load_state.h"
 #include "checkpoint/together.h"
 #include "comm/agree.h"
@@ -33,18 +34,24 @@ StoreOptions store_options(const RunConfig& config, StorePurpose purpose, at::De
           scalar_type_of(compute_dtype_of(config.model)), device};
 }
 
+WeightForms accepted_forms(const RunConfig& config, StorePurpose purpose) {
+  return config.method.kind == MethodOptions::Kind::kQlora || purpose == StorePurpose::kFrozen
+             ? WeightForms::kAny
+             : WeightForms::kDense;
+}
+
 }  // namespace
 
 LoadedModel::LoadedModel(const MpiSession& session, const RunConfig& config, StorePurpose purpose)
     : ranks(open_ranks(session, config)),
       num_threads(set_threads(config.train.threads, num_cpus_of_rank(session, *ranks), *ranks)),
-      folder(config.model.path),
+      folder(config.model.path, accepted_forms(config, purpose)),
       method(config.method),
       decoder(folder.config()) {
   const StoreOptions options = store_options(config, purpose, ranks->device());
   const auto activations = config.train.recomputes ? Activations::kRecomputed : Activations::kKept;
-  if (method.kind == MethodOptions::Kind::kQlora) {
-    quantised.emplace(decoder.units(), *ranks, options, config.quantise);
+  if (const auto quantisation = quantisation_of(config, folder)) {
+    quantised.emplace(decoder.units(), *ranks, options, *quantisation);
     engine.emplace(decoder, *quantised, activations);
   } else {
     store.emplace(decoder.units(), *ranks, options);
@@ -52,7 +59,7 @@ LoadedModel::LoadedModel(const MpiSession& session, const RunConfig& config, Sto
   }
   adapter = make_adapter(method, folder.config());
   if (!adapter) return;
-  adapter_store.emplace(std::vector{adapter->unit}, *ranks,
+  adapter_store.emplace(adapter->units(), *ranks,
                         StoreOptions{config.parallel, purpose, at::kFloat, ranks->device()});
   engine->attach(*adapter, *adapter_store);
 }
@@ -66,7 +73,7 @@ void LoadedModel::load_base() {
   if (store) {
     load_weights(folder.weights(), *store, *ranks);
   } else {
-    load_weights(folder.weights(), *quantised, *ranks);
+    load_weights(folder, *quantised, *ranks);
   }
 }
 
@@ -80,15 +87,28 @@ void LoadedModel::load_start() {
     load_weights(start->weights(), *adapter_store, *ranks);
     return;
   }
-  const SafetensorsFolder::Place embedding = *folder.weights().find("model.embed_tokens.weight");
-  const auto read_embedding = [&](int64_t token, std::span<float> values) {
-    const auto size = static_cast<int64_t>(values.size());
-    embedding.file->read_floats(*embedding.tensor, {token * size, (token + 1) * size}, values);
-  };
-  do_together(*ranks, [&] {
-    initialise(*adapter, static_cast<uint64_t>(method.seed), read_embedding, *adapter_store);
-  });
-  adapter_store->publish_weights();
+  UnitWeights& weights = store ? static_cast<UnitWeights&>(*store) : *quantised;
+  BaseTensors base(decoder.units(), weights);
+  initialise(*adapter, static_cast<uint64_t>(method.seed), base, *ranks, *adapter_store);
+}
+
+std::optional<QuantisationOptions> quantisation_of(const RunConfig& config,
+                                                   const ModelFolder& folder) {
+  const bool is_qlora = config.method.kind == MethodOptions::Kind::kQlora;
+  if (!folder.quantisation()) return is_qlora ? std::optional(config.quantise) : std::nullopt;
+  const QuantisationOptions& stored = *folder.quantisation();
+  if (is_qlora && config.quantise != stored) {
+    throw ConfigError(concat("quantise is ", describe(config.quantise), ", but the weights in ",
+                             folder.path().string(), " are ", describe(stored)),
+                      concat("set quantise: {type: ", name_of(stored.kind),
+                             ", double: ", stored.is_double ? "true" : "false", "}"));
+  }
+  if (config.model.device == ModelOptions::Device::kCuda) {
+    throw ConfigError(concat("the weights in ", folder.path().string(),
+                             " are in four bits, which are read on CPUs only"),
+                      "set model.device to cpu, or use the model that they were quantised from");
+  }
+  return stored;
 }
 
 std::optional<AdapterFolder> open_start(const MethodOptions& method, const ModelFolder& base) {

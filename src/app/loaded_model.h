@@ -25,7 +25,8 @@ namespace temper {
 /// Collective. Throws: LaunchError if the ranks' binaries or configurations differ; ModelError;
 /// ConfigError.
 struct LoadedModel {
-  /// An adapter's store serves `purpose`, and the model's own units are frozen then.
+  /// An adapter's store serves `purpose`, and the model's own units are frozen then. Weights that
+  /// are stored in four bits can be trained on by qlora alone, and used by every method.
   LoadedModel(const MpiSession& session, const RunConfig& config, StorePurpose purpose);
 
   /// Loads the weights that a run begins with: the model's, and the adapter's if there is one.
@@ -53,6 +54,12 @@ struct LoadedModel {
   std::optional<UnitStore> adapter_store;
   std::optional<Engine> engine;
 };
+
+/// How the blocks' matrices are kept in four bits: as the folder has them, or else as method qlora
+/// says; nothing if they are dense. Local.
+/// Throws: ConfigError if qlora says something else than the folder, or the device cannot.
+std::optional<QuantisationOptions> quantisation_of(const RunConfig& config,
+                                                   const ModelFolder& folder);
 
 /// The adapter that a method begins with; nothing if it begins from scratch. Local.
 /// Throws: ModelError; ConfigError if its options are not those of the method.

@@ -65,17 +65,52 @@ void add_export(CLI::App& app, Verb& verb) {
   command->callback([=, &verb] { verb = [=] { return run_export(*from, *to, *quantise); }; });
 }
 
+// How several adapters become one.
+void add_combination(CLI::App& command, MergeArguments& arguments) {
+  using Kind = CombineOptions::Kind;
+  using Majority = CombineOptions::Majority;
+  const std::map<std::string, Kind> kinds = {{"linear", Kind::kLinear},
+                                             {"ties", Kind::kTies},
+                                             {"dare_linear", Kind::kDareLinear},
+                                             {"dare_ties", Kind::kDareTies}};
+  const std::map<std::string, Majority> majorities = {{"total", Majority::kTotal},
+                                                      {"frequency", Majority::kFrequency}};
+  command.add_option("--adapter", arguments.adapters, "An adapter; once for each")
+      ->allow_extra_args(false)
+      ->option_text("FOLDER");
+  command.add_option("--weight", arguments.weights, "Its weight, in the same order")
+      ->allow_extra_args(false)
+      ->option_text("NUMBER");
+  command.add_option("--combine", arguments.kind, "linear (default), ties, dare_linear, dare_ties")
+      ->transform(CLI::CheckedTransformer(kinds))
+      ->option_text("HOW");
+  command.add_option("--density", arguments.density, "The share of numbers to keep, in (0, 1]")
+      ->option_text("NUMBER");
+  command.add_option("--majority", arguments.majority, "Whose sign counts: total or frequency")
+      ->transform(CLI::CheckedTransformer(majorities))
+      ->option_text("BY");
+  command.add_option("--seed", arguments.seed, "Of the random choice of dare_linear, dare_ties")
+      ->option_text("NUMBER");
+  command.add_flag("--as-adapter", arguments.writes_adapter,
+                   "Write the combined adapter, not a model");
+}
+
 void add_merge(CLI::App& app, Verb& verb) {
-  const auto paths = std::make_shared<std::vector<std::string>>();
-  const auto undoes = std::make_shared<bool>(false);
-  CLI::App* command = app.add_subcommand("merge", "Add a LoRA adapter to its base, or undo that");
+  const auto arguments = std::make_shared<MergeArguments>();
+  CLI::App* command = app.add_subcommand("merge", "Add LoRA adapters to their base, or undo that");
   command
-      ->add_option("paths", *paths,
-                   "BASE ADAPTER DESTINATION; with --undo MERGED DESTINATION. The destination "
-                   "does not exist yet")
+      ->add_option("paths", arguments->paths,
+                   "BASE ADAPTER DESTINATION; with --adapter BASE DESTINATION; with --undo MERGED "
+                   "DESTINATION. The destination does not exist yet")
       ->required();
-  command->add_flag("--undo", *undoes, "Restore the base of a folder that merge wrote");
-  command->callback([=, &verb] { verb = [=] { return run_merge(*paths, *undoes); }; });
+  const std::map<std::string, MergeBase> bases = {{"dense", MergeBase::kDense},
+                                                  {"dequantised", MergeBase::kDequantised}};
+  command->add_option("--base", arguments->base, "dense, or dequantised: as QLoRA saw it")
+      ->transform(CLI::CheckedTransformer(bases))
+      ->option_text("FORM");
+  command->add_flag("--undo", arguments->undoes, "Restore the base of a folder that merge wrote");
+  add_combination(*command, *arguments);
+  command->callback([=, &verb] { verb = [=] { return run_merge(*arguments); }; });
 }
 
 // A verb of many ranks: a configuration and overrides.

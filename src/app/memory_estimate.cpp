@@ -75,9 +75,9 @@ int64_t exchange_bytes(const std::vector<ShardLayout>& shards, const RunConfig& 
   const bool is_quantised = config.method.kind == MethodOptions::Kind::kQlora;
   const int64_t sharded = is_alone || config.parallel.stage < 3 ? 0 : ends + 2 * block;
   const int64_t gathered = is_quantised ? std::max(sharded, block) : sharded;
-  const int64_t gradients = facts.adapter != nullptr ? 0 : ends + 2 * block;
+  const int64_t gradients = !facts.adapter.empty() ? 0 : ends + 2 * block;
   const int64_t largest = gathered > 0 ? block : std::max(shards.front().padded_size(), block);
-  const int64_t received = is_alone || facts.adapter != nullptr ? 0 : largest;
+  const int64_t received = is_alone || !facts.adapter.empty() ? 0 : largest;
   const bool is_fast = config.parallel.reduction == Reduction::kFast;
   const int64_t widened = is_fast ? received * kFloatBytes : 0;
   return (gathered + gradients + received) * element + widened;
@@ -132,15 +132,15 @@ MemoryEstimate estimate_memory(const RunConfig& config, const MemoryFacts& facts
     shards.emplace_back(unit.num_elements(), facts.num_ranks);
     if (is_quantised && &unit != &facts.units.front() && &unit != &facts.units.back()) {
       estimate.state += quantised_bytes(unit, config, facts);
-    } else if (facts.adapter != nullptr) {
+    } else if (!facts.adapter.empty()) {
       estimate.state += frozen_bytes(shards.back(), config.parallel, facts.compute_dtype);
     } else {
       add_trained(shards.back(), config, facts.compute_dtype, estimate);
     }
   }
   estimate.exchange = exchange_bytes(shards, config, facts);
-  if (facts.adapter != nullptr) {
-    const ShardLayout adapter(facts.adapter->num_elements(), facts.num_ranks);
+  for (const UnitLayout& unit : facts.adapter) {
+    const ShardLayout adapter(unit.num_elements(), facts.num_ranks);
     add_trained(adapter, config, ComputeDtype::kFloat32, estimate);
     estimate.exchange += adapter_exchange_bytes(adapter, config, facts);
   }

@@ -26,7 +26,7 @@ struct MemoryEstimate {
 struct MemoryFacts {
   const ModelConfig& model;
   const std::vector<UnitLayout>& units;
-  const UnitLayout* adapter = nullptr;  ///< Then the units themselves are frozen.
+  std::vector<UnitLayout> adapter = {};  ///< If there are any, the units themselves are frozen.
   int num_ranks = 1;
   ComputeDtype compute_dtype = ComputeDtype::kFloat32;
 };

@@ -1,31 +1,137 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 #include "app/commands.h"
+#include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/new_folder.h"
-#include "checkpoint/peft/merge.h"
 #include "core/concat.h"
 #include "core/error.h"
 
 namespace temper {
+namespace {
 
-int run_merge(const std::vector<std::string>& paths, bool undoes) {
-  const size_t num_wanted = undoes ? 2 : 3;
-  if (paths.size() != num_wanted) {
-    throw ConfigError(concat("temper merge got ", paths.size(), " paths, wanted ", num_wanted),
-                      "write temper merge BASE ADAPTER DESTINATION, or temper merge --undo MERGED "
-                      "DESTINATION");
+void require_paths(const MergeArguments& arguments) {
+  const bool is_short = arguments.undoes || !arguments.adapters.empty();
+  const size_t num_wanted = is_short ? 2 : 3;
+  if (arguments.paths.size() == num_wanted) return;
+  throw ConfigError(
+      concat("temper merge got ", arguments.paths.size(), " paths, wanted ", num_wanted),
+      "write temper merge BASE ADAPTER DESTINATION, or temper merge --adapter A --weight 0.7 "
+      "--adapter B --weight 0.3 BASE DESTINATION, or temper merge --undo MERGED DESTINATION");
+}
+
+// An option that means nothing here.
+void refuse_if(bool is_given, const char* option, const std::string& reason) {
+  if (!is_given) return;
+  throw ConfigError(concat(option, " has no effect: ", reason), "leave it out");
+}
+
+void refuse_combination(const MergeArguments& arguments, const std::string& reason) {
+  refuse_if(!arguments.weights.empty(), "--weight", reason);
+  refuse_if(arguments.kind.has_value(), "--combine", reason);
+  refuse_if(arguments.density.has_value(), "--density", reason);
+  refuse_if(arguments.majority.has_value(), "--majority", reason);
+  refuse_if(arguments.seed.has_value(), "--seed", reason);
+  refuse_if(arguments.writes_adapter, "--as-adapter", reason);
+}
+
+void require_weights(const MergeArguments& arguments) {
+  const auto& weights = arguments.weights;
+  if (weights.size() != arguments.adapters.size()) {
+    throw ConfigError(concat("temper merge got ", weights.size(), " weights for ",
+                             arguments.adapters.size(), " adapters"),
+                      "write --adapter FOLDER --weight NUMBER for each");
   }
-  require_new_folder(paths.back());
-  if (undoes) {
-    restore_base(paths[0], paths[1]);
-    std::printf("restored base of=%s to=%s\n", paths[0].c_str(), paths[1].c_str());
+  if (std::ranges::all_of(weights, [](double weight) { return std::isfinite(weight); })) return;
+  throw ConfigError("a --weight is not finite", "give each adapter a finite weight");
+}
+
+CombineOptions combination_of(const MergeArguments& arguments) {
+  CombineOptions options;
+  options.kind = arguments.kind.value_or(options.kind);
+  options.density = arguments.density.value_or(options.density);
+  options.majority = arguments.majority.value_or(options.majority);
+  options.seed = arguments.seed.value_or(options.seed);
+  const std::string reason = concat("adapters are combined by ", name_of(options.kind));
+  refuse_if(arguments.density && !options.has_density(), "--density", reason);
+  refuse_if(arguments.majority && !options.has_majority(), "--majority", reason);
+  refuse_if(arguments.seed && !options.is_random(), "--seed", reason);
+  refuse_if(arguments.writes_adapter && arguments.base, "--base", "no base is merged");
+  const bool is_density = options.density > 0.0 && options.density <= 1.0;
+  if (options.has_density() && (!arguments.density || !is_density)) {
+    throw ConfigError(concat("--combine ", name_of(options.kind), " wants a density in (0, 1]",
+                             arguments.density ? concat(", not ", *arguments.density) : ""),
+                      "write --density 0.5 to keep half of the numbers of each adapter");
+  }
+  return options;
+}
+
+std::string list_of(const MergeArguments& arguments) {
+  std::string list;
+  for (size_t i = 0; i < arguments.adapters.size(); ++i) {
+    list += concat(i == 0 ? "" : ",", arguments.adapters[i], '*', arguments.weights[i]);
+  }
+  return list;
+}
+
+// As a report of a merge tells it.
+std::string form_of(const std::optional<QuantisationOptions>& quantisation) {
+  return quantisation ? concat("dequantised quantised=\"", describe(*quantisation), '"') : "dense";
+}
+
+// An adapter as it is.
+int merge_one(const MergeArguments& arguments) {
+  const auto& paths = arguments.paths;
+  const ModelFolder base(paths[0], WeightForms::kAny);
+  const AdapterFolder adapter(paths[1], base);
+  const auto quantisation =
+      merge_adapters(base, {.adapters = {{&adapter}}, .base = arguments.base}, paths[2]);
+  std::printf("merged=%s adapter=%s base=%s to=%s\n", paths[0].c_str(), paths[1].c_str(),
+              form_of(quantisation).c_str(), paths[2].c_str());
+  return 0;
+}
+
+int merge_several(const MergeArguments& arguments) {
+  require_weights(arguments);
+  const CombineOptions combination = combination_of(arguments);
+  const ModelFolder base(arguments.paths[0], WeightForms::kAny);
+  std::vector<AdapterFolder> adapters;
+  for (const std::string& path : arguments.adapters) adapters.emplace_back(path, base);
+  MergeRequest request{.adapters = {}, .combination = combination, .base = arguments.base};
+  for (size_t i = 0; i < adapters.size(); ++i) {
+    request.adapters.push_back({&adapters[i], arguments.weights[i]});
+  }
+  std::string form = "none";
+  if (arguments.writes_adapter) {
+    combine_adapters(base, request, arguments.paths[1]);
+  } else {
+    form = form_of(merge_adapters(base, request, arguments.paths[1]));
+  }
+  std::printf("merged=%s adapters=%s combined=%s base=%s to=%s\n", arguments.paths[0].c_str(),
+              list_of(arguments).c_str(), name_of(combination.kind).c_str(), form.c_str(),
+              arguments.paths[1].c_str());
+  return 0;
+}
+
+}  // namespace
+
+int run_merge(const MergeArguments& arguments) {
+  require_paths(arguments);
+  require_new_folder(arguments.paths.back());
+  if (arguments.undoes) {
+    refuse_if(!arguments.adapters.empty(), "--adapter", "--undo needs none");
+    refuse_if(arguments.base.has_value(), "--base", "--undo restores the base as it was");
+    refuse_combination(arguments, "--undo combines nothing");
+    restore_base(arguments.paths[0], arguments.paths[1]);
+    std::printf("restored base of=%s to=%s\n", arguments.paths[0].c_str(),
+                arguments.paths[1].c_str());
     return 0;
   }
-  const ModelFolder base(paths[0]);
-  merge_adapter(base, AdapterFolder(paths[1], base), paths[2]);
-  std::printf("merged=%s adapter=%s to=%s\n", paths[0].c_str(), paths[1].c_str(), paths[2].c_str());
-  return 0;
+  if (!arguments.adapters.empty()) return merge_several(arguments);
+  refuse_combination(arguments, "no --adapter is named");
+  return merge_one(arguments);
 }
 
 }  // namespace temper

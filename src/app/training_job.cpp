@@ -56,7 +56,8 @@ ExitCode TrainingJob::run() {
   load();
   print_banner();
   const PublishedFolder published = model_.adapter
-                                        ? published_adapter(config_.method, model_.folder)
+                                        ? published_adapter(config_.method, model_.folder,
+                                                            quantisation_of(config_, model_.folder))
                                         : published_model(model_.folder);
   CheckpointSaver saver({model_.trained(), *model_.ranks, folder, state_.step}, published,
                         config_.checkpoint);
@@ -98,9 +99,8 @@ void TrainingJob::require_fitting_launch() {
 }
 
 RunSize TrainingJob::size() const {
-  const bool has_adapter = model_.adapter.has_value();
-  return run_size(config_, has_adapter ? std::vector{model_.adapter->unit} : model_.decoder.units(),
-                  has_adapter ? DType::kF32 : model_.folder.stored_dtype());
+  if (model_.adapter) return run_size(config_, model_.adapter->units(), DType::kF32);
+  return run_size(config_, model_.decoder.units(), model_.folder.stored_dtype());
 }
 
 // Until a save has shown what it takes, as long as on a slow file system.
@@ -175,15 +175,17 @@ TrajectoryFacts TrainingJob::facts() const {
 void TrainingJob::print_banner() const {
   const ModelConfig& model = model_.folder.config();
   const int64_t num_parameters = num_elements(model_.decoder.units());
-  const int64_t num_trained = model_.adapter ? model_.adapter->unit.num_elements() : num_parameters;
+  const int64_t num_trained =
+      num_elements(model_.adapter ? model_.adapter->units() : model_.decoder.units());
   log_event(concat("temper model=", config_.model.path, " family=", model.model_type,
                    " parameters=", readable_count(num_parameters),
                    " dtype=", name_of(compute_dtype_of(config_.model)), " method=",
                    name_of(config_.method.kind), " trained=", readable_count(num_trained)));
+  const std::vector<UnitLayout> no_units;
   const MemoryEstimate memory =
       estimate_memory(config_, {.model = model,
                                 .units = model_.decoder.units(),
-                                .adapter = model_.adapter ? &model_.adapter->unit : nullptr,
+                                .adapter = model_.adapter ? model_.adapter->units() : no_units,
                                 .num_ranks = session_.world_size(),
                                 .compute_dtype = compute_dtype_of(config_.model)});
   const int num_nodes = session_.world_size() / session_.local_size();

@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/range.h"
 #include "io/file.h"
+#include "io/json.h"
 
 namespace temper {
 namespace {
@@ -97,6 +98,18 @@ std::string with_member(const std::string& object, const std::string& key,
   const size_t last_member_end = object.find_last_not_of(" \t\r\n", object.rfind('}') - 1) + 1;
   std::string changed = object;
   return changed.insert(last_member_end, concat(",\n  \"", key, "\": ", value));
+}
+
+std::string with_member(const std::string& object, const std::string& key, bool value) {
+  auto json = nlohmann::ordered_json::parse(object);
+  json[key] = value;
+  return json.dump(2) + '\n';
+}
+
+std::string without_member(const std::string& object, const std::string& key) {
+  auto json = nlohmann::ordered_json::parse(object);
+  json.erase(key);
+  return json.dump(2) + '\n';
 }
 
 std::string_view torch_name(DType dtype) {

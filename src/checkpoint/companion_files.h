@@ -25,6 +25,14 @@ std::string with_dtype(const std::string& config, DType dtype);
 std::string with_member(const std::string& object, const std::string& key,
                         const std::string& value);
 
+/// The text of a JSON object with a member set to a truth value, the others in their order, laid
+/// out as transformers does.
+std::string with_member(const std::string& object, const std::string& key, bool value);
+
+/// The text of a JSON object without one of its members, the others in their order, laid out as
+/// transformers does.
+std::string without_member(const std::string& object, const std::string& key);
+
 /// As transformers spells a dtype that weights are saved in: "bfloat16".
 /// Throws: std::invalid_argument for a dtype that is none of these.
 std::string_view torch_name(DType dtype);

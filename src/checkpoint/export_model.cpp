@@ -28,6 +28,25 @@ void copy_bytes(const Place& from, const File& to, int64_t offset) {
   }
 }
 
+// With what belongs to its codes, if it is in four bits.
+TensorGroup copy_whole(const ModelFolder& source, const Place& place) {
+  const std::string prefix = place.tensor->name + ".";
+  std::vector<Place> places = {place};
+  const auto& tensors = source.weights().tensors();
+  for (auto it = tensors.lower_bound(prefix); it != tensors.end(); ++it) {
+    if (!source.quantisation() || !it->first.starts_with(prefix)) break;
+    places.push_back(it->second);
+  }
+  TensorGroup group;
+  for (const Place& one : places) {
+    group.specs.push_back({one.tensor->name, one.tensor->dtype, one.tensor->shape});
+  }
+  group.write = [places](const File& file, std::span<const int64_t> offsets) {
+    for (size_t i = 0; i < places.size(); ++i) copy_bytes(places[i], file, offsets[i]);
+  };
+  return group;
+}
+
 }  // namespace
 
 TensorGroup copy_of(const Place& place) {
@@ -52,11 +71,14 @@ std::vector<TensorGroup> groups_of(const ModelFolder& source,
 void export_model(const ModelFolder& source, const std::filesystem::path& destination,
                   int64_t max_file_bytes) {
   require_new_folder(destination);
-  const ModelContent content{read_companion_files(source.path()), groups_of(source, copy_of),
-                             max_file_bytes};
+  const ModelContent content{
+      .texts = read_companion_files(source.path()),
+      .groups = groups_of(source, [&](const Place& place) { return copy_whole(source, place); }),
+      .max_file_bytes = max_file_bytes};
   // A folder that cannot be opened is not published.
-  write_new_model_folder(destination, content,
-                         [](const std::filesystem::path& copy) { ModelFolder{copy}; });
+  write_new_model_folder(destination, content, [](const std::filesystem::path& copy) {
+    ModelFolder{copy, WeightForms::kAny};
+  });
 }
 
 }  // namespace temper

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "checkpoint/companion_files.h"
+#include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/new_folder.h"
 #include "core/concat.h"
 #include "core/error.h"
@@ -24,13 +25,6 @@ using Place = SafetensorsFolder::Place;
 
 constexpr int64_t kPieceElements = int64_t{1} << 20;  // Arbitrary; whole blocks of any size.
 constexpr int64_t kOffsetCharacters = 24;             // No double has more in its shortest form.
-
-std::string name_of(FourBitKind kind) { return kind == FourBitKind::kNf4 ? "nf4" : "fp4"; }
-
-// The matrices that transformers makes Linear4bit modules of.
-bool is_quantised(const SafetensorsTensor& tensor) {
-  return tensor.shape.size() == 2 && tensor.name.starts_with("model.layers.");
-}
 
 /// One matrix, and the tensors that bitsandbytes stores for it.
 class QuantisedMatrix {
@@ -55,22 +49,8 @@ class QuantisedMatrix {
 };
 
 std::vector<TensorSpec> QuantisedMatrix::specs() const {
-  const std::string& name = place_.tensor->name;
-  const DType absmax_dtype = options_.quantises_absmax ? DType::kU8 : DType::kF32;
-  std::vector<TensorSpec> specs = {
-      {name, DType::kU8, {FourBitFormat::num_bytes(size_), 1}},
-      {name + ".quant_map", DType::kF32, {16}},
-      {concat(name, ".quant_state.bitsandbytes__", name_of(options_.format.kind)),
-       DType::kU8,
-       {std::ssize(state(0.0))}},
-      {name + ".absmax", absmax_dtype, {num_blocks_}},
-  };
-  if (!options_.quantises_absmax) return specs;
-  constexpr int64_t kBlockSize = QuantisedAbsmax::kBlockSize;
-  specs.push_back(
-      {name + ".nested_absmax", DType::kF32, {(num_blocks_ + kBlockSize - 1) / kBlockSize}});
-  specs.push_back({name + ".nested_quant_map", DType::kF32, {256}});
-  return specs;
+  return four_bit_specs(place_.tensor->name, size_,
+                        {options_.format.kind, options_.quantises_absmax}, std::ssize(state(0.0)));
 }
 
 // In the order of `specs`.
@@ -165,18 +145,21 @@ void export_quantised(const ModelFolder& source, const std::filesystem::path& de
                       const QuantisedExportOptions& options) {
   options.format.require_valid();
   require_new_folder(destination);
-  ModelContent content{read_companion_files(source.path()), {}, options.max_file_bytes};
+  ModelContent content{.texts = read_companion_files(source.path()),
+                       .max_file_bytes = options.max_file_bytes};
   for (TextFile& text : content.texts) {
     if (text.path != "config.json") continue;
     text.text = with_member(text.text, "quantization_config",
                             quantization_config(options, source.stored_dtype()));
   }
   content.groups = groups_of(source, [&](const Place& place) {
-    return is_quantised(*place.tensor) ? quantised(place, options) : copy_of(place);
+    const bool is_matrix = is_four_bit_matrix(place.tensor->name, place.tensor->shape);
+    return is_matrix ? quantised(place, options) : copy_of(place);
   });
   // A folder that cannot be opened is not published.
-  write_new_model_folder(destination, content,
-                         [](const std::filesystem::path& copy) { SafetensorsFolder{copy}; });
+  write_new_model_folder(destination, content, [](const std::filesystem::path& copy) {
+    ModelFolder{copy, WeightForms::kAny};
+  });
 }
 
 }  // namespace temper

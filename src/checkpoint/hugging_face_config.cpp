@@ -170,9 +170,6 @@ void read_end_tokens(const JsonKeys& keys, ModelConfig& config) {
 void refuse_other_arithmetic(const JsonKeys& keys) {
   keys.require("hidden_act", "silu");
   keys.require("attention_dropout", 0.0);
-  if (keys.has("quantization_config")) {
-    keys.refuse("quantization_config", "is there; only plain floating-point weights are read");
-  }
 }
 
 void read_model(const JsonKeys& keys, ModelConfig& config, std::vector<std::string>& problems) {

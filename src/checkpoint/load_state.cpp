@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/four_bit/stored_matrix.h"
 #include "checkpoint/together.h"
 #include "checkpoint/unit_files.h"
 #include "core/concat.h"
@@ -95,6 +96,14 @@ void load_set(const UnitFileSet& set, const VerifiedCheckpoint& checkpoint, Unit
   }
 }
 
+QuantisedSource source_of(const ModelFolder& folder, const TensorSlot& slot) {
+  const StoredMatrix matrix(folder.weights(), slot, *folder.quantisation());
+  return {[matrix](Range elements, std::span<uint8_t> codes, std::span<uint8_t> scales) {
+            matrix.read(elements, codes, scales);
+          },
+          matrix.nested()};
+}
+
 }  // namespace
 
 void load_weights(const SafetensorsFolder& weights, UnitStore& store, Communicator& ranks) {
@@ -107,16 +116,21 @@ void load_weights(const SafetensorsFolder& weights, UnitStore& store, Communicat
   store.publish_weights();
 }
 
-void load_weights(const SafetensorsFolder& weights, QuantisedUnits& units, Communicator& ranks) {
-  const auto read = [&](const TensorSlot& slot, Range range, std::span<float> values) {
-    const SafetensorsFolder::Place place = *weights.find(slot.name);
-    place.file->read_floats(*place.tensor, range, values);
-  };
+void load_weights(const ModelFolder& folder, QuantisedUnits& units, Communicator& ranks) {
   for (int unit = 0; unit < units.num_units(); ++unit) {
-    do_together(ranks, [&] { units.read(unit, read); });
+    do_together(ranks, [&] {
+      if (folder.quantisation()) {
+        units.read_quantised(unit, [&](const TensorSlot& slot) { return source_of(folder, slot); });
+      } else {
+        units.read(unit, [&](const TensorSlot& slot, Range range, std::span<float> values) {
+          const SafetensorsFolder::Place place = *folder.weights().find(slot.name);
+          place.file->read_floats(*place.tensor, range, values);
+        });
+      }
+    });
     units.finish(unit);
   }
-  load_weights(weights, units.rest(), ranks);
+  load_weights(folder.weights(), units.rest(), ranks);
 }
 
 RunState load_checkpoint(const VerifiedCheckpoint& checkpoint, UnitStore& store,

@@ -17,8 +17,9 @@ namespace temper {
 /// Throws: ModelError if a file cannot be read or a weight is not finite.
 void load_weights(const SafetensorsFolder& weights, UnitStore& store, Communicator& ranks);
 
-/// The same for units that are quantised while they are read.
-void load_weights(const SafetensorsFolder& weights, QuantisedUnits& units, Communicator& ranks);
+/// The same for units in four bits: a dense model is quantised while it is read; what is quantised
+/// already is taken as it is.
+void load_weights(const ModelFolder& folder, QuantisedUnits& units, Communicator& ranks);
 
 /// Fills master weights and moments from a checkpoint that any number of ranks wrote at any stage,
 /// then publishes the weights. Each rank reads only what it keeps, beside a small buffer. A frozen

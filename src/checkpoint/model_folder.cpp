@@ -6,6 +6,8 @@
 #include <set>
 #include <system_error>
 
+#include "checkpoint/four_bit/stored_format.h"
+#include "checkpoint/four_bit/stored_matrix.h"
 #include "checkpoint/hugging_face_config.h"
 #include "core/concat.h"
 #include "core/error.h"
@@ -29,31 +31,93 @@ bool is_ignored(const std::string& name, const std::set<std::string>& wanted) {
   return name.ends_with("rotary_emb.inv_freq") || (name == kHead && !wanted.contains(kHead));
 }
 
+// A tensor that a folder has to have.
+struct WantedTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+  std::optional<DType> dtype;  // Nothing: F32, BF16 or F16.
+};
+
+bool has_dtype(const SafetensorsTensor& tensor, const WantedTensor& wanted) {
+  return wanted.dtype ? tensor.dtype == *wanted.dtype : is_convertible(tensor.dtype);
+}
+
 std::vector<std::string> differences(const SafetensorsFolder& weights,
-                                     const std::vector<UnitLayout>& units) {
+                                     const std::vector<WantedTensor>& tensors) {
   std::vector<std::string> found;
-  std::set<std::string> wanted;
-  for (const UnitLayout& unit : units) {
-    for (const TensorSlot& slot : unit.slots()) {
-      wanted.insert(slot.name);
-      const auto* place = weights.find(slot.name);
-      if (place == nullptr) {
-        found.push_back(concat("missing: ", slot.name, ' ', to_text(slot.shape)));
-      } else if (place->tensor->shape != slot.shape) {
-        found.push_back(concat("wrong shape: ", slot.name, " is ", to_text(place->tensor->shape),
-                               ", wanted ", to_text(slot.shape)));
-      } else if (!is_convertible(place->tensor->dtype)) {
-        found.push_back(concat("wrong dtype: ", slot.name, " is ", to_string(place->tensor->dtype),
-                               ", wanted F32, BF16 or F16"));
-      }
+  std::set<std::string> names;
+  for (const WantedTensor& wanted : tensors) {
+    names.insert(wanted.name);
+    const auto* place = weights.find(wanted.name);
+    if (place == nullptr) {
+      found.push_back(concat("missing: ", wanted.name, ' ', to_text(wanted.shape)));
+    } else if (place->tensor->shape != wanted.shape) {
+      found.push_back(concat("wrong shape: ", wanted.name, " is ", to_text(place->tensor->shape),
+                             ", wanted ", to_text(wanted.shape)));
+    } else if (!has_dtype(*place->tensor, wanted)) {
+      found.push_back(concat("wrong dtype: ", wanted.name, " is ", to_string(place->tensor->dtype),
+                             ", wanted ",
+                             wanted.dtype ? to_string(*wanted.dtype) : "F32, BF16 or F16"));
     }
   }
   for (const auto& [name, place] : weights.tensors()) {
-    if (!wanted.contains(name) && !is_ignored(name, wanted)) {
+    if (!names.contains(name) && !is_ignored(name, names)) {
       found.push_back(concat("surplus: ", name, ' ', to_text(place.tensor->shape)));
     }
   }
   return found;
+}
+
+// The length of a state is its own affair.
+int64_t bytes_of_state(const SafetensorsFolder& weights, const std::string& name) {
+  const auto* place = weights.find(name);
+  return place == nullptr ? 0 : place->tensor->num_elements();
+}
+
+// The tensors of the units, those of their matrices in four bits if they are stored so.
+std::vector<WantedTensor> tensors_of(const std::vector<UnitLayout>& units,
+                                     const SafetensorsFolder& weights,
+                                     const std::optional<QuantisationOptions>& quantisation) {
+  std::vector<WantedTensor> wanted;
+  for (const UnitLayout& unit : units) {
+    for (const TensorSlot& slot : unit.slots()) {
+      if (!quantisation || !is_four_bit_matrix(slot.name, slot.shape)) {
+        wanted.push_back({slot.name, slot.shape, {}});
+        continue;
+      }
+      const int64_t state_bytes =
+          bytes_of_state(weights, four_bit_state_name(slot.name, quantisation->kind));
+      for (TensorSpec& spec :
+           four_bit_specs(slot.name, slot.num_elements(), *quantisation, state_bytes)) {
+        wanted.push_back({std::move(spec.name), std::move(spec.shape), spec.dtype});
+      }
+    }
+  }
+  return wanted;
+}
+
+void require_wanted(const SafetensorsFolder& weights, const std::vector<WantedTensor>& tensors,
+                    const std::string& name) {
+  const std::vector<std::string> found = differences(weights, tensors);
+  if (found.empty()) return;
+  std::string list = concat(name, " does not have the tensors of the model:");
+  for (size_t i = 0; i < std::min(found.size(), kMostListed); ++i) list += "\n  " + found[i];
+  if (found.size() > kMostListed) list += concat("\n  and ", found.size() - kMostListed, " more");
+  throw ModelError(list, "check that it is of the model that config.json describes");
+}
+
+// Checks what goes with each matrix; returns the dtype that the first was quantised from.
+DType check_stored(const SafetensorsFolder& weights, const std::vector<UnitLayout>& units,
+                   const QuantisationOptions& quantisation) {
+  std::optional<DType> dtype;
+  for (const UnitLayout& unit : units) {
+    for (const TensorSlot& slot : unit.slots()) {
+      if (!is_four_bit_matrix(slot.name, slot.shape)) continue;
+      const StoredMatrix matrix(weights, slot, quantisation);
+      if (!dtype) dtype = matrix.dtype();
+    }
+  }
+  return dtype.value_or(DType::kF32);
 }
 
 DType most_common_dtype(const SafetensorsFolder& weights, const std::vector<UnitLayout>& units) {
@@ -71,27 +135,33 @@ DType most_common_dtype(const SafetensorsFolder& weights, const std::vector<Unit
 
 void require_tensors(const SafetensorsFolder& weights, const std::vector<UnitLayout>& units,
                      const std::string& name) {
-  const std::vector<std::string> found = differences(weights, units);
-  if (found.empty()) return;
-  std::string list = concat(name, " does not have the tensors of the model:");
-  for (size_t i = 0; i < std::min(found.size(), kMostListed); ++i) list += "\n  " + found[i];
-  if (found.size() > kMostListed) list += concat("\n  and ", found.size() - kMostListed, " more");
-  throw ModelError(list, "check that it is of the model that config.json describes");
+  require_wanted(weights, tensors_of(units, weights, {}), name);
 }
 
-ModelFolder::ModelFolder(std::filesystem::path folder)
+ModelFolder::ModelFolder(std::filesystem::path folder, WeightForms accepted)
     : path_(std::move(folder)),
       config_text_(read_file(path_ / "config.json", FilePurpose::kModel)),
       config_(parse_hugging_face_config(config_text_, (path_ / "config.json").string())),
+      quantisation_(parse_quantization_config(config_text_, (path_ / "config.json").string())),
       units_(decoder_units(config_)),
       weights_(path_) {
-  require_tensors(weights_, units_, path_.string());
+  if (quantisation_ && accepted == WeightForms::kDense) {
+    throw ModelError(concat(path_.string(), " has its weights in four bits (",
+                            describe(*quantisation_), "), which only method qlora trains on"),
+                     "set method to qlora, or use the model that they were quantised from");
+  }
+  require_wanted(weights_, tensors_of(units_, weights_, quantisation_), path_.string());
   const std::filesystem::path generation = path_ / "generation_config.json";
   std::error_code ignored;
   if (std::filesystem::exists(generation, ignored)) {
     take_end_tokens(read_file(generation, FilePurpose::kModel), generation.string(), config_);
   }
-  stored_dtype_ = most_common_dtype(weights_, units_);
+  stored_dtype_ = quantisation_ ? check_stored(weights_, units_, *quantisation_)
+                                : most_common_dtype(weights_, units_);
+}
+
+bool ModelFolder::is_four_bit(const TensorSlot& slot) const {
+  return quantisation_ && is_four_bit_matrix(slot.name, slot.shape);
 }
 
 std::string tokenizer_sha256_of(const std::filesystem::path& folder) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,11 +10,18 @@
 #include "io/safetensors_folder.h"
 #include "model/model_config.h"
 #include "model/unit_layout.h"
+#include "zero/quantisation_options.h"
 
 namespace temper {
 
 /// SHA-256 of the bytes of a folder's tokenizer.json, in hex. Throws: ModelError.
 std::string tokenizer_sha256_of(const std::filesystem::path& folder);
+
+/// Which weights the user of a model's folder can do something with.
+enum class WeightForms {
+  kDense,  ///< Floating-point numbers only.
+  kAny,    ///< Also matrices of blocks in four bits, as bitsandbytes stores them.
+};
 
 /// A Hugging Face folder of a model that can be trained: its configuration is understood, and its
 /// weights are exactly those that the configuration asks for.
@@ -22,8 +30,9 @@ std::string tokenizer_sha256_of(const std::filesystem::path& folder);
 class ModelFolder {
  public:
   /// Reads the configuration and the headers of the weights, but no weight. Every missing tensor,
-  /// surplus tensor and wrong shape is in the error.
-  explicit ModelFolder(std::filesystem::path folder);
+  /// surplus tensor and wrong shape is in the error. Of weights in four bits all that goes with the
+  /// codes and scales is checked, too.
+  explicit ModelFolder(std::filesystem::path folder, WeightForms accepted = WeightForms::kDense);
 
   const std::filesystem::path& path() const { return path_; }
 
@@ -32,8 +41,14 @@ class ModelFolder {
   const std::vector<UnitLayout>& units() const { return units_; }
   const SafetensorsFolder& weights() const { return weights_; }
 
-  /// The dtype of most weights: F32, BF16 or F16.
+  /// The dtype of most weights: F32, BF16 or F16. Of four bits: what they were quantised from.
   DType stored_dtype() const { return stored_dtype_; }
+
+  /// How the matrices of the blocks are stored in four bits; nothing if they are not.
+  const std::optional<QuantisationOptions>& quantisation() const { return quantisation_; }
+
+  /// Whether this weight is stored in four bits.
+  bool is_four_bit(const TensorSlot& slot) const;
 
   /// SHA-256 of the bytes of tokenizer.json, in hex.
   std::string tokenizer_sha256() const { return tokenizer_sha256_of(path_); }
@@ -46,6 +61,7 @@ class ModelFolder {
   std::filesystem::path path_;
   std::string config_text_;
   ModelConfig config_;
+  std::optional<QuantisationOptions> quantisation_;
   std::vector<UnitLayout> units_;
   SafetensorsFolder weights_;
   DType stored_dtype_ = DType::kF32;

@@ -15,8 +15,6 @@ namespace {
 
 using Groups = std::span<const TensorGroup>;
 
-constexpr const char* kStem = "model";
-
 int64_t data_bytes(const TensorGroup& group) { return SafetensorsLayout(group.specs).data_bytes(); }
 
 // One part per file: filled in the model's order, a group that is too big alone in its file.
@@ -75,14 +73,15 @@ void write_content(const ModelContent& content, const NewFolder& folder) {
   int64_t total_bytes = 0;
   for (size_t i = 0; i < files.size(); ++i) {
     const std::string name =
-        safetensors_file_name(kStem, static_cast<int64_t>(i), std::ssize(files));
+        safetensors_file_name(content.stem, static_cast<int64_t>(i), std::ssize(files));
     total_bytes += write_weights(files[i], folder.path() / name);
     for (const TensorGroup& group : files[i]) {
       for (const TensorSpec& spec : group.specs) file_of_tensor[spec.name] = name;
     }
   }
   if (files.size() == 1) return;
-  folder.write({"model.safetensors.index.json", safetensors_index(file_of_tensor, total_bytes)});
+  folder.write(
+      {content.stem + ".safetensors.index.json", safetensors_index(file_of_tensor, total_bytes)});
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "checkpoint/text_file.h"
@@ -23,14 +24,15 @@ struct TensorGroup {
 
 /// What a model's folder consists of.
 struct ModelContent {
-  std::vector<TextFile> texts;
-  std::vector<TensorGroup> groups;  // In the order in which they fill files.
-  int64_t max_file_bytes = 0;       // Of weights; a group that has more is alone in its file.
+  std::vector<TextFile> texts = {};
+  std::vector<TensorGroup> groups = {};  // In the order in which they fill files.
+  std::string stem = "model";            // Of the files of weights.
+  int64_t max_file_bytes = 0;            // Of weights; a group that has more is alone in its file.
 };
 
-/// Writes a Hugging Face folder: one file of weights if they fit into it, else as few as in order
-/// they fill. The folder appears whole or not at all, after `check` of it under another name has
-/// returned.
+/// Writes a folder of a model, or an adapter: one file of weights if they fit into it, else as few
+/// as in order they fill. The folder appears whole or not at all, after `check` of it under another
+/// name has returned.
 ///
 /// Throws: ConfigError if `destination` exists; CheckpointError if it cannot be written; what the
 /// groups and `check` throw.

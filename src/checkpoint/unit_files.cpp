@@ -24,6 +24,16 @@ std::vector<UnitFileSet> all_sets(const UnitFileSet& published) {
   return sets;
 }
 
+// What is published lacks the units that nobody but a resumed run wants.
+std::vector<int> units_in(const UnitFileSet& set, const std::vector<UnitLayout>& units) {
+  std::vector<int> chosen;
+  for (int unit = 0; unit < std::ssize(units); ++unit) {
+    const bool is_published = units[static_cast<size_t>(unit)].is_published();
+    if (set.kind != StateKind::kModel || is_published) chosen.push_back(unit);
+  }
+  return chosen;
+}
+
 TextFile make_index(const UnitFileSet& set, const std::vector<UnitLayout>& units,
                     const std::vector<UnitFile>& files) {
   std::map<std::string, std::string> file_of_tensor;
@@ -51,13 +61,15 @@ Range UnitFile::bytes_of(Range elements) const {
 std::vector<UnitFile> plan_unit_files(const std::vector<UnitLayout>& units,
                                       const UnitFileSet& published, DType dtype) {
   std::vector<UnitFile> files;
-  const auto num_units = static_cast<int64_t>(units.size());
   for (const UnitFileSet& set : all_sets(published)) {
-    for (int64_t unit = 0; unit < num_units; ++unit) {
-      UnitFile file = plan_file(set, units[static_cast<size_t>(unit)],
+    const std::vector<int> chosen = units_in(set, units);
+    for (size_t i = 0; i < chosen.size(); ++i) {
+      UnitFile file = plan_file(set, units[static_cast<size_t>(chosen[i])],
                                 set.kind == StateKind::kModel ? dtype : DType::kF32);
-      file.unit = static_cast<int>(unit);
-      file.path = concat(set.folder, '/', safetensors_file_name(set.stem, unit, num_units));
+      file.unit = chosen[i];
+      file.path =
+          concat(set.folder, '/',
+                 safetensors_file_name(set.stem, static_cast<int64_t>(i), std::ssize(chosen)));
       files.push_back(std::move(file));
     }
   }
@@ -68,9 +80,8 @@ std::vector<TextFile> make_indexes(const std::vector<UnitLayout>& units,
                                    const UnitFileSet& published,
                                    const std::vector<UnitFile>& files) {
   std::vector<TextFile> indexes;
-  if (units.size() == 1) return indexes;
   for (const UnitFileSet& set : all_sets(published)) {
-    indexes.push_back(make_index(set, units, files));
+    if (units_in(set, units).size() > 1) indexes.push_back(make_index(set, units, files));
   }
   return indexes;
 }

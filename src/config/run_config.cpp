@@ -33,6 +33,7 @@ constexpr Rule<int64_t> kThreadsOrAuto{is_between<0, 1024>,
 constexpr Rule<int64_t> kSeed{is_between<0, std::numeric_limits<int64_t>::max()>,
                               "a whole number, 0 or more"};
 constexpr Rule<int64_t> kRank{is_between<1, 65'536>, "a whole number from 1 to 65536"};
+constexpr Rule<int64_t> kWidthOrNone{is_between<0, 1'048'576>, "a width, or 0 for none"};
 constexpr Rule<int64_t> kVirtualTokens{is_between<1, 65'536>, "a whole number from 1 to 65536"};
 constexpr Rule<int64_t> kTokenId{is_between<0, 1'000'000'000>, "the id of a token"};
 constexpr Rule<int64_t> kLayer{is_between<0, 1'000'000>, "the number of a block, from 0"};
@@ -96,7 +97,8 @@ constexpr Choice<MethodOptions::Kind> kMethods[] = {{"full", MethodOptions::Kind
                                                     {"prefix", MethodOptions::Kind::kPrefix},
                                                     {"prompt", MethodOptions::Kind::kPrompt}};
 constexpr Choice<LoraOptions::Init> kLoraInits[] = {{"kaiming", LoraOptions::Init::kKaiming},
-                                                    {"gaussian", LoraOptions::Init::kGaussian}};
+                                                    {"gaussian", LoraOptions::Init::kGaussian},
+                                                    {"pissa", LoraOptions::Init::kPrincipal}};
 constexpr Choice<FourBitKind> kFourBitKinds[] = {{"nf4", FourBitKind::kNf4},
                                                  {"fp4", FourBitKind::kFp4}};
 constexpr Choice<PromptOptions::Init> kPromptInits[] = {
@@ -144,7 +146,11 @@ void visit_lora(Visitor& section, LoraOptions& lora) {
   });
   section.flag("use_rslora", lora.uses_rslora);
   section.real("plus_ratio", lora.plus_ratio, kPositive);
+  section.flag("use_dora", lora.uses_dora);
   section.choice("init", lora.init, kLoraInits);
+  section.texts("modules_to_save", lora.saved.modules, kModule);
+  section.integers("trainable_tokens", lora.saved.tokens, kTokenId);
+  section.flag("train_head_rows", lora.saved.trains_head_rows);
 }
 
 template <typename Visitor>
@@ -158,6 +164,7 @@ void visit_method(Visitor& root, MethodOptions& method) {
   root.section("prefix", [&](auto& section) {
     section.integer("tokens", method.prefix.num_tokens, kVirtualTokens);
     section.real("deviation", method.prefix.deviation, kNotNegative);
+    section.integer("projection", method.prefix.projection, kWidthOrNone);
   });
   root.section("prompt", [&](auto& section) {
     section.integer("tokens", method.prompt.num_tokens, kVirtualTokens);

@@ -69,7 +69,6 @@ std::string joined_numbers(const std::vector<int64_t>& numbers) {
 }
 
 void add_lora(const LoraOptions& lora, Lines& lines) {
-  const bool is_kaiming = lora.init == LoraOptions::Init::kKaiming;
   lines.add("lora.rank", lora.rank);
   lines.add("lora.alpha", lora.alpha);
   lines.add("lora.dropout", lora.dropout);
@@ -80,7 +79,11 @@ void add_lora(const LoraOptions& lora, Lines& lines) {
   for (const auto& one : lora.alpha_pattern) lines.add("lora.alpha of " + one.module, one.alpha);
   lines.add("lora.use_rslora", static_cast<int64_t>(lora.uses_rslora));
   lines.add("lora.plus_ratio", lora.plus_ratio);
-  lines.add("lora.init", std::string(is_kaiming ? "kaiming" : "gaussian"));
+  lines.add("lora.use_dora", static_cast<int64_t>(lora.uses_dora));
+  lines.add("lora.init", std::string(name_of(lora.init)));
+  lines.add("lora.modules_to_save", joined(lora.saved.modules));
+  lines.add("lora.trainable_tokens", joined_numbers(lora.saved.tokens));
+  lines.add("lora.train_head_rows", static_cast<int64_t>(lora.saved.trains_head_rows));
 }
 
 void add_method(const RunConfig& config, const TrajectoryFacts& facts, Lines& lines) {
@@ -99,6 +102,7 @@ void add_method(const RunConfig& config, const TrajectoryFacts& facts, Lines& li
   if (method.kind == Kind::kPrefix) {
     lines.add("prefix.tokens", method.prefix.num_tokens);
     lines.add("prefix.deviation", method.prefix.deviation);
+    lines.add("prefix.projection", method.prefix.projection);
   }
   if (method.kind == Kind::kPrompt) {
     lines.add("prompt.tokens", method.prompt.num_tokens);

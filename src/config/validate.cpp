@@ -119,7 +119,27 @@ void check_method(const RunConfig& config, Problems& problems) {
                         "set method to that of the adapter, or leave it out",
                         {"method", "adapter.start"}});
   }
-  if (method.lora.targets.empty() && method.lora.target_pattern.empty()) {
+  if (method.kind == Kind::kPrefix && method.prefix.projection > 0 && !method.start.empty()) {
+    problems.push_back(
+        {"prefix.projection is set, but an adapter has only what was computed by one",
+         "set prefix.projection to 0, or begin without adapter.start",
+         {"prefix.projection", "adapter.start"}});
+  }
+  const LoraOptions& lora = method.lora;
+  if (method.is_lora() && lora.init == LoraOptions::Init::kPrincipal) {
+    if (is_qlora) {
+      problems.push_back({"lora.init is pissa, but a matrix in four bits is not decomposed",
+                          "set method to lora, or lora.init to kaiming",
+                          {"method", "lora.init"}});
+    }
+    if (config.optimizer.weight_decay > 0.0) {
+      problems.push_back(
+          {"lora.init is pissa, whose tensors hold what is taken off the base: they do not decay",
+           "set optimizer.weight_decay to 0",
+           {"lora.init", "optimizer.weight_decay"}});
+    }
+  }
+  if (lora.targets.empty() && lora.target_pattern.empty()) {
     problems.push_back({"lora.targets is empty: nothing would be trained",
                         "list modules such as q_proj, or all-linear",
                         {"lora.targets"}});

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/random.h"
 
+#include <cstring>
 #include <stdexcept>
+
+#include "core/hash.h"
 
 namespace temper {
 
@@ -22,6 +25,13 @@ std::array<uint32_t, 4> philox(uint64_t key, std::array<uint32_t, 4> counter) {
     key1 += kWeyl1;
   }
   return counter;
+}
+
+uint64_t random_key(uint64_t seed, std::string_view name) {
+  const Digest digest = sha256(name);
+  uint64_t word = 0;
+  std::memcpy(&word, digest.data(), sizeof word);
+  return word ^ seed;
 }
 
 uint64_t random_word(uint64_t key, uint64_t index) {

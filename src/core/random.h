@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string_view>
 
 namespace temper {
 
@@ -11,6 +12,9 @@ namespace temper {
 ///
 /// Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox 4x32-10).
 std::array<uint32_t, 4> philox(uint64_t key, std::array<uint32_t, 4> counter);
+
+/// A key for what has this name, from the seed of a run.
+uint64_t random_key(uint64_t seed, std::string_view name);
 
 /// One 64-bit word for (key, index).
 uint64_t random_word(uint64_t key, uint64_t index);

@@ -59,6 +59,13 @@ void Block::attach(const BlockAddition& addition) {
   gate_up_.low_rank = addition.gate_up;
   down_.low_rank = addition.down;
   prefix_ = addition.prefix;
+  const auto replace = [](Weight& own, const Weight& other) {
+    if (other.is_defined()) own = other;
+  };
+  replace(attention_norm_, addition.attention_norm);
+  replace(head_norms_.queries, addition.query_norm);
+  replace(head_norms_.keys, addition.key_norm);
+  replace(mlp_norm_, addition.mlp_norm);
 }
 
 at::Tensor Block::forward(const at::Tensor& hidden, const RotaryAngles& angles,

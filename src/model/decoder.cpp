@@ -26,8 +26,10 @@ Decoder::Decoder(ModelConfig config) : config_(std::move(config)) {
   }
   const UnitLayout& last = units_.back();
   const Weight norm(buffers_.back(), last.find("model.norm.weight")->offset, {config_.hidden_size});
-  const Weight matrix(config_.has_tied_head ? buffers_.front() : buffers_.back(), /*offset=*/0,
-                      {config_.vocab_size, config_.hidden_size});
+  const std::vector<int64_t> shape = {config_.vocab_size, config_.hidden_size};
+  embedding_ = Weight(buffers_.front(), /*offset=*/0, shape);
+  const Weight matrix =
+      config_.has_tied_head ? embedding_ : Weight(buffers_.back(), /*offset=*/0, shape);
   head_ = std::make_unique<Head>(norm, matrix, config_.norm_epsilon);
   rotary_ = std::make_unique<Rotary>(config_.rope, config_.head_dim);
 }
@@ -40,6 +42,16 @@ void Decoder::attach(const Adapter& adapter) {
   }
   const PrefixWeights& prefix = adapter.blocks.front().prefix;
   first_position_ = prefix.is_defined() ? prefix.count() : 0;
+  if (adapter.embedding.is_defined()) embedding_ = adapter.embedding;
+  embedding_rows_ = adapter.embedding_rows;
+  head_rows_ = adapter.head_rows;
+  head_->attach(adapter.final_norm, adapter.head, adapter.head_rows);
+}
+
+void Decoder::put_token_rows(int unit) const {
+  if (unit == 0 && embedding_rows_.is_defined()) embedding_rows_.put_into(embedding_.value());
+  const bool is_own_head = unit == num_units() - 1 && !config_.has_tied_head;
+  if (is_own_head && head_rows_.is_defined()) head_rows_.put_into(head_->matrix().value());
 }
 
 RotaryAngles Decoder::angles(const at::Tensor& positions, at::ScalarType dtype) const {
@@ -48,13 +60,18 @@ RotaryAngles Decoder::angles(const at::Tensor& positions, at::ScalarType dtype) 
 
 at::Tensor Decoder::embed(const at::Tensor& tokens) const {
   const at::NoGradGuard no_graph;
-  const Weight matrix(buffers_[0], /*offset=*/0, {config_.vocab_size, config_.hidden_size});
-  return matrix.value().index_select(0, tokens);
+  return embedding_.value().index_select(0, tokens).to(buffers_[0]->weights.scalar_type());
 }
 
 void Decoder::embed_backward(const at::Tensor& gradient, const at::Tensor& tokens) const {
-  const Weight matrix(buffers_[0], /*offset=*/0, {config_.vocab_size, config_.hidden_size});
-  add_rows_by_token(matrix.gradient(), gradient, tokens);
+  if (at::Tensor sums = embedding_.gradient(); sums.defined()) {
+    if (!(embedding_ == head_->matrix())) sums.zero_();
+    add_rows_by_token(sums, gradient.to(sums.scalar_type()), tokens);
+  }
+  if (embedding_rows_.is_defined()) {
+    if (!(embedding_rows_.rows == head_rows_.rows)) embedding_rows_.rows.gradient().zero_();
+    embedding_rows_.add_embedding_gradient(gradient, tokens);
+  }
 }
 
 at::Tensor Decoder::run_block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const {

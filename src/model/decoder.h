@@ -41,7 +41,7 @@ class Decoder {
   const std::vector<UnitLayout>& units() const { return units_; }
   int num_units() const { return static_cast<int>(units_.size()); }
 
-  /// From now on the blocks compute with what `adapter` adds to them.
+  /// From now on the decoder computes with what `adapter` adds to it or has instead.
   void attach(const Adapter& adapter);
 
   /// The buffers unit `unit` computes on; the engine sets their tensors before each call below.
@@ -50,8 +50,11 @@ class Decoder {
   /// Looks the tokens up. Reads unit 0's weights. Returns [T, hidden].
   at::Tensor embed(const at::Tensor& tokens) const;
 
-  /// Adds the rows of `gradient` [T, hidden] to unit 0's gradients, in token order. Where the head
-  /// is untied the caller has zeroed that buffer before.
+  /// Puts the rows of tokens that an adapter trains into the buffer of a unit that was gathered.
+  void put_token_rows(int unit) const;
+
+  /// From the `gradient` of embeddings [T, hidden] to that of the matrix, in token order: added
+  /// where a tied head has written to it before, else written.
   void embed_backward(const at::Tensor& gradient, const at::Tensor& tokens) const;
 
   /// The block of unit 1 + layer without a graph.
@@ -73,7 +76,8 @@ class Decoder {
   HeadResult head_loss(const at::Tensor& hidden, const at::Tensor& targets) const;
 
   /// The same with gradients: writes the head unit's gradients; where the head is tied, *writes*
-  /// unit 0's (the embedding's backward then adds to it). A batch without targets gives zeros.
+  /// the
+  /// embedding's (whose backward then adds to it). A batch without targets gives zeros.
   HeadResult head_loss_and_gradient(const at::Tensor& hidden, const at::Tensor& targets) const;
 
   /// Logits of the given hidden states. Returns [T, vocab_size] fp32.
@@ -87,6 +91,8 @@ class Decoder {
   std::vector<UnitLayout> units_;
   std::vector<std::shared_ptr<UnitBuffers>> buffers_;  // [unit]
   std::vector<Block> blocks_;                          // [layer]
+  Weight embedding_;                                   // [vocab_size, hidden_size]
+  TokenRows embedding_rows_, head_rows_;               // Where only they are trained.
   std::unique_ptr<Head> head_;
   std::unique_ptr<Rotary> rotary_;
   int64_t first_position_ = 0;  // Of each document: a prefix comes before it.

@@ -44,18 +44,35 @@ double sum_in_order(const at::Tensor& losses) {
   return sum;
 }
 
+// sum = a b, or sum += a b; an adapter's own matrix is wider than the products.
+enum class Sum { kFresh, kAdded };
+void put_product(at::Tensor sum, const at::Tensor& a, const at::Tensor& b, Sum how) {
+  const bool is_wider = sum.scalar_type() != a.scalar_type();
+  if (how == Sum::kFresh) {
+    is_wider ? sum.copy_(at::mm(a, b)) : at::mm_out(sum, a, b);
+  } else {
+    is_wider ? sum.add_(at::mm(a, b)) : sum.addmm_(a, b);
+  }
+}
+
 at::Tensor rows_with_target(const at::Tensor& targets) {
   return at::nonzero(targets.ne(kNoTarget)).squeeze(1);
 }
 
 }  // namespace
 
+void Head::attach(const Weight& norm, const Weight& matrix, const TokenRows& rows) {
+  if (norm.is_defined()) norm_ = norm;
+  if (matrix.is_defined()) matrix_ = matrix;
+  rows_ = rows;
+}
+
 HeadResult Head::loss(const at::Tensor& hidden, const at::Tensor& targets) const {
   const at::NoGradGuard no_graph;
   const at::Tensor rows = rows_with_target(targets);
   const at::Tensor own = targets.index_select(0, rows);
   const at::Tensor normed = rms_norm(hidden.index_select(0, rows), norm_, epsilon_);
-  const at::Tensor transposed = matrix_.value().t();
+  const at::Tensor transposed = matrix_.value().to(hidden.scalar_type()).t();
   const Chunks chunks(rows.numel(), matrix_.shape()[0] * hidden.element_size());
   HeadResult result;
   for (int64_t i = 0; i < chunks.count(); ++i) {
@@ -72,8 +89,8 @@ HeadResult Head::loss_and_gradient(const at::Tensor& hidden, const at::Tensor& t
   const at::Tensor rows = rows_with_target(targets);
   HeadResult result{0.0, at::zeros_like(hidden)};
   if (rows.numel() == 0) {
-    for (const Weight* weight : {&norm_, &matrix_}) {
-      if (weight->gradient().defined()) weight->gradient().zero_();
+    for (const Weight* weight : {&norm_, &matrix_, &rows_.rows}) {
+      if (weight->is_defined() && weight->gradient().defined()) weight->gradient().zero_();
     }
     return result;
   }
@@ -88,7 +105,7 @@ HeadResult Head::loss_and_gradient(const at::Tensor& hidden, const at::Tensor& t
 
 at::Tensor Head::project(const at::Tensor& normed, const at::Tensor& targets,
                          double& loss_sum) const {
-  const at::Tensor matrix = matrix_.value();
+  const at::Tensor matrix = matrix_.value().to(normed.scalar_type());
   at::Tensor matrix_gradient = matrix_.gradient();
   at::Tensor normed_gradient = at::empty_like(normed);
   const Chunks chunks(normed.size(0), matrix.size(0) * normed.element_size());
@@ -101,11 +118,13 @@ at::Tensor Head::project(const at::Tensor& normed, const at::Tensor& targets,
         sum_in_order(cross_entropy_with_gradient(logits, targets.slice(0, range.begin, range.end)));
     at::Tensor place = normed_gradient.slice(0, range.begin, range.end);
     at::mm_out(place, logits, matrix);
-    if (!matrix_gradient.defined()) continue;
-    if (i == 0) {
-      at::mm_out(matrix_gradient, logits.t(), x);
+    const Sum how = i == 0 ? Sum::kFresh : Sum::kAdded;
+    if (matrix_gradient.defined()) put_product(matrix_gradient, logits.t(), x, how);
+    if (!rows_.is_defined()) continue;
+    if (how == Sum::kFresh) {
+      rows_.write_head_gradient(logits, x);
     } else {
-      matrix_gradient.addmm_(logits.t(), x);
+      rows_.add_head_gradient(logits, x);
     }
   }
   return normed_gradient;
@@ -113,7 +132,8 @@ at::Tensor Head::project(const at::Tensor& normed, const at::Tensor& targets,
 
 at::Tensor Head::logits(const at::Tensor& hidden) const {
   const at::NoGradGuard no_graph;
-  return at::mm(rms_norm(hidden, norm_, epsilon_), matrix_.value().t()).to(at::kFloat);
+  const at::Tensor matrix = matrix_.value().to(hidden.scalar_type());
+  return at::mm(rms_norm(hidden, norm_, epsilon_), matrix.t()).to(at::kFloat);
 }
 
 }  // namespace temper

@@ -12,8 +12,8 @@ int64_t TensorSlot::num_elements() const {
   return product;
 }
 
-UnitLayout::UnitLayout(std::string name, std::vector<TensorSlot> slots)
-    : name_(std::move(name)), slots_(std::move(slots)) {
+UnitLayout::UnitLayout(std::string name, std::vector<TensorSlot> slots, Use use)
+    : name_(std::move(name)), slots_(std::move(slots)), use_(use) {
   for (TensorSlot& slot : slots_) {
     slot.offset = num_elements_;
     num_elements_ += slot.num_elements();

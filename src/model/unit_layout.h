@@ -34,10 +34,15 @@ struct TensorSlot {
 /// Units: elements.
 class UnitLayout {
  public:
+  /// Who wants its tensors: those who open what a checkpoint publishes, or only who goes on
+  /// training.
+  enum class Use { kPublished, kPrivate };
+
   /// Sets the offsets. Throws: std::invalid_argument for a unit without elements.
-  UnitLayout(std::string name, std::vector<TensorSlot> slots);
+  UnitLayout(std::string name, std::vector<TensorSlot> slots, Use use = Use::kPublished);
 
   const std::string& name() const { return name_; }
+  bool is_published() const { return use_ == Use::kPublished; }
   const std::vector<TensorSlot>& slots() const { return slots_; }
   int64_t num_elements() const { return num_elements_; }
 
@@ -50,6 +55,7 @@ class UnitLayout {
   std::string name_;
   std::vector<TensorSlot> slots_;
   int64_t num_elements_ = 0;
+  Use use_ = Use::kPublished;
 };
 
 /// Of all units together.

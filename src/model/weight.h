@@ -35,6 +35,9 @@ class Weight {
   /// A view of the unit's gradient buffer; undefined where no gradient is wanted.
   at::Tensor gradient() const;
 
+  /// Whether both are the same place of the same unit.
+  friend bool operator==(const Weight&, const Weight&) = default;
+
  private:
   std::shared_ptr<const UnitBuffers> buffers_;
   int64_t offset_ = 0;

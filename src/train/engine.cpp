@@ -12,7 +12,10 @@ namespace temper {
 
 // Where a unit's flat buffers come from and go to.
 
-void Engine::acquire(int unit) { decoder_.buffers(unit).weights = weights_.gather(unit); }
+void Engine::acquire(int unit) {
+  decoder_.buffers(unit).weights = weights_.gather(unit);
+  if (is_frozen()) decoder_.put_token_rows(unit);
+}
 
 void Engine::release(int unit) {
   decoder_.buffers(unit).weights.reset();
@@ -88,7 +91,7 @@ double Engine::forward_backward(const PackedBatch& batch, int64_t number) {
   hidden.reset();
   const at::Tensor gradient =
       backward_blocks(std::move(head.hidden_gradient), whole, std::move(passes));
-  if (!is_frozen()) embed_backward(gradient, batch.tokens);
+  if (!is_frozen() || adapter_->trains_embedding()) embed_backward(gradient, batch.tokens);
   if (has_prompt()) {
     adapter_->prompt.gradient().copy_(prompt_rows(batch.document_begins).sum_virtual(gradient));
   }
@@ -207,7 +210,6 @@ at::Tensor Engine::backward_blocks(at::Tensor gradient, const PackedBatch& batch
 
 // The embedding's gradient buffer was lent before the head: a tied head has written to it.
 void Engine::embed_backward(const at::Tensor& gradient, const at::Tensor& tokens) {
-  if (!decoder_.config().has_tied_head) decoder_.buffers(0).gradients.zero_();
   decoder_.embed_backward(gradient, tokens);
   reduce(0);
 }

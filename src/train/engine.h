@@ -36,6 +36,9 @@ class Engine {
 
   const Decoder& decoder() const { return decoder_; }
 
+  /// The one that is attached, or null.
+  const Adapter* adapter() const { return adapter_; }
+
   /// Whether the decoder's own units are.
   bool is_frozen() const { return adapter_ != nullptr; }
 

@@ -6,6 +6,7 @@
 #include "optim/gradient_norm.h"
 #include "train/batch.h"
 #include "train/loss_total.h"
+#include "zero/projected_unit.h"
 
 namespace temper {
 
@@ -17,6 +18,8 @@ StepResult Trainer::train_step(std::span<const PackedBatch> rank_batch, RunState
     number += ranks_.world_size();
   }
   store_.finish_gradients();
+  const Adapter* adapter = engine_.adapter();
+  if (adapter != nullptr) pull_back_gradient(*adapter, ranks_, store_);
   total.combine(ranks_, store_.options().device);
 
   StepResult result;
@@ -32,6 +35,7 @@ StepResult Trainer::train_step(std::span<const PackedBatch> rank_batch, RunState
       const double factor = clip_factor(result.grad_norm, options_.max_grad_norm);
       store_.update(options_.adamw, {state.num_updates + 1, result.learning_rate, scale * factor,
                                      options_.adamw.weight_decay});
+      if (adapter != nullptr) project_unit(*adapter, store_);
     }
   }
   if (!result.updated) store_.discard_gradients();

@@ -115,10 +115,27 @@ void QuantisedUnits::read(int index, const ReadElements& read) {
   }
 }
 
+void QuantisedUnits::read_quantised(int index,
+                                    const std::function<QuantisedSource(const TensorSlot&)>& open) {
+  if (!is_quantised(index)) return;
+  Unit& unit = units_[static_cast<size_t>(index)];
+  unit.read.clear();
+  for (size_t i = 0; i < unit.matrices.size(); ++i) {
+    const TensorSlot& slot = unit.matrices[i];
+    QuantisedSource source = open(slot);
+    const Range own = intersection(slot.range(), unit.shards.owned(ranks_.rank()));
+    if (!own.is_empty()) {
+      source.read({own.begin - slot.offset, own.end - slot.offset},
+                  codes_of(unit, own_slice(unit), own), scales_of(unit, own_slice(unit), own));
+    }
+    unit.scales[i] = std::move(source.scales);
+  }
+}
+
 void QuantisedUnits::finish(int index) {
   if (!is_quantised(index)) return;
   Unit& unit = units_[static_cast<size_t>(index)];
-  for (size_t i = 0; i < unit.matrices.size(); ++i) finish_scales(unit, i);
+  for (size_t i = 0; i < unit.read.size(); ++i) finish_scales(unit, i);
   unit.read.clear();
   if (!is_sharded() && ranks_.world_size() > 1) {
     ranks_.all_gather(own_slice(unit), unit.packed).wait();
@@ -165,6 +182,7 @@ at::Tensor QuantisedUnits::gather(int index) {
   Unit& unit = units_[static_cast<size_t>(index)];
   if (unit.open.defined()) return unit.open;
   if (is_sharded()) {
+    rest_.prefetch(index);  // In the order of `prefetch`, which other ranks may have called.
     start_gather(unit);
     unit.pending.wait();
   }

@@ -19,6 +19,14 @@
 
 namespace temper {
 
+/// A matrix that is in four bits already, where it lies.
+struct QuantisedSource {
+  /// Reads the codes of `elements`, which are whole blocks, and the bytes of these blocks' scales:
+  /// fp32 numbers, or codes where the scales are quantised.
+  std::function<void(Range elements, std::span<uint8_t> codes, std::span<uint8_t> scales)> read;
+  QuantisedAbsmax scales;  ///< Without codes; empty unless the scales are quantised.
+};
+
 /// The frozen units of a model whose blocks' matrices are kept, sharded and gathered in four bits,
 /// and dequantised unit by unit. Embedding, head, norms and biases stay as they are.
 ///
@@ -44,7 +52,12 @@ class QuantisedUnits : public UnitWeights {
   /// Throws: ModelError if a number is not finite; what `read` throws.
   void read(int unit, const ReadElements& read);
 
-  /// After `read` on all ranks: quantises the scales of whole matrices.
+  /// Reads this rank's part of matrices that are quantised already, as they are. Local.
+  /// Throws: what `open` and its sources throw.
+  void read_quantised(int unit, const std::function<QuantisedSource(const TensorSlot&)>& open);
+
+  /// After `read` or `read_quantised` on all ranks: quantises the scales of whole matrices that are
+  /// not yet. Collective.
   void finish(int unit);
 
   void prefetch(int unit) override;

@@ -74,6 +74,9 @@ class UnitStore : public UnitWeights {
   /// weight decay in `step` is applied to the tensors that decay.
   void update(const AdamWOptions& options, AdamWStep step);
 
+  /// The part of the step's gradient that this rank updates with. Shapes: [state(unit).kept] fp32.
+  at::Tensor kept_gradient(int unit) const { return gradient_of(state(unit), state(unit).kept); }
+
   /// Forgets the step's gradients without an update.
   void discard_gradients();
 

@@ -92,6 +92,19 @@ def test_a_missing_and_a_surplus_tensor_are_named(trained, adapter):
     assert_refused(generate(trained, adapter), MODEL, f"missing: {missing} [", "surplus: other [")
 
 
+@pytest.mark.parametrize(
+    "changes, tensor",
+    [
+        ({"use_dora": True}, "layers.0.self_attn.q_proj.lora_magnitude_vector"),
+        ({"modules_to_save": ["lm_head"]}, "lm_head.weight"),
+        ({"trainable_token_indices": [3]}, "embed_tokens.token_adapter.trainable_tokens_delta"),
+    ],
+)
+def test_what_the_configuration_promises_is_missed(trained, adapter, changes, tensor):
+    change_config(adapter, **changes)
+    assert_refused(generate(trained, adapter), MODEL, "missing: base_model.model.", tensor)
+
+
 def test_an_empty_adapter_is_refused(trained, adapter):
     save_file({}, adapter / "adapter_model.safetensors")
     assert_refused(generate(trained, adapter), MODEL, "missing: base_model.model.model.layers.0")
@@ -106,9 +119,12 @@ def test_another_rank_is_a_wrong_shape(trained, adapter):
     "changes, message",
     [
         ({"peft_type": "IA3"}, "peft_type"),
-        ({"use_dora": True}, "use_dora"),
+        ({"lora_bias": True}, "lora_bias"),
         ({"bias": "all"}, "bias"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"modules_to_save": ["lm_head"], "ensure_weight_tying": True}, "ensure_weight_tying"),
+        ({"modules_to_save": "lm_head"}, "modules_to_save"),
+        ({"trainable_token_indices": {"lm_head": [1]}}, "trainable_token_indices"),
+        ({"trainable_token_indices": [1.5]}, "trainable_token_indices"),
         ({"target_modules": None}, "target_modules"),
         ({"target_modules": [3]}, "target_modules"),
         ({"rank_pattern": {"q_proj": -1}}, "rank_pattern"),
@@ -207,6 +223,13 @@ def test_options_of_lora_without_lora_are_refused(trained):
     assert_refused(done, CONFIGURATION, "the options under lora have no effect: method is full")
     done = temper("check", trained / "run.yaml", "lora.targets=[]")
     assert_refused(done, CONFIGURATION, "lora.targets is empty: nothing would be trained")
+
+
+def test_pissa_neither_decays_nor_decomposes_four_bits(trained):
+    settings = ["method=qlora", "lora.init=pissa", "optimizer.weight_decay=0.1"]
+    done = temper("check", trained / "run.yaml", *settings)
+    assert_refused(done, CONFIGURATION, "lora.init is pissa, but a matrix in four bits is not")
+    assert_refused(done, CONFIGURATION, "set optimizer.weight_decay to 0")
 
 
 def test_a_list_with_a_wrong_item_is_refused(trained):

@@ -47,8 +47,8 @@ BOOST_DATA_TEST_CASE(the_state_with_an_adapter_is_what_both_stores_keep,
   config.parallel.stage = stage;
   config.quantise.is_double = is_double;
   config.method.kind = is_quantised ? MethodOptions::Kind::kQlora : MethodOptions::Kind::kLora;
-  const UnitLayout adapter = make_adapter(config.method, model)->unit;
-  const UnitStore trained({adapter}, world, {.zero = config.parallel});
+  const std::vector<UnitLayout> adapter = make_adapter(config.method, model)->units();
+  const UnitStore trained(adapter, world, {.zero = config.parallel});
   const StoreOptions frozen{config.parallel, StorePurpose::kFrozen, at::kBFloat16};
   const int64_t base = is_quantised
                            ? QuantisedUnits(units, world, frozen, config.quantise).state_bytes()
@@ -56,7 +56,7 @@ BOOST_DATA_TEST_CASE(the_state_with_an_adapter_is_what_both_stores_keep,
   const MemoryEstimate estimate =
       estimate_memory(config, {.model = model,
                                .units = units,
-                               .adapter = &adapter,
+                               .adapter = adapter,
                                .num_ranks = world.world_size(),
                                .compute_dtype = ComputeDtype::kBfloat16});
   // Before they are read, matrices have no scales of scales.

@@ -209,7 +209,6 @@ const Refusal kRefusals[] = {
     {"llama", {{"hidden_act", "gelu"}}, "hidden_act is \"gelu\", wanted \"silu\""},
     {"llama", {{"attention_dropout", 0.1}}, "attention_dropout is 0.1, wanted 0.0"},
     {"llama", {{"tie_word_embeddings", "yes"}}, "tie_word_embeddings is \"yes\", wanted true or"},
-    {"llama", {{"quantization_config", {{"bits", 4}}}}, "quantization_config is there"},
     {"llama", {{"partial_rotary_factor", 0.5}}, "partial_rotary_factor is 0.5, wanted 1.0"},
     {"llama", {{"rope_scaling", 4}}, "rope_scaling. is not a JSON object"},
     {"llama", {{"rope_scaling", {{"type", "yarn"}}}}, "rope_scaling.type is \"yarn\"; computed ar"},

@@ -132,9 +132,23 @@ def test_ranks_that_all_wait_are_named_by_the_one_that_began_the_fewest(tmp_path
 # Damage.
 
 
-@pytest.mark.parametrize("method", ["lora", "qlora", "prefix", "prompt"])
-def test_an_adapters_run_that_is_killed_comes_to_the_same_bits(tmp_path, method):
-    options = [f"method={method}", *(["lora.dropout=0.1"] if "lora" in method else [])]
+DORA = ["use_dora=true", "modules_to_save=[norm]", "trainable_tokens=[3, 7]"]
+
+
+@pytest.mark.parametrize(
+    "method, more",
+    [
+        ("lora", ["lora.dropout=0.1"]),
+        ("qlora", ["lora.dropout=0.1"]),
+        ("lora", [f"lora.{option}" for option in DORA]),
+        ("lora", ["lora.init=pissa", "lora.rank=4"]),
+        ("prefix", []),
+        ("prefix", ["prefix.projection=12"]),
+        ("prompt", []),
+    ],
+)
+def test_an_adapters_run_that_is_killed_comes_to_the_same_bits(tmp_path, method, more):
+    options = [f"method={method}", *more]
     alone, killed = (tiny_job.write(tmp_path / name) for name in ("alone", "killed"))
     code, log = tiny_job.train(1, alone, *options)
     assert code == FINISHED, log

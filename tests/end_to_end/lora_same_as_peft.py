@@ -60,6 +60,76 @@ CASES = {
         r"alpha_pattern: [{module: down_proj, alpha: 3}]",
         None,
     ),
+    "decomposed": (
+        "llama_biases",
+        dict(r=4, lora_alpha=8, target_modules="all-linear", use_dora=True),
+        "rank: 4, alpha: 8, targets: all-linear, use_dora: true",
+        None,
+    ),
+    "decomposed_nf4": (
+        "qwen3",
+        dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], use_dora=True),
+        "rank: 4, alpha: 8, targets: [q_proj, v_proj, down_proj], use_dora: true",
+        ("nf4", False),
+    ),
+    "saved_modules": (
+        "qwen3",
+        dict(
+            r=4,
+            lora_alpha=8,
+            target_modules=["q_proj"],
+            modules_to_save=["embed_tokens", "lm_head", "norm"],
+        ),
+        "rank: 4, alpha: 8, targets: [q_proj], modules_to_save: [embed_tokens, lm_head, norm]",
+        None,
+    ),
+    "saved_head": (
+        "llama_tied",
+        dict(
+            r=4,
+            lora_alpha=8,
+            target_modules=["q_proj"],
+            layers_to_transform=[1],
+            modules_to_save=["lm_head"],
+        ),
+        "rank: 4, alpha: 8, targets: [q_proj], layers: [1], modules_to_save: [lm_head]",
+        None,
+    ),
+    "saved_embedding": (
+        "llama_tied",
+        dict(r=4, lora_alpha=8, target_modules=["q_proj"], modules_to_save=["embed_tokens"]),
+        "rank: 4, alpha: 8, targets: [q_proj], modules_to_save: [embed_tokens]",
+        None,
+    ),
+    "token_rows_tied": (
+        "llama_tied",
+        dict(
+            r=4,
+            lora_alpha=8,
+            target_modules=["up_proj"],
+            layers_to_transform=[1],
+            trainable_token_indices=[5, 0, 9],
+        ),
+        "rank: 4, alpha: 8, targets: [up_proj], layers: [1], trainable_tokens: [5, 0, 9]",
+        None,
+    ),
+    "token_rows": (
+        "qwen3",
+        dict(
+            r=4,
+            lora_alpha=8,
+            target_modules=["up_proj"],
+            trainable_token_indices={"embed_tokens": [5, 0], "lm_head": [5, 0]},
+        ),
+        "rank: 4, alpha: 8, targets: [up_proj], trainable_tokens: [5, 0]",
+        None,
+    ),
+    "token_rows_of_the_embedding": (
+        "qwen3",
+        dict(r=4, lora_alpha=8, target_modules=["up_proj"], trainable_token_indices=[5, 0]),
+        "rank: 4, alpha: 8, targets: [up_proj], trainable_tokens: [5, 0], train_head_rows: false",
+        None,
+    ),
     "nf4_double": (
         "llama_tied",
         dict(r=4, lora_alpha=8, target_modules="all-linear"),
@@ -102,8 +172,8 @@ def write_start(folder: Path, family: str, options: dict, quantisation=None) -> 
     return model
 
 
-def write_config(folder: Path, options: str) -> Path:
-    """`options` are lines of the configuration that say what is trained."""
+def write_config(folder: Path, options: str, start: Path | None) -> Path:
+    """`options` are lines of the configuration that say what is trained, from which adapter on."""
     text = full.CONFIG.format(
         folder=folder / "run",
         model=folder / "model",
@@ -117,7 +187,8 @@ def write_config(folder: Path, options: str) -> Path:
         warmup=full.WARMUP,
     )
     path = folder / "run.yaml"
-    path.write_text(f"{text}{options}adapter: {{start: {folder / 'start'}}}\n")
+    adapter = f"adapter: {{start: {start}}}\n" if start else ""
+    path.write_text(text + options + adapter)
     return path
 
 
@@ -205,14 +276,73 @@ def check_case(name: str, family: str, options: dict, ours: str, quantisation) -
         kind, is_double = quantisation
         method = method.replace("method: lora", "method: qlora")
         method += f"quantise: {{type: {kind}, double: {str(is_double).lower()}}}\n"
-    config = write_config(folder, method)
+    config = write_config(folder, method, folder / "start")
     check_training(name, config, model, torch.from_numpy(tokens))
     check_saved(name, folder, torch.from_numpy(tokens), quantisation)
     for dtype in (torch.float32, torch.bfloat16):
         check_merged(name, folder, dtype)
 
 
+def new_case(name: str, family: str) -> tuple[Path, torch.nn.Module, torch.Tensor]:
+    """An empty folder with a random base and a shard; the base; the shard's tokens."""
+    folder = workspace.FOLDER / "lora" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    base = full.write_base(folder, full.FAMILIES[family])
+    tokens = np.random.default_rng(5).integers(0, full.VOCABULARY, (full.ROWS, full.LENGTH))
+    full.write_shard(folder / "train.h5", tokens, folder / "model" / "tokenizer.json")
+    return folder, base, torch.from_numpy(tokens)
+
+
+def check_start() -> None:
+    """What begins with the base's numbers begins with those of peft: the first step's rate is 0."""
+    folder, base, _ = new_case("start", "qwen3")
+    options = "method: lora\nlora: {use_dora: true, targets: [q_proj, down_proj], "
+    options += "modules_to_save: [lm_head, norm], trainable_tokens: [7, 3]}\n"
+    config = write_config(folder, options, None)
+    workspace.run(2, "train", config, "train.max_steps=1", "schedule.warmup_steps=1")
+    model = peft.get_peft_model(
+        base,
+        peft.LoraConfig(
+            r=16,
+            use_dora=True,
+            target_modules=["q_proj", "down_proj"],
+            modules_to_save=["lm_head", "norm"],
+            trainable_token_indices=[7, 3],
+        ),
+    )
+    ours = load_file(folder / "run" / "final" / "adapter_model.safetensors")
+    theirs = peft.get_peft_model_state_dict(model)
+    assert ours.keys() == theirs.keys(), ours.keys() ^ theirs.keys()
+    for key, tensor in theirs.items():
+        if "lora_A" not in key:
+            assert torch.allclose(ours[key], tensor, rtol=1e-6, atol=0), key
+
+
+def check_pissa() -> None:
+    """PiSSA, whose adapter is one of twice the rank on the base as it was, beside peft's."""
+    folder, base, tokens = new_case("pissa", "llama_biases")
+    kwargs = dict(r=4, lora_alpha=6, target_modules="all-linear", init_lora_weights="pissa")
+    model = peft.get_peft_model(base, peft.LoraConfig(**kwargs))
+    options = "method: lora\nlora: {rank: 4, alpha: 6, init: pissa}\n"
+    config = write_config(folder, options, None)
+    workspace.run(2, "train", config, "optimizer.weight_decay=0")
+    full.assert_same_steps(
+        "pissa",
+        workspace.step_lines(config),
+        full.train_in_transformers(model, lambda model: full.mean_loss(model, tokens), decay=0.0),
+    )
+    saved = load_in_peft(folder)
+    assert saved.peft_config["default"].r == 8
+    with torch.no_grad():
+        ours, theirs = (full.mean_loss(one, tokens).item() for one in (saved, model))
+    assert abs(ours - theirs) <= 1e-4 * theirs, f"loss {ours}, in peft {theirs}"
+    check_merged("pissa", folder, torch.float32)
+
+
 def main() -> None:
+    check_start()
+    check_pissa()
     for name, case in CASES.items():
         check_case(name, *case)
 

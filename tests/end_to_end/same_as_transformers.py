@@ -97,12 +97,19 @@ def mean_loss(model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     return cross_entropy(logits.reshape(-1, VOCABULARY), tokens[:, 1:].reshape(-1))
 
 
-def train_in_transformers(model: torch.nn.Module, loss_of: Callable) -> list[dict]:
-    """The reference: gradients of the mean over all targets, clipped, decoupled decay."""
-    trained = [p for p in model.parameters() if p.requires_grad]
+def train_in_transformers(
+    model: torch.nn.Module, loss_of: Callable, decay: float = WEIGHT_DECAY
+) -> list[dict]:
+    """The reference: gradients of the mean over all targets, clipped, decoupled decay.
+
+    As in transformers' Trainer, biases and the weights of norms do not decay.
+    """
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trained = list(named.values())
+    decays = {name: p.ndim > 1 or "magnitude" in name for name, p in named.items()}
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
-        {"params": [p for p in trained if p.ndim == 1], "weight_decay": 0.0},
+        {"params": [p for name, p in named.items() if decays[name]], "weight_decay": decay},
+        {"params": [p for name, p in named.items() if not decays[name]], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.95), eps=1e-8)
     schedule = get_linear_schedule_with_warmup(optimizer, WARMUP, STEPS)

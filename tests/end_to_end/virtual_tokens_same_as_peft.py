@@ -96,15 +96,60 @@ def check_saved(name: str, folder: Path, documents: torch.Tensor) -> None:
     assert found == wanted[: ends[0] if ends else None], f"{name}: {found}, in peft {wanted}"
 
 
-def check_case(name: str, family: str, config_class: type, method: str, recomputes: bool) -> None:
+def new_case(name: str) -> tuple[Path, np.ndarray]:
+    """An empty folder, and documents for its shard."""
     folder = workspace.FOLDER / "virtual_tokens" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    model = write_start(folder, family, config_class)
     random = np.random.default_rng(5)
-    documents = random.integers(3, full.VOCABULARY, (2 * full.ROWS, DOCUMENT))
+    return folder, random.integers(3, full.VOCABULARY, (2 * full.ROWS, DOCUMENT))
+
+
+def first_masters(config: Path) -> dict[str, torch.Tensor]:
+    """What a run begins with: the state after a step whose rate is 0."""
+    workspace.run(2, "train", config, "train.max_steps=1", "schedule.warmup_steps=1")
+    run = config.parent / "run"
+    files = (run / "checkpoints/step-00000001/optimizer").glob("master-*.safetensors")
+    tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    shutil.rmtree(run)
+    return tensors
+
+
+def check_projected() -> None:
+    """A prefix that is trained through a projection, from the numbers that temper begins with."""
+    folder, documents = new_case("projected")
+    base = full.write_base(folder, full.FAMILIES["qwen3"])
     write_shard(folder / "train.h5", documents, folder / "model" / "tokenizer.json")
-    config = lora.write_config(folder, f"method: {method}\n{method}: {{tokens: {TOKENS}}}\n")
+    model = peft.get_peft_model(
+        base,
+        peft.PrefixTuningConfig(
+            task_type="CAUSAL_LM",
+            num_virtual_tokens=TOKENS,
+            prefix_projection=True,
+            encoder_hidden_size=13,
+        ),
+    )
+    options = f"method: prefix\nprefix: {{tokens: {TOKENS}, projection: 13}}\n"
+    config = lora.write_config(folder, options, None)
+    masters = first_masters(config)
+    encoder = model.prompt_encoder["default"]
+    own = {name.removeprefix("prompt_encoder."): tensor for name, tensor in masters.items()}
+    prefix = own.pop("prompt_embeddings")
+    encoder.load_state_dict(own)
+    expected = encoder(torch.arange(TOKENS)).detach()
+    assert torch.allclose(prefix, expected, rtol=1e-5, atol=1e-6)
+    check_training("projected", config, model, torch.from_numpy(documents))
+    plain = options.replace(", projection: 13", "")
+    lora.write_config(folder, plain, folder / "start")
+    check_saved("projected", folder, torch.from_numpy(documents))
+
+
+def check_case(name: str, family: str, config_class: type, method: str, recomputes: bool) -> None:
+    folder, documents = new_case(name)
+    model = write_start(folder, family, config_class)
+    write_shard(folder / "train.h5", documents, folder / "model" / "tokenizer.json")
+    options = f"method: {method}\n{method}: {{tokens: {TOKENS}}}\n"
+    config = lora.write_config(folder, options, folder / "start")
     if recomputes:
         config.write_text(config.read_text().replace("train: {", "train: {recompute: true, "))
     check_training(name, config, model, torch.from_numpy(documents))
@@ -112,6 +157,7 @@ def check_case(name: str, family: str, config_class: type, method: str, recomput
 
 
 def main() -> None:
+    check_projected()
     for name, case in CASES.items():
         check_case(name, *case)
 

@@ -85,6 +85,28 @@ BOOST_AUTO_TEST_CASE(the_lowest_block_with_an_addition_is_found) {
   BOOST_TEST(make_lora({}, 1, kModel).lowest_layer() == 0);
 }
 
+BOOST_AUTO_TEST_CASE(a_trained_embedding_needs_the_gradients_of_all_blocks) {
+  LoraOptions options{.layers = {2}};
+  options.saved.modules = {"model.norm"};
+  BOOST_TEST(make_lora(options, 1, kModel).lowest_layer() == 2);
+  options.saved.modules = {"embed_tokens"};
+  BOOST_TEST(make_lora(options, 1, kModel).lowest_layer() == 0);
+  options.saved = {.tokens = {4}};
+  BOOST_TEST(make_lora(options, 1, kModel).lowest_layer() == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_module_to_save_is_an_end_of_paths) {
+  LoraOptions options{.targets = {"q_proj"}};
+  options.saved.modules = {"norm"};
+  const Adapter adapter = make_lora(options, 1, kModel);
+  BOOST_TEST(adapter.final_norm.is_defined());
+  BOOST_TEST(adapter.blocks[1].attention_norm.is_defined());
+  BOOST_TEST(adapter.blocks[1].mlp_norm.is_defined());
+  const TensorSlot* norm = adapter.unit.find("base_model.model.model.norm.weight");
+  BOOST_TEST_REQUIRE(norm != nullptr);
+  BOOST_TEST(!norm->decays);
+}
+
 BOOST_AUTO_TEST_CASE(only_b_learns_faster) {
   const Adapter adapter = make_lora({.plus_ratio = 16.0}, 1, kModel);
   for (const TensorSlot& slot : adapter.unit.slots()) {
@@ -115,6 +137,19 @@ const std::vector<Refused> kRefused = {
     {{.target_pattern = "lm_head"}, "the options under lora mean no module of the model"},
     {{.targets = {"layers.0.mlp.up_proj"}, .layers = {1}},
      "the options under lora mean no module of the model"},
+    {{.rank = 1000, .targets = {"down_proj"}, .init = LoraOptions::Init::kPrincipal},
+     "lora.init is pissa, but model.layers.0.mlp.down_proj has no 1000 principal parts: it is "},
+    {{.saved = {.modules = {"up_proj"}}},
+     "lora.modules_to_save names 'up_proj', a matrix of the blocks\n  try: name it in "
+     "lora.targets, or set method to full"},
+    {{.saved = {.modules = {"lm_haed"}}},
+     "lora.modules_to_save names 'lm_haed', which is no module of this llama model\n  try: take "
+     "some of: embed_tokens, lm_head, model.norm, input_layernorm, post_attention_layernorm"},
+    {{.saved = {.modules = {"embed_tokens"}, .tokens = {3}}},
+     "lora.modules_to_save trains model.embed_tokens as a whole, and lora.trainable_tokens rows "},
+    {{.saved = {.tokens = {3, 4, 3}}}, "lora.trainable_tokens has 3 twice\n  try: name it once"},
+    {{.saved = {.tokens = {3, 1'000'000}}},
+     "lora.trainable_tokens has 1000000, but the vocabulary has "},
 };
 
 BOOST_DATA_TEST_CASE(what_means_no_module_is_refused, data::make(kRefused), refused) {

@@ -61,25 +61,82 @@ bool is_close(const at::Tensor& a, const at::Tensor& b) {
   return at::allclose(a, b, /*rtol=*/1e-5, /*atol=*/2e-5);
 }
 
+// Values and gradients of a product beside those of expected(x, the flat trained weights).
+template <typename Expected>
+void check_beside_autograd(const Fixture& fixture, bool onto, Expected expected) {
+  const at::Tensor residual = onto ? at::randn({kTokens, kOut}) : at::zeros({kTokens, kOut});
+  const at::Tensor input = fixture.x.clone().requires_grad_();
+  const at::Tensor y = onto ? linear_onto(residual, Activation(input), fixture.weights)
+                            : linear(Activation(input), fixture.weights);
+  const at::Tensor x_gradient = torch::autograd::grad({y}, {input}, {fixture.gradient})[0];
+
+  const at::Tensor flat = fixture.trained->weights.clone().requires_grad_();
+  const at::Tensor same_input = fixture.x.clone().requires_grad_();
+  const at::Tensor wanted = expected(same_input, flat) + residual;
+  const auto gradients = torch::autograd::grad({wanted}, {same_input, flat}, {fixture.gradient});
+  BOOST_TEST(is_close(y.detach(), wanted.detach()));
+  BOOST_TEST(is_close(x_gradient, gradients[0]));
+  BOOST_TEST(is_close(fixture.trained->gradients, gradients[1]));
+}
+
 BOOST_FIXTURE_TEST_SUITE(low_rank, Fixture)
 
 BOOST_DATA_TEST_CASE_F(Fixture, values_and_gradients_are_those_of_autograd,
                        data::make({false, true}) * data::make({false, true}), drops, onto) {
   if (drops) dropout->set_micro_batch(3);
-  const at::Tensor residual = at::randn({kTokens, kOut});
-  const at::Tensor input = x.clone().requires_grad_();
-  const at::Tensor y =
-      onto ? linear_onto(residual, Activation(input), weights) : linear(Activation(input), weights);
-  const at::Tensor x_gradient = torch::autograd::grad({y}, {input}, {gradient})[0];
+  check_beside_autograd(*this, onto, [this](const at::Tensor& input, const at::Tensor& flat) {
+    return expected(input, flat);
+  });
+}
 
-  const at::Tensor flat = trained->weights.clone().requires_grad_();
-  const at::Tensor same_input = x.clone().requires_grad_();
-  at::Tensor wanted = expected(same_input, flat);
-  if (onto) wanted = wanted + residual;
-  const auto gradients = torch::autograd::grad({wanted}, {same_input, flat}, {gradient});
-  BOOST_TEST(is_close(y.detach(), wanted.detach()));
-  BOOST_TEST(is_close(x_gradient, gradients[0]));
-  BOOST_TEST(is_close(trained->gradients, gradients[1]));
+// DoRA by LibTorch's operators, with lengths that are constants to the backward pass. The
+// magnitudes lie behind the low-rank matrices.
+at::Tensor decomposed(const Fixture& fixture, const at::Tensor& input, const at::Tensor& flat,
+                      const at::Tensor& mask) {
+  const at::Tensor matrix = fixture.weights.matrix.value();
+  const at::Tensor dropped = input * mask;
+  at::Tensor sum = at::mm(input, matrix.t());
+  int64_t magnitude = 8 * kIn + 10 * 3 + 13 * 5;
+  for (const LowRankPart& part : fixture.weights.low_rank.parts) {
+    const int64_t out = part.up.shape()[0], rank = part.up.shape()[1];
+    const at::Tensor up = flat.narrow(0, part.up.offset(), out * rank).view({out, rank});
+    const at::Tensor down = flat.narrow(0, part.first_row * kIn, rank * kIn).view({rank, kIn});
+    const at::Tensor rows = matrix.narrow(0, part.first_column, out);
+    const at::Tensor adapted = rows + part.scale * at::mm(up, down);
+    const at::Tensor length = adapted.detach().pow(2).sum(1).sqrt();
+    const at::Tensor factor = flat.narrow(0, magnitude, out) / length;
+    const at::Tensor change = (factor - 1) * at::mm(dropped, rows.t()) +
+                              factor * part.scale * at::mm(at::mm(dropped, down.t()), up.t());
+    sum = sum + at::constant_pad_nd(change, {part.first_column, kOut - part.first_column - out});
+    magnitude += out;
+  }
+  return sum;
+}
+
+BOOST_DATA_TEST_CASE_F(Fixture, magnitudes_are_those_of_dora,
+                       data::make({false, true}) * data::make({false, true}), drops, onto) {
+  const int64_t before = trained->weights.numel();
+  trained->weights = at::cat({trained->weights, at::rand({23}) + 0.5});
+  trained->gradients = at::full_like(trained->weights, std::nan(""));
+  weights.low_rank.parts[0].magnitude = Weight(trained, before, {10});
+  weights.low_rank.parts[1].magnitude = Weight(trained, before + 10, {13});
+  if (drops) dropout->set_micro_batch(3);
+  const at::Tensor mask = dropout->apply(at::ones_like(x), 9);
+  check_beside_autograd(*this, onto, [&](const at::Tensor& input, const at::Tensor& flat) {
+    return decomposed(*this, input, flat, mask);
+  });
+}
+
+BOOST_AUTO_TEST_CASE(the_frozen_end_of_a_rank_has_no_gradient) {
+  weights.low_rank.parts[1].num_frozen = 2;
+  const at::Tensor input = x.clone().requires_grad_();
+  torch::autograd::grad({linear(Activation(input), weights)}, {input}, {gradient});
+  const at::Tensor up = weights.low_rank.parts[1].up.gradient();
+  const at::Tensor down = weights.low_rank.down.gradient();
+  BOOST_TEST(up.narrow(1, 3, 2).count_nonzero().item<int64_t>() == 0);
+  BOOST_TEST(up.narrow(1, 0, 3).count_nonzero().item<int64_t>() == 13 * 3);
+  BOOST_TEST(down.narrow(0, 6, 2).count_nonzero().item<int64_t>() == 0);
+  BOOST_TEST(down.narrow(0, 0, 6).count_nonzero().item<int64_t>() == 6 * kIn);
 }
 
 BOOST_AUTO_TEST_CASE(frozen_bfloat16_weights_take_an_fp32_addition_rounded_once) {

@@ -19,10 +19,6 @@
 
 namespace temper {
 
-std::ostream& operator<<(std::ostream& out, MethodOptions::Kind kind) {
-  return out << name_of(kind);
-}
-
 namespace {
 
 namespace data = boost::unit_test::data;
@@ -38,7 +34,7 @@ struct Variant {
   at::ScalarType dtype = at::kFloat;
   int threads = 1;
   bool has_tied_head = true;
-  Kind kind = Kind::kFull;
+  MethodOptions method = {};
 
   ZeroOptions zero() const { return {stage, Reduction::kExact, prefetches}; }
 };
@@ -71,28 +67,57 @@ Curve run_steps(Engine& engine, UnitStore& trained, Communicator& ranks) {
   return curve;
 }
 
-// LoRA adapts the upper two of three blocks: the lowest one has no backward pass.
-MethodOptions method_of(MethodOptions::Kind kind) {
+struct Named {
+  const char* name;
+  MethodOptions method;
+  bool has_tied_head = true;
+};
+std::ostream& operator<<(std::ostream& out, const Named& named) { return out << named.name; }
+
+MethodOptions lora(const LoraOptions& options, Kind kind = Kind::kLora) {
   MethodOptions method;
   method.kind = kind;
-  method.lora = {.rank = 5,
-                 .dropout = 0.2,
-                 .targets = {"q_proj", "v_proj", "o_proj", "up_proj", "down_proj"},
-                 .layers = {1, 2},
-                 .init = LoraOptions::Init::kGaussian};
-  method.prefix = {.num_tokens = 5};
-  method.prompt = {.num_tokens = 5, .init = PromptOptions::Init::kNormal};
+  method.lora = options;
   return method;
 }
 
+std::vector<Named> adapters() {
+  // The upper two of three blocks: the lowest one has no backward pass.
+  const LoraOptions upper{.rank = 5,
+                          .dropout = 0.2,
+                          .targets = {"q_proj", "v_proj", "o_proj", "up_proj", "down_proj"},
+                          .layers = {1, 2},
+                          .init = LoraOptions::Init::kGaussian};
+  LoraOptions dora = upper;
+  dora.uses_dora = true;
+  dora.saved = {.modules = {"norm"}, .tokens = {3, 0, 17}};
+  LoraOptions pissa = upper;
+  pissa.init = LoraOptions::Init::kPrincipal;
+  pissa.saved = {.modules = {"embed_tokens"}};
+  MethodOptions prefix, prompt;
+  prefix.kind = Kind::kPrefix;
+  prefix.prefix = {.num_tokens = 5};
+  MethodOptions projected = prefix;
+  projected.prefix.projection = 11;
+  prompt.kind = Kind::kPrompt;
+  prompt.prompt = {.num_tokens = 5, .init = PromptOptions::Init::kNormal};
+  return {{"lora", lora(upper)},
+          {"qlora", lora(upper, Kind::kQlora)},
+          {"dora", lora(dora)},
+          {"qdora", lora(dora, Kind::kQlora), false},
+          {"pissa", lora(pissa)},
+          {"prefix", prefix},
+          {"projected prefix", projected},
+          {"prompt", prompt}};
+}
+
 // Attaches the adapter of the method, if it has one, and trains.
-Curve train(Engine& engine, UnitStore* store, Communicator& ranks, const Variant& variant) {
-  const std::optional<Adapter> adapter =
-      make_adapter(method_of(variant.kind), engine.decoder().config());
-  if (!adapter) return run_steps(engine, *store, ranks);
-  UnitStore adapter_store({adapter->unit}, ranks, {.zero = variant.zero()});
-  initialise(*adapter, /*seed=*/3, {}, adapter_store);
-  adapter_store.publish_weights();
+Curve train(Engine& engine, UnitWeights& weights, Communicator& ranks, const Variant& variant) {
+  const std::optional<Adapter> adapter = make_adapter(variant.method, engine.decoder().config());
+  if (!adapter) return run_steps(engine, dynamic_cast<UnitStore&>(weights), ranks);
+  UnitStore adapter_store(adapter->units(), ranks, {.zero = variant.zero()});
+  BaseTensors base(engine.decoder().units(), weights);
+  initialise(*adapter, /*seed=*/3, base, ranks, adapter_store);
   engine.attach(*adapter, adapter_store);
   return run_steps(engine, adapter_store, ranks);
 }
@@ -102,23 +127,23 @@ Curve train_quantised(Decoder& decoder, Communicator& ranks, const Variant& vari
                        {variant.zero(), StorePurpose::kFrozen, variant.dtype}, {});
   testing::fill_weights(units);
   Engine engine(decoder, units, variant.activations);
-  return train(engine, nullptr, ranks, variant);
+  return train(engine, units, ranks, variant);
 }
 
 Curve train(Communicator& ranks, const Variant& variant) {
   at::set_num_threads(variant.threads);
   Decoder decoder(testing::tiny_config(variant.has_tied_head));
   Curve curve;
-  if (variant.kind == Kind::kQlora) {
+  if (variant.method.kind == Kind::kQlora) {
     curve = train_quantised(decoder, ranks, variant);
   } else {
-    const bool is_full = variant.kind == Kind::kFull;
+    const bool is_full = variant.method.kind == Kind::kFull;
     UnitStore store(
         decoder.units(), ranks,
         {variant.zero(), is_full ? StorePurpose::kTraining : StorePurpose::kFrozen, variant.dtype});
     testing::fill_weights(store);
     Engine engine(decoder, store, variant.activations);
-    curve = train(engine, &store, ranks, variant);
+    curve = train(engine, store, ranks, variant);
   }
   at::set_num_threads(1);
   return curve;
@@ -149,13 +174,14 @@ BOOST_DATA_TEST_CASE_F(RanksFixture, every_stage_gives_the_bits_of_one_rank,
   check_equal(train(world, variant), train(self, alone));
 }
 
-const std::vector<Kind> kAdapters = {Kind::kLora, Kind::kQlora, Kind::kPrefix, Kind::kPrompt};
-
 BOOST_DATA_TEST_CASE_F(RanksFixture, adapters_at_every_stage_have_the_bits_of_one_rank,
                        data::make({0, 1, 2, 3}) * data::make({at::kFloat, at::kBFloat16}) *
-                           data::make(kAdapters),
-                       stage, dtype, kind) {
-  Variant variant{.stage = stage, .dtype = dtype, .kind = kind};
+                           data::make(adapters()),
+                       stage, dtype, adapter) {
+  Variant variant{.stage = stage,
+                  .dtype = dtype,
+                  .has_tied_head = adapter.has_tied_head,
+                  .method = adapter.method};
   Variant alone = variant;
   alone.stage = 0;
   const Curve curve = train(world, variant);
@@ -164,11 +190,12 @@ BOOST_DATA_TEST_CASE_F(RanksFixture, adapters_at_every_stage_have_the_bits_of_on
 }
 
 BOOST_DATA_TEST_CASE_F(RanksFixture, adapters_need_no_certain_prefetching_recomputation_or_threads,
-                       data::make(kAdapters), kind) {
-  const Curve expected = train(self, {.kind = kind});
-  check_equal(train(world, {.prefetches = false, .kind = kind}), expected);
-  check_equal(train(world, {.activations = Activations::kRecomputed, .kind = kind}), expected);
-  check_equal(train(world, {.threads = 2, .kind = kind}), expected);
+                       data::make(adapters()), adapter) {
+  const MethodOptions& method = adapter.method;
+  const Curve expected = train(self, {.method = method});
+  check_equal(train(world, {.prefetches = false, .method = method}), expected);
+  check_equal(train(world, {.activations = Activations::kRecomputed, .method = method}), expected);
+  check_equal(train(world, {.threads = 2, .method = method}), expected);
 }
 
 BOOST_AUTO_TEST_CASE(prefetching_does_not_change_the_bits) {
@@ -180,8 +207,9 @@ BOOST_AUTO_TEST_CASE(recomputation_does_not_change_the_bits) {
               train(self, {.activations = Activations::kKept}));
 }
 
-BOOST_AUTO_TEST_CASE(two_threads_give_the_bits_of_one) {
-  check_equal(train(world, {.threads = 2}), train(self, {.threads = 1}));
+BOOST_DATA_TEST_CASE_F(RanksFixture, two_threads_give_the_bits_of_one,
+                       data::make({at::kFloat, at::kBFloat16}), dtype) {
+  check_equal(train(world, {.dtype = dtype, .threads = 2}), train(self, {.dtype = dtype}));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

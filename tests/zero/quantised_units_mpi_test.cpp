@@ -2,10 +2,12 @@
 // Units in four bits: what is gathered is the quantised matrix of one process, whoever read it.
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <boost/test/data/monomorphic.hpp>
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 #include <cmath>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -35,19 +37,51 @@ void read(const TensorSlot& slot, Range range, std::span<float> values) {
   }
 }
 
-// The whole matrix there and back, by one process.
-at::Tensor expected(const TensorSlot& slot, QuantisationOptions options, at::ScalarType dtype) {
+// The whole matrix in four bits, by one process.
+struct Whole {
+  std::vector<uint8_t> codes;
+  std::vector<float> absmax;
+  QuantisedAbsmax quantised_absmax;  // Of double quantisation.
+};
+
+Whole quantise_whole(const TensorSlot& slot, QuantisationOptions options) {
   const int64_t size = slot.num_elements();
   const at::Tensor values = at::empty({size}, at::kFloat);
   read(slot, {0, size}, {values.mutable_data_ptr<float>(), static_cast<size_t>(size)});
   const FourBitFormat format{options.kind};
-  std::vector<uint8_t> codes(static_cast<size_t>(size / 2));
-  std::vector<float> absmax(static_cast<size_t>(format.num_blocks(size)));
-  quantise(values, format, codes, absmax);
-  if (options.is_double) dequantise_absmax(quantise_absmax(absmax), absmax);
-  at::Tensor out = at::empty({size}, dtype);
-  dequantise({codes, absmax}, format, out);
+  Whole whole{std::vector<uint8_t>(static_cast<size_t>(size / 2)),
+              std::vector<float>(static_cast<size_t>(format.num_blocks(size))),
+              {}};
+  quantise(values, format, whole.codes, whole.absmax);
+  if (options.is_double) whole.quantised_absmax = quantise_absmax(whole.absmax);
+  return whole;
+}
+
+// There and back.
+at::Tensor expected(const TensorSlot& slot, QuantisationOptions options, at::ScalarType dtype) {
+  Whole whole = quantise_whole(slot, options);
+  if (options.is_double) dequantise_absmax(whole.quantised_absmax, whole.absmax);
+  at::Tensor out = at::empty({slot.num_elements()}, dtype);
+  dequantise({whole.codes, whole.absmax}, {options.kind}, out);
   return out;
+}
+
+// As a folder would have it.
+QuantisedSource source_of(const TensorSlot& slot, QuantisationOptions options) {
+  const Whole whole = quantise_whole(slot, options);
+  QuantisedSource source{{}, whole.quantised_absmax};
+  source.scales.codes.clear();
+  source.read = [=](Range elements, std::span<uint8_t> codes, std::span<uint8_t> scales) {
+    std::copy_n(whole.codes.begin() + elements.begin / 2, codes.size(), codes.begin());
+    const int64_t block = elements.begin / FourBitFormat{}.block_size;
+    if (options.is_double) {
+      const auto& all = whole.quantised_absmax.codes;
+      std::copy_n(all.begin() + block, scales.size(), scales.begin());
+    } else {
+      std::memcpy(scales.data(), whole.absmax.data() + block, scales.size());
+    }
+  };
+  return source;
 }
 
 struct Fixture {
@@ -64,16 +98,24 @@ BOOST_FIXTURE_TEST_SUITE(quantised_units, Fixture)
 
 BOOST_DATA_TEST_CASE_F(Fixture, each_matrix_is_that_of_one_process,
                        data::make({0, 3}) * data::make({at::kFloat, at::kBFloat16}) *
-                           data::make({false, true}) * data::make({false, true}),
-                       stage, dtype, is_fp4, is_double) {
+                           data::make({false, true}) * data::make({false, true}) *
+                           data::make({false, true}),
+                       stage, dtype, is_fp4, is_double, is_stored) {
   const QuantisationOptions options{is_fp4 ? FourBitKind::kFp4 : FourBitKind::kNf4, is_double};
   QuantisedUnits quantised = make(stage, dtype, options);
   for (int unit = 0; unit < quantised.num_units(); ++unit) {
-    quantised.read(unit, read);
+    if (is_stored) {
+      quantised.read_quantised(unit,
+                               [&](const TensorSlot& slot) { return source_of(slot, options); });
+    } else {
+      quantised.read(unit, read);
+    }
     quantised.finish(unit);
   }
   for (int unit = 1; unit + 1 < quantised.num_units(); ++unit) {
-    if (unit + 2 < quantised.num_units()) quantised.prefetch(unit + 1);
+    // A rank that has nothing to compute does not prefetch.
+    const bool prefetches = world.rank() % 2 == 0 && unit + 2 < quantised.num_units();
+    if (prefetches) quantised.prefetch(unit + 1);
     const at::Tensor whole = quantised.gather(unit);
     for (const TensorSlot& slot : units[static_cast<size_t>(unit)].slots()) {
       if (slot.shape.size() != 2) continue;

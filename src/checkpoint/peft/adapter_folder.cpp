@@ -18,13 +18,6 @@ namespace {
 constexpr const char* kConfig = "adapter_config.json";
 constexpr const char* kBase = "base.json";
 
-std::optional<BaseIdentity> read_base(const fs::path& folder) {
-  const fs::path path = folder / kBase;
-  std::error_code ignored;
-  if (!fs::exists(path, ignored)) return {};
-  return parse_base_identity(read_file(path, FilePurpose::kModel), path.string());
-}
-
 }  // namespace
 
 AdapterFolder::AdapterFolder(fs::path folder, const ModelFolder& base)
@@ -39,18 +32,37 @@ std::string AdapterFolder::fingerprint() const {
   return to_hex(sha256(config_text_ + sampled_sha256(weights_)));
 }
 
-void require_same_base(const fs::path& folder, const ModelFolder& base) {
-  const std::optional<BaseIdentity> wanted = read_base(folder);
-  if (!wanted || *wanted == identify_base(base)) return;
+std::optional<BaseIdentity> read_base_identity(const fs::path& folder) {
+  const fs::path path = folder / kBase;
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) return {};
+  return parse_base_identity(read_file(path, FilePurpose::kModel), path.string());
+}
+
+void require_same_base(const fs::path& folder, const BaseIdentity& base) {
+  const std::optional<BaseIdentity> wanted = read_base_identity(folder);
+  if (!wanted || *wanted == base) return;
   throw ModelError(concat("the adapter in ", folder.string(), " was trained on ", wanted->path,
-                          ", and ", base.path().string(), " is another model"),
+                          ", and ", base.path, " is another model"),
                    "use it with its own base");
 }
 
-PublishedFolder published_adapter(const MethodOptions& options, const ModelFolder& base) {
-  return {kAdapterFiles, DType::kF32, [&options, &base](DType) -> std::vector<TextFile> {
-            return {{kConfig, adapter_config_text(options, base.config(), base.path())},
-                    {kBase, to_json(identify_base(base))}};
+void require_same_base(const fs::path& folder, const ModelFolder& base) {
+  if (read_base_identity(folder)) require_same_base(folder, identify_base(base));
+}
+
+std::vector<TextFile> adapter_texts(const MethodOptions& options, const ModelFolder& base,
+                                    const std::string& base_record) {
+  return {{kConfig, adapter_config_text(options, base.config(), base.path())},
+          {kBase, base_record}};
+}
+
+PublishedFolder published_adapter(const MethodOptions& options, const ModelFolder& base,
+                                  const std::optional<QuantisationOptions>& quantisation) {
+  return {kAdapterFiles, DType::kF32, [&options, &base, quantisation](DType) {
+            BaseIdentity identity = identify_base(base);
+            identity.quantisation = quantisation;
+            return adapter_texts(options, base, to_json(identity));
           }};
 }
 

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "checkpoint/model_folder.h"
 #include "checkpoint/peft/base_identity.h"
@@ -35,11 +37,23 @@ class AdapterFolder {
   SafetensorsFolder weights_;
 };
 
-/// Throws: ModelError if an adapter in `folder` says that it was trained on another base. The files
-/// of peft itself do not say.
+/// The base that an adapter in `folder` says that it was trained on: the files of peft itself do
+/// not. Throws: ModelError if its record is damaged.
+std::optional<BaseIdentity> read_base_identity(const std::filesystem::path& folder);
+
+/// Throws: ModelError if an adapter in `folder` says that it was trained on another base.
+void require_same_base(const std::filesystem::path& folder, const BaseIdentity& base);
+
+/// The same, where the base is not identified yet; one that is not asked for is not read.
 void require_same_base(const std::filesystem::path& folder, const ModelFolder& base);
 
-/// The `adapter/` of a checkpoint of an adapter on `base`. Both must outlive the result.
-PublishedFolder published_adapter(const MethodOptions& options, const ModelFolder& base);
+/// The small files of an adapter on `base`; `base_record` is the text of base.json.
+std::vector<TextFile> adapter_texts(const MethodOptions& options, const ModelFolder& base,
+                                    const std::string& base_record);
+
+/// The `adapter/` of a checkpoint of an adapter on `base`, whose matrices are kept in four bits as
+/// `quantisation` says, or not. Options and base must outlive the result.
+PublishedFolder published_adapter(const MethodOptions& options, const ModelFolder& base,
+                                  const std::optional<QuantisationOptions>& quantisation);
 
 }  // namespace temper

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/json_keys.h"
 #include "core/concat.h"
 #include "core/error.h"
@@ -13,6 +14,14 @@ namespace temper {
 namespace {
 
 constexpr int64_t kPageBytes = 4096;
+constexpr const char* kQuantised = "quantised";
+
+QuantisationOptions read_quantisation(const JsonKeys& keys) {
+  const std::string type = keys.text("type");
+  const bool is_nf4 = type == name_of(FourBitKind::kNf4);
+  if (!is_nf4 && type != name_of(FourBitKind::kFp4)) keys.refuse("type", "is neither nf4 nor fp4");
+  return {is_nf4 ? FourBitKind::kNf4 : FourBitKind::kFp4, keys.flag("double", true)};
+}
 
 }  // namespace
 
@@ -31,11 +40,14 @@ std::string sampled_sha256(const SafetensorsFolder& weights) {
 }
 
 BaseIdentity identify_base(const ModelFolder& base) {
-  return {std::filesystem::absolute(base.path()).string(), sampled_sha256(base.weights())};
+  return {std::filesystem::absolute(base.path()).string(), sampled_sha256(base.weights()), {}};
 }
 
 std::string to_json(const BaseIdentity& identity) {
-  const Json json = {{"path", identity.path}, {"sha256", identity.sha256}};
+  Json json = {{"path", identity.path}, {"sha256", identity.sha256}};
+  if (const auto& quantisation = identity.quantisation) {
+    json[kQuantised] = {{"type", name_of(quantisation->kind)}, {"double", quantisation->is_double}};
+  }
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
 }
 
@@ -43,7 +55,10 @@ BaseIdentity parse_base_identity(std::string_view text, const std::string& name)
   const Json json = parse_json(text, {name, FilePurpose::kModel});
   std::vector<std::string> problems;
   const JsonKeys keys(json, "", problems);
-  const BaseIdentity identity{keys.text("path"), keys.text("sha256")};
+  BaseIdentity identity{keys.text("path"), keys.text("sha256"), {}};
+  if (keys.has(kQuantised)) {
+    identity.quantisation = read_quantisation(JsonKeys(keys[kQuantised], "quantised.", problems));
+  }
   if (problems.empty()) return identity;
   throw ModelError(concat(name, ": ", problems.front()), "restore the file, or remove it");
 }

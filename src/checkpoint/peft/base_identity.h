@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "checkpoint/model_folder.h"
+#include "zero/quantisation_options.h"
 
 namespace temper {
 
@@ -13,6 +15,8 @@ namespace temper {
 struct BaseIdentity {
   std::string path;    ///< Where the base lay; for people.
   std::string sha256;  ///< Of a sample of its weights.
+  /// How its matrices were kept in four bits while the adapter was trained; nothing: not at all.
+  std::optional<QuantisationOptions> quantisation = {};
 
   friend bool operator==(const BaseIdentity& a, const BaseIdentity& b) {
     return a.sha256 == b.sha256;

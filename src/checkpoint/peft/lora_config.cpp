@@ -23,6 +23,19 @@ Json null_if_empty(const std::vector<T>& values) {
   return values.empty() ? Json() : Json(values);
 }
 
+// A list of names.
+std::vector<std::string> names_in(const JsonKeys& keys, const char* key) {
+  const Json& value = keys[key];
+  std::vector<std::string> names;
+  for (const Json& item : value.is_array() ? value : Json::array()) {
+    if (item.is_string()) names.push_back(item.get<std::string>());
+  }
+  if (!value.is_array() || names.empty() || names.size() != value.size()) {
+    keys.refuse(key, concat("is ", value.dump(), ", wanted a list of module names"));
+  }
+  return names;
+}
+
 // A list of names, or one string: "all-linear" or a regular expression.
 void read_targets(const JsonKeys& keys, LoraOptions& options) {
   constexpr const char* kKey = "target_modules";
@@ -32,13 +45,8 @@ void read_targets(const JsonKeys& keys, LoraOptions& options) {
   options.targets.clear();
   if (value.is_string()) {
     options.target_pattern = value.get<std::string>();
-    return;
-  }
-  for (const Json& item : value.is_array() ? value : Json::array()) {
-    if (item.is_string()) options.targets.push_back(item.get<std::string>());
-  }
-  if (!value.is_array() || options.targets.empty() || options.targets.size() != value.size()) {
-    keys.refuse(kKey, concat("is ", value.dump(), ", wanted a list of module names"));
+  } else {
+    options.targets = names_in(keys, kKey);
   }
 }
 
@@ -83,36 +91,97 @@ std::vector<int64_t> read_layers(const JsonKeys& keys) {
 // What would change the arithmetic.
 void require_plain(const JsonKeys& keys) {
   keys.require("bias", "none");
-  for (const char* key : {"fan_in_fan_out", "use_dora", "lora_bias", "use_qalora", "use_bdlora"}) {
+  for (const char* key : {"fan_in_fan_out", "lora_bias", "use_qalora", "use_bdlora"}) {
     keys.require(key, false);
   }
-  for (const char* key :
-       {"modules_to_save", "exclude_modules", "layers_pattern", "layer_replication",
-        "trainable_token_indices", "target_parameters", "alora_invocation_tokens"}) {
+  for (const char* key : {"exclude_modules", "layers_pattern", "layer_replication",
+                          "target_parameters", "alora_invocation_tokens"}) {
     if (keys.has(key)) keys.refuse(key, "is set");
   }
+}
+
+// A list of ids for the embedding, or an object from modules to such lists.
+void read_tokens(const JsonKeys& keys, SavedModuleOptions& saved) {
+  constexpr const char* kKey = "trainable_token_indices";
+  saved.trains_head_rows = false;
+  if (!keys.has(kKey)) return;
+  Json list = keys[kKey];
+  if (list.is_object()) {
+    const Json lists = list;
+    list = lists.value("embed_tokens", Json());
+    saved.trains_head_rows = lists.contains("lm_head");
+    const bool is_known = lists.size() == (saved.trains_head_rows ? 2U : 1U);
+    if (!is_known || (saved.trains_head_rows && lists["lm_head"] != list)) {
+      keys.refuse(kKey, concat("is ", lists.dump(),
+                               ", wanted the same ids for embed_tokens, and "
+                               "for lm_head if that is named"));
+      return;
+    }
+  }
+  for (const Json& id : list.is_array() ? list : Json::array()) {
+    if (id.is_number_unsigned()) saved.tokens.push_back(id.get<int64_t>());
+  }
+  if (saved.tokens.empty() || saved.tokens.size() != list.size()) {
+    keys.refuse(kKey, concat("is ", list.dump(), ", wanted ids of tokens"));
+  }
+}
+
+void read_saved(const JsonKeys& keys, SavedModuleOptions& saved) {
+  if (keys.has("modules_to_save")) {
+    saved.modules = names_in(keys, "modules_to_save");
+    keys.require("ensure_weight_tying", false);
+  }
+  read_tokens(keys, saved);
+}
+
+// As peft has them: with PiSSA, the tensors are a LoRA of twice the rank on the base as it is.
+struct Sizes {
+  int64_t rank_factor;
+  double alpha_factor;
+};
+Sizes sizes_of(const LoraOptions& options) {
+  if (options.init != LoraOptions::Init::kPrincipal) return {1, 1.0};
+  return {2, options.uses_rslora ? std::sqrt(2.0) : 2.0};
+}
+
+// For an untied head, peft is told of its rows, too.
+Json tokens_of(const SavedModuleOptions& saved, const ModelConfig& config) {
+  const auto names_head = [&] {
+    const auto tensors = saved_tensors(saved, config);
+    return std::ranges::any_of(tensors, [](const SavedTensor& tensor) {
+      return tensor.is_rows && tensor.place == SavedTensor::Place::kHead;
+    });
+  };
+  if (saved.tokens.empty()) return nullptr;
+  if (!names_head()) return saved.tokens;
+  return {{"embed_tokens", saved.tokens}, {"lm_head", saved.tokens}};
 }
 
 }  // namespace
 
 Json lora_keys(const LoraOptions& options, const ModelConfig& config) {
-  const bool is_kaiming = options.init == LoraOptions::Init::kKaiming;
+  const bool is_gaussian = options.init == LoraOptions::Init::kGaussian;
+  const Sizes sizes = sizes_of(options);
+  const SavedModuleOptions& saved = options.saved;
   Json ranks = Json::object(), alphas = Json::object();
-  for (const auto& one : options.rank_pattern) ranks[one.module] = one.rank;
-  for (const auto& one : options.alpha_pattern) alphas[one.module] = number(one.alpha);
+  for (const auto& one : options.rank_pattern) ranks[one.module] = one.rank * sizes.rank_factor;
+  for (const auto& one : options.alpha_pattern) {
+    alphas[one.module] = number(one.alpha * sizes.alpha_factor);
+  }
   return {{"alpha_pattern", alphas},
           {"bias", "none"},
           {"fan_in_fan_out", false},
-          {"init_lora_weights", is_kaiming ? Json(true) : Json("gaussian")},
+          {"init_lora_weights", is_gaussian ? Json("gaussian") : Json(true)},
           {"layers_pattern", nullptr},
           {"layers_to_transform", null_if_empty(options.layers)},
-          {"lora_alpha", number(options.alpha)},
+          {"lora_alpha", number(options.alpha * sizes.alpha_factor)},
           {"lora_dropout", number(options.dropout)},
-          {"modules_to_save", nullptr},
-          {"r", options.rank},
+          {"modules_to_save", null_if_empty(saved.modules)},
+          {"r", options.rank * sizes.rank_factor},
           {"rank_pattern", ranks},
           {"target_modules", targets_of(options, config)},
-          {"use_dora", false},
+          {"trainable_token_indices", tokens_of(saved, config)},
+          {"use_dora", options.uses_dora},
           {"use_rslora", options.uses_rslora}};
 }
 
@@ -121,6 +190,7 @@ void read_lora(const JsonKeys& keys, LoraOptions& options) {
   options.rank = keys.integer("r", {1, 1'000'000}, 8);
   options.alpha = keys.positive("lora_alpha", 8.0);
   options.uses_rslora = keys.flag("use_rslora", false);
+  options.uses_dora = keys.flag("use_dora", false);
   read_targets(keys, options);
   read_pattern(keys, "rank_pattern", [&](const std::string& module, const Json& value) {
     options.rank_pattern.push_back({module, value.get<int64_t>()});
@@ -132,6 +202,7 @@ void read_lora(const JsonKeys& keys, LoraOptions& options) {
     options.dropout = keys["lora_dropout"].get<double>();
   }
   options.layers = read_layers(keys);
+  read_saved(keys, options.saved);
 }
 
 }  // namespace temper

@@ -3,7 +3,7 @@
 
 #include <ATen/ATen.h>
 
-#include <map>
+#include <limits>
 #include <span>
 #include <string>
 #include <utility>
@@ -11,8 +11,13 @@
 
 #include "checkpoint/companion_files.h"
 #include "checkpoint/export_model.h"
+#include "checkpoint/four_bit/dequantised_matrix.h"
+#include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/new_folder.h"
+#include "checkpoint/peft/adapter_config.h"
 #include "checkpoint/peft/base_identity.h"
+#include "checkpoint/peft/tensor_changes.h"
+#include "checkpoint/read_tensor.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "io/dtype.h"
@@ -23,62 +28,25 @@ namespace fs = std::filesystem;
 namespace {
 
 using Place = SafetensorsFolder::Place;
+using Quantisation = std::optional<QuantisationOptions>;
 
 constexpr const char* kRecord = "merged_adapter.json";
+constexpr const char* kHead = "lm_head.weight";
 
-at::Tensor read_whole(const Place& place) {
-  at::Tensor values = at::empty(place.tensor->shape, at::kFloat);
-  const auto count = static_cast<size_t>(values.numel());
-  place.file->read_floats(*place.tensor, {0, values.numel()},
-                          {values.mutable_data_ptr<float>(), count});
-  return values;
-}
-
-// What an adapter adds to each matrix of its base.
-class Deltas {
- public:
-  Deltas(const AdapterFolder& adapter, const ModelConfig& base) : adapter_(adapter) {
-    for (const LoraModule& module : lora_modules(adapter.options().lora, base)) {
-      scales_[module.path + ".weight"] = module.scale;
-    }
-  }
-
-  bool has(const std::string& name) const { return scales_.contains(name); }
-
-  // Of a matrix that is adapted. Shapes: as the matrix, fp32.
-  at::Tensor of(const std::string& name) const {
-    const std::string module = "base_model.model." + name.substr(0, name.rfind('.'));
-    const Place* down = adapter_.weights().find(module + ".lora_A.weight");
-    const Place* up = adapter_.weights().find(module + ".lora_B.weight");
-    return at::mm(read_whole(*up), read_whole(*down)).mul_(scales_.at(name));
-  }
-
- private:
-  const AdapterFolder& adapter_;
-  std::map<std::string, double> scales_;  // By the name of the matrix.
-};
-
-void write_sum(const Place& from, const at::Tensor& delta, const File& to, int64_t offset) {
-  at::Tensor sum = read_whole(from).add_(delta);
-  // Rounded first: a sum that the dtype cannot hold is as bad as one that is not finite.
-  const std::span<const float> numbers(sum.const_data_ptr<float>(),
-                                       static_cast<size_t>(sum.numel()));
-  std::vector<std::byte> bytes(static_cast<size_t>(from.tensor->bytes.size()));
-  from_floats(from.tensor->dtype, numbers, bytes);
-  to_floats(from.tensor->dtype, bytes,
-            {sum.mutable_data_ptr<float>(), static_cast<size_t>(sum.numel())});
+// Rounds and writes. A sum that the dtype cannot hold is as bad as one that is not finite.
+void write_rounded(const at::Tensor& sum, const TensorSpec& spec, const File& to, int64_t offset) {
+  const auto count = static_cast<size_t>(sum.numel());
+  std::vector<std::byte> bytes(count * static_cast<size_t>(num_bits(spec.dtype)) / 8);
+  from_floats(spec.dtype, {sum.const_data_ptr<float>(), count}, bytes);
+  to_floats(spec.dtype, bytes, {sum.mutable_data_ptr<float>(), count});
   if (!at::isfinite(sum).all().item<bool>()) {
-    throw ModelError(concat("merging makes ", from.tensor->name, " of ", from.file->path().string(),
-                            " not finite in ", to_string(from.tensor->dtype)),
+    throw ModelError(concat("merging makes ", spec.name, " not finite in ", to_string(spec.dtype)),
                      "use an adapter of a run that converged, or a base in a wider dtype");
   }
   to.write(offset, bytes);
 }
 
-}  // namespace
-
-void merge_adapter(const ModelFolder& base, const AdapterFolder& adapter,
-                   const fs::path& destination) {
+void require_lora_of(const AdapterFolder& adapter, const BaseIdentity& base) {
   if (adapter.options().kind != MethodOptions::Kind::kLora) {
     throw ConfigError(
         concat("the adapter in ", adapter.path().string(), " is one of method ",
@@ -86,20 +54,152 @@ void merge_adapter(const ModelFolder& base, const AdapterFolder& adapter,
         "merge adapters of LoRA only");
   }
   require_same_base(adapter.path(), base);
-  require_new_folder(destination);
-  const Deltas deltas(adapter, base.config());
-  ModelContent content{read_companion_files(base.path()), {}, kMaxExportFileBytes};
-  content.texts.push_back({kRecord, to_json(identify_base(base))});
-  content.groups = groups_of(base, [&](const Place& place) {
-    TensorGroup group = copy_of(place);
-    if (deltas.has(place.tensor->name)) {
-      group.write = [&deltas, place](const File& file, std::span<const int64_t> offsets) {
-        write_sum(place, deltas.of(place.tensor->name), file, offsets[0]);
-      };
+}
+
+// The one that all adapters record, if they do.
+Quantisation recorded_by(const std::vector<WeightedAdapter>& adapters) {
+  const auto record_of = [](const WeightedAdapter& weighted) {
+    const auto base = read_base_identity(weighted.adapter->path());
+    return base ? base->quantisation : Quantisation();
+  };
+  const Quantisation first = record_of(adapters[0]);
+  for (const WeightedAdapter& weighted : adapters) {
+    if (record_of(weighted) != first) return {};
+  }
+  return first;
+}
+
+// How the base is to be dequantised; nothing if it is not.
+Quantisation quantisation_for(const ModelFolder& base, const MergeRequest& request) {
+  if (base.quantisation()) {
+    if (request.base != MergeBase::kDense) return base.quantisation();
+    throw ConfigError(concat("--base dense: the weights in ", base.path().string(), " are ",
+                             describe(*base.quantisation()), " and no others"),
+                      "leave --base out, or give the model that they were quantised from");
+  }
+  if (request.base != MergeBase::kDequantised) return {};
+  if (const Quantisation recorded = recorded_by(request.adapters)) return recorded;
+  throw ConfigError(
+      concat("--base dequantised: ", request.adapters[0].adapter->path().string(),
+             request.adapters.size() == 1 ? " does" : " and the other adapters do",
+             " not record one quantisation of the base that they were trained on"),
+      "leave --base out: adapters of method lora were trained on the dense base; for one of peft "
+      "give a base that bitsandbytes quantised");
+}
+
+std::string record_of(BaseIdentity base, const Quantisation& quantisation) {
+  base.quantisation = quantisation;
+  return to_json(base);
+}
+
+std::vector<TextFile> texts_of(const ModelFolder& base, bool unties_head) {
+  std::vector<TextFile> texts = read_companion_files(base.path());
+  for (TextFile& text : texts) {
+    if (text.path != "config.json") continue;
+    if (base.quantisation()) text.text = without_member(text.text, "quantization_config");
+    if (unties_head) text.text = with_member(text.text, "tie_word_embeddings", false);
+  }
+  return texts;
+}
+
+// A base, and how its weights become those of the merged model.
+class Merge {
+ public:
+  Merge(const ModelFolder& base, TensorChanges changes, Quantisation quantisation)
+      : base_(base), changes_(std::move(changes)), quantisation_(quantisation) {}
+
+  std::vector<TensorGroup> groups(bool unties_head) const {
+    std::vector<TensorGroup> groups;
+    for (const UnitLayout& unit : base_.units()) {
+      for (const TensorSlot& slot : unit.slots()) groups.push_back(group_of(slot, slot.name));
     }
-    return group;
-  });
+    // A head that was tied begins as a copy of the embedding, which is the first tensor.
+    const TensorSlot& embedding = base_.units().front().slots().front();
+    if (unties_head) groups.push_back(group_of(embedding, kHead));
+    return groups;
+  }
+
+ private:
+  // The tensor `name`, from that of the slot.
+  TensorGroup group_of(const TensorSlot& slot, const std::string& name) const {
+    const Place& place = *base_.weights().find(slot.name);
+    const bool is_new = quantisation_ && is_four_bit_matrix(slot.name, slot.shape);
+    const bool is_changed = changes_.contains(name) || name != slot.name;
+    if (!is_new && !is_changed) return copy_of(place);
+    const DType dtype = base_.is_four_bit(slot) ? base_.stored_dtype() : place.tensor->dtype;
+    const TensorSpec spec{name, dtype, slot.shape};
+    return {{spec}, [this, &slot, spec](const File& file, std::span<const int64_t> offsets) {
+              write_rounded(merged(slot, spec.name), spec, file, offsets[0]);
+            }};
+  }
+
+  // Only matrices of blocks are quantised.
+  at::Tensor merged(const TensorSlot& slot, const std::string& name) const {
+    const bool is_quantised = quantisation_ && is_four_bit_matrix(slot.name, slot.shape);
+    at::Tensor before = is_quantised ? dequantised_matrix(base_, slot, *quantisation_)
+                                     : read_tensor(*base_.weights().find(slot.name));
+    const auto change = changes_.find(name);
+    return change == changes_.end() ? before : change->second(std::move(before));
+  }
+
+  const ModelFolder& base_;
+  TensorChanges changes_;
+  Quantisation quantisation_;
+};
+
+TensorGroup group_of(const CombinedAdapter& adapter, const LoraModule& module, const char* part,
+                     std::vector<int64_t> shape) {
+  const TensorSpec spec{tensor_name(module, part), DType::kF32, std::move(shape)};
+  return {{spec}, [&adapter, &module, part](const File& file, std::span<const int64_t> offsets) {
+            const at::Tensor values = adapter.tensor(module, part);
+            const std::span numbers(values.const_data_ptr<float>(),
+                                    static_cast<size_t>(values.numel()));
+            file.write(offsets[0], std::as_bytes(numbers));
+          }};
+}
+
+}  // namespace
+
+Quantisation merge_adapters(const ModelFolder& base, const MergeRequest& request,
+                            const fs::path& destination) {
+  const BaseIdentity identity = identify_base(base);
+  for (const auto& weighted : request.adapters) require_lora_of(*weighted.adapter, identity);
+  require_new_folder(destination);
+  const Quantisation quantisation = quantisation_for(base, request);
+  std::optional<CombinedAdapter> combined;
+  if (request.combination) combined.emplace(request.adapters, *request.combination, base);
+  const AdapterFolder& first = *request.adapters[0].adapter;
+  const Merge merge(base,
+                    combined ? tensor_changes(*combined) : tensor_changes(first, base.config()),
+                    quantisation);
+  const bool is_untied = !combined && unties_head(first, base.config());
+  ModelContent content{.texts = texts_of(base, is_untied),
+                       .groups = merge.groups(is_untied),
+                       .max_file_bytes = kMaxExportFileBytes};
+  content.texts.push_back({kRecord, record_of(identity, quantisation)});
   write_new_model_folder(destination, content, [](const fs::path& copy) { ModelFolder{copy}; });
+  return quantisation;
+}
+
+void combine_adapters(const ModelFolder& base, const MergeRequest& request,
+                      const fs::path& destination) {
+  const BaseIdentity identity = identify_base(base);
+  for (const auto& weighted : request.adapters) require_lora_of(*weighted.adapter, identity);
+  require_new_folder(destination);
+  const CombinedAdapter combined(request.adapters, request.combination.value(), base);
+  MethodOptions options;
+  options.kind = MethodOptions::Kind::kLora;
+  options.lora = combined.options();
+  ModelContent content{.stem = kAdapterFiles.stem,
+                       .max_file_bytes = std::numeric_limits<int64_t>::max()};
+  content.texts = adapter_texts(options, base, record_of(identity, recorded_by(request.adapters)));
+  for (const LoraModule& module : combined.modules()) {
+    const int64_t out = module.module.out, in = module.module.in;
+    content.groups.push_back(group_of(combined, module, kLoraDown, {module.rank, in}));
+    content.groups.push_back(group_of(combined, module, kLoraUp, {out, module.rank}));
+  }
+  write_new_model_folder(destination, content,
+                         [&](const fs::path& copy) { AdapterFolder(copy, base); });
 }
 
 void restore_base(const fs::path& merged, const fs::path& destination) {
@@ -110,7 +210,7 @@ void restore_base(const fs::path& merged, const fs::path& destination) {
   }
   const BaseIdentity wanted =
       parse_base_identity(read_file(record, FilePurpose::kModel), record.string());
-  const ModelFolder base(wanted.path);
+  const ModelFolder base(wanted.path, WeightForms::kAny);
   if (!(identify_base(base) == wanted)) {
     throw ModelError(concat("the model in ", wanted.path, " is not the base any more that ",
                             merged.string(), " was merged from"),

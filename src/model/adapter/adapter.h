@@ -2,11 +2,14 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "model/adapter/initial_values.h"
+#include "model/adapter/prefix_projection.h"
 #include "model/ops/low_rank.h"
 #include "model/ops/prefix.h"
+#include "model/ops/token_rows.h"
 #include "model/unit_layout.h"
 #include "model/weight.h"
 
@@ -19,10 +22,12 @@ struct BlockAddition {
   LowRank gate_up;
   LowRank down;
   PrefixWeights prefix;
+  Weight attention_norm, query_norm, key_norm, mlp_norm;  ///< Instead of the block's own.
 
   bool is_empty() const {
     return !queries_keys_values.is_defined() && !output.is_defined() && !gate_up.is_defined() &&
-           !down.is_defined() && !prefix.is_defined();
+           !down.is_defined() && !prefix.is_defined() && !attention_norm.is_defined() &&
+           !query_norm.is_defined() && !key_norm.is_defined() && !mlp_norm.is_defined();
   }
 };
 
@@ -35,12 +40,26 @@ struct Adapter {
   std::shared_ptr<Dropout> dropout;      ///< The engine says for which micro-batch.
   std::vector<BlockAddition> blocks;     ///< [layer]
   Weight prompt = {};  ///< [tokens, hidden_size], before each document's embeddings; or undefined.
+  Weight embedding = {}, final_norm = {}, head = {};  ///< Instead of the model's own; or undefined.
+  TokenRows embedding_rows = {}, head_rows = {};      ///< The same rows where the head is tied.
+  std::optional<PrefixProjection> projection = {};  ///< What `unit` is computed from, if anything.
 
-  /// The lowest block that gradients must go through.
+  /// All that a store holds of it: `unit` comes first.
+  std::vector<UnitLayout> units() const {
+    std::vector<UnitLayout> all = {unit};
+    if (projection) all.push_back(projection->unit());
+    return all;
+  }
+
+  /// Whether the gradient of the tokens' embeddings is wanted.
+  bool trains_embedding() const { return embedding.is_defined() || embedding_rows.is_defined(); }
+
+  /// The lowest block that gradients must go through: one beyond the last if none must.
   int lowest_layer() const {
-    int layer = 0;
-    while (!prompt.is_defined() && blocks[static_cast<size_t>(layer)].is_empty()) ++layer;
-    return layer;
+    if (prompt.is_defined() || trains_embedding()) return 0;
+    size_t layer = 0;
+    while (layer < blocks.size() && blocks[layer].is_empty()) ++layer;
+    return static_cast<int>(layer);
   }
 };
 

@@ -3,22 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <numbers>
 #include <stdexcept>
 
-#include "core/hash.h"
 #include "core/random.h"
 
 namespace temper {
 namespace {
-
-uint64_t key_of(uint64_t seed, std::string_view name) {
-  const Digest digest = sha256(name);
-  uint64_t word = 0;
-  std::memcpy(&word, digest.data(), sizeof word);
-  return word ^ seed;
-}
 
 // Box and Muller's transform of two uniform numbers.
 double normal(uint64_t key, uint64_t index) {
@@ -35,10 +26,8 @@ void fill_initial_values(const InitialValues& initial, uint64_t seed, std::strin
     std::ranges::fill(values, 0.0F);
     return;
   }
-  if (initial.distribution == Distribution::kEmbeddings) {
-    throw std::invalid_argument("embeddings are read, not drawn");
-  }
-  const uint64_t key = key_of(seed, name);
+  if (!initial.is_drawn()) throw std::invalid_argument("begins with a tensor of the base");
+  const uint64_t key = random_key(seed, name);
   for (int64_t i = range.begin; i < range.end; ++i) {
     const auto index = static_cast<uint64_t>(i);
     const double standard = initial.distribution == Distribution::kUniform

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -12,14 +13,26 @@ namespace temper {
 
 /// How a tensor that is trained from scratch begins.
 struct InitialValues {
-  enum class Distribution { kZero, kUniform, kNormal, kEmbeddings };
+  enum class Distribution {
+    kZero,
+    kUniform,        ///< Between -scale and scale.
+    kNormal,         ///< With the standard deviation `scale`.
+    kCopy,           ///< The base's tensor.
+    kRows,           ///< Rows of it: those of `tokens`.
+    kRowNorms,       ///< The length of each of its rows.
+    kPrincipalDown,  ///< Of its principal parts: see `principal_parts`.
+    kPrincipalUp,
+  };
   Distribution distribution = Distribution::kZero;
-  double scale = 0.0;  ///< Uniform: the bound on both sides; normal: the standard deviation.
-  std::vector<int64_t> tokens = {};  ///< Embeddings: row i begins as that of token i of these.
+  double scale = 0.0;
+  std::vector<int64_t> tokens = {};
+  std::string base = {};  ///< The name of the base's tensor, where it begins with that.
+
+  bool is_drawn() const { return base.empty(); }
 };
 
 /// Fills elements `range` of the tensor `name`: each is a function of the seed, the name and its
-/// place alone, so that any rank can draw any part. Embeddings are not drawn: see `initialise`.
+/// place alone, so that any rank can draw any part. For those that are drawn.
 /// Shapes: values [range.size()].
 void fill_initial_values(const InitialValues& initial, uint64_t seed, std::string_view name,
                          Range range, std::span<float> values);

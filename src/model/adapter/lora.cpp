@@ -54,6 +54,10 @@ class PatternList {
   std::vector<std::regex> compiled_;
 };
 
+bool is_principal(const LoraOptions& options) {
+  return options.init == LoraOptions::Init::kPrincipal;
+}
+
 // All modules of the model, with the rank and scale that they would have.
 std::vector<LoraModule> all_modules(const LoraOptions& options, const ModelConfig& config) {
   const PatternList ranks(options.rank_pattern, "lora.rank_pattern");
@@ -67,8 +71,8 @@ std::vector<LoraModule> all_modules(const LoraOptions& options, const ModelConfi
       const int64_t rank = rank_of == nullptr ? options.rank : rank_of->rank;
       const double alpha = alpha_of == nullptr ? options.alpha : alpha_of->alpha;
       const auto width = static_cast<double>(rank);
-      all.push_back(
-          {path, layer, module, rank, alpha / (options.uses_rslora ? std::sqrt(width) : width)});
+      all.push_back({path, layer, module, is_principal(options) ? 2 * rank : rank,
+                     alpha / (options.uses_rslora ? std::sqrt(width) : width)});
     }
   }
   return all;
@@ -98,16 +102,33 @@ void require_targets(const LoraOptions& options, const ModelConfig& config,
   }
 }
 
-std::string tensor_name(const LoraModule& module, const char* part) {
-  return concat("base_model.model.", module.path, '.', part, ".weight");
+void require_ranks(const LoraOptions& options, const std::vector<LoraModule>& modules) {
+  for (const LoraModule& module : modules) {
+    const int64_t most = std::min(module.module.in, module.module.out), rank = module.rank / 2;
+    if (!is_principal(options) || rank <= most) continue;
+    throw ConfigError(
+        concat("lora.init is pissa, but ", module.path, " has no ", rank,
+               " principal parts: it is ", module.module.out, " by ", module.module.in),
+        concat("lower its rank to ", most));
+  }
 }
+
+std::string base_tensor(const LoraModule& module) { return module.path + ".weight"; }
 
 InitialValues initial_down(const LoraOptions& options, const LoraModule& module) {
   using Distribution = InitialValues::Distribution;
+  if (is_principal(options)) {
+    return {Distribution::kPrincipalDown, module.scale, {}, base_tensor(module)};
+  }
   if (options.init == LoraOptions::Init::kGaussian) {
     return {Distribution::kNormal, 1.0 / static_cast<double>(module.rank)};
   }
   return {Distribution::kUniform, 1.0 / std::sqrt(static_cast<double>(module.module.in))};
+}
+
+InitialValues initial_up(const LoraOptions& options, const LoraModule& module) {
+  if (!is_principal(options)) return {};
+  return {InitialValues::Distribution::kPrincipalUp, module.scale, {}, base_tensor(module)};
 }
 
 LowRank& addition_to(Product product, BlockAddition& block) {
@@ -124,32 +145,43 @@ LowRank& addition_to(Product product, BlockAddition& block) {
 // projects for all of them.
 void add_slots(std::span<const LoraModule> group, const LoraOptions& options,
                std::vector<TensorSlot>& slots, std::vector<InitialValues>& initial) {
+  const bool decays = !is_principal(options);  // What is taken off the base stays as it is.
   for (const LoraModule& module : group) {
-    slots.push_back(
-        {.name = tensor_name(module, "lora_A"), .shape = {module.rank, module.module.in}});
+    slots.push_back({.name = tensor_name(module, kLoraDown),
+                     .shape = {module.rank, module.module.in},
+                     .decays = decays});
     initial.push_back(initial_down(options, module));
   }
   for (const LoraModule& module : group) {
-    slots.push_back({.name = tensor_name(module, "lora_B"),
+    slots.push_back({.name = tensor_name(module, kLoraUp),
                      .shape = {module.module.out, module.rank},
+                     .decays = decays,
                      .rate_ratio = options.plus_ratio});
-    initial.push_back({});
+    initial.push_back(initial_up(options, module));
+  }
+  if (!options.uses_dora) return;
+  for (const LoraModule& module : group) {
+    slots.push_back({.name = tensor_name(module, kLoraMagnitude), .shape = {module.module.out}});
+    initial.push_back({InitialValues::Distribution::kRowNorms, 0.0, {}, base_tensor(module)});
   }
 }
 
 // Where the tensors of one such group are used.
-void attach(std::span<const LoraModule> group, Adapter& adapter) {
+void attach(std::span<const LoraModule> group, bool is_principal, Adapter& adapter) {
   const LoraModule& first = group.front();
   const auto layer = static_cast<size_t>(first.layer);
   LowRank& low_rank = addition_to(first.module.product, adapter.blocks[layer]);
   int64_t num_rows = 0;
   for (const LoraModule& module : group) {
-    const TensorSlot* up = adapter.unit.find(tensor_name(module, "lora_B"));
-    low_rank.parts.push_back({Weight(adapter.buffers, up->offset, up->shape), num_rows,
-                              module.module.first_column, module.scale});
+    const auto weight = [&](const char* part) {
+      const TensorSlot* slot = adapter.unit.find(tensor_name(module, part));
+      return slot == nullptr ? Weight() : Weight(adapter.buffers, slot->offset, slot->shape);
+    };
+    low_rank.parts.push_back({weight(kLoraUp), num_rows, module.module.first_column, module.scale,
+                              weight(kLoraMagnitude), is_principal ? module.rank / 2 : 0});
     num_rows += module.rank;
   }
-  const int64_t begin = adapter.unit.find(tensor_name(first, "lora_A"))->offset;
+  const int64_t begin = adapter.unit.find(tensor_name(first, kLoraDown))->offset;
   low_rank.down = Weight(adapter.buffers, begin, {num_rows, first.module.in});
   low_rank.dropout = adapter.dropout;
   low_rank.place = static_cast<uint64_t>(begin);
@@ -171,6 +203,19 @@ std::vector<std::span<const LoraModule>> groups_of(const std::vector<LoraModule>
 
 }  // namespace
 
+std::string tensor_name(const LoraModule& module, const char* part) {
+  return concat("base_model.model.", module.path, '.', part);
+}
+
+const char* name_of(LoraOptions::Init init) {
+  switch (init) {
+    case LoraOptions::Init::kKaiming: return "kaiming";
+    case LoraOptions::Init::kGaussian: return "gaussian";
+    case LoraOptions::Init::kPrincipal: break;
+  }
+  return "pissa";
+}
+
 std::vector<LoraModule> lora_modules(const LoraOptions& options, const ModelConfig& config) {
   require_layers(options, config);
   std::vector<LoraModule> modules = all_modules(options, config);
@@ -187,6 +232,7 @@ std::vector<LoraModule> lora_modules(const LoraOptions& options, const ModelConf
     return !is_target ||
            (!layers.empty() && std::ranges::find(layers, module.layer) == layers.end());
   });
+  require_ranks(options, modules);
   if (!modules.empty()) return modules;
   throw ConfigError("the options under lora mean no module of the model: nothing would be trained",
                     "compare them with paths such as model.layers.0.self_attn.q_proj");
@@ -197,12 +243,14 @@ Adapter make_lora(const LoraOptions& options, uint64_t seed, const ModelConfig& 
   std::vector<TensorSlot> slots;
   std::vector<InitialValues> initial;
   for (const auto group : groups_of(modules)) add_slots(group, options, slots, initial);
+  add_saved_slots(options.saved, config, slots, initial);
   Adapter adapter{{"adapter", std::move(slots)},
                   std::move(initial),
                   std::make_shared<UnitBuffers>(),
                   std::make_shared<Dropout>(options.dropout, seed),
                   std::vector<BlockAddition>(static_cast<size_t>(config.num_layers))};
-  for (const auto group : groups_of(modules)) attach(group, adapter);
+  for (const auto group : groups_of(modules)) attach(group, is_principal(options), adapter);
+  attach_saved(options.saved, config, adapter);
   return adapter;
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/adapter/adapter.h"
+#include "model/adapter/saved_modules.h"
 #include "model/linear_modules.h"
 #include "model/model_config.h"
 
@@ -13,8 +14,9 @@ namespace temper {
 
 struct LoraOptions {
   enum class Init {
-    kKaiming,   ///< A uniform in ±1/sqrt(in), B zero: peft's default.
-    kGaussian,  ///< A normal with standard deviation 1/rank, B zero.
+    kKaiming,    ///< A uniform in ±1/sqrt(in), B zero: peft's default.
+    kGaussian,   ///< A normal with standard deviation 1/rank, B zero.
+    kPrincipal,  ///< The principal parts of the matrix, which are taken off it: PiSSA.
   };
   /// Another rank or alpha for the modules that `module` means: a regular expression for the end of
   /// a path, as in peft. The first one that fits counts.
@@ -33,6 +35,7 @@ struct LoraOptions {
   double alpha = 32.0;
   double dropout = 0.0;      ///< Of what A projects, while it trains.
   double plus_ratio = 1.0;   ///< LoRA+: B learns so many times faster than A.
+  bool uses_dora = false;    ///< The length of each row of the sum is trained, too.
   bool uses_rslora = false;  ///< Scale alpha / sqrt(rank) instead of alpha / rank.
   std::vector<std::string> targets = {"all-linear"};  ///< Module names: the ends of their paths.
   std::string target_pattern = {};   ///< Instead: a regular expression for the whole path.
@@ -40,27 +43,41 @@ struct LoraOptions {
   std::vector<RankOf> rank_pattern = {};
   std::vector<AlphaOf> alpha_pattern = {};
   Init init = Init::kKaiming;
+  SavedModuleOptions saved = {};  ///< What is trained beside the additions.
 
   friend bool operator==(const LoraOptions&, const LoraOptions&) = default;
 };
+
+/// As in configurations: "kaiming".
+const char* name_of(LoraOptions::Init init);
 
 /// One module that is adapted.
 struct LoraModule {
   std::string path;  ///< "model.layers.0.self_attn.q_proj"
   int64_t layer = 0;
   LinearModule module;
-  int64_t rank = 0;
+  int64_t rank = 0;  ///< Of the tensors: with PiSSA, twice the rank that is trained.
   double scale = 0.0;
 
   friend bool operator==(const LoraModule&, const LoraModule&) = default;
 };
 
+/// The tensors of a module, by the ends of their names.
+inline constexpr const char* kLoraDown = "lora_A.weight";               ///< A [rank, in]
+inline constexpr const char* kLoraUp = "lora_B.weight";                 ///< B [out, rank]
+inline constexpr const char* kLoraMagnitude = "lora_magnitude_vector";  ///< [out], of DoRA
+
+/// As in the files of peft: "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight".
+std::string tensor_name(const LoraModule& module, const char* part);
+
 /// The modules that the options mean, in the order of the model.
-/// Throws: ConfigError for a target, a pattern or a layer that means none.
+/// Throws: ConfigError for a target, a pattern or a layer that means none, and for a rank that a
+///   matrix does not have where its principal parts are wanted.
 std::vector<LoraModule> lora_modules(const LoraOptions& options, const ModelConfig& config);
 
-/// LoRA: low-rank additions to the linear modules of the blocks.
-/// `seed` is that of dropout. Throws: as lora_modules.
+/// LoRA: low-rank additions to the linear modules of the blocks; with DoRA, and with PiSSA, whose
+/// tensors hold what is taken off the base beside what is trained: a LoRA on the base as it is.
+/// `seed` is that of dropout. Throws: as lora_modules and saved_tensors.
 /// Source: Hu et al., arXiv:2106.09685; peft 0.21, tuners/lora (names, shapes, init, scale).
 Adapter make_lora(const LoraOptions& options, uint64_t seed, const ModelConfig& config);
 

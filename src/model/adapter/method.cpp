@@ -35,8 +35,11 @@ std::optional<Adapter> make_adapter(const MethodOptions& options, const ModelCon
 }
 
 bool is_same_adapter(const MethodOptions& a, const MethodOptions& b, const ModelConfig& config) {
-  if (a.is_lora() && b.is_lora())
-    return lora_modules(a.lora, config) == lora_modules(b.lora, config);
+  if (a.is_lora() && b.is_lora()) {
+    return lora_modules(a.lora, config) == lora_modules(b.lora, config) &&
+           a.lora.uses_dora == b.lora.uses_dora && a.lora.saved.tokens == b.lora.saved.tokens &&
+           saved_tensors(a.lora.saved, config) == saved_tensors(b.lora.saved, config);
+  }
   return a.kind == b.kind && a.num_virtual_tokens() == b.num_virtual_tokens();
 }
 

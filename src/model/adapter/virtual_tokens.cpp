@@ -11,10 +11,12 @@ namespace {
 using Distribution = InitialValues::Distribution;
 
 constexpr const char* kName = "prompt_embeddings";
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
 
 // An adapter of one matrix, whose weights nothing uses yet.
-Adapter one_matrix(std::vector<int64_t> shape, InitialValues initial, const ModelConfig& config) {
-  Adapter adapter{{"adapter", {{.name = kName, .shape = std::move(shape)}}},
+Adapter one_matrix(std::vector<int64_t> shape, InitialValues initial, const ModelConfig& config,
+                   bool decays = true) {
+  Adapter adapter{{"adapter", {{.name = kName, .shape = std::move(shape), .decays = decays}}},
                   {std::move(initial)},
                   std::make_shared<UnitBuffers>(),
                   std::make_shared<Dropout>(0.0, 0),
@@ -58,9 +60,14 @@ void require_tokens(const PromptOptions& options, const ModelConfig& config) {
 Adapter make_prefix(const PrefixOptions& options, const ModelConfig& config) {
   const int64_t columns = 2 * config.num_key_value_heads * config.head_dim;
   const bool is_zero = options.deviation == 0.0;
-  Adapter adapter = one_matrix(
-      {options.num_tokens, config.num_layers * columns},
-      {is_zero ? Distribution::kZero : Distribution::kNormal, options.deviation, {}}, config);
+  Adapter adapter =
+      one_matrix({options.num_tokens, config.num_layers * columns},
+                 {is_zero ? Distribution::kZero : Distribution::kNormal, options.deviation}, config,
+                 /*decays=*/options.projection == 0);
+  if (options.projection > 0) {
+    adapter.projection.emplace(options.num_tokens, columns / 2, options.projection,
+                               config.num_layers * columns);
+  }
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     adapter.blocks[static_cast<size_t>(layer)].prefix = {whole(adapter), layer * columns};
   }
@@ -70,9 +77,9 @@ Adapter make_prefix(const PrefixOptions& options, const ModelConfig& config) {
 Adapter make_prompt(const PromptOptions& options, uint64_t seed, const ModelConfig& config) {
   require_tokens(options, config);
   const bool is_normal = options.init == PromptOptions::Init::kNormal;
-  InitialValues initial{Distribution::kNormal, 1.0, {}};
+  InitialValues initial{Distribution::kNormal, 1.0};
   if (!is_normal) {
-    initial = {Distribution::kEmbeddings, 0.0, first_tokens(options, seed, config)};
+    initial = {Distribution::kRows, 0.0, first_tokens(options, seed, config), kEmbedding};
   }
   Adapter adapter = one_matrix({options.num_tokens, config.hidden_size}, initial, config);
   adapter.prompt = whole(adapter);

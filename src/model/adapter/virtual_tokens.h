@@ -12,6 +12,7 @@ namespace temper {
 struct PrefixOptions {
   int64_t num_tokens = 20;
   double deviation = 1.0;  ///< Of the normal numbers that it begins with, as in peft; 0: zeros.
+  int64_t projection = 0;  ///< Trained through a hidden layer of this width; 0: directly.
 
   friend bool operator==(const PrefixOptions&, const PrefixOptions&) = default;
 };
@@ -29,7 +30,8 @@ struct PromptOptions {
   friend bool operator==(const PromptOptions&, const PromptOptions&) = default;
 };
 
-/// Prefix tuning: trained keys and values before each document, in every block.
+/// Prefix tuning: trained keys and values before each document, in every block; with a projection,
+/// what they are computed from is trained.
 /// Source: Li and Liang, arXiv:2101.00190; peft 0.21, tuners/prefix_tuning (name, layout).
 Adapter make_prefix(const PrefixOptions& options, const ModelConfig& config);
 

@@ -17,7 +17,7 @@ int64_t num_normed(const Heads& heads) { return heads.num_heads + heads.num_key_
 
 // Both weights end to end, as fp32. Returns [2, head_dim].
 at::Tensor joint_weight(const HeadNormWeights& weights) {
-  return at::stack({weights.queries.value(), weights.keys.value()}).to(at::kFloat);
+  return at::stack({weights.queries.value().to(at::kFloat), weights.keys.value().to(at::kFloat)});
 }
 
 struct Normalized {
@@ -87,12 +87,11 @@ at::Tensor backward(const at::Tensor& gradient, const at::Tensor& qkv, const Hea
                     const HeadNormWeights& weights, const at::Tensor& inverse_rms) {
   const Gradients result =
       backward_on_cpu(gradient.contiguous(), qkv, heads, joint_weight(weights), inverse_rms);
-  if (weights.queries.gradient().defined()) {
-    const at::Tensor both = at::empty({2 * heads.head_dim}, at::kFloat);
-    add_partial_sums(both, result.partial);
-    weights.queries.gradient().copy_(both.narrow(0, 0, heads.head_dim));
-    weights.keys.gradient().copy_(both.narrow(0, heads.head_dim, heads.head_dim));
-  }
+  const at::Tensor both = at::empty({2 * heads.head_dim}, at::kFloat);
+  add_partial_sums(both, result.partial);
+  at::Tensor queries = weights.queries.gradient(), keys = weights.keys.gradient();
+  if (queries.defined()) queries.copy_(both.narrow(0, 0, heads.head_dim));
+  if (keys.defined()) keys.copy_(both.narrow(0, heads.head_dim, heads.head_dim));
   return result.input;
 }
 

@@ -5,6 +5,7 @@
 
 #include "model/ops/backward.h"
 #include "model/ops/column_sum.h"
+#include "model/ops/decomposed.h"
 #include "model/ops/few_rows.h"
 
 namespace temper {
@@ -12,30 +13,52 @@ namespace {
 
 using Recompute = std::function<at::Tensor()>;
 
-// What the forward pass leaves for the backward pass.
-struct Product {
-  at::Tensor y;
-  at::Tensor projected;  // By the low-rank part; undefined where there is none.
+// What the low-rank part leaves for its backward pass: one of them, or neither.
+struct Kept {
+  at::Tensor projected;
+  DecomposedPass decomposed;
 };
 
-Product add_low_rank_to(at::Tensor y, const at::Tensor& x, const LinearWeights& weights) {
-  if (!weights.low_rank.is_defined()) return {std::move(y), {}};
-  at::Tensor projected = add_low_rank(y, x, weights.low_rank);
-  return {std::move(y), std::move(projected)};
+// onto + x W^T + b, and what LoRA adds. `onto` may be undefined.
+at::Tensor product(const at::Tensor& onto, const at::Tensor& x, const LinearWeights& weights,
+                   Kept& kept) {
+  const FewRowsGuard guard(x);
+  const at::Tensor transposed = weights.matrix.value().t();
+  const LowRank& low_rank = weights.low_rank;
+  at::Tensor y;
+  if (low_rank.has_magnitude()) {
+    y = decomposed_product(x, weights.matrix, low_rank, kept.decomposed);
+    if (onto.defined()) y.add_(onto);
+  } else if (onto.defined()) {
+    y = at::addmm(onto, x, transposed);
+  } else if (weights.bias.is_defined()) {
+    y = at::addmm(weights.bias.value(), x, transposed);
+  } else {
+    y = at::mm(x, transposed);
+  }
+  const bool has_bias = !onto.defined() && !low_rank.has_magnitude();
+  if (weights.bias.is_defined() && !has_bias) y.add_(weights.bias.value());
+  if (low_rank.is_defined() && !low_rank.has_magnitude()) {
+    kept.projected = add_low_rank(y, x, low_rank);
+  }
+  return y;
 }
 
 // Writes the gradients of what is trained, and returns that of x.
 at::Tensor backward(const at::Tensor& gradient, const Recompute& x, const LinearWeights& weights,
-                    const at::Tensor& projected) {
+                    const Kept& kept) {
   const FewRowsGuard guard(gradient);
   at::Tensor matrix = weights.matrix.gradient();
   if (matrix.defined()) {
     at::mm_out(matrix, gradient.t(), x());
     if (weights.bias.is_defined()) column_sum_out(weights.bias.gradient(), gradient);
   }
+  if (weights.low_rank.has_magnitude()) {
+    return decomposed_backward(gradient, x(), kept.decomposed, weights.matrix, weights.low_rank);
+  }
   at::Tensor x_gradient = at::mm(gradient, weights.matrix.value());
-  if (projected.defined()) {
-    low_rank_backward(gradient, x(), projected, weights.low_rank, x_gradient);
+  if (weights.low_rank.is_defined()) {
+    low_rank_backward(gradient, x(), kept.projected, weights.low_rank, x_gradient);
   }
   return x_gradient;
 }
@@ -43,33 +66,23 @@ at::Tensor backward(const at::Tensor& gradient, const Recompute& x, const Linear
 }  // namespace
 
 at::Tensor linear(const Activation& x, const LinearWeights& weights) {
-  Product product = without_graph([&] {
-    const FewRowsGuard guard(x.value);
-    const at::Tensor transposed = weights.matrix.value().t();
-    return add_low_rank_to(weights.bias.is_defined()
-                               ? at::addmm(weights.bias.value(), x.value, transposed)
-                               : at::mm(x.value, transposed),
-                           x.value, weights);
-  });
-  return with_backward(std::move(product.y), {x.value},
-                       [x = x.again, weights, projected = std::move(product.projected)](
+  Kept kept;
+  at::Tensor y = without_graph([&] { return product({}, x.value, weights, kept); });
+  return with_backward(std::move(y), {x.value},
+                       [x = x.again, weights, kept = std::move(kept)](
                            const at::Tensor& gradient) -> std::vector<at::Tensor> {
-                         return {backward(gradient, x, weights, projected)};
+                         return {backward(gradient, x, weights, kept)};
                        });
 }
 
 at::Tensor linear_onto(const at::Tensor& residual, const Activation& x,
                        const LinearWeights& weights) {
-  Product product = without_graph([&] {
-    const FewRowsGuard guard(x.value);
-    at::Tensor sum = at::addmm(residual, x.value, weights.matrix.value().t());
-    if (weights.bias.is_defined()) sum.add_(weights.bias.value());
-    return add_low_rank_to(std::move(sum), x.value, weights);
-  });
-  return with_backward(std::move(product.y), {residual, x.value},
-                       [x = x.again, weights, projected = std::move(product.projected)](
+  Kept kept;
+  at::Tensor y = without_graph([&] { return product(residual, x.value, weights, kept); });
+  return with_backward(std::move(y), {residual, x.value},
+                       [x = x.again, weights, kept = std::move(kept)](
                            const at::Tensor& gradient) -> std::vector<at::Tensor> {
-                         return {gradient, backward(gradient, x, weights, projected)};
+                         return {gradient, backward(gradient, x, weights, kept)};
                        });
 }
 

@@ -27,11 +27,25 @@ at::Tensor input(const at::Tensor& x, const LowRank& low_rank) {
   return low_rank.dropout->apply(x.to(at::kFloat), low_rank.place);
 }
 
+// What is not trained has no gradient.
+void clear_frozen(const LowRank& low_rank) {
+  for (const LowRankPart& part : low_rank.parts) {
+    if (part.num_frozen == 0) continue;
+    const int64_t first = part.up.shape()[1] - part.num_frozen;
+    part.up.gradient().narrow(1, first, part.num_frozen).zero_();
+    low_rank.down.gradient().narrow(0, part.first_row + first, part.num_frozen).zero_();
+  }
+}
+
 }  // namespace
+
+at::Tensor project_down(const at::Tensor& x, const LowRank& low_rank) {
+  return at::mm(input(x, low_rank), low_rank.down.value().t());
+}
 
 at::Tensor add_low_rank(at::Tensor y, const at::Tensor& x, const LowRank& low_rank) {
   const FewRowsGuard guard(x);
-  at::Tensor projected = at::mm(input(x, low_rank), low_rank.down.value().t());
+  at::Tensor projected = project_down(x, low_rank);
   for (const LowRankPart& part : low_rank.parts) {
     const int64_t out = part.up.shape()[0], rank = part.up.shape()[1];
     add_product(y.narrow(1, part.first_column, out), projected.narrow(1, part.first_row, rank),
@@ -53,6 +67,7 @@ void low_rank_backward(const at::Tensor& gradient, const at::Tensor& x, const at
     columns(projected_gradient).copy_(at::mm(own, part.up.value()).mul_(part.scale));
   }
   write_few_rows(low_rank.down.gradient(), projected_gradient, input(x, low_rank));
+  clear_frozen(low_rank);
   if (low_rank.dropout->is_active()) {
     const at::Tensor dropped = at::mm(projected_gradient, low_rank.down.value());
     x_gradient.add_(low_rank.dropout->apply(dropped, low_rank.place));

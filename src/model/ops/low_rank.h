@@ -12,12 +12,15 @@
 
 namespace temper {
 
-/// What LoRA adds to one module of a product: scale * (x A^T) B^T to its columns.
+/// What LoRA adds to one module of a product: scale * (x A^T) B^T to its columns. With DoRA the
+/// columns are scaled then, each to the length `magnitude` of its row in the sum of both matrices.
 struct LowRankPart {
   Weight up;                 ///< B [out, rank].
   int64_t first_row = 0;     ///< Of this module's A in `LowRank::down`.
   int64_t first_column = 0;  ///< Of this module's output in the product's.
   double scale = 1.0;
+  Weight magnitude = {};   ///< [out]; undefined without DoRA.
+  int64_t num_frozen = 0;  ///< The last so many of the rank stay as they are.
 };
 
 /// What LoRA adds to a product y = x W^T that may serve several modules: x is dropout(x) while it
@@ -33,11 +36,17 @@ struct LowRank {
   uint64_t place = 0;                      ///< Tells this product's mask from others'.
 
   bool is_defined() const { return down.is_defined(); }
+
+  /// Whether some part has a magnitude; they have one or none of them does.
+  bool has_magnitude() const { return is_defined() && parts.front().magnitude.is_defined(); }
 };
 
 /// Adds to `y` in place. Returns x A^T, which the backward pass needs.
 /// Shapes: y [T, out], x [T, in]; returns [T, all ranks] fp32.
 at::Tensor add_low_rank(at::Tensor y, const at::Tensor& x, const LowRank& low_rank);
+
+/// x A^T. Shapes: x [T, in]; returns [T, all ranks] fp32.
+at::Tensor project_down(const at::Tensor& x, const LowRank& low_rank);
 
 /// Writes the gradients of the weights, and adds to that of x in place.
 /// Shapes: gradient [T, out], x and x_gradient [T, in], projected as `add_low_rank` returned it.

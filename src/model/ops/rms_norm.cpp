@@ -95,7 +95,8 @@ at::Tensor rms_norm(const at::Tensor& x, const Weight& weight, double epsilon) {
     if (x.is_cpu()) return forward_on_cpu(x, weight.value(), epsilon);
     const at::Tensor wide = x.to(at::kFloat);
     const at::Tensor inverse = at::rsqrt(wide.pow(2).mean(1) + epsilon);
-    return {weight.value() * (wide * inverse.unsqueeze(1)).to(x.scalar_type()), inverse};
+    const at::Tensor normalized = (wide * inverse.unsqueeze(1)).to(x.scalar_type());
+    return {(weight.value() * normalized).to(x.scalar_type()), inverse};
   });
   return with_backward(std::move(result.output), {x},
                        [x, weight, inverse_rms = std::move(result.inverse_rms)](

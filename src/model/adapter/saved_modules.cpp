@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/adapter/saved_modules.h"
+
+#include <algorithm>
+#include <set>
+
+#include "core/concat.h"
+#include "core/error.h"
+#include "model/linear_modules.h"
+
+namespace temper {
+namespace {
+
+using Place = SavedTensor::Place;
+
+constexpr const char* kEmbedding = "model.embed_tokens";
+constexpr const char* kHead = "lm_head";
+
+SavedTensor saved(const std::string& module, Place place, std::vector<int64_t> shape,
+                  int64_t layer = -1) {
+  return {module, place, layer, std::move(shape), false, module + ".weight"};
+}
+
+// All that may be trained as it is, in the order of the model.
+std::vector<SavedTensor> all_tensors(const ModelConfig& config) {
+  const std::vector<int64_t> matrix = {config.vocab_size, config.hidden_size};
+  const std::vector<int64_t> vector = {config.hidden_size}, head = {config.head_dim};
+  std::vector<SavedTensor> all = {saved(kEmbedding, Place::kEmbedding, matrix)};
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    const std::string block = concat("model.layers.", layer, '.');
+    const auto add = [&](const char* name, Place place, const std::vector<int64_t>& shape) {
+      all.push_back(saved(block + name, place, shape, layer));
+    };
+    add("input_layernorm", Place::kAttentionNorm, vector);
+    if (config.has_qk_norm) {
+      add("self_attn.q_norm", Place::kQueryNorm, head);
+      add("self_attn.k_norm", Place::kKeyNorm, head);
+    }
+    add("post_attention_layernorm", Place::kMlpNorm, vector);
+  }
+  all.push_back(saved("model.norm", Place::kFinalNorm, vector));
+  all.push_back(saved(kHead, Place::kHead, matrix));
+  if (config.has_tied_head) all.back().base = std::string(kEmbedding) + ".weight";
+  return all;
+}
+
+bool is_meant(const SavedTensor& tensor, const std::string& module) {
+  return tensor.module.ends_with(module);
+}
+
+void require_modules(const SavedModuleOptions& options, const ModelConfig& config,
+                     const std::vector<SavedTensor>& all) {
+  for (const std::string& module : options.modules) {
+    if (std::ranges::any_of(all, [&](const auto& one) { return is_meant(one, module); })) continue;
+    const auto linear = linear_modules(config);
+    if (std::ranges::any_of(linear, [&](const auto& one) { return one.name.ends_with(module); })) {
+      throw ConfigError(concat("lora.modules_to_save names '", module, "', a matrix of the blocks"),
+                        "name it in lora.targets, or set method to full");
+    }
+    throw ConfigError(concat("lora.modules_to_save names '", module,
+                             "', which is no module of this ", config.model_type, " model"),
+                      "take some of: embed_tokens, lm_head, model.norm, input_layernorm, "
+                      "post_attention_layernorm");
+  }
+}
+
+void require_tokens(const SavedModuleOptions& options, const ModelConfig& config) {
+  std::set<int64_t> seen;
+  for (const int64_t token : options.tokens) {
+    if (token >= config.vocab_size) {
+      throw ConfigError(concat("lora.trainable_tokens has ", token, ", but the vocabulary has ",
+                               config.vocab_size, " tokens"),
+                        "name ids of this model's tokenizer");
+    }
+    if (!seen.insert(token).second) {
+      throw ConfigError(concat("lora.trainable_tokens has ", token, " twice"), "name it once");
+    }
+  }
+}
+
+std::vector<SavedTensor> whole_tensors(const SavedModuleOptions& options,
+                                       const ModelConfig& config) {
+  std::vector<SavedTensor> all = all_tensors(config);
+  require_modules(options, config, all);
+  std::erase_if(all, [&](const SavedTensor& tensor) {
+    return std::ranges::none_of(options.modules,
+                                [&](const auto& module) { return is_meant(tensor, module); });
+  });
+  return all;
+}
+
+// The matrices of which only rows are trained, beside those that are trained as a whole.
+void add_rows(const SavedModuleOptions& options, const ModelConfig& config,
+              std::vector<SavedTensor>& chosen) {
+  bool trains_head = options.trains_head_rows && !config.has_tied_head;
+  for (const SavedTensor& whole : chosen) {
+    if (whole.place == Place::kEmbedding || (whole.place == Place::kHead && config.has_tied_head)) {
+      throw ConfigError(concat("lora.modules_to_save trains ", whole.module,
+                               " as a whole, and lora.trainable_tokens rows of it"),
+                        "keep one of them");
+    }
+    if (whole.place == Place::kHead) trains_head = false;
+  }
+  for (SavedTensor tensor : all_tensors(config)) {
+    if (tensor.place != Place::kEmbedding && !(tensor.place == Place::kHead && trains_head))
+      continue;
+    tensor.is_rows = true;
+    tensor.shape[0] = static_cast<int64_t>(options.tokens.size());
+    chosen.push_back(std::move(tensor));
+  }
+}
+
+void attach_rows(const SavedTensor& tensor, const TokenRows& rows, bool has_tied_head,
+                 Adapter& adapter) {
+  const bool is_embedding = tensor.place == Place::kEmbedding;
+  if (is_embedding) adapter.embedding_rows = rows;
+  if (!is_embedding || has_tied_head) adapter.head_rows = rows;
+}
+
+Weight& place_of(const SavedTensor& tensor, Adapter& adapter) {
+  switch (tensor.place) {
+    case Place::kEmbedding: return adapter.embedding;
+    case Place::kHead: return adapter.head;
+    case Place::kFinalNorm: return adapter.final_norm;
+    default: break;
+  }
+  BlockAddition& block = adapter.blocks[static_cast<size_t>(tensor.layer)];
+  switch (tensor.place) {
+    case Place::kQueryNorm: return block.query_norm;
+    case Place::kKeyNorm: return block.key_norm;
+    case Place::kMlpNorm: return block.mlp_norm;
+    default: return block.attention_norm;
+  }
+}
+
+}  // namespace
+
+std::string SavedTensor::name() const {
+  return concat("base_model.model.", module,
+                is_rows ? ".token_adapter.trainable_tokens_delta" : ".weight");
+}
+
+std::vector<SavedTensor> saved_tensors(const SavedModuleOptions& options,
+                                       const ModelConfig& config) {
+  std::vector<SavedTensor> chosen = whole_tensors(options, config);
+  require_tokens(options, config);
+  if (!options.tokens.empty()) add_rows(options, config, chosen);
+  return chosen;
+}
+
+void add_saved_slots(const SavedModuleOptions& options, const ModelConfig& config,
+                     std::vector<TensorSlot>& slots, std::vector<InitialValues>& initial) {
+  using Distribution = InitialValues::Distribution;
+  for (const SavedTensor& tensor : saved_tensors(options, config)) {
+    slots.push_back(
+        {.name = tensor.name(), .shape = tensor.shape, .decays = tensor.shape.size() == 2});
+    const auto distribution = tensor.is_rows ? Distribution::kRows : Distribution::kCopy;
+    initial.push_back({distribution, 0.0, options.tokens, tensor.base});
+  }
+}
+
+void attach_saved(const SavedModuleOptions& options, const ModelConfig& config, Adapter& adapter) {
+  for (const SavedTensor& tensor : saved_tensors(options, config)) {
+    const Weight weight(adapter.buffers, adapter.unit.find(tensor.name())->offset, tensor.shape);
+    if (tensor.is_rows) {
+      attach_rows(tensor, {weight, options.tokens}, config.has_tied_head, adapter);
+    } else {
+      place_of(tensor, adapter) = weight;
+    }
+  }
+}
+
+}  // namespace temper

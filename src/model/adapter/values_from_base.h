@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+#include "model/adapter/initial_values.h"
+
+namespace temper {
+
+/// The values of a tensor that begins with one of the base.
+/// Shapes: base [rows, columns] or [columns]; returns them flat, fp32.
+at::Tensor values_from_base(const InitialValues& initial, const at::Tensor& base);
+
+/// B and A such that scale * B A is the best approximation of a matrix of that rank.
+/// Source: Meng et al., "PiSSA", arXiv:2404.02948; peft 0.21, tuners/lora (how the singular values
+///   are shared).
+struct PrincipalParts {
+  at::Tensor up;    ///< [rows, rank] fp32.
+  at::Tensor down;  ///< [rank, columns] fp32.
+};
+
+/// On one thread: the bits of a decomposition depend on their number.
+/// Shapes: matrix [rows, columns]; rank at most the smaller of both.
+PrincipalParts principal_parts(const at::Tensor& matrix, int64_t rank, double scale);
+
+}  // namespace temper

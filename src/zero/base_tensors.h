@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <vector>
+
+#include "model/unit_layout.h"
+#include "zero/unit_weights.h"
+
+namespace temper {
+
+/// The tensors of a model as it computes with them, one at a time.
+///
+/// Collective: every rank makes the same calls in the same order.
+class BaseTensors {
+ public:
+  /// Both must outlive this.
+  BaseTensors(const std::vector<UnitLayout>& units, UnitWeights& weights)
+      : units_(units), weights_(weights) {}
+  BaseTensors(const BaseTensors&) = delete;
+  BaseTensors& operator=(const BaseTensors&) = delete;
+  ~BaseTensors() { release(); }
+
+  /// A view that holds until the next call. Shapes: as the tensor; compute dtype.
+  /// Throws: std::invalid_argument if the model has no such tensor.
+  at::Tensor get(const std::string& name);
+
+ private:
+  void release();
+
+  const std::vector<UnitLayout>& units_;
+  UnitWeights& weights_;
+  int gathered_ = -1;  // The unit that is gathered now.
+};
+
+}  // namespace temper

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "comm/communicator.h"
+#include "model/adapter/adapter.h"
+#include "zero/unit_store.h"
+
+namespace temper {
+
+/// An adapter whose first unit is computed from its second, which alone is trained: once a step,
+/// all ranks compute the same from gathered tensors. Without a projection these do nothing.
+///
+/// Computes the first unit and publishes it: after each change of the second. Collective.
+void project_unit(const Adapter& adapter, UnitStore& store);
+
+/// Turns the step's gradient of the first unit into that of the second: after
+/// UnitStore::finish_gradients. Collective.
+void pull_back_gradient(const Adapter& adapter, Communicator& ranks, UnitStore& store);
+
+}  // namespace temper
