@@ -26,16 +26,21 @@ function(temper_mpi_test path)
   endforeach()
 endfunction()
 
-# temper_python_test(<name> COMMAND <script> <args...> [PROCESSORS <n>] [TIMEOUT <seconds>])
-# Runs a script, named from the root of the project, with the tests' Python. Its environment has
-# TEMPER_BINARY, TEMPER_BUILD_DIR, and all that launch/env sets.
+# temper_python_test(<name> COMMAND <script> <args...> [PROCESSORS <n>] [TIMEOUT <seconds>]
+#                    [PYTHON <variable>])
+# Runs a script, named from the root of the project, with the tests' Python, or that which another
+# variable of launch/env names. Its environment has TEMPER_BINARY, TEMPER_BUILD_DIR, and all that
+# launch/env sets.
 function(temper_python_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "PROCESSORS;TIMEOUT" "COMMAND")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "PROCESSORS;TIMEOUT;PYTHON" "COMMAND")
   if(NOT arg_PROCESSORS)
     set(arg_PROCESSORS 1)
   endif()
+  if(NOT arg_PYTHON)
+    set(arg_PYTHON TEMPER_TESTS_PYTHON)
+  endif()
   add_test(NAME ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
-    COMMAND bash -c "source launch/env && exec \"$TEMPER_TESTS_PYTHON\" \"$@\"" -- ${arg_COMMAND})
+    COMMAND bash -c "source launch/env && exec \"$${arg_PYTHON}\" \"$@\"" -- ${arg_COMMAND})
   temper_test_properties(${name} LABELS python PROCESSORS ${arg_PROCESSORS})
 endfunction()
 

@@ -8,6 +8,7 @@
 #include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/model_folder.h"
 #include "checkpoint/peft/adapter_config.h"
+#include "checkpoint/peft/adapter_folder.h"
 #include "checkpoint/run_state.h"
 #include "checkpoint/together.h"
 #include "checkpoint/unit_files.h"
@@ -85,7 +86,7 @@ void inspect_model(const fs::path& path) {
 void inspect_adapter(const fs::path& path) {
   const std::string file = (path / "adapter_config.json").string();
   const MethodOptions options = parse_adapter_config(read_file(file, FilePurpose::kModel), file);
-  const SafetensorsFolder weights(path, kAdapterFiles.stem);
+  const SafetensorsFolder weights = open_adapter_weights(path, options);
   int64_t num_parameters = 0;
   for (const auto& [name, place] : weights.tensors()) {
     num_parameters += place.tensor->bytes.size() * 8 / num_bits(place.tensor->dtype);
@@ -97,6 +98,11 @@ void inspect_adapter(const fs::path& path) {
     print("alpha", options.lora.alpha);
     print("targets", options.lora.target_pattern.empty() ? joined(options.lora.targets)
                                                          : options.lora.target_pattern);
+  } else if (options.kind == MethodOptions::Kind::kBottleneck) {
+    print("name", options.bottleneck.name);
+    print("placement", options.bottleneck.is_houlsby() ? "houlsby" : "pfeiffer");
+    print("reduction_factor", options.bottleneck.reduction_factor);
+    print("activation", name_of(options.bottleneck.function()));
   } else {
     print("num_virtual_tokens", options.num_virtual_tokens());
   }

@@ -99,11 +99,21 @@ int64_t elements_per_token(const ModelConfig& model) {
   return 2 * model.hidden_size + 2 * queries + keys_and_values + 2 * model.intermediate_size;
 }
 
+// What bottlenecks keep of one token in each block: what they read, and what they made of it.
+int64_t bottleneck_bytes_per_token(const RunConfig& config, const MemoryFacts& facts) {
+  if (config.method.kind != MethodOptions::Kind::kBottleneck) return 0;
+  const BottleneckOptions& options = config.method.bottleneck;
+  const int64_t one = facts.model.hidden_size * bytes_of(facts.compute_dtype) +
+                      options.size(facts.model) * kFloatBytes;
+  return options.is_houlsby() ? 2 * one : one;
+}
+
 int64_t activation_bytes(const RunConfig& config, const MemoryFacts& facts) {
   const ModelConfig& model = facts.model;
   const int64_t element = bytes_of(facts.compute_dtype);
   const int64_t tokens = config.data.micro_batch_rows * config.data.sequence_length;
-  const int64_t block = tokens * elements_per_token(model) * element;
+  const int64_t block =
+      tokens * (elements_per_token(model) * element + bottleneck_bytes_per_token(config, facts));
   const int64_t inputs = tokens * model.num_layers * model.hidden_size * element;
   const int64_t kept = config.train.recomputes ? inputs : model.num_layers * block;
   const int64_t row = model.vocab_size * element;

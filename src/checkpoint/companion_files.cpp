@@ -100,7 +100,7 @@ std::string with_member(const std::string& object, const std::string& key,
   return changed.insert(last_member_end, concat(",\n  \"", key, "\": ", value));
 }
 
-std::string with_member(const std::string& object, const std::string& key, bool value) {
+std::string with_flag(const std::string& object, const std::string& key, bool value) {
   auto json = nlohmann::ordered_json::parse(object);
   json[key] = value;
   return json.dump(2) + '\n';

@@ -27,7 +27,7 @@ std::string with_member(const std::string& object, const std::string& key,
 
 /// The text of a JSON object with a member set to a truth value, the others in their order, laid
 /// out as transformers does.
-std::string with_member(const std::string& object, const std::string& key, bool value);
+std::string with_flag(const std::string& object, const std::string& key, bool value);
 
 /// The text of a JSON object without one of its members, the others in their order, laid out as
 /// transformers does.

@@ -31,6 +31,10 @@ bool JsonKeys::is_null(const char* key) const {
   return object_.contains(key) && object_[key].is_null();
 }
 
+JsonKeys JsonKeys::below(const char* key) const {
+  return {has(key) ? object_[key] : empty_object(), concat(prefix_, key, '.'), problems_};
+}
+
 int64_t JsonKeys::integer(const char* key, Range allowed, std::optional<int64_t> fallback) const {
   if (!has(key)) {
     if (!fallback) refuse(key, "is missing");

@@ -34,6 +34,9 @@ class JsonKeys {
 
   bool flag(const char* key, bool fallback) const;
 
+  /// The keys of the object at `key`; none if it is absent.
+  JsonKeys below(const char* key) const;
+
   /// A string. The key must be there.
   std::string text(const char* key) const;
 

@@ -22,9 +22,10 @@ struct UnitFileSet {
   const char* stem;
 };
 
-/// What other programs open: a model, or an adapter.
+/// What other programs open: a model, or an adapter of peft or of AdapterHub.
 inline constexpr UnitFileSet kModelFiles{StateKind::kModel, "model", "model"};
 inline constexpr UnitFileSet kAdapterFiles{StateKind::kModel, "adapter", "adapter_model"};
+inline constexpr UnitFileSet kAdapterHubFiles{StateKind::kModel, "adapter", "adapter"};
 
 inline constexpr UnitFileSet kOptimizerFileSets[] = {
     {StateKind::kMaster, "optimizer", "master"},

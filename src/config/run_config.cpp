@@ -73,6 +73,9 @@ constexpr TextRule kSomeText{[](const std::string& text) { return !text.empty();
                              "a regular expression for the end of a module's path"};
 constexpr TextRule kModule{is_name, "a module's name such as q_proj, or all-linear"};
 constexpr TextRule kName{is_name, "a name of letters, digits, '-', '_' and '.'"};
+constexpr TextRule kAdapterName{
+    [](const std::string& text) { return is_name(text) && text.find('.') == std::string::npos; },
+    "a name of letters, digits, '-' and '_'"};
 constexpr TextRule kResume{is_path, "auto, never, or the path of a checkpoint folder"};
 constexpr TextRule kSavedDtype{[](const std::string& text) {
                                  return text == "auto" || text == "float32" || text == "bfloat16" ||
@@ -91,11 +94,10 @@ constexpr Choice<Shape> kShapes[] = {{"constant", Shape::kConstant},
                                      {"linear", Shape::kLinear},
                                      {"cosine", Shape::kCosine},
                                      {"wsd", Shape::kWsd}};
-constexpr Choice<MethodOptions::Kind> kMethods[] = {{"full", MethodOptions::Kind::kFull},
-                                                    {"lora", MethodOptions::Kind::kLora},
-                                                    {"qlora", MethodOptions::Kind::kQlora},
-                                                    {"prefix", MethodOptions::Kind::kPrefix},
-                                                    {"prompt", MethodOptions::Kind::kPrompt}};
+constexpr Choice<MethodOptions::Kind> kMethods[] = {
+    {"full", MethodOptions::Kind::kFull},     {"lora", MethodOptions::Kind::kLora},
+    {"qlora", MethodOptions::Kind::kQlora},   {"prefix", MethodOptions::Kind::kPrefix},
+    {"prompt", MethodOptions::Kind::kPrompt}, {"bottleneck", MethodOptions::Kind::kBottleneck}};
 constexpr Choice<LoraOptions::Init> kLoraInits[] = {{"kaiming", LoraOptions::Init::kKaiming},
                                                     {"gaussian", LoraOptions::Init::kGaussian},
                                                     {"pissa", LoraOptions::Init::kPrincipal}};
@@ -105,6 +107,17 @@ constexpr Choice<PromptOptions::Init> kPromptInits[] = {
     {"normal", PromptOptions::Init::kNormal},
     {"vocabulary", PromptOptions::Init::kVocabulary},
     {"tokens", PromptOptions::Init::kTokens}};
+constexpr Choice<BottleneckOptions::Placement> kPlacements[] = {
+    {"houlsby", BottleneckOptions::Placement::kHoulsby},
+    {"pfeiffer", BottleneckOptions::Placement::kPfeiffer}};
+constexpr Choice<std::optional<ActivationFunction>> kActivations[] = {
+    {"auto", std::nullopt},
+    {"relu", ActivationFunction::kRelu},
+    {"swish", ActivationFunction::kSwish},
+    {"silu", ActivationFunction::kSwish},
+    {"gelu", ActivationFunction::kGelu},
+    {"gelu_new", ActivationFunction::kGeluNew},
+    {"quick_gelu", ActivationFunction::kQuickGelu}};
 constexpr Choice<Reduction> kReductions[] = {{"exact", Reduction::kExact},
                                              {"fast", Reduction::kFast}};
 
@@ -165,6 +178,12 @@ void visit_method(Visitor& root, MethodOptions& method) {
     section.integer("tokens", method.prefix.num_tokens, kVirtualTokens);
     section.real("deviation", method.prefix.deviation, kNotNegative);
     section.integer("projection", method.prefix.projection, kWidthOrNone);
+  });
+  root.section("bottleneck", [&](auto& section) {
+    section.choice("placement", method.bottleneck.placement, kPlacements);
+    section.real("reduction_factor", method.bottleneck.reduction_factor, kPositive);
+    section.choice("activation", method.bottleneck.activation, kActivations);
+    section.text("name", method.bottleneck.name, kAdapterName);
   });
   root.section("prompt", [&](auto& section) {
     section.integer("tokens", method.prompt.num_tokens, kVirtualTokens);

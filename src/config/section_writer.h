@@ -31,7 +31,7 @@ class SectionWriter {
   template <typename E, size_t kCount>
   void choice(const char* key, const E& value, const Choice<E> (&choices)[kCount]) {
     for (const Choice<E>& one : choices) {
-      if (one.value == value) line(key, one.name);
+      if (one.value == value) return line(key, one.name);
     }
   }
 

@@ -104,6 +104,13 @@ void add_method(const RunConfig& config, const TrajectoryFacts& facts, Lines& li
     lines.add("prefix.deviation", method.prefix.deviation);
     lines.add("prefix.projection", method.prefix.projection);
   }
+  if (method.kind == Kind::kBottleneck) {
+    lines.add("bottleneck.name", method.bottleneck.name);
+    lines.add("bottleneck.placement",
+              std::string(method.bottleneck.is_houlsby() ? "houlsby" : "pfeiffer"));
+    lines.add("bottleneck.reduction_factor", method.bottleneck.reduction_factor);
+    lines.add("bottleneck.activation", std::string(name_of(method.bottleneck.function())));
+  }
   if (method.kind == Kind::kPrompt) {
     lines.add("prompt.tokens", method.prompt.num_tokens);
     lines.add("prompt.init", static_cast<int64_t>(method.prompt.init));

@@ -108,6 +108,8 @@ void check_method(const RunConfig& config, Problems& problems) {
   check_section("lora", method.is_lora(), method.lora != LoraOptions());
   check_section("quantise", is_qlora, config.quantise != QuantisationOptions());
   check_section("prefix", method.kind == Kind::kPrefix, method.prefix != PrefixOptions());
+  check_section("bottleneck", method.kind == Kind::kBottleneck,
+                method.bottleneck != BottleneckOptions());
   check_section("prompt", method.kind == Kind::kPrompt, method.prompt != PromptOptions());
   if (is_qlora && config.model.device == ModelOptions::Device::kCuda) {
     problems.push_back({"method is qlora and model.device is cuda: four bits are read on CPUs only",

@@ -30,6 +30,17 @@ struct BlockWeights {
   }
 };
 
+// The end of a sublayer: its last product goes onto the residual, by way of a bottleneck if there
+// is one.
+at::Tensor add_sublayer(const at::Tensor& residual, const Activation& x,
+                        const LinearWeights& weights, const BottleneckWeights& network) {
+  if (network.is_defined() && !network.reads_sum) {
+    return bottleneck_onto(residual, linear(x, weights), network);
+  }
+  const at::Tensor sum = linear_onto(residual, x, weights);
+  return network.is_defined() ? bottleneck(sum, network) : sum;
+}
+
 at::Tensor append(const at::Tensor& past, const at::Tensor& next) {
   return past.defined() ? at::cat({past, next}) : next.contiguous();
 }
@@ -59,6 +70,8 @@ void Block::attach(const BlockAddition& addition) {
   gate_up_.low_rank = addition.gate_up;
   down_.low_rank = addition.down;
   prefix_ = addition.prefix;
+  after_attention_ = addition.after_attention;
+  after_mlp_ = addition.after_mlp;
   const auto replace = [](Weight& own, const Weight& other) {
     if (other.is_defined()) own = other;
   };
@@ -75,7 +88,7 @@ at::Tensor Block::forward(const at::Tensor& hidden, const RotaryAngles& angles,
   const at::Tensor attended = prefix_.is_defined()
                                   ? attention_after_prefix(qkv, heads_, mask, prefix_)
                                   : attention(qkv, heads_, mask);
-  return add_mlp(linear_onto(hidden, attended, output_));
+  return add_mlp(add_sublayer(hidden, attended, output_, after_attention_));
 }
 
 at::Tensor Block::forward_cached(const at::Tensor& hidden, const RotaryAngles& angles,
@@ -91,7 +104,7 @@ at::Tensor Block::forward_cached(const at::Tensor& hidden, const RotaryAngles& a
   cache.values =
       append(cache.values, part(heads_.first_value_column(), heads_.num_key_value_heads));
   const at::Tensor attended = attention_over_cache(queries, cache.keys, cache.values, window_);
-  return add_mlp(linear_onto(hidden, attended, output_));
+  return add_mlp(add_sublayer(hidden, attended, output_, after_attention_));
 }
 
 void Block::begin_with_prefix(KeyValueCache& cache, at::ScalarType dtype) const {
@@ -111,7 +124,7 @@ at::Tensor Block::queries_keys_values(const at::Tensor& hidden, const RotaryAngl
 at::Tensor Block::add_mlp(const at::Tensor& hidden) const {
   const auto normed = [=, this] { return rms_norm(hidden, mlp_norm_, epsilon_); };
   const at::Tensor gate_up = linear(recomputed(normed), gate_up_);
-  return linear_onto(hidden, recomputed([=] { return swiglu(gate_up); }), down_);
+  return add_sublayer(hidden, recomputed([=] { return swiglu(gate_up); }), down_, after_mlp_);
 }
 
 }  // namespace temper

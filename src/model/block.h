@@ -53,7 +53,10 @@ class Block {
   Weight mlp_norm_;
   LinearWeights gate_up_;
   LinearWeights down_;
-  PrefixWeights prefix_;  // Undefined where there is none.
+  // Each undefined where there is none.
+  PrefixWeights prefix_;
+  BottleneckWeights after_attention_;
+  BottleneckWeights after_mlp_;
 };
 
 }  // namespace temper

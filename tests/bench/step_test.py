@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT / "tests" / "app"))
 import tiny_run  # noqa: E402
 
 KEYS = {
-    "system", "ranks", "threads", "dtype", "tokens_per_step", "tokens_per_second",
+    "system", "ranks", "threads", "method", "dtype", "tokens_per_step", "tokens_per_second",
     "share_of_limit", "peak_rss_gb_per_rank",
 }  # fmt: skip
 LAYOUTS = {

@@ -23,6 +23,12 @@ BOOST_AUTO_TEST_CASE(only_the_dtype_changes_to_the_last_space) {
   BOOST_TEST(with_dtype("{\"no\": 1}\n", DType::kF32) == "{\"no\": 1}\n");
 }
 
+BOOST_AUTO_TEST_CASE(a_flag_is_set_in_its_place) {
+  BOOST_TEST(with_flag(R"({"b": 1, "a": true})", "a", false) ==
+             "{\n  \"b\": 1,\n  \"a\": false\n}\n");
+  BOOST_TEST(with_flag(R"({"b": 1})", "a", true) == "{\n  \"b\": 1,\n  \"a\": true\n}\n");
+}
+
 BOOST_AUTO_TEST_CASE(a_member_is_put_after_the_last_one) {
   BOOST_TEST(with_member("{\n  \"a\": {\"b\": 1}\n}\n", "c", "[2]") ==
              "{\n  \"a\": {\"b\": 1},\n  \"c\": [2]\n}\n");

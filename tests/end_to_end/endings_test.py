@@ -145,6 +145,7 @@ DORA = ["use_dora=true", "modules_to_save=[norm]", "trainable_tokens=[3, 7]"]
         ("prefix", []),
         ("prefix", ["prefix.projection=12"]),
         ("prompt", []),
+        ("bottleneck", []),
     ],
 )
 def test_an_adapters_run_that_is_killed_comes_to_the_same_bits(tmp_path, method, more):
@@ -160,7 +161,7 @@ def test_an_adapters_run_that_is_killed_comes_to_the_same_bits(tmp_path, method,
     curves, files = zip(*map(tiny_job.result, (alone, killed)))
     assert curves[0] == curves[1] and len(curves[0]) == tiny_job.NUM_STEPS
     # The others name the base, which lies in another folder.
-    weights = "adapter_model.safetensors"
+    weights = "adapter.safetensors" if method == "bottleneck" else "adapter_model.safetensors"
     assert files[0][weights] == files[1][weights]
 
 

@@ -14,10 +14,12 @@
 #include "core/concat.h"
 #include "core/hash.h"
 #include "core/targets.h"
+#include "model/adapter/bottleneck.h"
 #include "support/tiny_model.h"
 #include "train/evaluation.h"
 #include "train/micro_batch_of.h"
 #include "train/trainer.h"
+#include "zero/initialise.h"
 
 namespace temper {
 namespace {
@@ -92,6 +94,25 @@ std::vector<PackedBatch> uneven_batch(const ModelConfig& config, const Communica
   return batch;
 }
 
+// Trains and evaluates on uneven batches, and compares what the ranks called.
+void check_calls(Engine& engine, UnitStore& trained, RecordingCommunicator& ranks,
+                 Communicator& world) {
+  const ModelConfig& config = engine.decoder().config();
+  Trainer trainer(engine, trained, ranks, Schedule({}, 10), {{.learning_rate = 0.01}, 1.0});
+  RunState state;
+  for (int64_t step = 0; step < 3; ++step) {
+    trainer.train_step(uneven_batch(config, ranks, step), state);
+  }
+  // One micro-batch more than ranks: the last round leaves all ranks but one without a batch.
+  const HoldOut holdout{"uneven", ranks.world_size() + 1, [&](int64_t index) {
+                          return testing::to_micro_batch(testing::tiny_batch(config, index));
+                        }};
+  evaluate(engine, holdout, ranks, at::kCPU);
+
+  BOOST_TEST(is_same_on_all(world, ranks.calls()));
+  if (world.world_size() > 1) BOOST_TEST(ranks.calls().size() > 100U);
+}
+
 BOOST_DATA_TEST_CASE(all_ranks_make_the_same_calls,
                      data::make({0, 1, 2, 3}) * data::make({false, true}), stage, is_fast) {
   MpiCommunicator world(MPI_COMM_WORLD);
@@ -101,20 +122,24 @@ BOOST_DATA_TEST_CASE(all_ranks_make_the_same_calls,
                   {{stage, is_fast ? Reduction::kFast : Reduction::kExact, true}});
   testing::fill_weights(store);
   Engine engine(decoder, store, Activations::kKept);
-  Trainer trainer(engine, store, ranks, Schedule({}, 10), {{.learning_rate = 0.01}, 1.0});
-  RunState state;
-  for (int64_t step = 0; step < 3; ++step) {
-    trainer.train_step(uneven_batch(decoder.config(), ranks, step), state);
-  }
-  // One micro-batch more than ranks: the last round leaves all ranks but one without a batch.
-  const HoldOut holdout{
-      "uneven", ranks.world_size() + 1, [&](int64_t index) {
-        return testing::to_micro_batch(testing::tiny_batch(decoder.config(), index));
-      }};
-  evaluate(engine, holdout, ranks, at::kCPU);
+  check_calls(engine, store, ranks, world);
+}
 
-  BOOST_TEST(is_same_on_all(world, ranks.calls()));
-  if (world.world_size() > 1) BOOST_TEST(ranks.calls().size() > 100U);
+BOOST_DATA_TEST_CASE(all_ranks_make_the_same_calls_with_an_adapter,
+                     data::make({0, 1, 2, 3}) * data::make({false, true}), stage, is_fast) {
+  const ZeroOptions zero{stage, is_fast ? Reduction::kFast : Reduction::kExact, true};
+  MpiCommunicator world(MPI_COMM_WORLD);
+  RecordingCommunicator ranks(world);
+  Decoder decoder(testing::tiny_config(/*has_tied_head=*/true));
+  UnitStore store(decoder.units(), ranks, {zero, StorePurpose::kFrozen});
+  testing::fill_weights(store);
+  const Adapter adapter = make_bottleneck({}, decoder.config());
+  UnitStore adapter_store({adapter.unit}, ranks, {zero});
+  BaseTensors base(decoder.units(), store);
+  initialise(adapter, /*seed=*/3, base, ranks, adapter_store);
+  Engine engine(decoder, store, Activations::kKept);
+  engine.attach(adapter, adapter_store);
+  check_calls(engine, adapter_store, ranks, world);
 }
 
 BOOST_AUTO_TEST_CASE(another_sequence_is_found_out) {

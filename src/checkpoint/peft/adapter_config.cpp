@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "checkpoint/adapter_hub/bottleneck_config.h"
 #include "checkpoint/json_keys.h"
 #include "checkpoint/peft/lora_config.h"
 #include "core/concat.h"
@@ -17,6 +18,10 @@ using Kind = MethodOptions::Kind;
 
 constexpr std::pair<Kind, const char*> kPeftTypes[] = {
     {Kind::kLora, "LORA"}, {Kind::kPrefix, "PREFIX_TUNING"}, {Kind::kPrompt, "PROMPT_TUNING"}};
+
+std::string to_text(const Json& json) {
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
+}
 
 // A quantised base is the reader's own choice.
 const char* peft_type_of(Kind kind) {
@@ -55,6 +60,10 @@ void read_virtual_tokens(const JsonKeys& keys, MethodOptions& options) {
 }
 
 void read_options(const JsonKeys& keys, MethodOptions& options) {
+  if (is_adapter_hub_config(keys)) {
+    options.kind = Kind::kBottleneck;
+    return read_bottleneck(keys, options.bottleneck);
+  }
   const std::string type = keys.text("peft_type");
   for (const auto& [kind, name] : kPeftTypes) {
     if (type == name) options.kind = kind;
@@ -73,6 +82,9 @@ void read_options(const JsonKeys& keys, MethodOptions& options) {
 
 std::string adapter_config_text(const MethodOptions& options, const ModelConfig& config,
                                 const std::filesystem::path& base) {
+  if (options.kind == Kind::kBottleneck) {
+    return to_text(bottleneck_keys(options.bottleneck, config, base));
+  }
   Json json =
       options.is_lora() ? lora_keys(options.lora, config) : virtual_token_keys(options, config);
   json.update({{"auto_mapping", nullptr},
@@ -81,7 +93,7 @@ std::string adapter_config_text(const MethodOptions& options, const ModelConfig&
                {"peft_type", peft_type_of(options.kind)},
                {"revision", nullptr},
                {"task_type", "CAUSAL_LM"}});
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
+  return to_text(json);
 }
 
 MethodOptions parse_adapter_config(std::string_view text, const std::string& name) {
@@ -92,7 +104,7 @@ MethodOptions parse_adapter_config(std::string_view text, const std::string& nam
   if (problems.empty()) return options;
   std::string list = name + " is of an adapter that is not computed here:";
   for (const std::string& problem : problems) list += "\n  " + problem;
-  throw ModelError(list, "use an adapter of peft without these settings");
+  throw ModelError(list, "use an adapter of peft or AdapterHub without these settings");
 }
 
 }  // namespace temper

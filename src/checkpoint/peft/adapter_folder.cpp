@@ -17,6 +17,7 @@ namespace {
 
 constexpr const char* kConfig = "adapter_config.json";
 constexpr const char* kBase = "base.json";
+constexpr const char* kPickledWeights = "pytorch_adapter.bin";  // The default of adapters.
 
 }  // namespace
 
@@ -24,8 +25,22 @@ AdapterFolder::AdapterFolder(fs::path folder, const ModelFolder& base)
     : path_(std::move(folder)),
       config_text_(read_file(path_ / kConfig, FilePurpose::kModel)),
       options_(parse_adapter_config(config_text_, (path_ / kConfig).string())),
-      weights_(path_, kAdapterFiles.stem) {
+      weights_(open_adapter_weights(path_, options_)) {
   require_tensors(weights_, {make_adapter(options_, base.config())->unit}, path_.string());
+}
+
+const UnitFileSet& adapter_files_of(const MethodOptions& options) {
+  return options.kind == MethodOptions::Kind::kBottleneck ? kAdapterHubFiles : kAdapterFiles;
+}
+
+SafetensorsFolder open_adapter_weights(const fs::path& folder, const MethodOptions& options) {
+  const std::string stem = adapter_files_of(options).stem;
+  const fs::path pickled = folder / kPickledWeights;
+  if (fs::exists(pickled) && !fs::exists(folder / (stem + ".safetensors"))) {
+    throw ModelError(concat(pickled.string(), " is a pickle, which is not read here"),
+                     "save it again: model.save_adapter(folder, name, use_safetensors=True)");
+  }
+  return SafetensorsFolder(folder, stem);
 }
 
 std::string AdapterFolder::fingerprint() const {
@@ -59,7 +74,7 @@ std::vector<TextFile> adapter_texts(const MethodOptions& options, const ModelFol
 
 PublishedFolder published_adapter(const MethodOptions& options, const ModelFolder& base,
                                   const std::optional<QuantisationOptions>& quantisation) {
-  return {kAdapterFiles, DType::kF32, [&options, &base, quantisation](DType) {
+  return {adapter_files_of(options), DType::kF32, [&options, &base, quantisation](DType) {
             BaseIdentity identity = identify_base(base);
             identity.quantisation = quantisation;
             return adapter_texts(options, base, to_json(identity));

@@ -9,14 +9,15 @@
 #include "checkpoint/model_folder.h"
 #include "checkpoint/peft/base_identity.h"
 #include "checkpoint/published_folder.h"
+#include "checkpoint/unit_files.h"
 #include "io/safetensors_folder.h"
 #include "model/adapter/method.h"
 
 namespace temper {
 
-/// A folder with an adapter, as peft and a checkpoint's `adapter/` have it: its configuration
-/// is understood, and its tensors are exactly those that the configuration asks for on a base of
-/// this shape.
+/// A folder with an adapter, as peft, AdapterHub and a checkpoint's `adapter/` have it: its
+/// configuration is understood, and its tensors are exactly those that the configuration asks for
+/// on a base of this shape.
 ///
 /// Throws: ModelError that lists every missing tensor, surplus tensor and wrong shape.
 class AdapterFolder {
@@ -37,9 +38,16 @@ class AdapterFolder {
   SafetensorsFolder weights_;
 };
 
-/// The base that an adapter in `folder` says that it was trained on: the files of peft itself do
-/// not. Throws: ModelError if its record is damaged.
+/// The base that an adapter in `folder` says that it was trained on: the files of peft and
+/// AdapterHub do not. Throws: ModelError if its record is damaged.
 std::optional<BaseIdentity> read_base_identity(const std::filesystem::path& folder);
+
+/// The files of weights that a method's adapter has.
+const UnitFileSet& adapter_files_of(const MethodOptions& options);
+
+/// Opens them in `folder`. Throws: ModelError, and says so if they are there in another format.
+SafetensorsFolder open_adapter_weights(const std::filesystem::path& folder,
+                                       const MethodOptions& options);
 
 /// Throws: ModelError if an adapter in `folder` says that it was trained on another base.
 void require_same_base(const std::filesystem::path& folder, const BaseIdentity& base);

@@ -6,6 +6,7 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -97,7 +98,7 @@ std::vector<TextFile> texts_of(const ModelFolder& base, bool unties_head) {
   for (TextFile& text : texts) {
     if (text.path != "config.json") continue;
     if (base.quantisation()) text.text = without_member(text.text, "quantization_config");
-    if (unties_head) text.text = with_member(text.text, "tie_word_embeddings", false);
+    if (unties_head) text.text = with_flag(text.text, "tie_word_embeddings", false);
   }
   return texts;
 }
@@ -221,7 +222,9 @@ void restore_base(const fs::path& merged, const fs::path& destination) {
 
 void export_adapter(const fs::path& adapter, const fs::path& destination) {
   const NewFolder folder(destination);
-  for (const char* name : {"adapter_config.json", "base.json", "adapter_model.safetensors"}) {
+  for (const char* name :
+       {"adapter_config.json", "base.json", "adapter_model.safetensors", "adapter.safetensors"}) {
+    if (!fs::exists(adapter / name) && std::string_view(name).ends_with(".safetensors")) continue;
     folder.write({name, read_file(adapter / name, FilePurpose::kCheckpoint)});
   }
   folder.publish();

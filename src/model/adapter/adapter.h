@@ -7,6 +7,7 @@
 
 #include "model/adapter/initial_values.h"
 #include "model/adapter/prefix_projection.h"
+#include "model/ops/bottleneck.h"
 #include "model/ops/low_rank.h"
 #include "model/ops/prefix.h"
 #include "model/ops/token_rows.h"
@@ -22,19 +23,22 @@ struct BlockAddition {
   LowRank gate_up;
   LowRank down;
   PrefixWeights prefix;
+  BottleneckWeights after_attention;
+  BottleneckWeights after_mlp;
   Weight attention_norm, query_norm, key_norm, mlp_norm;  ///< Instead of the block's own.
 
   bool is_empty() const {
     return !queries_keys_values.is_defined() && !output.is_defined() && !gate_up.is_defined() &&
-           !down.is_defined() && !prefix.is_defined() && !attention_norm.is_defined() &&
-           !query_norm.is_defined() && !key_norm.is_defined() && !mlp_norm.is_defined();
+           !down.is_defined() && !prefix.is_defined() && !after_attention.is_defined() &&
+           !after_mlp.is_defined() && !attention_norm.is_defined() && !query_norm.is_defined() &&
+           !key_norm.is_defined() && !mlp_norm.is_defined();
   }
 };
 
 /// The trainable tensors of a parameter-efficient method, and the places of a decoder where they
 /// are used. A method is a function that makes one; model families know none of them.
 struct Adapter {
-  UnitLayout unit;                       ///< All tensors, named as in the files of peft.
+  UnitLayout unit;                       ///< All tensors, named as in the adapter's files.
   std::vector<InitialValues> initial;    ///< [slot]
   std::shared_ptr<UnitBuffers> buffers;  ///< The engine sets its tensors before each use; fp32.
   std::shared_ptr<Dropout> dropout;      ///< The engine says for which micro-batch.

@@ -18,6 +18,7 @@ std::string name_of(Kind kind) {
     case Kind::kQlora: return "qlora";
     case Kind::kPrefix: return "prefix";
     case Kind::kPrompt: return "prompt";
+    case Kind::kBottleneck: return "bottleneck";
   }
   throw std::logic_error("a method without a name");
 }
@@ -30,6 +31,7 @@ std::optional<Adapter> make_adapter(const MethodOptions& options, const ModelCon
     case Kind::kQlora: return make_lora(options.lora, seed, config);
     case Kind::kPrefix: return make_prefix(options.prefix, config);
     case Kind::kPrompt: return make_prompt(options.prompt, seed, config);
+    case Kind::kBottleneck: return make_bottleneck(options.bottleneck, config);
   }
   return std::nullopt;
 }
@@ -39,6 +41,9 @@ bool is_same_adapter(const MethodOptions& a, const MethodOptions& b, const Model
     return lora_modules(a.lora, config) == lora_modules(b.lora, config) &&
            a.lora.uses_dora == b.lora.uses_dora && a.lora.saved.tokens == b.lora.saved.tokens &&
            saved_tensors(a.lora.saved, config) == saved_tensors(b.lora.saved, config);
+  }
+  if (a.kind == Kind::kBottleneck && b.kind == Kind::kBottleneck) {
+    return is_same_bottleneck(a.bottleneck, b.bottleneck, config);
   }
   return a.kind == b.kind && a.num_virtual_tokens() == b.num_virtual_tokens();
 }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "model/adapter/adapter.h"
+#include "model/adapter/bottleneck.h"
 #include "model/adapter/lora.h"
 #include "model/adapter/virtual_tokens.h"
 #include "model/model_config.h"
@@ -15,16 +16,18 @@ namespace temper {
 /// What of a model is trained, and how.
 struct MethodOptions {
   enum class Kind {
-    kFull,    ///< All weights.
-    kLora,    ///< Low-rank additions to frozen weights.
-    kQlora,   ///< The same to weights that are kept in four bits.
-    kPrefix,  ///< Keys and values before each document.
-    kPrompt,  ///< Embeddings before each document.
+    kFull,        ///< All weights.
+    kLora,        ///< Low-rank additions to frozen weights.
+    kQlora,       ///< The same to weights that are kept in four bits.
+    kPrefix,      ///< Keys and values before each document.
+    kPrompt,      ///< Embeddings before each document.
+    kBottleneck,  ///< Small networks behind the sublayers.
   };
   Kind kind = Kind::kFull;
   LoraOptions lora;
   PrefixOptions prefix;
   PromptOptions prompt;
+  BottleneckOptions bottleneck;
   int64_t seed = 1;   ///< Of the initial values and of dropout.
   std::string start;  ///< The folder of an adapter to begin with; empty: from scratch.
 
@@ -35,7 +38,7 @@ struct MethodOptions {
   int64_t num_virtual_tokens() const;
 };
 
-/// "full", "lora", "qlora", "prefix", "prompt".
+/// "full", "lora", "qlora", "prefix", "prompt", "bottleneck".
 std::string name_of(MethodOptions::Kind kind);
 
 /// The adapter of a method; nothing for full fine-tuning.

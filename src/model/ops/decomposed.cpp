@@ -6,6 +6,7 @@
 #include "model/ops/column_sum.h"
 #include "model/ops/few_rows.h"
 #include "model/ops/row_norms.h"
+#include "model/ops/tiled_product.h"
 
 namespace temper {
 namespace {
@@ -17,17 +18,20 @@ at::Tensor columns_of(const at::Tensor& product, const LowRankPart& part) {
 // W + scale B A, of the rows of one part. Returns [out, in] fp32.
 at::Tensor adapted_rows(const LowRankPart& part, const LowRank& low_rank, const Weight& matrix) {
   const at::Tensor up = part.up.value();
-  const FewRowsGuard guard(up);
-  const at::Tensor rows = matrix.value().narrow(0, part.first_column, up.size(0)).to(at::kFloat);
+  const at::Tensor own = matrix.value().narrow(0, part.first_column, up.size(0));
+  const at::Tensor rows = at::empty(own.sizes(), up.options()).copy_(own);
   const at::Tensor down = low_rank.down.value().narrow(0, part.first_row, up.size(1));
-  return at::addmm(rows, up, down, /*beta=*/1, /*alpha=*/part.scale);
+  tiled_product(rows, up, down, {.scale = static_cast<float>(part.scale), .keep = 1.0F});
+  return rows;
 }
 
 // What is scaled: dropout(x) times the adapted rows of one part. Returns [T, out] fp32.
 at::Tensor unscaled(const LowRankPart& part, const DecomposedPass& pass) {
-  const at::Tensor projected = pass.projected.narrow(1, part.first_row, part.up.shape()[1]);
-  return at::addmm(columns_of(pass.base, part).to(at::kFloat), projected, part.up.value().t(),
-                   /*beta=*/1, /*alpha=*/part.scale);
+  const at::Tensor base = columns_of(pass.base, part);
+  at::Tensor sum = at::empty(base.sizes(), pass.projected.options()).copy_(base);
+  tiled_product(sum, pass.projected.narrow(1, part.first_row, part.up.shape()[1]),
+                part.up.value().t(), {.scale = static_cast<float>(part.scale), .keep = 1.0F});
+  return sum;
 }
 
 at::Tensor factors(const LowRankPart& part, const at::Tensor& inverse_lengths) {

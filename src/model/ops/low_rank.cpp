@@ -3,24 +3,29 @@
 
 #include <ATen/ATen.h>
 
-#include "model/ops/few_rows.h"
+#include "model/ops/tiled_product.h"
 
 namespace temper {
 namespace {
 
+float as_float(double scale) { return static_cast<float>(scale); }
+
 // sum += scale * a b, rounded once where sum is narrower than the fp32 of a and b.
 void add_product(at::Tensor sum, const at::Tensor& a, const at::Tensor& b, double scale) {
   if (sum.scalar_type() == at::kFloat) {
-    sum.addmm_(a, b, /*beta=*/1, /*alpha=*/scale);
+    tiled_product(std::move(sum), a, b, {.scale = as_float(scale), .keep = 1.0F});
   } else {
-    sum.copy_(at::addmm(sum.to(at::kFloat), a, b, /*beta=*/1, /*alpha=*/scale));
+    const at::Tensor wide = sum.to(at::kFloat);
+    tiled_product(wide, a, b, {.scale = as_float(scale), .keep = 1.0F});
+    sum.copy_(wide);
   }
 }
 
-// gradient^T x of few rows, which are computed as columns: a product of few rows depends on the
-// number of threads.
+// gradient^T x of few rows, which are computed as columns, since rows are dealt to threads.
 void write_few_rows(at::Tensor few_rows, const at::Tensor& gradient, const at::Tensor& x) {
-  few_rows.copy_(at::mm(x.t(), gradient).t());
+  const at::Tensor columns = at::empty({few_rows.size(1), few_rows.size(0)}, few_rows.options());
+  tiled_product(columns, x.t(), gradient);
+  few_rows.copy_(columns.t());
 }
 
 at::Tensor input(const at::Tensor& x, const LowRank& low_rank) {
@@ -40,11 +45,13 @@ void clear_frozen(const LowRank& low_rank) {
 }  // namespace
 
 at::Tensor project_down(const at::Tensor& x, const LowRank& low_rank) {
-  return at::mm(input(x, low_rank), low_rank.down.value().t());
+  const at::Tensor wide = input(x, low_rank);
+  at::Tensor projected = at::empty({x.size(0), low_rank.down.shape()[0]}, wide.options());
+  tiled_product(projected, wide, low_rank.down.value().t());
+  return projected;
 }
 
 at::Tensor add_low_rank(at::Tensor y, const at::Tensor& x, const LowRank& low_rank) {
-  const FewRowsGuard guard(x);
   at::Tensor projected = project_down(x, low_rank);
   for (const LowRankPart& part : low_rank.parts) {
     const int64_t out = part.up.shape()[0], rank = part.up.shape()[1];
@@ -56,20 +63,21 @@ at::Tensor add_low_rank(at::Tensor y, const at::Tensor& x, const LowRank& low_ra
 
 void low_rank_backward(const at::Tensor& gradient, const at::Tensor& x, const at::Tensor& projected,
                        const LowRank& low_rank, at::Tensor x_gradient) {
-  const FewRowsGuard guard(gradient);
   const at::Tensor wide = gradient.to(at::kFloat);
   at::Tensor projected_gradient = at::empty_like(projected);
   for (const LowRankPart& part : low_rank.parts) {
     const int64_t out = part.up.shape()[0], rank = part.up.shape()[1];
     const at::Tensor own = wide.narrow(1, part.first_column, out);
     const auto columns = [&](const at::Tensor& all) { return all.narrow(1, part.first_row, rank); };
-    part.up.gradient().copy_(at::mm(own.t(), columns(projected)).mul_(part.scale));
-    columns(projected_gradient).copy_(at::mm(own, part.up.value()).mul_(part.scale));
+    const ProductScales scales{.scale = as_float(part.scale)};
+    tiled_product(part.up.gradient(), own.t(), columns(projected), scales);
+    tiled_product(columns(projected_gradient), own, part.up.value(), scales);
   }
   write_few_rows(low_rank.down.gradient(), projected_gradient, input(x, low_rank));
   clear_frozen(low_rank);
   if (low_rank.dropout->is_active()) {
-    const at::Tensor dropped = at::mm(projected_gradient, low_rank.down.value());
+    const at::Tensor dropped = at::empty(x_gradient.sizes(), projected.options());
+    tiled_product(dropped, projected_gradient, low_rank.down.value());
     x_gradient.add_(low_rank.dropout->apply(dropped, low_rank.place));
   } else {
     add_product(std::move(x_gradient), projected_gradient, low_rank.down.value(), 1.0);

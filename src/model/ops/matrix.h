@@ -15,9 +15,10 @@ struct MatrixView {
 
   MatrixView transposed() const { return {data, columns, rows, stride, !is_transposed}; }
 
-  /// Some rows of a view that is not transposed.
+  /// Some rows of what is seen.
   MatrixView row_range(int64_t begin, int64_t end) const {
-    return {data + begin * stride, end - begin, columns, stride, false};
+    return {data + begin * (is_transposed ? 1 : stride), end - begin, columns, stride,
+            is_transposed};
   }
 };
 

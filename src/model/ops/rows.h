@@ -20,6 +20,8 @@ namespace temper {
 
 using Vector = at::vec::Vectorized<float>;
 
+inline Vector sigmoid(Vector x) { return Vector(1.0F) / (Vector(1.0F) + x.neg().exp()); }
+
 /// A row as fp32: itself, or converted into `scratch`.
 inline const float* read_row(const float* row, float* /*scratch*/, int64_t /*size*/) { return row; }
 inline const float* read_row(const at::BFloat16* row, float* scratch, int64_t size) {

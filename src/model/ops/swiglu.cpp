@@ -9,8 +9,6 @@
 namespace temper {
 namespace {
 
-Vector sigmoid(Vector x) { return Vector(1.0F) / (Vector(1.0F) + x.neg().exp()); }
-
 void forward_row(const float* gate, const float* up, float* out, int64_t size) {
   for_each_vector(size, [&](int64_t i, int count) {
     const Vector g = Vector::loadu(gate + i, count);

@@ -1,19 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one batch that all systems train on: the first rows of a real token shard."""
 
-import hashlib
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
-
-ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT / "datasets"))
-
-from temper_data.errors import DataError  # noqa: E402
-from temper_data.shard_writer import ShardIdentity, ShardWriter  # noqa: E402
+from shard import DataError, open_shard, read_identity, write_shard
 
 NO_TARGET = -100  # As PyTorch's cross-entropy ignores it.
 
@@ -35,26 +27,6 @@ class Batch:
         return int((self.positions == 0).sum())
 
 
-def read_identity(file: h5py.File, path: Path, model: Path) -> ShardIdentity:
-    """What the shard says about itself. Raises DataError if it does not suit the benchmark."""
-    text = {key: file.attrs[key].decode() for key in ("kind", "tokenizer_sha256")}
-    if text["kind"] != "pretrain":
-        raise DataError(f"{path} is of kind {text['kind']}", "name a pretrain shard with --shard")
-    found = hashlib.sha256((model / "tokenizer.json").read_bytes()).hexdigest()
-    if found != text["tokenizer_sha256"]:
-        raise DataError(
-            f"{path} was made with another tokenizer than that of {model}",
-            "prepare the data with this model, or name another --model",
-        )
-    return ShardIdentity(
-        kind="pretrain",
-        vocab_size=int(file.attrs["vocab_size"]),
-        tokenizer_sha256=found,
-        chat_template="",
-        eos_token_id=int(file.attrs["eos_token_id"]),
-    )
-
-
 def cut_batch(tokens: np.ndarray, offsets: np.ndarray, rows: int, row_tokens: int) -> Batch:
     """The first rows of documents laid end to end; what the end of a row cuts begins anew."""
     indices = np.arange(rows * row_tokens)
@@ -65,30 +37,18 @@ def cut_batch(tokens: np.ndarray, offsets: np.ndarray, rows: int, row_tokens: in
     return Batch(*(array.reshape(shape) for array in (tokens, labels, positions)))
 
 
-def write_shard(path: Path, batch: Batch, identity: ShardIdentity) -> None:
-    """The batch as a shard, whose rows temper can cut in one way only."""
-    begins = np.flatnonzero(batch.positions.reshape(-1) == 0)
-    lengths = np.diff(np.append(begins, batch.tokens.size))
-    with ShardWriter(path, identity) as writer:
-        writer.append(batch.tokens.reshape(-1), lengths, None)
-        writer.publish('{"program": "tests/bench/step"}')
-
-
 def prepare_batch(shard: Path, model: Path, rows: int, row_tokens: int, folder: Path) -> Batch:
-    """Reads the batch and leaves it in `folder` as batch.npz and batch.h5. Raises DataError."""
-    for path in (shard, model / "config.json", model / "tokenizer.json"):
-        if not path.is_file():
-            raise DataError(
-                f"{path} does not exist", "run launch/quickstart once, or name --shard and --model"
-            )
+    """Reads the batch and leaves it in `folder` as batch.npz and batch.h5, whose rows temper can
+    cut in one way only. Raises DataError."""
     num_tokens = rows * row_tokens
-    with h5py.File(shard, "r") as file:
-        identity = read_identity(file, shard, model)
+    with open_shard(shard, model, "pretrain") as file:
+        identity = read_identity(file)
         if file["tokens"].shape[0] < num_tokens:
             raise DataError(f"{shard} has fewer than {num_tokens} tokens", "name a larger --shard")
         tokens = file["tokens"][:num_tokens].astype(np.int64)
         batch = cut_batch(tokens, file["document_offsets"][:], rows, row_tokens)
     arrays = {"tokens": batch.tokens, "labels": batch.labels, "positions": batch.positions}
     np.savez(folder / "batch.npz", **arrays)
-    write_shard(folder / "batch.h5", batch, identity)
+    begins = np.flatnonzero(batch.positions.reshape(-1) == 0)
+    write_shard(folder / "batch.h5", identity, tokens, np.append(begins, num_tokens))
     return batch

@@ -3,7 +3,6 @@
 
 import json
 import os
-import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ class Peer:
     setup: str  # the command that installs it
     ranks: int
     threads: int
+    variant: str = ""  # of what the program does
 
     def missing(self) -> str:
         """Why it cannot run; empty if it can."""
@@ -31,9 +31,8 @@ class Peer:
 
     def run(self, task: Task) -> Result:
         """Raises RunError."""
-        folder = task.folder / f"{self.script}-{self.ranks}x{self.threads}-{task.dtype}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        program = "-".join(filter(None, (self.script, self.variant)))
+        folder = task.make_run_folder(program, self.ranks, self.threads)
         job = folder / "job.json"
         job.write_text(json.dumps(self._job(task)))
         command = [os.environ[self.python_variable], str(PEERS / f"{self.script}.py"), str(job)]
@@ -46,7 +45,8 @@ class Peer:
     def _job(self, task: Task) -> dict:
         return {
             "model": str(task.model),
-            "batch": str(task.folder / "batch.npz"),
+            "arrays": str(task.arrays),
+            "variant": self.variant,
             "dtype": task.dtype,
             "method": task.method,
             "threads": self.threads,
@@ -56,7 +56,8 @@ class Peer:
             "beta2": task.beta2,
             "epsilon": task.epsilon,
             "max_grad_norm": task.max_grad_norm,
-            "tokens_per_step": task.tokens_per_step,
+            "rows": task.rows,
+            "row_tokens": task.row_tokens,
         }
 
     def _environments(self) -> list[dict]:
@@ -85,4 +86,6 @@ def read_result(folder: Path, ranks: int) -> Result:
         peak_rss_bytes=[part["peak_rss_kb"] * 1024 for part in parts],
         idle_rss_bytes=max(part["idle_rss_kb"] for part in parts) * 1024,
         versions=parts[0]["versions"],
+        tokens=parts[0].get("tokens", []),
+        targets=parts[0].get("targets", []),
     )

@@ -3,13 +3,28 @@
 
 import os
 from pathlib import Path
+from typing import Callable, NamedTuple
 
-from measurement import disagreements, format_losses
 
-HEADINGS = (
-    "system", "ranks x threads", "dtype", "tokens/s", "s/step", "min", "of limit",
-    "peak GB/rank", "idle", "losses",
-)  # fmt: skip
+class Column(NamedTuple):
+    heading: str
+    text: Callable[[dict], str]  # of a record
+
+
+def number(key: str, pattern: str) -> Callable[[dict], str]:
+    return lambda record: "-" if record[key] is None else format(record[key], pattern)
+
+
+HEADING_COLUMNS = (
+    Column("system", lambda record: record["system"]),
+    Column("ranks x threads", lambda record: f"{record['ranks']} x {record['threads']}"),
+    Column("dtype", lambda record: record["dtype"]),
+)
+
+MEMORY_COLUMNS = (
+    Column("peak GB/rank", number("peak_rss_gb_per_rank", ".2f")),
+    Column("idle", number("idle_rss_gb_per_rank", ".2f")),
+)
 
 
 def cpu_model() -> str:
@@ -36,38 +51,23 @@ def print_machine() -> None:
         print("WARNING: two threads, or two ranks, share one core here.")
 
 
-def print_table(records: list[dict]) -> None:
-    lines = [HEADINGS] + [cells(record) for record in records]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADINGS))]
+def print_table(records: list[dict], columns: tuple[Column, ...], warnings: list[str]) -> None:
+    """One line a record; what has a problem tells it instead of figures."""
+    lines = [[column.heading for column in HEADING_COLUMNS + columns]]
+    lines += [cells(record, columns) for record in records]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     print()
     for line, record in zip(lines, [{"problem": None}] + records):
         text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
         print(f"{text}  {record['problem']}" if record["problem"] else text)
     print_versions(records)
-    for message in disagreements(records):
-        print(f"WARNING: NOT THE SAME STEP: {message}")
+    for message in warnings:
+        print(f"WARNING: {message}")
 
 
-def cells(record: dict) -> tuple[str, ...]:
-    def number(key: str, pattern: str) -> str:
-        return "-" if record[key] is None else format(record[key], pattern)
-
-    if record["problem"]:
-        return (*heading_cells(record), *[""] * 7)
-    return (
-        *heading_cells(record),
-        number("tokens_per_second", ".1f"),
-        number("step_seconds_median", ".3f"),
-        number("step_seconds_min", ".3f"),
-        number("share_of_limit", ".0%"),
-        number("peak_rss_gb_per_rank", ".2f"),
-        number("idle_rss_gb_per_rank", ".2f"),
-        format_losses(record) or "-",
-    )
-
-
-def heading_cells(record: dict) -> tuple[str, str, str]:
-    return record["system"], f"{record['ranks']} x {record['threads']}", record["dtype"]
+def cells(record: dict, columns: tuple[Column, ...]) -> list[str]:
+    texts = [column.text(record) for column in HEADING_COLUMNS]
+    return texts + ["" if record["problem"] else column.text(record) for column in columns]
 
 
 def print_versions(records: list[dict]) -> None:

@@ -2,13 +2,12 @@
 """One run of one system: what it is asked for, and what came of it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from batch import Batch
 
 
 @dataclass(frozen=True)
@@ -16,12 +15,15 @@ class Task:
     """What all systems are asked to do alike. The update is AdamW without decay."""
 
     model: Path
-    folder: Path  # holds batch.npz and batch.h5; runs work in folders below it
-    batch: Batch
+    folder: Path  # runs work in folders below it
+    shard: Path  # what temper reads
+    arrays: Path  # the same for the peers, .npz
+    rows: int  # in a step
+    row_tokens: int
     dtype: str  # of the matrix products: "float32" or "bfloat16"
-    num_steps: int  # the first one warms up
     timeout_seconds: int
     method: str = "full"  # of temper's, with its default options
+    num_steps: int | None = None  # the first one warms up; None: as many as a pass has
     learning_rate: float = 1e-5
     beta1: float = 0.9
     beta2: float = 0.95
@@ -30,18 +32,27 @@ class Task:
 
     @property
     def tokens_per_step(self) -> int:
-        return self.batch.tokens.size
+        return self.rows * self.row_tokens
+
+    def make_run_folder(self, system: str, ranks: int, threads: int) -> Path:
+        """An empty one."""
+        folder = self.folder / f"{system}-{self.method}-{ranks}x{threads}-{self.dtype}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
 
 
 @dataclass(frozen=True)
 class Result:
-    """One run: every step's seconds and loss in order, memory rank by rank."""
+    """One run: every step's figures in order, memory rank by rank."""
 
     seconds: list[float]
-    losses: list[float]  # empty where nothing is trained
+    losses: list[float]  # means over the targets; empty where nothing is trained
     peak_rss_bytes: list[int]  # [rank]
     idle_rss_bytes: int  # the largest rank's, before it has a model
     versions: dict[str, str] = field(default_factory=dict)
+    tokens: list[int] = field(default_factory=list)  # without padding; not told by every system
+    targets: list[int] = field(default_factory=list)
 
 
 class RunError(Exception):

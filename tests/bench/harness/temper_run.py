@@ -21,12 +21,12 @@ model:
 method: {task.method}
 data:
   train:
-    - path: "{task.folder}/batch.h5"
-  sequence_length: {row_tokens}
-  global_batch: {rows}
+    - path: "{task.shard}"
+  sequence_length: {task.row_tokens}
+  global_batch: {task.rows}
   micro_batch: 1
 train:
-  max_steps: {task.num_steps}
+  {length}
   max_grad_norm: {task.max_grad_norm}
   threads: {threads}
 optimizer:
@@ -68,21 +68,23 @@ class Temper:
 
     def run(self, task: Task) -> Result:
         """Raises RunError."""
-        folder = task.folder / f"temper-{self.ranks}x{self.threads}-{task.dtype}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder = task.make_run_folder("temper", self.ranks, self.threads)
         config = folder / "config.yaml"
-        rows, row_tokens = task.batch.tokens.shape
+        length = f"max_steps: {task.num_steps}" if task.num_steps else "epochs: 1.0"
         config.write_text(
-            CONFIG.format(
-                task=task, folder=folder, rows=rows, row_tokens=row_tokens, threads=self.threads
-            )
+            CONFIG.format(task=task, folder=folder, length=length, threads=self.threads)
         )
         mpirun = ["mpirun", "-n", str(self.ranks), sys.executable, str(RANK_MEMORY), str(folder)]
         self._run([*mpirun, str(self.binary), "train", str(config)], folder / "output.log", task)
-        seconds, losses = read_metrics(folder / "run" / "metrics.jsonl", task.num_steps)
-        peaks = [int((folder / f"peak-{rank}").read_text()) for rank in range(self.ranks)]
-        return Result(seconds, losses, peaks, self._idle_bytes(folder, task))
+        steps = read_steps(folder / "run" / "metrics.jsonl", task.num_steps)
+        return Result(
+            seconds=[step["seconds"] for step in steps],
+            losses=[step["loss"] for step in steps],
+            peak_rss_bytes=[int((folder / f"peak-{r}").read_text()) for r in range(self.ranks)],
+            idle_rss_bytes=self._idle_bytes(folder, task),
+            tokens=[round(step["tokens_per_second"] * step["seconds"]) for step in steps],
+            targets=[step["num_targets"] for step in steps],
+        )
 
     def _run(self, command: list[str], log: Path, task: Task) -> None:
         environment = MPI_ENVIRONMENT | {"OMP_NUM_THREADS": str(self.threads)}
@@ -96,10 +98,11 @@ class Temper:
         return int((idle / "peak-0").read_text())
 
 
-def read_metrics(path: Path, num_steps: int) -> tuple[list[float], list[float]]:
-    """Seconds and loss of each step. Raises RunError unless every step is there, with an update."""
+def read_steps(path: Path, num_steps: int | None) -> list[dict]:
+    """The lines of the steps. Raises RunError unless every step is there, with an update."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     steps = [line for line in lines if line["kind"] == "step" and line["updated"]]
-    if [line["step"] for line in steps] != list(range(1, num_steps + 1)):
-        raise RunError(f"{path} does not have the steps 1 to {num_steps}, each with an update")
-    return [line["seconds"] for line in steps], [line["loss"] for line in steps]
+    wanted = num_steps or max((line["step"] for line in lines), default=0)
+    if not wanted or [step["step"] for step in steps] != list(range(1, wanted + 1)):
+        raise RunError(f"{path} does not have the steps 1 to {wanted}, each with an update")
+    return steps

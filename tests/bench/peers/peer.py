@@ -23,17 +23,23 @@ class Job:
     """One measurement, as harness/peer_run.py writes it."""
 
     model: str  # Hugging Face folder
-    batch: str  # .npz with tokens, labels and positions, each [rows, row_tokens]
+    arrays: str  # .npz: of a batch, tokens, labels and positions, each [rows, row_tokens]
+    variant: str  # of what the program does
     dtype: str  # of the matrix products; trained weights and moments stay float32
     method: str  # "full", or what peft adds to a frozen model
     threads: int
-    num_steps: int  # the first one warms up
+    num_steps: int | None  # the first one warms up; None: as many as a pass has
     learning_rate: float
     beta1: float
     beta2: float
     epsilon: float
     max_grad_norm: float
-    tokens_per_step: int
+    rows: int  # in a step
+    row_tokens: int
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.rows * self.row_tokens
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -62,7 +68,7 @@ def read_job() -> Job:
 
 def read_batch(job: Job) -> RankBatch:
     """Row i goes to rank i mod world size. Labels are shifted by the model, as usual there."""
-    arrays = np.load(job.batch)
+    arrays = np.load(job.arrays)
     tokens, labels, positions = (
         torch.from_numpy(arrays[name]) for name in ("tokens", "labels", "positions")
     )
@@ -93,14 +99,15 @@ def load_model(job: Job) -> torch.nn.Module:
     if job.method == "full":
         model = AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32)
     else:
-        model = load_frozen(job)
+        import peft
+
+        model = peft.get_peft_model(load_frozen(job), make_adapter())
     model.train()
     return model
 
 
 def load_frozen(job: Job) -> torch.nn.Module:
-    """The model with an adapter of peft, with the options that temper has by default."""
-    import peft
+    """What an adapter leaves as it is."""
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     quantisation = BitsAndBytesConfig(
@@ -109,13 +116,19 @@ def load_frozen(job: Job) -> torch.nn.Module:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=job.torch_dtype,
     )
-    base = AutoModelForCausalLM.from_pretrained(
+    return AutoModelForCausalLM.from_pretrained(
         job.model,
         dtype=job.torch_dtype,
         quantization_config=quantisation if job.method == "qlora" else None,
     )
+
+
+def make_adapter():
+    """peft's configuration with the options that temper has by default."""
+    import peft
+
     lora = dict(r=16, lora_alpha=32, target_modules="all-linear")
-    return peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", **lora))
+    return peft.LoraConfig(task_type="CAUSAL_LM", **lora)
 
 
 def make_adamw(job: Job, parameters) -> torch.optim.AdamW:
@@ -153,17 +166,16 @@ def measure(job: Job, idle_kb: int, step: Callable[[], torch.Tensor | None]) -> 
         seconds.append(time.perf_counter() - start)
         if loss is not None:
             losses.append(sum_over_ranks(loss))
-    result = {
-        "seconds": seconds,
-        "losses": losses,
-        "peak_rss_kb": memory_kb("VmHWM"),
-        "idle_rss_kb": idle_kb,
-        "versions": versions(),
-    }
+    write_result(idle_kb, seconds=seconds, losses=losses)
+
+
+def write_result(idle_kb: int, **steps: list) -> None:
+    """This rank's result: what it needed until now, and what was measured step by step."""
+    memory = {"peak_rss_kb": memory_kb("VmHWM"), "idle_rss_kb": idle_kb}
     path = Path(sys.argv[1]).with_name(f"result-{rank()}.json")
-    path.write_text(json.dumps(result))
+    path.write_text(json.dumps(steps | memory | {"versions": versions()}))
 
 
 def versions() -> dict[str, str]:
-    names = ("torch", "transformers", "peft", "bitsandbytes", "deepspeed")
+    names = ("torch", "transformers", "peft", "bitsandbytes", "deepspeed", "trl", "datasets")
     return {name: sys.modules[name].__version__ for name in names if name in sys.modules}

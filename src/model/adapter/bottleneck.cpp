@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/adapter/bottleneck.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "core/concat.h"
+
+namespace temper {
+namespace {
+
+constexpr double kDeviation = 0.02;  // As in BERT.
+
+// Where one network's tensors are: the start of their names.
+std::string place_name(const BottleneckOptions& options, int64_t layer, const char* sublayer) {
+  return concat("model.layers.", layer, '.', sublayer, "_adapters.adapters.", options.name, '.');
+}
+
+void add_network(const std::string& place, int64_t size, int64_t hidden,
+                 std::vector<TensorSlot>& slots) {
+  const std::string down = place + "adapter_down.0.", up = place + "adapter_up.";
+  slots.push_back({.name = down + "weight", .shape = {size, hidden}});
+  slots.push_back({.name = down + "bias", .shape = {size}, .decays = false});
+  slots.push_back({.name = up + "weight", .shape = {hidden, size}});
+  slots.push_back({.name = up + "bias", .shape = {hidden}, .decays = false});
+}
+
+BottleneckWeights network(const std::string& place, const BottleneckOptions& options,
+                          const Adapter& adapter) {
+  const auto weight = [&](const char* name) {
+    const TensorSlot* slot = adapter.unit.find(place + name);
+    return Weight(adapter.buffers, slot->offset, slot->shape);
+  };
+  return {weight("adapter_down.0.weight"),
+          weight("adapter_down.0.bias"),
+          weight("adapter_up.weight"),
+          weight("adapter_up.bias"),
+          options.function(),
+          !options.is_houlsby()};
+}
+
+}  // namespace
+
+ActivationFunction BottleneckOptions::function() const {
+  return activation.value_or(is_houlsby() ? ActivationFunction::kSwish : ActivationFunction::kRelu);
+}
+
+// As Python's //, by which adapters divides.
+int64_t BottleneckOptions::size(const ModelConfig& config) const {
+  const auto hidden = static_cast<double>(config.hidden_size);
+  const double whole = hidden - std::fmod(hidden, reduction_factor);
+  return std::max<int64_t>(1, std::llround(whole / reduction_factor));
+}
+
+Adapter make_bottleneck(const BottleneckOptions& options, const ModelConfig& config) {
+  std::vector<TensorSlot> slots;
+  const int64_t size = options.size(config);
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if (options.is_houlsby()) {
+      add_network(place_name(options, layer, "attention"), size, config.hidden_size, slots);
+    }
+    add_network(place_name(options, layer, "output"), size, config.hidden_size, slots);
+  }
+  std::vector<InitialValues> initial;
+  for (const TensorSlot& slot : slots) {
+    using Distribution = InitialValues::Distribution;
+    initial.push_back({slot.is_matrix() ? Distribution::kNormal : Distribution::kZero, kDeviation});
+  }
+  Adapter adapter{{"adapter", std::move(slots)},
+                  std::move(initial),
+                  std::make_shared<UnitBuffers>(),
+                  std::make_shared<Dropout>(0.0, 0),
+                  std::vector<BlockAddition>(static_cast<size_t>(config.num_layers))};
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    BlockAddition& block = adapter.blocks[static_cast<size_t>(layer)];
+    if (options.is_houlsby()) {
+      block.after_attention = network(place_name(options, layer, "attention"), options, adapter);
+    }
+    block.after_mlp = network(place_name(options, layer, "output"), options, adapter);
+  }
+  return adapter;
+}
+
+bool is_same_bottleneck(const BottleneckOptions& a, const BottleneckOptions& b,
+                        const ModelConfig& config) {
+  return a.name == b.name && a.placement == b.placement && a.function() == b.function() &&
+         a.size(config) == b.size(config);
+}
+
+}  // namespace temper

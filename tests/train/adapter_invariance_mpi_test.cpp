@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// The same promise for every adapter: the bits of one rank at every stage, and with prefetching,
+// recomputation and threads as they may be.
+#include <boost/test/data/monomorphic.hpp>
+#include <boost/test/data/test_case.hpp>
+#include <boost/test/unit_test.hpp>
+#include <map>
+#include <string>
+
+#include "train/invariant_run.h"
+
+namespace temper {
+namespace {
+
+namespace data = boost::unit_test::data;
+using Kind = MethodOptions::Kind;
+using testing::check_equal;
+using testing::Curve;
+using testing::RanksFixture;
+using testing::train;
+using testing::Variant;
+
+struct Named {
+  const char* name;
+  MethodOptions method;
+  bool has_tied_head = true;
+};
+std::ostream& operator<<(std::ostream& out, const Named& named) { return out << named.name; }
+
+MethodOptions lora(const LoraOptions& options, Kind kind = Kind::kLora) {
+  MethodOptions method;
+  method.kind = kind;
+  method.lora = options;
+  return method;
+}
+
+std::vector<Named> adapters() {
+  // The upper two of three blocks: the lowest one has no backward pass.
+  const LoraOptions upper{.rank = 5,
+                          .dropout = 0.2,
+                          .targets = {"q_proj", "v_proj", "o_proj", "up_proj", "down_proj"},
+                          .layers = {1, 2},
+                          .init = LoraOptions::Init::kGaussian};
+  LoraOptions dora = upper;
+  dora.uses_dora = true;
+  dora.saved = {.modules = {"norm"}, .tokens = {3, 0, 17}};
+  LoraOptions pissa = upper;
+  pissa.init = LoraOptions::Init::kPrincipal;
+  pissa.saved = {.modules = {"embed_tokens"}};
+  MethodOptions prefix, prompt, bottleneck;
+  prefix.kind = Kind::kPrefix;
+  prefix.prefix = {.num_tokens = 5};
+  MethodOptions projected = prefix;
+  projected.prefix.projection = 11;
+  bottleneck.kind = Kind::kBottleneck;
+  bottleneck.bottleneck = {.reduction_factor = 9.0};
+  prompt.kind = Kind::kPrompt;
+  prompt.prompt = {.num_tokens = 5, .init = PromptOptions::Init::kNormal};
+  return {{"lora", lora(upper)},
+          {"qlora", lora(upper, Kind::kQlora)},
+          {"dora", lora(dora)},
+          {"qdora", lora(dora, Kind::kQlora), false},
+          {"pissa", lora(pissa)},
+          {"prefix", prefix},
+          {"projected prefix", projected},
+          {"prompt", prompt},
+          {"bottleneck", bottleneck}};
+}
+
+constexpr int kSteps = 4;
+
+Variant variant_of(const Named& adapter, at::ScalarType dtype) {
+  return {.dtype = dtype,
+          .has_tied_head = adapter.has_tied_head,
+          .method = adapter.method,
+          .num_steps = kSteps};
+}
+
+// What one rank makes of it, trained once.
+const Curve& alone(Communicator& self, const Named& adapter, at::ScalarType dtype) {
+  static std::map<std::string, Curve> known;
+  const std::string key = std::string(adapter.name) + at::toString(dtype);
+  const auto found = known.find(key);
+  if (found != known.end()) return found->second;
+  Variant variant = variant_of(adapter, dtype);
+  variant.stage = 0;
+  return known[key] = train(self, variant);
+}
+
+BOOST_FIXTURE_TEST_SUITE(adapter_invariance, RanksFixture)
+
+BOOST_DATA_TEST_CASE_F(RanksFixture, every_stage_gives_the_bits_of_one_rank,
+                       data::make({0, 1, 2, 3}) * data::make({at::kFloat, at::kBFloat16}) *
+                           data::make(adapters()),
+                       stage, dtype, adapter) {
+  Variant variant = variant_of(adapter, dtype);
+  variant.stage = stage;
+  const Curve curve = train(world, variant);
+  check_equal(curve, alone(self, adapter, dtype));
+  BOOST_TEST(curve.losses.front() != curve.losses.back());
+}
+
+BOOST_DATA_TEST_CASE_F(RanksFixture, prefetching_recomputation_and_threads_do_not_matter,
+                       data::make(adapters()), adapter) {
+  const Curve& expected = alone(self, adapter, at::kFloat);
+  Variant variant = variant_of(adapter, at::kFloat);
+  variant.prefetches = false;
+  check_equal(train(world, variant), expected);
+  variant.activations = Activations::kRecomputed;
+  check_equal(train(world, variant), expected);
+  variant.threads = 2;
+  check_equal(train(world, variant), expected);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
+}  // namespace temper
