@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <optional>
 
 #include "app/check_report.h"
 #include "app/commands.h"
+#include "app/launch_resources.h"
 #include "app/loaded_model.h"
 #include "app/memory_estimate.h"
 #include "app/readable.h"
@@ -15,7 +17,6 @@
 #include "checkpoint/companion_files.h"
 #include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/model_folder.h"
-#include "checkpoint/unit_files.h"
 #include "core/concat.h"
 #include "data/row_source.h"
 #include "data/shard_checks.h"
@@ -160,38 +161,15 @@ class RunCheck {
   void check_storage() {
     const Storage storage = find_storage(config_.run.folder);
     if (!model_) return;
-    const CheckpointOptions& options = config_.checkpoint;
     const DType stored = adapter_ ? DType::kF32 : model_->stored_dtype();
-    const DType dtype = options.model_dtype == "auto"
-                            ? stored
-                            : dtype_named(options.model_dtype, "checkpoint.model_dtype");
     const std::vector<UnitLayout> trained = adapter_ ? adapter_->units() : model_->units();
-    const int64_t one = checkpoint_bytes(trained, dtype);
-    const int64_t final_model = num_elements(trained) * num_bits(dtype) / 8;
-    const int64_t most = (options.keep + 1) * one + final_model;
-    report_.add_fact("checkpoint",
-                     concat(readable_bytes(one), " each, ", readable_bytes(most), " with ",
-                            options.keep, " kept, one under way and the final model; ",
-                            readable_bytes(storage.free_bytes), " free"));
-    require_space(storage, most);
-  }
-
-  void require_space(const Storage& storage, int64_t most) {
-    const int64_t wanted = most - bytes_of_checkpoints(config_.run.folder);
-    constexpr int64_t kFewestFiles = 1000;
-    if (storage.free_bytes < wanted) {
-      report_.add_problems(
-          {{.what = concat("run.folder needs ", readable_bytes(wanted), " more, but ",
-                           storage.existing.string(), " has ", readable_bytes(storage.free_bytes)),
-            .remedy = "free some space, lower checkpoint.keep, or set run.folder elsewhere",
-            .code = ExitCode::kCheckpoint}});
-    }
-    if (storage.free_files >= 0 && storage.free_files < kFewestFiles) {
-      report_.add_problems({{.what = concat(storage.existing.string(), " has room for only ",
-                                            storage.free_files, " more files"),
-                             .remedy = "remove files, or set run.folder elsewhere",
-                             .code = ExitCode::kCheckpoint}});
-    }
+    const RunSize size = run_size(config_, trained, stored);
+    report_.add_fact(
+        "checkpoint",
+        concat(readable_bytes(size.checkpoint), " each, ", readable_bytes(size.most), " with ",
+               config_.checkpoint.keep, " kept, one under way and the final model; ",
+               readable_bytes(storage.free_bytes), " free"));
+    report_.add_problems(find_space_problems(config_, storage, size.most));
   }
 
   void check_resume() {
@@ -222,6 +200,10 @@ class RunCheck {
 
 }  // namespace
 
-int run_check(const CheckOptions& options) { return RunCheck(options).run(); }
+int run_check(const CheckOptions& options) {
+  if (!options.prints_config) return RunCheck(options).run();
+  std::printf("%s", to_yaml(load_run_config(options.config_path, options.overrides)).c_str());
+  return static_cast<int>(ExitCode::kFinished);
+}
 
 }  // namespace temper

@@ -20,6 +20,7 @@ struct CheckOptions {
   std::vector<std::string> overrides;  ///< key.path=value.
   int num_ranks = 1;
   bool verifies_data = false;  ///< Every block of every shard is hashed.
+  bool prints_config = false;  ///< Instead of all checks: the configuration with its defaults.
 };
 
 /// Finds every problem of a run that can be found without MPI and without a GPU, and prints a

@@ -10,6 +10,7 @@
 
 #include "checkpoint/together.h"
 #include "comm/agree.h"
+#include "config/problem.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/hash.h"
@@ -50,6 +51,15 @@ void require_same_program(const MpiSession& session, Communicator& ranks, const 
   const std::string binary = read_file("/proc/self/exe", FilePurpose::kData);
   require_same_on_all_ranks(ranks, sha256(binary), "the binary", hosts);
   require_same_on_all_ranks(ranks, sha256(to_yaml(config)), "the configuration", hosts);
+}
+
+void require_same_inputs(const MpiSession& session, Communicator& ranks,
+                         const TrajectoryFacts& facts) {
+  const std::vector<std::string>& hosts = session.host_names();
+  const std::string model = concat(facts.model_fingerprint, ' ', facts.start_fingerprint);
+  require_same_on_all_ranks(ranks, sha256(model), "the model's weights", hosts);
+  require_same_on_all_ranks(ranks, sha256(joined(facts.data_fingerprints)), "the training shards",
+                            hosts);
 }
 
 int num_cpus_of_rank(const MpiSession& session, Communicator& ranks) {

@@ -36,6 +36,8 @@ void add_check(CLI::App& app, Verb& verb) {
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
   command->add_flag("--verify-data", options->verifies_data, "Hash every block of every shard");
+  command->add_flag("--print-config", options->prints_config,
+                    "Print the configuration with all defaults, and check nothing else");
   command->callback([options, &verb] { verb = [options] { return run_check(*options); }; });
 }
 

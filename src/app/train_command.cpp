@@ -1,16 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <limits>
+#include <optional>
+
+#include "app/allocation_end.h"
 #include "app/commands.h"
 #include "app/ending.h"
 #include "app/launch_check.h"
+#include "app/launch_resources.h"
 #include "app/training_job.h"
+#include "core/crash_report.h"
+#include "train/stop_signal.h"
 
 namespace temper {
 
+namespace {
+
+using std::chrono::duration;
+using std::chrono::system_clock;
+
+// The configuration's limit counts from the start of the process.
+std::optional<double> seconds_left(std::optional<system_clock::time_point> allocation_end,
+                                   const RunConfig& config, system_clock::time_point start) {
+  const auto now = system_clock::now();
+  const double configured = 60.0 * config.train.time_limit_minutes;
+  constexpr double kForEver = std::numeric_limits<double>::infinity();
+  const double left =
+      std::min(allocation_end ? duration<double>(*allocation_end - now).count() : kForEver,
+               configured > 0.0 ? configured - duration<double>(now - start).count() : kForEver);
+  return left == kForEver ? std::nullopt : std::optional(left);
+}
+
+}  // namespace
+
+// Signals and crashes count from the first moment on.
 int run_train(const std::string& config_path, const std::vector<std::string>& overrides) {
+  const auto start = system_clock::now();
+  install_stop_signals();
+  install_crash_report();
   const int num_told = num_ranks_told();
+  const auto allocation_end = find_allocation_end();
   return run_under_mpi([&](const MpiSession& session) {
     require_ranks_as_told(session, num_told);
-    TrainingJob job(session, load_run_config(config_path, overrides));
+    const RunConfig config = load_run_config(config_path, overrides);
+    const std::string& node = session.host_names().at(static_cast<size_t>(session.rank()));
+    require_memory({session.world_size(), session.local_size(), node}, config, available_memory());
+    TrainingJob job(session, config, seconds_left(allocation_end, config, start));
     return static_cast<int>(job.run());
   });
 }

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "app/commands.h"
+#include "app/launch_check.h"
 #include "app/memory_estimate.h"
 #include "app/readable.h"
 #include "app/resume_check.h"
@@ -19,7 +20,7 @@
 #include "core/log.h"
 #include "data/shard_checks.h"
 #include "train/batch.h"
-#include "train/stop_signal.h"
+#include "train/progress.h"
 
 namespace temper {
 namespace {
@@ -32,10 +33,13 @@ const char* sharded_at(int stage) {
 
 }  // namespace
 
-TrainingJob::TrainingJob(const MpiSession& session, RunConfig config)
+TrainingJob::TrainingJob(const MpiSession& session, RunConfig config,
+                         std::optional<double> seconds_left)
     : session_(session),
       config_(std::move(config)),
+      seconds_left_(seconds_left),
       model_(session, config_, StorePurpose::kTraining),
+      watchdog_(session, *model_.ranks, config_.watchdog),
       mixture_(config_.data),
       num_steps_(num_steps_of(config_, mixture_.rows_per_epoch())) {
   const ModelFacts facts{model_.folder.config().vocab_size, model_.folder.tokenizer_sha256()};
@@ -45,9 +49,9 @@ TrainingJob::TrainingJob(const MpiSession& session, RunConfig config)
 }
 
 ExitCode TrainingJob::run() {
-  install_stop_signals();
   const std::filesystem::path folder = config_.run.folder;
   std::vector<HoldOut> holdouts = open_holdouts(config_, model_.folder);
+  require_fitting_launch();
   lock_folder();
   load();
   print_banner();
@@ -79,11 +83,36 @@ ExitCode TrainingJob::run() {
                      .limit = measure_matmul_limit(model_.folder.config(), tokens,
                                                    scalar_type_of(compute_dtype_of(config_.model)),
                                                    model_.ranks->device()),
-                     .device = model_.ranks->device()},
+                     .device = model_.ranks->device(),
+                     .time = time_limit()},
                     config_.train, config_.checkpoint, num_steps_);
   if (loop.run(state_) == Ending::kStopped) return ExitCode::kResume;
   export_final();
   return ExitCode::kFinished;
+}
+
+// Before anything is made.
+void TrainingJob::require_fitting_launch() {
+  require_same_inputs(session_, *model_.ranks, facts());
+  do_on_rank_0(*model_.ranks,
+               [&] { require_run_space(config_, size().most, session_.host_names().front()); });
+}
+
+RunSize TrainingJob::size() const {
+  if (model_.adapter) return run_size(config_, model_.adapter->units(), DType::kF32);
+  return run_size(config_, model_.decoder.units(), model_.folder.stored_dtype());
+}
+
+// Until a save has shown what it takes, as long as on a slow file system.
+TimeLimit TrainingJob::time_limit() const {
+  constexpr double kSlowBytesPerSecond = 100e6;
+  constexpr double kSlowStart = 2.0;
+  if (!seconds_left_) return {};
+  const double save_seconds =
+      kSlowStart + static_cast<double>(size().checkpoint) / kSlowBytesPerSecond;
+  log_event(concat("time_left=", duration_text(*seconds_left_),
+                   " reserved_for_a_save=", duration_text(save_seconds)));
+  return {*seconds_left_, save_seconds};
 }
 
 // One job at a time writes into a run's folder.

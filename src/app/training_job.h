@@ -5,11 +5,13 @@
 #include <optional>
 #include <vector>
 
+#include "app/launch_resources.h"
 #include "app/loaded_model.h"
 #include "checkpoint/checkpoint_saver.h"
 #include "checkpoint/run_state.h"
 #include "checkpoint/verification.h"
 #include "comm/mpi_session.h"
+#include "comm/watchdog.h"
 #include "config/run_config.h"
 #include "config/trajectory.h"
 #include "data/loader.h"
@@ -26,12 +28,15 @@ namespace temper {
 /// Throws: Error.
 class TrainingJob {
  public:
-  TrainingJob(const MpiSession& session, RunConfig config);
+  /// `seconds_left`: until the end of the job's allocation; nothing if that is not known.
+  TrainingJob(const MpiSession& session, RunConfig config, std::optional<double> seconds_left);
 
-  /// kFinished, or kResume if a signal stopped it.
+  /// kFinished, or kResume if a signal or the end of its time stopped it.
   ExitCode run();
 
  private:
+  void require_fitting_launch();
+  TimeLimit time_limit() const;
   void lock_folder();
   void load();
   void require_continued(const std::filesystem::path& checkpoint);
@@ -41,10 +46,14 @@ class TrainingJob {
   RankBatch next_batch();
   void export_final();
 
+  RunSize size() const;
+
   const MpiSession& session_;
   RunConfig config_;
   std::optional<LockFile> lock_;  // Rank 0 only.
+  std::optional<double> seconds_left_;
   LoadedModel model_;
+  Watchdog watchdog_;
   Mixture mixture_;
   int64_t num_steps_;
   RunState state_;

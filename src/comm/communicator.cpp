@@ -2,9 +2,12 @@
 #include "comm/communicator.h"
 
 #include <exception>
+#include <memory>
 #include <stdexcept>
 #include <string>
 
+#include "comm/collective_ring.h"
+#include "core/clock.h"
 #include "core/concat.h"
 
 namespace temper {
@@ -68,6 +71,19 @@ Pending copy_alone(const at::Tensor& from, at::Tensor to) {
   return Pending();
 }
 
+// Starts a collective and keeps it in the ring until somebody has waited for it.
+template <typename Start>
+Pending recorded(const char* verb, const at::Tensor& tensor, const Start& start) {
+  const int64_t number = CollectiveRing::own().begin(verb, static_cast<int64_t>(tensor.nbytes()));
+  auto pending = std::make_shared<Pending>(start());
+  return Pending([pending, number] {
+    const Stopwatch watch;
+    pending->wait();
+    CollectiveRing::own().end(number);
+    CollectiveRing::own().add_waiting(watch.seconds());
+  });
+}
+
 }  // namespace
 
 Pending& Pending::operator=(Pending&& other) noexcept {
@@ -97,7 +113,7 @@ Pending Communicator::all_reduce(at::Tensor tensor, ReduceOp op) {
   require_contiguous("all_reduce", tensor);
   require_reducible("all_reduce", tensor);
   if (tensor.numel() == 0 || world_size() == 1) return Pending();
-  return do_all_reduce(std::move(tensor), op);
+  return recorded("all_reduce", tensor, [&] { return do_all_reduce(tensor, op); });
 }
 
 Pending Communicator::reduce_scatter(const at::Tensor& full, at::Tensor shard, ReduceOp op) {
@@ -105,14 +121,14 @@ Pending Communicator::reduce_scatter(const at::Tensor& full, at::Tensor shard, R
   require_reducible("reduce_scatter", full);
   if (full.numel() == 0) return Pending();
   if (world_size() == 1) return copy_alone(full, std::move(shard));
-  return do_reduce_scatter(full, std::move(shard), op);
+  return recorded("reduce_scatter", full, [&] { return do_reduce_scatter(full, shard, op); });
 }
 
 Pending Communicator::all_gather(const at::Tensor& shard, at::Tensor full) {
   require_blocks("all_gather", full, shard, rank(), world_size());
   if (full.numel() == 0) return Pending();
   if (world_size() == 1) return copy_alone(shard, std::move(full));
-  return do_all_gather(shard, std::move(full));
+  return recorded("all_gather", full, [&] { return do_all_gather(shard, full); });
 }
 
 Pending Communicator::all_to_all(const at::Tensor& send, at::Tensor receive) {
@@ -124,7 +140,7 @@ Pending Communicator::all_to_all(const at::Tensor& send, at::Tensor receive) {
   if (overlap(send, receive)) refuse("all_to_all", "send and receive overlap");
   if (send.numel() == 0) return Pending();
   if (world_size() == 1) return copy_alone(send, std::move(receive));
-  return do_all_to_all(send, std::move(receive));
+  return recorded("all_to_all", send, [&] { return do_all_to_all(send, receive); });
 }
 
 Pending Communicator::broadcast(at::Tensor tensor, int root) {
@@ -133,11 +149,16 @@ Pending Communicator::broadcast(at::Tensor tensor, int root) {
     refuse("broadcast", concat("root ", root, " is none of ", world_size(), " ranks"));
   }
   if (tensor.numel() == 0 || world_size() == 1) return Pending();
-  return do_broadcast(std::move(tensor), root);
+  return recorded("broadcast", tensor, [&] { return do_broadcast(tensor, root); });
 }
 
 void Communicator::barrier() {
-  if (world_size() > 1) do_barrier();
+  if (world_size() == 1) return;
+  const int64_t number = CollectiveRing::own().begin("barrier", 0);
+  const Stopwatch watch;
+  do_barrier();
+  CollectiveRing::own().end(number);
+  CollectiveRing::own().add_waiting(watch.seconds());
 }
 
 }  // namespace temper

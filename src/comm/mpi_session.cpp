@@ -2,7 +2,9 @@
 #include "comm/mpi_session.h"
 
 #include <mpi.h>
+#include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <exception>
 
@@ -10,6 +12,15 @@
 #include "core/error.h"
 
 namespace temper {
+namespace {
+
+constexpr unsigned kAbortSeconds = 10;
+
+volatile std::sig_atomic_t abort_code = 0;
+
+extern "C" void end_hanging_abort(int) { ::_exit(abort_code); }
+
+}  // namespace
 
 MpiSession::MpiSession() {
   int threads = MPI_THREAD_SINGLE;
@@ -32,6 +43,9 @@ MpiSession::~MpiSession() {
 }
 
 void MpiSession::abort(ExitCode code) const {
+  abort_code = static_cast<int>(code);
+  std::signal(SIGALRM, end_hanging_abort);  // MPI_Abort talks to daemons that may be gone.
+  ::alarm(kAbortSeconds);
   MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
   std::_Exit(static_cast<int>(code));
 }

@@ -31,7 +31,7 @@ class MpiSession {
 
   const std::vector<std::string>& host_names() const { return host_names_; }
 
-  /// Ends all ranks at once; the launcher reports `code`. To be called from one thread.
+  /// Ends all ranks at once; the launcher reports `code`. This process ends in any case.
   [[noreturn]] void abort(ExitCode code) const;
 
  private:

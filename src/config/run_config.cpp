@@ -202,6 +202,7 @@ void visit_train(Visitor& section, TrainOptions& train) {
   section.integer("evaluate_every_steps", train.evaluate_every_steps, kStepsOrNone);
   section.flag("recompute", train.recomputes);
   section.integer("threads", train.threads, kThreadsOrAuto);
+  section.real("time_limit_minutes", train.time_limit_minutes, kNotNegative);
 }
 
 template <typename Visitor>
@@ -254,6 +255,10 @@ void visit(Visitor& root, RunConfig& config) {
     section.flag("prefetch", config.parallel.prefetches);
   });
   root.section("checkpoint", [&](auto& section) { visit_checkpoint(section, config.checkpoint); });
+  root.section("watchdog", [&](auto& section) {
+    section.real("silence_seconds", config.watchdog.silence_seconds, kNotNegative);
+    section.real("stall_seconds", config.watchdog.stall_seconds, kNotNegative);
+  });
 }
 
 YamlNode parse_document(const std::string& yaml, std::vector<Problem>& problems) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "checkpoint/checkpoint_options.h"
+#include "comm/watchdog_options.h"
 #include "config/model_options.h"
 #include "config/problem.h"
 #include "data/data_options.h"
@@ -47,6 +48,7 @@ struct RunConfig {
   ScheduleOptions schedule;
   ZeroOptions parallel;
   CheckpointOptions checkpoint;
+  WatchdogOptions watchdog;
 };
 
 /// What a file and the command line's `key.path=value` overrides say, with all that is wrong in

@@ -18,6 +18,7 @@ enum Status : int64_t { kWritten = 0, kBusy = 1, kFailed = 2 };  // In the order
 
 void BackgroundSave::start(const RunState& state, StoreUse use) {
   finish();
+  watch_.restart();
   saver_.begin(state, use);
   is_under_way_ = true;
 }
@@ -53,6 +54,7 @@ bool BackgroundSave::publish_if_written() {
   is_under_way_ = false;
   if (status == kWritten) {
     saver_.publish();
+    last_seconds_ = watch_.seconds();
     return true;
   }
   saver_.abandon();

@@ -4,6 +4,7 @@
 #include "checkpoint/checkpoint_saver.h"
 #include "checkpoint/run_state.h"
 #include "comm/communicator.h"
+#include "core/clock.h"
 
 namespace temper {
 
@@ -31,6 +32,9 @@ class BackgroundSave {
 
   bool is_under_way() const { return is_under_way_; }
 
+  /// From the begin of the last published checkpoint to its publication; 0 before the first.
+  double last_seconds() const { return last_seconds_; }
+
  private:
   void start(const RunState& state, StoreUse use);
   bool publish_if_written();
@@ -39,6 +43,8 @@ class BackgroundSave {
   Communicator& ranks_;
   at::Device device_;
   bool is_under_way_ = false;
+  Stopwatch watch_;
+  double last_seconds_ = 0.0;
 };
 
 }  // namespace temper

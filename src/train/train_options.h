@@ -13,6 +13,7 @@ struct TrainOptions {
   int64_t log_every_steps = 1;
   int64_t evaluate_every_steps = 0;  ///< 0: only before the first and after the last step.
   bool recomputes = false;           ///< Blocks are computed again in backward instead of kept.
+  double time_limit_minutes = 0.0;   ///< Of one job; 0: what Slurm says.
   int threads = 0;  ///< Per rank; 0: what the affinity mask and the ranks per node leave.
 };
 

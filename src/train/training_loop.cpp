@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "comm/collective_ring.h"
 #include "core/clock.h"
 #include "core/concat.h"
 #include "core/error.h"
@@ -24,30 +25,50 @@ TrainingLoop::TrainingLoop(LoopParts parts, const TrainOptions& train,
 Ending TrainingLoop::run(RunState& state) {
   if (state.step >= num_steps_) return Ending::kFinished;
   if (state.step == 0) evaluate_all(state);
-  int64_t saved_step = state.step;
-  bool is_stopping = any_rank_is_asked_to_stop();
-  while (state.step < num_steps_ && !is_stopping) {
-    step(state);
-    parts_.save.poll();
-    is_stopping = any_rank_is_asked_to_stop();
-    const bool is_last = is_stopping || state.step == num_steps_;
-    if (!is_last && checkpoint_.every_steps > 0 && state.step % checkpoint_.every_steps == 0) {
-      parts_.save.start(state);
-      saved_step = state.step;
-    }
-    const int64_t every = train_.evaluate_every_steps;
-    if (every > 0 && state.step % every == 0 && state.step < num_steps_) evaluate_all(state);
-  }
-  if (saved_step != state.step) parts_.save.save_last(state);
-  parts_.save.finish();
+  saved_step_ = state.step;
+  stop_ = agree_on_stop();
+  while (state.step < num_steps_ && !stop_.is_asked()) round(state);
+  finish_saving(state);
   progress_.end_line();
   if (state.step < num_steps_) return Ending::kStopped;
   evaluate_all(state);
   return Ending::kFinished;
 }
 
+// A step and what comes before the next one.
+void TrainingLoop::round(RunState& state) {
+  const Stopwatch watch;
+  step(state);
+  parts_.save.poll();
+  parts_.time.add_save(parts_.save.last_seconds());
+  stop_ = agree_on_stop();
+  if (state.step == num_steps_ || stop_.is_asked()) return;
+  save_now_and_then(state);
+  const int64_t every = train_.evaluate_every_steps;
+  if (every > 0 && state.step % every == 0) evaluate_all(state);
+  parts_.time.add_step(watch.seconds());
+}
+
+void TrainingLoop::save_now_and_then(const RunState& state) {
+  if (checkpoint_.every_steps == 0 || state.step % checkpoint_.every_steps != 0) return;
+  parts_.save.start(state);
+  saved_step_ = state.step;
+}
+
+void TrainingLoop::finish_saving(const RunState& state) {
+  const bool is_finished = state.step == num_steps_;
+  if (saved_step_ != state.step && (is_finished || !stop_.lacks_save_time)) {
+    parts_.save.save_last(state);
+  } else if (saved_step_ != state.step) {
+    log_event(concat("saved=no step=", state.step, " kept_step=", saved_step_, " seconds_left=",
+                     parts_.time.seconds_left(), " a_save_takes=", parts_.time.save_seconds()));
+  }
+  parts_.save.finish();
+}
+
 void TrainingLoop::step(RunState& state) {
   const Stopwatch watch;
+  CollectiveRing::own().begin_step(state.step + 1);
   const RankBatch batch = parts_.next_batch();
   const StepResult result = parts_.trainer.train_step(batch.micro_batches, state);
   record(state, result, timing_of(batch, result, watch.seconds()));
@@ -94,12 +115,20 @@ void TrainingLoop::evaluate_all(const RunState& state) {
   }
 }
 
-bool TrainingLoop::any_rank_is_asked_to_stop() {
-  const at::Tensor asked = at::full({1}, stop_signal(), at::kLong).to(parts_.device);
+TrainingLoop::Stop TrainingLoop::agree_on_stop() {
+  const at::Tensor asked = at::tensor({int64_t{stop_signal()}, int64_t{parts_.time.is_up()},
+                                       int64_t{!parts_.time.allows_save()}},
+                                      at::kLong)
+                               .to(parts_.device);
   parts_.ranks.all_reduce(asked, ReduceOp::kMax).wait();
-  const auto signal = asked.item<int64_t>();
-  if (signal != 0) log_event(concat("stop signal=", signal, " saving=yes"));
-  return signal != 0;
+  const at::Tensor agreed = asked.cpu();
+  const auto* values = agreed.const_data_ptr<int64_t>();
+  const Stop stop{values[0], values[1] != 0, values[2] != 0};
+  if (!stop.is_asked()) return stop;
+  progress_.end_line();
+  log_event(concat("stop ", stop.signal != 0 ? concat("signal=", stop.signal) : "reason=time",
+                   " saving=", stop.lacks_save_time ? "no" : "yes"));
+  return stop;
 }
 
 }  // namespace temper

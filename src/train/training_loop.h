@@ -11,6 +11,7 @@
 #include "train/matmul_limit.h"
 #include "train/metrics_file.h"
 #include "train/progress.h"
+#include "train/time_limit.h"
 #include "train/train_options.h"
 #include "train/trainer.h"
 
@@ -33,11 +34,13 @@ struct LoopParts {
   MetricsFile* metrics = nullptr;  ///< Rank 0 only.
   MatmulLimit limit;
   at::Device device = at::kCPU;
+  TimeLimit time = {};
 };
 
 enum class Ending { kFinished, kStopped };
 
-/// Steps, with evaluation, saving and logging in between, until the last step or a stop signal.
+/// Steps, with evaluation, saving and logging in between, until the last step, a stop signal, or
+/// the last moment at which a save still fits into the job's time.
 ///
 /// Collective. Throws: Error with ExitCode::kNonFinite after too many skipped steps in a row;
 /// CheckpointError; DataError; CommError.
@@ -46,13 +49,26 @@ class TrainingLoop {
   TrainingLoop(LoopParts parts, const TrainOptions& train, const CheckpointOptions& checkpoint,
                int64_t num_steps);
 
-  /// Goes on from `state.step`. Every way out but an exception leaves `state` saved.
+  /// Goes on from `state.step`. Every way out but an exception leaves `state` saved, unless less
+  /// time is left than a save takes: then the checkpoint before stays the newest, and the log says
+  /// so.
   Ending run(RunState& state);
 
  private:
+  // What any rank knows of, agreed by all.
+  struct Stop {
+    int64_t signal = 0;  // 0: none.
+    bool is_time_up = false;
+    bool lacks_save_time = false;
+    bool is_asked() const { return signal != 0 || is_time_up; }
+  };
+
+  void round(RunState& state);
   void step(RunState& state);
+  void finish_saving(const RunState& state);
   void evaluate_all(const RunState& state);
-  bool any_rank_is_asked_to_stop();
+  void save_now_and_then(const RunState& state);
+  Stop agree_on_stop();
   void record(const RunState& state, const StepResult& result, const StepTiming& timing);
   StepTiming timing_of(const RankBatch& batch, const StepResult& result, double seconds);
 
@@ -61,6 +77,8 @@ class TrainingLoop {
   CheckpointOptions checkpoint_;
   int64_t num_steps_;
   Progress progress_;
+  int64_t saved_step_ = 0;
+  Stop stop_;
 };
 
 }  // namespace temper

@@ -108,4 +108,16 @@ def test_a_run_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
     tiny_run.write_run(tmp_path)
     (tmp_path / "run").write_text("a file")
     done = train(tmp_path, ranks=2)
-    assert_refused(done, CHECKPOINT, f"cannot make {tmp_path}/run: ", "\n  try: check run.folder")
+    refusal = f"run.folder {tmp_path}/run cannot be written: {tmp_path}/run is no folder"
+    assert_refused(done, CHECKPOINT, refusal, "\n  try: set run.folder to a folder that you may")
+
+
+def test_a_quota_that_does_not_suffice_is_refused_before_anything_is_made(tmp_path):
+    tiny_run.write_run(tmp_path)
+    library = Path(os.environ["TEMPER_BUILD_DIR"]) / "tests" / "app" / "libfull_quota.so"
+    done = train(tmp_path, LD_PRELOAD=str(library))
+    needs = f"run.folder needs 494 kB more, but {tmp_path} does not give them: Disk quota exceeded"
+    assert_refused(done, REFUSED, needs, " (on ", "\n  try: free some space")
+    assert not (tmp_path / "run").exists()
+    done = train(tmp_path)
+    assert done.returncode == 0, done.stderr

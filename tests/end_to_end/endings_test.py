@@ -5,6 +5,7 @@ What a disturbed run must come to is the result of the undisturbed one: its curv
 """
 
 import json
+import os
 import random
 import signal
 import sys
@@ -20,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tiny_job  # noqa: E402
 import tiny_run  # noqa: E402
 
-FINISHED, CONFIGURATION, DATA, CHECKPOINT = 0, 11, 12, 14
+FINISHED, CONFIGURATION, DATA, CHECKPOINT, COMM = 0, 11, 12, 14, 15
 NON_FINITE, REFUSED, RESUME = 16, 18, 19
 NUM_KILLS = 15
 
@@ -89,6 +90,43 @@ def test_kills_at_any_time_change_nothing(undisturbed, tmp_path):
     code, log = tiny_job.train(2, config, "checkpoint.every_steps=1")
     assert code == FINISHED, log
     assert tiny_job.result(config) == tiny_job.result(undisturbed)
+
+
+def test_a_rank_that_stands_still_is_named_and_ends_the_job(undisturbed, tmp_path):
+    config = start_over(undisturbed, tmp_path / "job")
+    job = tiny_job.Job(3, config, "train.max_steps=1000000", "watchdog.silence_seconds=3")
+    tiny_job.wait_for_step(job, config, 7)
+    tiny_job.send(job.rank_pids()[2], signal.SIGSTOP)
+    assert job.wait() == COMM, job.log.read_text()
+    log = job.log.read_text()
+    assert "rank=0 lost rank=2 node=" in log and ' last="#' in log
+    assert 'reason="nothing was heard of it for 3 s: it, its node or its network stands' in log
+    assert "rank=0 waits node=" in log
+
+
+def test_a_job_that_is_suspended_as_a_whole_goes_on(undisturbed, tmp_path):
+    config = start_over(undisturbed, tmp_path / "job")
+    job = tiny_job.Job(2, config, "watchdog.silence_seconds=3")
+    tiny_job.wait_for_step(job, config, 7)
+    for number, pause in ((signal.SIGSTOP, 6), (signal.SIGCONT, 0)):
+        for pid in job.rank_pids():
+            tiny_job.send(pid, number)
+        time.sleep(pause)
+    assert job.wait() == FINISHED, job.log.read_text()
+    assert tiny_job.result(config) == tiny_job.result(undisturbed)
+
+
+def test_ranks_that_all_wait_are_named_by_the_one_that_began_the_fewest(tmp_path):
+    """Rank 0 writes its metrics to a pipe that nobody reads: it lives, and goes nowhere."""
+    config = tiny_job.write(tmp_path / "job")
+    job = tiny_job.Job(2, config, "train.max_steps=1000000", "watchdog.stall_seconds=3")
+    tiny_job.wait_for_step(job, config, 7)
+    os.mkfifo(config.parent / "pipe")
+    (config.parent / "pipe").replace(config.parent / "run" / "metrics.jsonl")
+    assert job.wait() == COMM, job.log.read_text()
+    log = job.log.read_text()
+    assert "rank=0 lost rank=0 node=" in log
+    assert "no collective began or ended for 3 s, and it began the fewest" in log
 
 
 # Damage.

@@ -130,7 +130,12 @@ def train(ranks: int, config: Path, *overrides: str) -> tuple[int, str]:
 
 def step_lines(config: Path) -> list[dict]:
     """The whole lines of steps in the run's metrics."""
-    path = config.parent / "run" / "metrics.jsonl"
+    return steps_of(config.parent / "run")
+
+
+def steps_of(run: Path) -> list[dict]:
+    """The same for the folder of any run."""
+    path = run / "metrics.jsonl"
     text = path.read_text() if path.exists() else ""
     entries = [json.loads(line) for line in text.split("\n")[:-1]]
     return [entry for entry in entries if entry["kind"] == "step"]

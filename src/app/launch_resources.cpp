@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/launch_resources.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include "app/memory_estimate.h"
+#include "app/readable.h"
+#include "app/resume_check.h"
+#include "checkpoint/companion_files.h"
+#include "checkpoint/model_folder.h"
+#include "checkpoint/unit_files.h"
+#include "core/concat.h"
+#include "core/error.h"
+#include "model/adapter/adapter.h"
+
+namespace temper {
+namespace fs = std::filesystem;
+namespace {
+
+// Memory is what tmpfs takes, and there is no quota of it.
+bool is_in_memory(const fs::path& folder) {
+  struct statfs status {};
+  return ::statfs(folder.c_str(), &status) == 0 && status.f_type == TMPFS_MAGIC;
+}
+
+// Why `num_bytes` cannot be had there; 0 if they can, or if nobody knows.
+int try_space(const fs::path& folder, int64_t num_bytes) {
+  if (num_bytes <= 0 || is_in_memory(folder)) return 0;
+  const int file = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (file < 0) return errno == EDQUOT ? EDQUOT : 0;
+  const int status = ::fallocate(file, FALLOC_FL_KEEP_SIZE, 0, num_bytes);
+  const int reason = status == 0 ? 0 : errno;
+  ::close(file);
+  return reason == ENOSPC || reason == EDQUOT ? reason : 0;
+}
+
+std::optional<int64_t> number_in(const fs::path& path) {
+  std::ifstream file(path);
+  int64_t number = 0;
+  if (file >> number) return number;
+  return std::nullopt;
+}
+
+// What the strictest of the control groups that hold this process leaves (version 2).
+std::optional<int64_t> left_by_groups() {
+  std::ifstream own("/proc/self/cgroup");
+  std::optional<int64_t> least;
+  for (std::string line; std::getline(own, line);) {
+    if (!line.starts_with("0::/")) continue;
+    const fs::path root = "/sys/fs/cgroup";
+    for (fs::path group = root / line.substr(4); group.has_relative_path() && group != root;
+         group = group.parent_path()) {
+      const auto limit = number_in(group / "memory.max");
+      const auto used = number_in(group / "memory.current");
+      if (limit && used)
+        least = std::min(least.value_or(*limit), std::max<int64_t>(0, *limit - *used));
+    }
+  }
+  return least;
+}
+
+std::optional<int64_t> left_by_kernel() {
+  std::ifstream info("/proc/meminfo");
+  for (std::string line; std::getline(info, line);) {
+    std::istringstream fields(line);
+    std::string name;
+    int64_t kibibytes = 0;
+    if (fields >> name >> kibibytes && name == "MemAvailable:") return kibibytes * 1024;
+  }
+  return std::nullopt;
+}
+
+int64_t state_bytes(int num_ranks, const RunConfig& config) {
+  const bool is_qlora = config.method.kind == MethodOptions::Kind::kQlora;
+  const ModelFolder model(config.model.path, is_qlora ? WeightForms::kAny : WeightForms::kDense);
+  const std::optional<Adapter> adapter = make_adapter(config.method, model.config());
+  const MemoryEstimate memory =
+      estimate_memory(config, {.model = model.config(),
+                               .units = model.units(),
+                               .adapter = adapter ? adapter->units() : std::vector<UnitLayout>(),
+                               .num_ranks = num_ranks,
+                               .compute_dtype = compute_dtype_of(config.model)});
+  return memory.state;
+}
+
+}  // namespace
+
+RunSize run_size(const RunConfig& config, const std::vector<UnitLayout>& trained, DType stored) {
+  const CheckpointOptions& options = config.checkpoint;
+  const DType dtype = options.model_dtype == "auto"
+                          ? stored
+                          : dtype_named(options.model_dtype, "checkpoint.model_dtype");
+  const int64_t one = checkpoint_bytes(trained, dtype);
+  const int64_t final_model = num_elements(trained) * num_bits(dtype) / 8;
+  return {.checkpoint = one, .most = (options.keep + 1) * one + final_model};
+}
+
+std::vector<Problem> find_space_problems(const RunConfig& config, const Storage& storage,
+                                         int64_t most) {
+  constexpr int64_t kFewestFiles = 1000;
+  const int64_t wanted = most - bytes_of_checkpoints(config.run.folder);
+  const char* remedy = "free some space, lower checkpoint.keep, or set run.folder elsewhere";
+  std::vector<Problem> problems;
+  const auto add = [&](const std::string& what, const char* cure) {
+    problems.push_back({.what = what, .remedy = cure, .code = ExitCode::kCheckpoint});
+  };
+  const std::string place = storage.existing.string();
+  const std::string needs = concat("run.folder needs ", readable_bytes(wanted), " more, but ");
+  if (storage.free_bytes < wanted) {
+    add(concat(needs, place, " has ", readable_bytes(storage.free_bytes)), remedy);
+  } else if (const int reason = try_space(storage.existing, wanted)) {
+    add(concat(needs, place, " does not give them: ", std::strerror(reason)), remedy);
+  }
+  if (storage.free_files >= 0 && storage.free_files < kFewestFiles) {
+    add(concat(place, " has room for only ", storage.free_files, " more files"),
+        "remove files, or set run.folder elsewhere");
+  }
+  return problems;
+}
+
+void require_run_space(const RunConfig& config, int64_t most, const std::string& node) {
+  const auto problems = find_space_problems(config, find_storage(config.run.folder), most);
+  if (problems.empty()) return;
+  throw LaunchError(concat(problems.front().what, " (on ", node, ")"), problems.front().remedy);
+}
+
+std::optional<int64_t> available_memory() {
+  const auto kernel = left_by_kernel(), groups = left_by_groups();
+  if (kernel && groups) return std::min(*kernel, *groups);
+  return kernel ? kernel : groups;
+}
+
+void require_memory(const NodeShare& share, const RunConfig& config,
+                    std::optional<int64_t> available) {
+  if (!available || config.model.device != ModelOptions::Device::kCpu) return;
+  const int64_t wanted = state_bytes(share.num_ranks, config) * share.num_on_node;
+  if (wanted <= *available) return;
+  throw LaunchError(concat("weights and optimizer state of ", share.num_on_node, " ranks take ",
+                           readable_bytes(wanted), ", but ", share.node, " has only ",
+                           readable_bytes(*available), " of memory left"),
+                    "use more nodes at parallel.stage 3, fewer ranks on each at stages below it, "
+                    "or ask Slurm for "
+                    "more memory: --mem=0");
+}
+
+}  // namespace temper

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "app/storage.h"
+#include "config/problem.h"
+#include "config/run_config.h"
+#include "io/dtype.h"
+#include "model/unit_layout.h"
+
+namespace temper {
+
+/// What a run's folder will hold. Units: bytes.
+struct RunSize {
+  int64_t checkpoint = 0;  ///< One of them.
+  int64_t most = 0;        ///< All that are kept, one under way, and the final model or adapter.
+};
+
+/// `trained` is what is saved, `stored` the dtype that checkpoint.model_dtype's "auto" means.
+RunSize run_size(const RunConfig& config, const std::vector<UnitLayout>& trained, DType stored);
+
+/// What is wrong with the space that a run still needs.
+std::vector<Problem> find_space_problems(const RunConfig& config, const Storage& storage,
+                                         int64_t most);
+
+/// Refuses a start whose checkpoints will not fit: by what the file system says is free, and by the
+/// user's quota, which shows only when space is really taken: a file without a name takes it for a
+/// moment, where the file system can do that. Leaves nothing behind. Local.
+/// Throws: LaunchError, naming the node; CheckpointError if run.folder cannot be made.
+void require_run_space(const RunConfig& config, int64_t most, const std::string& node);
+
+/// The memory that this process and its neighbours may still take on this node: what the kernel
+/// says is available, and what the control group of a job leaves. Units: bytes. Nothing if neither
+/// can be read.
+std::optional<int64_t> available_memory();
+
+/// How a run's ranks lie on the nodes, as one of them sees it.
+struct NodeShare {
+  int num_ranks = 1;    ///< Of the run.
+  int num_on_node = 1;  ///< Of them.
+  std::string node;
+};
+
+/// Refuses a start whose ranks on this node will not fit into its memory. What they keep between
+/// steps alone decides, since it is exact. To be asked before anything large is allocated. Local.
+/// Throws: LaunchError, naming the node; ModelError.
+void require_memory(const NodeShare& share, const RunConfig& config,
+                    std::optional<int64_t> available);
+
+}  // namespace temper

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/launch_resources.h"
+
+#include <boost/test/unit_test.hpp>
+
+#include "checkpoint/tiny_folder.h"
+#include "core/error.h"
+#include "io/temporary_folder.h"
+
+namespace temper {
+namespace {
+
+using testing::Head;
+
+struct Run {
+  TemporaryFolder folder;
+  RunConfig config;
+
+  Run() {
+    testing::write_tiny_folder(folder.path() / "model", Head::kTied, DType::kF32);
+    config.model.path = folder.path() / "model";
+    config.model.dtype = ModelOptions::Dtype::kFloat32;
+    config.run.folder = folder.path() / "run";
+  }
+};
+
+}  // namespace
+
+BOOST_FIXTURE_TEST_SUITE(launch_resources, Run)
+
+BOOST_AUTO_TEST_CASE(memory_that_does_not_suffice_is_refused_with_the_node) {
+  const NodeShare share{4, 2, "n7"};
+  require_memory(share, config, int64_t{1} << 40);
+  require_memory(share, config, std::nullopt);
+  BOOST_CHECK_EXCEPTION(require_memory(share, config, 12'300), LaunchError, [](const Error& error) {
+    const std::string message = error.what();
+    return message.find("weights and optimizer state of 2 ranks take ") == 0 &&
+           message.find(", but n7 has only 12.3 kB of memory left\n  try: use more nodes") !=
+               std::string::npos;
+  });
+}
+
+BOOST_AUTO_TEST_CASE(this_machine_has_some_memory) {
+  BOOST_REQUIRE(available_memory().has_value());
+  BOOST_TEST(*available_memory() > 10'000'000);
+}
+
+BOOST_AUTO_TEST_CASE(space_that_does_not_suffice_is_a_problem) {
+  const Storage full{.existing = folder.path(), .free_bytes = 10, .free_files = 5};
+  const auto problems = find_space_problems(config, full, 12'300);
+  BOOST_REQUIRE(problems.size() == 2u);
+  BOOST_TEST(problems[0].what.find("run.folder needs 12.3 kB more, but ") == 0u);
+  BOOST_TEST(problems[1].what.find(" has room for only 5 more files") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace temper

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""slurm/submit and slurm/status: a chain of jobs that carries on by itself."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import slurm_job
+import tiny_job
+from slurm_job import CONFIGURATION, FINISHED, LOST, ROOT, cluster, slurm, wait_until
+
+STEPS = 400
+MINUTES = 0.2
+
+
+def write_chain(folder: Path, steps: int = STEPS, minutes: float = MINUTES) -> list[Path]:
+    """Two stages, of which the second starts from the result of the first."""
+    config = slurm_job.write_run(folder, steps)
+    text = config.read_text().replace("threads: 1", f"threads: 1, time_limit_minutes: {minutes}")
+    text = text.replace("every_steps: 5", "every_steps: 20")
+    stages = [folder / "cpt.yaml", folder / "sft.yaml"]
+    stages[0].write_text(text.replace("folder: run", "folder: cpt"))
+    text = text.replace("folder: run", "folder: sft").replace("path: model", "path: cpt/final")
+    stages[1].write_text(text.replace(f"max_steps: {steps}", "max_steps: 60"))
+    with open(folder / "site.env", "a") as site:
+        site.write(f"TEMPER_PARTITION={slurm_job.PARTITION}\nTEMPER_NODES=2\nTEMPER_TIME=5\n")
+    return stages
+
+
+def command(name: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """slurm/submit or slurm/status on the head, in the folder."""
+    return cluster("run", ROOT / "slurm" / name, *arguments, check=False, cwd=folder,
+                   env=slurm_job.job_environment(folder))  # fmt: skip
+
+
+def result(folder: Path, run: str) -> tuple:
+    """Curve and final files of a stage."""
+    lines = tiny_job.steps_of(folder / run)
+    curve = [[line["step"], line["loss"], line["grad_norm"]] for line in lines]
+    return curve, tiny_job.file_digests(folder / run / "final")
+
+
+def jobs_of(name: str) -> list[list[str]]:
+    rows = slurm("squeue", "-h", "-n", name, "-o", "%A %T %R").splitlines()
+    return [row.split(" ", 2) for row in rows]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """One whose name has to be quoted; no job outlives it."""
+    yield tmp_path / "it's a $HOME \"run\""
+    slurm_job.end_all_jobs()
+
+
+def test_a_dry_run_prints_plan_and_script_and_submits_nothing(folder):
+    write_chain(folder)
+    done = command("submit", folder, "--dry-run", "--spare-nodes", "1", "cpt.yaml", "sft.yaml")
+    assert done.returncode == 0, done
+    assert f"stage 1  cpt.yaml: {STEPS} steps in cpt, from model\n" in done.stdout
+    second = "stage 2  sft.yaml: 60 steps in sft, from the result of the stage before\n"
+    assert second in done.stdout
+    for line in ("--nodes=3", "--no-kill", "--dependency=singleton", "--signal=B:USR1@5"):
+        assert f"#SBATCH {line}\n" in done.stdout
+    assert slurm("squeue", "-h", "-p", slurm_job.PARTITION) == ""
+    assert not (folder / "cpt.chain.sbatch").exists()
+    script = done.stdout[done.stdout.index("#!/usr/bin/env bash") :]
+    assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+
+
+def test_a_stage_that_cannot_run_is_refused_on_the_login_node(folder):
+    stages = write_chain(folder)
+    stages[1].write_text(stages[1].read_text().replace("max_steps", "max_step"))
+    done = command("submit", folder, "cpt.yaml", "sft.yaml")
+    assert done.returncode == CONFIGURATION, done
+    assert "train.max_step (line" in done.stderr
+    assert "submit: sft.yaml does not pass 'temper check'; nothing was submitted" in done.stderr
+    assert slurm("squeue", "-h", "-p", slurm_job.PARTITION) == ""
+
+
+def test_a_chain_runs_through_time_limits_and_a_node_failure_unattended(folder, tmp_path):
+    write_chain(tmp_path / "undisturbed", minutes=0)
+    for stage in ("cpt.yaml", "sft.yaml"):
+        code, log = tiny_job.train(1, tmp_path / "undisturbed" / stage)
+        assert code == 0, log
+
+    write_chain(folder)
+    done = command("submit", folder, "cpt.yaml", "sft.yaml")
+    assert done.returncode == 0, done
+    name = re.search(r"--name=(\S+)", done.stdout)[1]
+    first = re.search(r"submitted job (\d+), and (\d+) to follow it", done.stdout)
+    assert sorted(job[0] for job in jobs_of(name)) == sorted([first[1], first[2]])
+
+    notes = lambda: slurm_job.notes(folder / "cpt.yaml", "cpt")  # noqa: E731
+    starts = lambda: [note for note in notes() if note["event"] == "start"]  # noqa: E731
+    newest = lambda: (folder / "cpt" / "checkpoints" / "latest").resolve().name  # noqa: E731
+    wait_until(lambda: len(starts()) == 3, "the third job")  # After two time limits.
+    assert [note["code"] for note in notes() if note["event"] == "end"] == [19, 19]
+    text = (folder / "cpt.yaml").read_text()  # The rest without limits, to come to an end.
+    (folder / "cpt.yaml").write_text(text.replace(f"minutes: {MINUTES}", "minutes: 0"))
+    wait_until(lambda: newest() != starts()[-1]["newest"], "a checkpoint of the third job")
+    status = command("status", folder, "cpt.yaml", "sft.yaml").stdout
+    assert re.search(rf"^  step +\d+/{STEPS}$", status, re.M), status
+    assert f"on {starts()[-1]['nodes']} running" in status and "3, with 3 starts" in status
+
+    hosts = slurm("scontrol", "show", "hostnames", starts()[-1]["nodes"]).split()
+    cluster("kill-node", hosts[1])
+    try:
+        wait_until(lambda: not jobs_of(name), "the end of the chain", 180)
+    finally:
+        cluster("start-node", hosts[1])
+    for stage in ("cpt", "sft"):
+        assert result(folder, stage) == result(tmp_path / "undisturbed", stage)
+    codes = [note["code"] for note in notes() if note["event"] == "end"]
+    assert codes[:2] == [19, 19] and codes[-1] == FINISHED and codes[2] in (LOST, 137)
+    status = command("status", folder, "cpt.yaml", "sft.yaml").stdout
+    assert f"{STEPS}/{STEPS} finished" in status and "60/60 finished" in status
+    assert status.count(" ended: 0, finished\n") == 2, status
+
+
+def test_whoever_cancels_a_job_ends_the_chain(folder):
+    write_chain(folder, minutes=0)
+    done = command("submit", folder, "cpt.yaml", "sft.yaml")
+    name = re.search(r"--name=(\S+)", done.stdout)[1]
+    job = re.search(r"submitted job (\d+)", done.stdout)[1]
+    wait_until(lambda: (folder / "cpt" / "checkpoints" / "latest").exists(), "a checkpoint")
+    again = command("submit", folder, "cpt.yaml", "sft.yaml")
+    assert again.returncode == CONFIGURATION
+    assert f"the chain {name} is queued already" in again.stderr
+    slurm("scancel", job)
+    wait_until(lambda: not jobs_of(name), "the end of the chain")
+    logs = "".join(path.read_text() for path in sorted(folder.glob(f"{name}-*.log")))
+    assert f"job {job} was cancelled, so the chain ends" in logs
+    assert not (folder / "cpt" / "final").exists()

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A launch that is wrong is refused before it makes anything; one that is right may be mpirun's."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny_job
+from slurm_job import (
+    FINISHED, FOREVER, PARTITION, REFUSED, RESUME, STEPS, Job, cluster, end_codes, notes, slurm,
+)  # fmt: skip
+
+BINARY = Path(os.environ["TEMPER_BINARY"])
+
+
+@pytest.fixture
+def nodes() -> list[str]:
+    """The first two of this third of the cluster."""
+    names = slurm("sinfo", "-h", "-N", "-p", PARTITION, "-o", "%N").split()
+    return sorted(names, key=lambda name: int(name[1:]))[:2]
+
+
+def add_site(config: Path, line: str) -> None:
+    with open(config.parent / "site.env", "a") as site:
+        site.write(line + "\n")
+
+
+def assert_refused(job: Job, *messages: str) -> None:
+    """At once, with a code of its own, for good, and with nothing made."""
+    assert job.wait() == "FAILED", job.text()
+    assert job.exit_code() == REFUSED
+    assert end_codes(job.config) == [REFUSED]
+    times = [note["time"] for note in notes(job.config)]
+    assert times[1] - times[0] < 15
+    for message in (*messages, "\n  try: ", "is one that a new start does not mend"):
+        assert message in job.text(), job.text()
+
+
+def test_singletons_are_refused(config):
+    """srun without PMIx, and an Open MPI that sees no Slurm: each rank is alone in its world."""
+    add_site(config, "TEMPER_MPI=none")
+    add_site(config, "TEMPER_CONTAINER=(env -u SLURM_NODELIST)")
+    job = Job(config)
+    assert_refused(job, "the launcher started 2 tasks, but MPI knows of 1 (on n")
+    assert job.step_codes() == [REFUSED]
+    assert not (config.parent / "run").exists()
+
+
+def assert_one_file_is_to_be_the_same(config: Path, nodes: list[str], files: tuple, what: str):
+    """Where the second node sees another file under the same name, the launch is refused."""
+    usual, other = files
+    cluster("run-on", nodes[1], "mount", "--bind", other, usual)
+    job = Job(config, options=("--nodelist=" + ",".join(nodes),))
+    assert_refused(job, f"rank 1 on {nodes[1]} differs from rank 0 on {nodes[0]} in {what}")
+    assert not (config.parent / "run").exists()
+    cluster("run-on", nodes[1], "umount", usual)
+
+
+def test_another_binary_on_one_node_is_refused(config, nodes):
+    program, other = config.parent / "temper", config.parent / "other"
+    shutil.copy(BINARY, program)
+    other.write_bytes(BINARY.read_bytes() + b"another build")
+    other.chmod(0o755)
+    add_site(config, f"TEMPER_BINARY={program}")
+    assert_one_file_is_to_be_the_same(config, nodes, (program, other), "the binary")
+
+
+def test_other_data_on_one_node_are_refused(config, nodes):
+    other = tiny_job.tiny_run.write_shard(config.parent / "other", num_documents=41)
+    shard = config.parent / "train.h5"
+    assert_one_file_is_to_be_the_same(config, nodes, (shard, other), "the training shards")
+
+
+def test_a_disk_that_is_too_small_is_refused(config, nodes):
+    small = config.parent / "small"
+    small.mkdir()
+    config.write_text(config.read_text().replace("folder: run", "folder: small/run"))
+    cluster("run-on", nodes[0], "mount", "-t", "tmpfs", "-o", "size=400k", "none", small)
+    job = Job(config, options=("--nodelist=" + ",".join(nodes),))
+    assert job.wait() == "FAILED", job.text()
+    assert job.exit_code() == REFUSED
+    assert "run.folder needs 651 kB more, but " in job.text()
+    assert " has 4" in job.text() and f" kB (on {nodes[0]})\n  try: free some space" in job.text()
+    assert "run" not in cluster("run-on", nodes[0], "ls", small).stdout.split()
+    cluster("run-on", nodes[0], "umount", small)
+
+
+def test_a_second_job_on_one_run_is_refused_and_the_first_goes_on(config, undisturbed):
+    config.write_text(config.read_text().replace(f"max_steps: {STEPS}", f"max_steps: {FOREVER}"))
+    first = Job(config)
+    first.wait_for_step(3)
+    second = Job(config, log="second.log")
+    assert second.wait() == "FAILED", second.text()
+    assert second.exit_code() == REFUSED
+    assert f"run is in use by job {first.id} on n" in second.text()
+    first.wait_for_step(tiny_job.step_lines(config)[-1]["step"] + 5)
+    slurm("scancel", first.id)
+    assert first.wait() == "CANCELLED"
+    assert first.step_codes() == [RESUME]
+
+
+def test_mpirun_inside_a_job(config, undisturbed):
+    job = Job(config, TEST_LAUNCHER="mpirun")
+    job.wait_for_step(7)
+    slurm("scancel", "--batch", "-s", "USR1", job.id)
+    assert job.wait() == "COMPLETED", job.text()
+    assert job.exit_code() == FINISHED
+    assert end_codes(config) == [RESUME, FINISHED]
+    assert "'mpirun' '-n' '2'" in job.text() and "stop signal=10 saving=yes" in job.text()
+    assert "ranks=2 nodes=2" in job.text()
+    assert tiny_job.result(config) == undisturbed
+
+
+def test_the_binary_is_broadcast_to_the_nodes(config, undisturbed):
+    """To the nodes' /dev/shm, all that they do not share; without its libraries, to save memory."""
+    add_site(config, "TEMPER_BROADCAST=/dev/shm")
+    add_site(config, "TEMPER_LAUNCHER_OPTIONS=(--send-libs=no)")
+    job = Job(config)
+    assert job.wait() == "COMPLETED", job.text()
+    assert f"'--bcast=/dev/shm/temper-{job.id}-0-1' '--send-libs=yes'" in job.text()
+    for node in job.nodes():
+        assert "temper-" not in cluster("run-on", node, "ls", "/dev/shm").stdout
+    assert tiny_job.result(config) == undisturbed

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs on the tests' Slurm cluster: written, submitted, disturbed, awaited and looked up."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "app"), str(ROOT / "tests" / "end_to_end")]
+
+import tiny_job  # noqa: E402
+
+CLUSTER = ROOT / "tests" / "slurm" / "cluster"
+PARTITION = os.environ.get("TEST_PARTITION", "main")
+TIMEOUT_SECONDS = 120
+STEPS, FOREVER = 45, 1_000_000
+FINISHED, CONFIGURATION, LOST, REFUSED, RESUME = 0, 11, 15, 18, 19
+ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
+         "TIMEOUT"}  # fmt: skip
+
+# What a job needs on the tests' nodes, which share everything but /dev/shm.
+SITE = """\
+TEMPER_BROADCAST=
+TEMPER_LAUNCH_SECONDS=25
+TEMPER_SIGNAL_SECONDS=5
+TEMPER_LAUNCHER=${TEST_LAUNCHER:-srun}
+"""
+
+# A lost rank is to be found soon.
+QUICK = "watchdog: {silence_seconds: 4, stall_seconds: 20}\n"
+
+
+def is_up() -> bool:
+    return cluster("run", "true", check=False).returncode == 0
+
+
+def cluster(*command: object, check: bool = True, **options) -> subprocess.CompletedProcess:
+    """A verb of the cluster's script."""
+    done = subprocess.run([CLUSTER, *map(str, command)], capture_output=True, text=True,
+                          timeout=TIMEOUT_SECONDS, **options)  # fmt: skip
+    assert not check or done.returncode == 0, done
+    return done
+
+
+def slurm(*command: object, **options) -> str:
+    """The output of a command on the head."""
+    return cluster("run", *command, **options).stdout.strip()
+
+
+def wait_until(condition, what, seconds: float = TIMEOUT_SECONDS):
+    """The first true value of the condition. If none comes, the test fails with `what`, a text or
+    what makes it then."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what() if callable(what) else what} does not come"
+        time.sleep(0.1)
+    return value
+
+
+def write_run(folder: Path, steps: int = tiny_job.NUM_STEPS) -> Path:
+    """The tiny run, with a watchdog that barks soon and the site's values for these nodes."""
+    config = tiny_job.write(folder)
+    text = config.read_text().replace(f"max_steps: {tiny_job.NUM_STEPS}", f"max_steps: {steps}")
+    config.write_text(text + QUICK)
+    (folder / "site.env").write_text(SITE)
+    return config
+
+
+def job_environment(folder: Path) -> dict[str, str]:
+    """What a user's shell has; not what keeps the other tests' ranks on one machine."""
+    kept = {name: value for name, value in os.environ.items()
+            if not name.startswith(("OMPI_MCA", "PRTE_MCA"))}  # fmt: skip
+    return kept | {"TEMPER_ROOT": str(ROOT), "TEMPER_SITE": str(folder / "site.env")}
+
+
+class Job:
+    """One job of train.sbatch, in the folder of its first configuration."""
+
+    def __init__(self, *configs: Path, options: tuple = (), nodes: int = 2,
+                 log: str = "job.log", **environment: str):  # fmt: skip
+        self.config, self.folder = configs[0], configs[0].parent
+        self.environment = job_environment(self.folder) | environment
+        self.log = self.folder / log
+        self.id = slurm(
+            "sbatch", "--parsable", f"--nodes={nodes}", "--ntasks-per-node=1", "--time=10",
+            f"--output={self.log}", f"--partition={PARTITION}", *options,
+            ROOT / "slurm" / "train.sbatch",
+            *(config.relative_to(self.folder) for config in configs),
+            cwd=self.folder, env=self.environment,
+        )  # fmt: skip
+
+    def text(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
+    def state(self) -> str:
+        return slurm("squeue", "-h", "-t", "all", "-j", self.id, "-o", "%T")
+
+    def field(self, name: str) -> str:
+        shown = slurm("scontrol", "-o", "show", "job", self.id)
+        return re.search(rf"\b{name}=(\S*)", shown)[1]
+
+    def wait_for_step(self, step: int) -> None:
+        """Returns when a line of the step, or of a later one, stands in the metrics."""
+        wait_until(
+            lambda: last_step(self.config) >= step or self.state() in ENDED,
+            lambda: f"step {step} of {self.text()}",
+        )
+
+    def wait(self) -> str:
+        """Its state once it is over for good."""
+        wait_until(lambda: self.state() in ENDED, lambda: f"the end of {self.id}: {self.text()}")
+        return self.state()
+
+    def wait_for_end(self, count: int, seconds: float = TIMEOUT_SECONDS) -> None:
+        """Returns when so many launches have ended by themselves."""
+        has_ended = lambda: len(end_codes(self.config)) >= count  # noqa: E731
+        wait_until(has_ended, lambda: f"an end in {self.text()}", seconds)
+
+    def line(self, text: str) -> str:
+        """The first line of the log that has the text."""
+        assert text in self.text(), self.text()
+        return next(line for line in self.text().splitlines() if text in line)
+
+    def nodes(self) -> list[str]:
+        return slurm("scontrol", "show", "hostnames", self.field("NodeList")).split()
+
+    def signal_rank(self, rank: int, name: str) -> None:
+        """With one rank on each node."""
+        cluster("run-on", self.nodes()[rank], "pkill", f"-{name}", "-x", "temper")
+
+    def records(self, *options: str) -> list[list[str]]:
+        """Id, state, exit code and name of job and steps, as the accounting has them."""
+
+        def found():
+            rows = slurm("sacct", "-n", "-P", *options, "-j", self.id,
+                         "-o", "JobID,State,ExitCode,JobName").splitlines()  # fmt: skip
+            rows = [row.split("|") for row in rows]
+            is_open = any(row[1] in ("RUNNING", "PENDING") for row in rows)
+            return None if is_open or not rows else rows
+
+        return wait_until(found, f"the accounting of job {self.id}", 30)
+
+    def exit_code(self) -> int:
+        """Of the batch script, as the accounting has it."""
+        return int(self.records()[0][2].split(":")[0])
+
+    def step_codes(self) -> list[int]:
+        """Of the launches, in their order, over all starts of the job."""
+        return [int(row[2].split(":")[0]) for row in self.records("-D")
+                if row[3] in ("temper", "env") and "." in row[0]]  # fmt: skip
+
+
+def last_step(config: Path) -> int:
+    lines = tiny_job.step_lines(config)
+    return lines[-1]["step"] if lines else 0
+
+
+def notes(config: Path, run: str = "run") -> list[dict]:
+    """What the jobs themselves wrote down of a stage."""
+    path = config.parent / f"{run}.jobs.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def end_codes(config: Path) -> list[int]:
+    """The exit codes of all launches that ended by themselves."""
+    return [note["code"] for note in notes(config) if note["event"] == "end"]
+
+
+def end_all_jobs() -> None:
+    """Those on this third of the cluster; returns when none is left."""
+    slurm("scancel", "-p", PARTITION, check=False)
+    wait_until(lambda: not slurm("squeue", "-h", "-p", PARTITION), "the end of all jobs")

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A job knows when its time ends, what its own saves take, and stops at the last safe step."""
+
+import time
+
+import tiny_job
+from slurm_job import FOREVER, STEPS, RESUME, Job, end_codes, last_step, notes, slurm, wait_until
+
+
+def test_a_job_knows_the_end_of_its_time_and_stops_before(config):
+    """Slurm's own limit, of one minute, which squeue tells."""
+    config.write_text(config.read_text().replace(f"max_steps: {STEPS}", f"max_steps: {FOREVER}"))
+    job = Job(config, options=("--time=1", "--signal=B:USR1@0", "--no-requeue"))
+    job.wait_for_end(1, 75)
+    slurm("scancel", job.id, check=False)
+    assert end_codes(config) == [RESUME]
+    assert job.step_codes() == [RESUME]
+    assert "time_left=5" in job.text() and "stop reason=time saving=yes" in job.text()
+    assert tiny_job.checkpoints(config)[-1].name == f"step-{last_step(config):08d}"
+
+
+def test_without_time_for_a_save_the_old_checkpoint_stays(config):
+    """A step takes longer than any before it, since a rank stands still for a while."""
+    text = config.read_text().replace(f"max_steps: {STEPS}", f"max_steps: {FOREVER}")
+    text = text.replace("silence_seconds: 4", "silence_seconds: 60")
+    config.write_text(text.replace("threads: 1", "threads: 1, time_limit_minutes: 0.25"))
+    job = Job(config, options=("--no-requeue",))
+    job.wait_for_step(7)
+    job.signal_rank(1, "STOP")
+    end = notes(config)[0]["time"] + 17
+    wait_until(lambda: time.time() > end, "the end of the job's time")
+    before = tiny_job.file_digests(config.parent / "run" / "checkpoints")
+    job.signal_rank(1, "CONT")
+    job.wait_for_end(1)
+    assert end_codes(config) == [RESUME]
+    assert "stop reason=time saving=no" in job.text()
+    kept = tiny_job.checkpoints(config)[-1].name
+    said = job.line("saved=no step=")
+    assert f" kept_step={int(kept.removeprefix('step-'))} seconds_left=" in said
+    assert set(tiny_job.file_digests(config.parent / "run" / "checkpoints")) >= set(before)
