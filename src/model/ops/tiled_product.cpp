@@ -10,6 +10,8 @@
 namespace temper {
 namespace {
 
+constexpr int64_t kRowsPerTile = 128;  // Measured: fewer cost a tenth of a step of LoRA.
+
 // A matrix of one row or column may have any stride there.
 MatrixView view_of(const at::Tensor& matrix) {
   const bool is_transposed = matrix.stride(1) != 1;
@@ -26,10 +28,10 @@ void tiled_product(at::Tensor out, const at::Tensor& a, const at::Tensor& b, Pro
     return;
   }
   const MatrixView left = view_of(a), right = view_of(b), sum = view_of(out);
-  run_tasks(num_row_blocks(sum.rows), [&](int64_t block) {
-    const Range rows = row_block(block, sum.rows);
-    multiply(left.row_range(rows.begin, rows.end), right, sum.row_range(rows.begin, rows.end),
-             scales);
+  const int64_t num_tiles = (sum.rows + kRowsPerTile - 1) / kRowsPerTile;
+  run_tasks(num_tiles, [&](int64_t tile) {
+    const int64_t begin = tile * kRowsPerTile, end = std::min(begin + kRowsPerTile, sum.rows);
+    multiply(left.row_range(begin, end), right, sum.row_range(begin, end), scales);
   });
 }
 
