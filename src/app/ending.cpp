@@ -53,7 +53,7 @@ Failure current_failure() {
 // speaks first, and its abort silences the others.
 void let_rank_0_speak_first(int rank, ExitCode code) {
   if (rank == 0 || code == ExitCode::kInternal || code == ExitCode::kOutOfMemory) return;
-  std::this_thread::sleep_for(std::chrono::seconds(1));
+  std::this_thread::sleep_for(std::chrono::seconds(3));
 }
 
 }  // namespace

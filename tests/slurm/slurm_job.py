@@ -17,7 +17,7 @@ import tiny_job  # noqa: E402
 CLUSTER = ROOT / "tests" / "slurm" / "cluster"
 PARTITION = os.environ.get("TEST_PARTITION", "main")
 TIMEOUT_SECONDS = 120
-STEPS, FOREVER = 45, 1_000_000
+STEPS, FOREVER = 250, 1_000_000  # Some seconds, however fast the machine.
 FINISHED, CONFIGURATION, LOST, REFUSED, RESUME = 0, 11, 15, 18, 19
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
          "TIMEOUT"}  # fmt: skip
