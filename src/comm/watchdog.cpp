@@ -84,7 +84,8 @@ void Watchdog::meet(Communicator& ranks) {
 
 void Watchdog::run(const std::stop_token& stop) {
   if (!listener_) join_rank_0();
-  auto spoken = Clock::now() - kBeat;
+  auto spoken = Clock::now();
+  speak(/*is_leaving=*/false);  // A rank that was never heard of could not be missed.
   while (!stop.stop_requested()) {
     std::vector<pollfd> sockets;
     for (const Peer& peer : peers_) {

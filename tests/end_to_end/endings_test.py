@@ -25,11 +25,6 @@ FINISHED, CONFIGURATION, DATA, CHECKPOINT, COMM = 0, 11, 12, 14, 15
 NON_FINITE, REFUSED, RESUME = 16, 18, 19
 NUM_KILLS = 15
 
-# Known to fail now and then on a quiet machine, since the watchdog and an abort race each other.
-unless_asked = pytest.mark.skipif(
-    "TEMPER_TIMING_TESTS" not in os.environ, reason="set TEMPER_TIMING_TESTS to run it"
-)
-
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
@@ -97,7 +92,6 @@ def test_kills_at_any_time_change_nothing(undisturbed, tmp_path):
     assert tiny_job.result(config) == tiny_job.result(undisturbed)
 
 
-@unless_asked
 def test_a_rank_that_stands_still_is_named_and_ends_the_job(undisturbed, tmp_path):
     config = start_over(undisturbed, tmp_path / "job")
     job = tiny_job.Job(3, config, "train.max_steps=1000000", "watchdog.silence_seconds=3")
@@ -200,7 +194,6 @@ def test_a_run_without_a_whole_checkpoint_ends_and_keeps_all(undisturbed, tmp_pa
 # Another job in the same folder.
 
 
-@unless_asked
 def test_a_job_that_lost_its_folder_to_another_one_stops_writing(tmp_path):
     config = tiny_job.write(tmp_path / "job")
     job = tiny_job.Job(2, config, "train.max_steps=1000000", "checkpoint.every_steps=0")
