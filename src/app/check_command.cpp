@@ -143,11 +143,10 @@ class RunCheck {
   }
 
   void check_memory() {
-    const std::vector<UnitLayout> no_units;
     const MemoryEstimate memory =
         estimate_memory(config_, {.model = model_->config(),
                                   .units = model_->units(),
-                                  .adapter = adapter_ ? adapter_->units() : no_units,
+                                  .adapter = units_of(adapter_),
                                   .num_ranks = options_.num_ranks,
                                   .compute_dtype = compute_dtype_of(config_.model)});
     report_.add_fact(

@@ -12,15 +12,12 @@
 #include <fstream>
 #include <sstream>
 
-#include "app/memory_estimate.h"
 #include "app/readable.h"
 #include "app/resume_check.h"
 #include "checkpoint/companion_files.h"
-#include "checkpoint/model_folder.h"
 #include "checkpoint/unit_files.h"
 #include "core/concat.h"
 #include "core/error.h"
-#include "model/adapter/adapter.h"
 
 namespace temper {
 namespace fs = std::filesystem;
@@ -79,19 +76,6 @@ std::optional<int64_t> left_by_kernel() {
   return std::nullopt;
 }
 
-int64_t state_bytes(int num_ranks, const RunConfig& config) {
-  const bool is_qlora = config.method.kind == MethodOptions::Kind::kQlora;
-  const ModelFolder model(config.model.path, is_qlora ? WeightForms::kAny : WeightForms::kDense);
-  const std::optional<Adapter> adapter = make_adapter(config.method, model.config());
-  const MemoryEstimate memory =
-      estimate_memory(config, {.model = model.config(),
-                               .units = model.units(),
-                               .adapter = adapter ? adapter->units() : std::vector<UnitLayout>(),
-                               .num_ranks = num_ranks,
-                               .compute_dtype = compute_dtype_of(config.model)});
-  return memory.state;
-}
-
 }  // namespace
 
 RunSize run_size(const RunConfig& config, const std::vector<UnitLayout>& trained, DType stored) {
@@ -139,10 +123,10 @@ std::optional<int64_t> available_memory() {
   return kernel ? kernel : groups;
 }
 
-void require_memory(const NodeShare& share, const RunConfig& config,
+void require_memory(const NodeShare& share, const RunConfig& config, const MemoryFacts& facts,
                     std::optional<int64_t> available) {
   if (!available || config.model.device != ModelOptions::Device::kCpu) return;
-  const int64_t wanted = state_bytes(share.num_ranks, config) * share.num_on_node;
+  const int64_t wanted = estimate_memory(config, facts).state * share.num_on_node;
   if (wanted <= *available) return;
   throw LaunchError(concat("weights and optimizer state of ", share.num_on_node, " ranks take ",
                            readable_bytes(wanted), ", but ", share.node, " has only ",

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "app/memory_estimate.h"
 #include "app/storage.h"
 #include "config/problem.h"
 #include "config/run_config.h"
@@ -39,17 +40,16 @@ void require_run_space(const RunConfig& config, int64_t most, const std::string&
 /// can be read.
 std::optional<int64_t> available_memory();
 
-/// How a run's ranks lie on the nodes, as one of them sees it.
+/// How many of a run's ranks are on one node.
 struct NodeShare {
-  int num_ranks = 1;    ///< Of the run.
-  int num_on_node = 1;  ///< Of them.
+  int num_on_node = 1;
   std::string node;
 };
 
 /// Refuses a start whose ranks on this node will not fit into its memory. What they keep between
 /// steps alone decides, since it is exact. To be asked before anything large is allocated. Local.
-/// Throws: LaunchError, naming the node; ModelError.
-void require_memory(const NodeShare& share, const RunConfig& config,
+/// Throws: LaunchError, naming the node.
+void require_memory(const NodeShare& share, const RunConfig& config, const MemoryFacts& facts,
                     std::optional<int64_t> available);
 
 }  // namespace temper

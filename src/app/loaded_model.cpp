@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "app/launch_check.h"
+#include "app/launch_resources.h"
 #include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/load_state.h"
 #include "checkpoint/together.h"
@@ -48,6 +49,11 @@ LoadedModel::LoadedModel(const MpiSession& session, const RunConfig& config, Sto
       folder(config.model.path, accepted_forms(config, purpose)),
       method(config.method),
       decoder(folder.config()) {
+  adapter = make_adapter(method, folder.config());
+  if (purpose == StorePurpose::kTraining) {
+    const std::string& node = session.host_names().at(static_cast<size_t>(session.rank()));
+    require_memory({session.local_size(), node}, config, memory_facts(config), available_memory());
+  }
   const StoreOptions options = store_options(config, purpose, ranks->device());
   const auto activations = config.train.recomputes ? Activations::kRecomputed : Activations::kKept;
   if (const auto quantisation = quantisation_of(config, folder)) {
@@ -57,11 +63,18 @@ LoadedModel::LoadedModel(const MpiSession& session, const RunConfig& config, Sto
     store.emplace(decoder.units(), *ranks, options);
     engine.emplace(decoder, *store, activations);
   }
-  adapter = make_adapter(method, folder.config());
   if (!adapter) return;
   adapter_store.emplace(adapter->units(), *ranks,
                         StoreOptions{config.parallel, purpose, at::kFloat, ranks->device()});
   engine->attach(*adapter, *adapter_store);
+}
+
+MemoryFacts LoadedModel::memory_facts(const RunConfig& config) const {
+  return {.model = folder.config(),
+          .units = decoder.units(),
+          .adapter = units_of(adapter),
+          .num_ranks = ranks->world_size(),
+          .compute_dtype = compute_dtype_of(config.model)};
 }
 
 int64_t LoadedModel::state_bytes() const {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "app/memory_estimate.h"
 #include "checkpoint/model_folder.h"
 #include "checkpoint/peft/adapter_folder.h"
 #include "comm/communicator.h"
@@ -22,8 +23,8 @@ namespace temper {
 /// What training, evaluation and generation have in common: the ranks, the model's folder, and an
 /// engine over sharded units whose weights are still to be loaded.
 ///
-/// Collective. Throws: LaunchError if the ranks' binaries or configurations differ; ModelError;
-/// ConfigError.
+/// Collective. Throws: LaunchError if the ranks' binaries or configurations differ, or if what is
+/// to be trained does not fit into a node's memory; ModelError; ConfigError.
 struct LoadedModel {
   /// An adapter's store serves `purpose`, and the model's own units are frozen then. Weights that
   /// are stored in four bits can be trained on by qlora alone, and used by every method.
@@ -35,6 +36,9 @@ struct LoadedModel {
 
   /// Bytes of weights, gradients and state that this rank holds between steps.
   int64_t state_bytes() const;
+
+  /// What an estimate of this rank's memory depends on. It refers to this object.
+  MemoryFacts memory_facts(const RunConfig& config) const;
 
   /// What is trained.
   UnitStore& trained() { return adapter_store ? *adapter_store : *store; }

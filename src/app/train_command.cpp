@@ -7,7 +7,6 @@
 #include "app/commands.h"
 #include "app/ending.h"
 #include "app/launch_check.h"
-#include "app/launch_resources.h"
 #include "app/training_job.h"
 #include "core/crash_report.h"
 #include "train/stop_signal.h"
@@ -43,8 +42,6 @@ int run_train(const std::string& config_path, const std::vector<std::string>& ov
   return run_under_mpi([&](const MpiSession& session) {
     require_ranks_as_told(session, num_told);
     const RunConfig config = load_run_config(config_path, overrides);
-    const std::string& node = session.host_names().at(static_cast<size_t>(session.rank()));
-    require_memory({session.world_size(), session.local_size(), node}, config, available_memory());
     TrainingJob job(session, config, seconds_left(allocation_end, config, start));
     return static_cast<int>(job.run());
   });

@@ -93,7 +93,8 @@ ExitCode TrainingJob::run() {
 
 // Before anything is made.
 void TrainingJob::require_fitting_launch() {
-  require_same_inputs(session_, *model_.ranks, facts());
+  facts_ = find_facts();
+  require_same_inputs(session_, *model_.ranks, facts_);
   do_on_rank_0(*model_.ranks,
                [&] { require_run_space(config_, size().most, session_.host_names().front()); });
 }
@@ -146,7 +147,7 @@ void TrainingJob::load() {
     log_event(concat("resumed step=", state_.step, " checkpoint=", checkpoint->folder().string()));
   } else {
     model_.load_start();
-    state_.trajectory = trajectory_digest(config_, facts());
+    state_.trajectory = trajectory_digest(config_, facts_);
   }
   state_.config_yaml = to_yaml(config_);
 }
@@ -154,7 +155,7 @@ void TrainingJob::load() {
 // Before anything is loaded: another method has other tensors.
 void TrainingJob::require_continued(const std::filesystem::path& checkpoint) {
   do_together(*model_.ranks, [&] {
-    require_same_trajectory(config_, facts(), {checkpoint, read_run_state(checkpoint)},
+    require_same_trajectory(config_, facts_, {checkpoint, read_run_state(checkpoint)},
                             AskedOn::kComputeNode);
   });
 }
@@ -166,7 +167,7 @@ void TrainingJob::load_base(const VerifiedCheckpoint& checkpoint) {
   model_.load_base();
 }
 
-TrajectoryFacts TrainingJob::facts() const {
+TrajectoryFacts TrainingJob::find_facts() const {
   std::vector<const TokenShard*> shards;
   for (const auto& source : mixture_.sources()) shards.push_back(&source->shard());
   return trajectory_facts(config_, model_.folder, shards, num_steps_, session_.world_size());
@@ -181,13 +182,7 @@ void TrainingJob::print_banner() const {
                    " parameters=", readable_count(num_parameters),
                    " dtype=", name_of(compute_dtype_of(config_.model)), " method=",
                    name_of(config_.method.kind), " trained=", readable_count(num_trained)));
-  const std::vector<UnitLayout> no_units;
-  const MemoryEstimate memory =
-      estimate_memory(config_, {.model = model,
-                                .units = model_.decoder.units(),
-                                .adapter = model_.adapter ? model_.adapter->units() : no_units,
-                                .num_ranks = session_.world_size(),
-                                .compute_dtype = compute_dtype_of(config_.model)});
+  const MemoryEstimate memory = estimate_memory(config_, model_.memory_facts(config_));
   const int num_nodes = session_.world_size() / session_.local_size();
   log_event(concat("ranks=", session_.world_size(), " nodes=", num_nodes,
                    " threads_per_rank=", model_.num_threads, " stage=", config_.parallel.stage,

@@ -41,7 +41,7 @@ class TrainingJob {
   void load();
   void require_continued(const std::filesystem::path& checkpoint);
   void load_base(const VerifiedCheckpoint& checkpoint);
-  TrajectoryFacts facts() const;
+  TrajectoryFacts find_facts() const;
   void print_banner() const;
   RankBatch next_batch();
   void export_final();
@@ -56,6 +56,7 @@ class TrainingJob {
   Watchdog watchdog_;
   Mixture mixture_;
   int64_t num_steps_;
+  TrajectoryFacts facts_;
   RunState state_;
   std::optional<Loader> loader_;
 };

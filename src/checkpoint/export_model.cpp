@@ -58,11 +58,11 @@ TensorGroup copy_of(const Place& place) {
 }
 
 std::vector<TensorGroup> groups_of(const ModelFolder& source,
-                                   const std::function<TensorGroup(const Place&)>& group_of) {
+                                   const std::function<TensorGroup(const TensorSlot&)>& group_of) {
   std::vector<TensorGroup> groups;
   for (const UnitLayout& unit : source.units()) {
     for (const TensorSlot& slot : unit.slots()) {
-      groups.push_back(group_of(*source.weights().find(slot.name)));
+      groups.push_back(group_of(slot));
     }
   }
   return groups;
@@ -71,10 +71,13 @@ std::vector<TensorGroup> groups_of(const ModelFolder& source,
 void export_model(const ModelFolder& source, const std::filesystem::path& destination,
                   int64_t max_file_bytes) {
   require_new_folder(destination);
-  const ModelContent content{
-      .texts = read_companion_files(source.path()),
-      .groups = groups_of(source, [&](const Place& place) { return copy_whole(source, place); }),
-      .max_file_bytes = max_file_bytes};
+  const ModelContent content{.texts = read_companion_files(source.path()),
+                             .groups = groups_of(source,
+                                                 [&](const TensorSlot& slot) {
+                                                   return copy_whole(
+                                                       source, *source.weights().find(slot.name));
+                                                 }),
+                             .max_file_bytes = max_file_bytes};
   // A folder that cannot be opened is not published.
   write_new_model_folder(destination, content, [](const std::filesystem::path& copy) {
     ModelFolder{copy, WeightForms::kAny};

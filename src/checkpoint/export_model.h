@@ -18,9 +18,8 @@ inline constexpr int64_t kMaxExportFileBytes = 5'000'000'000;
 TensorGroup copy_of(const SafetensorsFolder::Place& place);
 
 /// One group for each tensor of a model, in its order.
-std::vector<TensorGroup> groups_of(
-    const ModelFolder& source,
-    const std::function<TensorGroup(const SafetensorsFolder::Place&)>& group_of);
+std::vector<TensorGroup> groups_of(const ModelFolder& source,
+                                   const std::function<TensorGroup(const TensorSlot&)>& group_of);
 
 /// Copies a model into a folder with the files that transformers itself would write: one file of
 /// weights if they fit into it, else as few as in order they fill; configuration and tokenizer byte

@@ -152,8 +152,9 @@ void export_quantised(const ModelFolder& source, const std::filesystem::path& de
     text.text = with_member(text.text, "quantization_config",
                             quantization_config(options, source.stored_dtype()));
   }
-  content.groups = groups_of(source, [&](const Place& place) {
-    const bool is_matrix = is_four_bit_matrix(place.tensor->name, place.tensor->shape);
+  content.groups = groups_of(source, [&](const TensorSlot& slot) {
+    const Place& place = *source.weights().find(slot.name);
+    const bool is_matrix = is_four_bit_matrix(slot.name, slot.shape);
     return is_matrix ? quantised(place, options) : copy_of(place);
   });
   // A folder that cannot be opened is not published.

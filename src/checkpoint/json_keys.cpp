@@ -95,4 +95,9 @@ void JsonKeys::refuse_value(const char* key, const std::string& wanted) const {
   refuse(key, concat("is ", object_[key].dump(), ", wanted ", wanted));
 }
 
+Json python_number(double value) {
+  if (value == std::floor(value) && std::abs(value) < 1e15) return static_cast<int64_t>(value);
+  return value;
+}
+
 }  // namespace temper

@@ -53,4 +53,7 @@ class JsonKeys {
   std::vector<std::string>& problems_;
 };
 
+/// A number as Python's libraries write it: a whole one without a point.
+Json python_number(double value);
+
 }  // namespace temper

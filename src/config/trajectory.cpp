@@ -5,6 +5,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "checkpoint/four_bit/stored_format.h"
 #include "config/number.h"
 #include "core/concat.h"
 #include "core/hash.h"
@@ -95,8 +96,7 @@ void add_method(const RunConfig& config, const TrajectoryFacts& facts, Lines& li
   lines.add("adapter.seed", method.seed);
   if (method.is_lora()) add_lora(method.lora, lines);
   if (method.kind == Kind::kQlora) {
-    const bool is_nf4 = config.quantise.kind == FourBitKind::kNf4;
-    lines.add("quantise.type", std::string(is_nf4 ? "nf4" : "fp4"));
+    lines.add("quantise.type", name_of(config.quantise.kind));
     lines.add("quantise.double", static_cast<int64_t>(config.quantise.is_double));
   }
   if (method.kind == Kind::kPrefix) {

@@ -121,11 +121,8 @@ at::Tensor Head::project(const at::Tensor& normed, const at::Tensor& targets,
     const Sum how = i == 0 ? Sum::kFresh : Sum::kAdded;
     if (matrix_gradient.defined()) put_product(matrix_gradient, logits.t(), x, how);
     if (!rows_.is_defined()) continue;
-    if (how == Sum::kFresh) {
-      rows_.write_head_gradient(logits, x);
-    } else {
-      rows_.add_head_gradient(logits, x);
-    }
+    if (i == 0) rows_.rows.gradient().zero_();
+    rows_.rows.gradient().add_(rows_.head_gradient(logits, x));
   }
   return normed_gradient;
 }

@@ -3,6 +3,8 @@
 
 namespace temper {
 
+std::string last_part(const std::string& path) { return path.substr(path.rfind('.') + 1); }
+
 std::vector<LinearModule> linear_modules(const ModelConfig& config) {
   using enum Product;
   const int64_t hidden = config.hidden_size, inner = config.intermediate_size;

@@ -24,6 +24,9 @@ struct LinearModule {
   friend bool operator==(const LinearModule&, const LinearModule&) = default;
 };
 
+/// "q_proj" of "model.layers.0.self_attn.q_proj".
+std::string last_part(const std::string& path);
+
 /// The linear modules of each block, in the order in which they lie in its unit.
 std::vector<LinearModule> linear_modules(const ModelConfig& config);
 

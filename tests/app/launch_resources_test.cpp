@@ -3,6 +3,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include "checkpoint/model_folder.h"
 #include "checkpoint/tiny_folder.h"
 #include "core/error.h"
 #include "io/temporary_folder.h"
@@ -29,15 +30,18 @@ struct Run {
 BOOST_FIXTURE_TEST_SUITE(launch_resources, Run)
 
 BOOST_AUTO_TEST_CASE(memory_that_does_not_suffice_is_refused_with_the_node) {
-  const NodeShare share{4, 2, "n7"};
-  require_memory(share, config, int64_t{1} << 40);
-  require_memory(share, config, std::nullopt);
-  BOOST_CHECK_EXCEPTION(require_memory(share, config, 12'300), LaunchError, [](const Error& error) {
-    const std::string message = error.what();
-    return message.find("weights and optimizer state of 2 ranks take ") == 0 &&
-           message.find(", but n7 has only 12.3 kB of memory left\n  try: use more nodes") !=
-               std::string::npos;
-  });
+  const NodeShare share{2, "n7"};
+  const ModelFolder model(config.model.path);
+  const MemoryFacts facts{.model = model.config(), .units = model.units(), .num_ranks = 4};
+  require_memory(share, config, facts, int64_t{1} << 40);
+  require_memory(share, config, facts, std::nullopt);
+  BOOST_CHECK_EXCEPTION(
+      require_memory(share, config, facts, 12'300), LaunchError, [](const Error& error) {
+        const std::string message = error.what();
+        return message.find("weights and optimizer state of 2 ranks take ") == 0 &&
+               message.find(", but n7 has only 12.3 kB of memory left\n  try: use more nodes") !=
+                   std::string::npos;
+      });
 }
 
 BOOST_AUTO_TEST_CASE(this_machine_has_some_memory) {

@@ -160,9 +160,8 @@ def quantise_blocks(model: torch.nn.Module, quantisation) -> None:
             parameter.data.copy_(functional.dequantize_4bit(*quantised).view(parameter.shape))
 
 
-def write_start(folder: Path, family: str, options: dict, quantisation=None) -> peft.PeftModel:
-    """Saves a base and an adapter whose B is not zero, so that A has a gradient from the start."""
-    base = full.write_base(folder, full.FAMILIES[family])
+def write_start(folder: Path, base, options: dict, quantisation) -> peft.PeftModel:
+    """Saves an adapter whose B is not zero, so that A has a gradient from the start."""
     quantise_blocks(base, quantisation)
     model = peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", **options))
     for name, parameter in model.named_parameters():
@@ -265,20 +264,16 @@ def check_merged(name: str, folder: Path, dtype: torch.dtype) -> None:
 
 
 def check_case(name: str, family: str, options: dict, ours: str, quantisation) -> None:
-    folder = workspace.FOLDER / "lora" / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    model = write_start(folder, family, options, quantisation)
-    tokens = np.random.default_rng(5).integers(0, full.VOCABULARY, (full.ROWS, full.LENGTH))
-    full.write_shard(folder / "train.h5", tokens, folder / "model" / "tokenizer.json")
+    folder, base, tokens = new_case(name, family)
+    model = write_start(folder, base, options, quantisation)
     method = f"method: lora\nlora: {{{ours}}}\n"
     if quantisation:
         kind, is_double = quantisation
         method = method.replace("method: lora", "method: qlora")
         method += f"quantise: {{type: {kind}, double: {str(is_double).lower()}}}\n"
     config = write_config(folder, method, folder / "start")
-    check_training(name, config, model, torch.from_numpy(tokens))
-    check_saved(name, folder, torch.from_numpy(tokens), quantisation)
+    check_training(name, config, model, tokens)
+    check_saved(name, folder, tokens, quantisation)
     for dtype in (torch.float32, torch.bfloat16):
         check_merged(name, folder, dtype)
 

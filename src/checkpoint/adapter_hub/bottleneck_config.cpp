@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/adapter_hub/bottleneck_config.h"
 
-#include <cmath>
 #include <string_view>
 #include <utility>
 
@@ -26,12 +25,6 @@ constexpr std::pair<const char*, ActivationFunction> kFunctions[] = {
     {"gelu_fast", ActivationFunction::kGeluNew},
     {"gelu_pytorch_tanh", ActivationFunction::kGeluNew},
     {"quick_gelu", ActivationFunction::kQuickGelu}};
-
-// adapters makes the size of the network from it as Python would, from a whole number or not.
-Json number(double value) {
-  if (value == std::floor(value) && value < 1e15) return static_cast<int64_t>(value);
-  return value;
-}
 
 // What is at its default whatever the placement.
 Json plain_keys() {
@@ -113,7 +106,7 @@ Json bottleneck_keys(const BottleneckOptions& options, const ModelConfig& config
   inner.update({{"mh_adapter", options.is_houlsby()},
                 {"non_linearity", name_of(options.function())},
                 {"original_ln_before", !options.is_houlsby()},
-                {"reduction_factor", number(options.reduction_factor)}});
+                {"reduction_factor", python_number(options.reduction_factor)}});
   return {{"config", std::move(inner)},
           {"hidden_size", config.hidden_size},
           {"model_class", family_of(config.model_type).architecture},

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "checkpoint/companion_files.h"
 #include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/json_keys.h"
 #include "core/concat.h"
@@ -16,13 +17,10 @@
 namespace temper {
 namespace {
 
-constexpr std::pair<const char*, DType> kDtypes[] = {
-    {"float32", DType::kF32}, {"bfloat16", DType::kBF16}, {"float16", DType::kF16}};
-
 DType read_dtype(const JsonKeys& keys) {
   const std::string text = keys.text("dtype");
-  for (const auto& [name, dtype] : kDtypes) {
-    if (text == name) return dtype;
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    if (text == torch_name(dtype)) return dtype;
   }
   keys.refuse("dtype", concat("is \"", text, "\", wanted float32, bfloat16 or float16"));
   return DType::kF32;

@@ -28,10 +28,6 @@ std::string with_escaped_dots(const std::string& path) {
   return pattern;
 }
 
-std::string short_name(const LoraModule& module) {
-  return module.path.substr(module.path.rfind('.') + 1);
-}
-
 void require_combinable(const std::vector<WeightedAdapter>& adapters,
                         const CombineOptions& options) {
   if (adapters.size() == 1 && options.kind != CombineOptions::Kind::kLinear) {
@@ -127,7 +123,7 @@ LoraOptions CombinedAdapter::options() const {
   std::set<std::string> names;
   std::set<int64_t> layers;
   for (const LoraModule& module : modules_) {
-    names.insert(short_name(module));
+    names.insert(last_part(module.path));
     layers.insert(module.layer);
     if (module.rank == options.rank) continue;
     const std::string pattern = with_escaped_dots(module.path);

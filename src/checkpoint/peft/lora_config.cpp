@@ -12,12 +12,6 @@
 namespace temper {
 namespace {
 
-// peft writes whole numbers without a point.
-Json number(double value) {
-  if (value == std::floor(value) && std::abs(value) < 1e15) return static_cast<int64_t>(value);
-  return value;
-}
-
 template <typename T>
 Json null_if_empty(const std::vector<T>& values) {
   return values.empty() ? Json() : Json(values);
@@ -71,7 +65,7 @@ Json targets_of(const LoraOptions& options, const ModelConfig& config) {
   }
   Json names = Json::array();
   for (const LinearModule& module : linear_modules(config)) {
-    names.push_back(module.name.substr(module.name.rfind('.') + 1));
+    names.push_back(last_part(module.name));
   }
   return names;
 }
@@ -166,7 +160,7 @@ Json lora_keys(const LoraOptions& options, const ModelConfig& config) {
   Json ranks = Json::object(), alphas = Json::object();
   for (const auto& one : options.rank_pattern) ranks[one.module] = one.rank * sizes.rank_factor;
   for (const auto& one : options.alpha_pattern) {
-    alphas[one.module] = number(one.alpha * sizes.alpha_factor);
+    alphas[one.module] = python_number(one.alpha * sizes.alpha_factor);
   }
   return {{"alpha_pattern", alphas},
           {"bias", "none"},
@@ -174,8 +168,8 @@ Json lora_keys(const LoraOptions& options, const ModelConfig& config) {
           {"init_lora_weights", is_gaussian ? Json("gaussian") : Json(true)},
           {"layers_pattern", nullptr},
           {"layers_to_transform", null_if_empty(options.layers)},
-          {"lora_alpha", number(options.alpha * sizes.alpha_factor)},
-          {"lora_dropout", number(options.dropout)},
+          {"lora_alpha", python_number(options.alpha * sizes.alpha_factor)},
+          {"lora_dropout", python_number(options.dropout)},
           {"modules_to_save", null_if_empty(saved.modules)},
           {"r", options.rank * sizes.rank_factor},
           {"rank_pattern", ranks},

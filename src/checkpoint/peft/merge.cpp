@@ -110,10 +110,8 @@ class Merge {
       : base_(base), changes_(std::move(changes)), quantisation_(quantisation) {}
 
   std::vector<TensorGroup> groups(bool unties_head) const {
-    std::vector<TensorGroup> groups;
-    for (const UnitLayout& unit : base_.units()) {
-      for (const TensorSlot& slot : unit.slots()) groups.push_back(group_of(slot, slot.name));
-    }
+    std::vector<TensorGroup> groups =
+        groups_of(base_, [this](const TensorSlot& slot) { return group_of(slot, slot.name); });
     // A head that was tied begins as a copy of the embedding, which is the first tensor.
     const TensorSlot& embedding = base_.units().front().slots().front();
     if (unties_head) groups.push_back(group_of(embedding, kHead));

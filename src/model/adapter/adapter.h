@@ -67,4 +67,9 @@ struct Adapter {
   }
 };
 
+/// The units of an adapter; none where there is no adapter.
+inline std::vector<UnitLayout> units_of(const std::optional<Adapter>& adapter) {
+  return adapter ? adapter->units() : std::vector<UnitLayout>();
+}
+
 }  // namespace temper

@@ -14,8 +14,6 @@ namespace {
 
 constexpr const char* kAllLinear = "all-linear";
 
-std::string short_name(const std::string& module) { return module.substr(module.rfind('.') + 1); }
-
 std::regex compile(const std::string& pattern, const char* option) {
   try {
     return std::regex(pattern, std::regex::ECMAScript | std::regex::optimize);
@@ -91,7 +89,7 @@ void require_layers(const LoraOptions& options, const ModelConfig& config) {
 void require_targets(const LoraOptions& options, const ModelConfig& config,
                      const std::vector<LoraModule>& all) {
   std::string names = kAllLinear;
-  for (const LinearModule& module : linear_modules(config)) names += ", " + short_name(module.name);
+  for (const LinearModule& module : linear_modules(config)) names += ", " + last_part(module.name);
   for (const std::string& target : options.targets) {
     const bool is_known = std::ranges::any_of(
         all, [&](const LoraModule& module) { return is_meant(module.path, target); });

@@ -46,10 +46,10 @@ at::Tensor decomposed_product(const at::Tensor& x, const Weight& matrix, const L
   const Dropout& dropout = *low_rank.dropout;
   const at::Tensor transposed = matrix.value().t();
   at::Tensor y = at::mm(x, transposed);
-  pass.projected = project_down(x, low_rank);
+  const at::Tensor input = low_rank_input(x, low_rank);
+  pass.projected = project_down(input, low_rank);
   if (dropout.is_active()) {
-    const at::Tensor dropped = dropout.apply(x.to(at::kFloat), low_rank.place);
-    pass.base = at::mm(dropped.to(x.scalar_type()), transposed);
+    pass.base = at::mm(input.to(x.scalar_type()), transposed);
   } else {
     pass.base = y.clone();
   }

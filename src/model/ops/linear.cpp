@@ -23,24 +23,22 @@ struct Kept {
 at::Tensor product(const at::Tensor& onto, const at::Tensor& x, const LinearWeights& weights,
                    Kept& kept) {
   const FewRowsGuard guard(x);
-  const at::Tensor transposed = weights.matrix.value().t();
-  const LowRank& low_rank = weights.low_rank;
-  at::Tensor y;
-  if (low_rank.has_magnitude()) {
-    y = decomposed_product(x, weights.matrix, low_rank, kept.decomposed);
+  const bool has_bias = weights.bias.is_defined();
+  if (weights.low_rank.has_magnitude()) {
+    at::Tensor y = decomposed_product(x, weights.matrix, weights.low_rank, kept.decomposed);
     if (onto.defined()) y.add_(onto);
-  } else if (onto.defined()) {
+    if (has_bias) y.add_(weights.bias.value());
+    return y;
+  }
+  const at::Tensor transposed = weights.matrix.value().t();
+  at::Tensor y;
+  if (onto.defined()) {
     y = at::addmm(onto, x, transposed);
-  } else if (weights.bias.is_defined()) {
-    y = at::addmm(weights.bias.value(), x, transposed);
+    if (has_bias) y.add_(weights.bias.value());
   } else {
-    y = at::mm(x, transposed);
+    y = has_bias ? at::addmm(weights.bias.value(), x, transposed) : at::mm(x, transposed);
   }
-  const bool has_bias = !onto.defined() && !low_rank.has_magnitude();
-  if (weights.bias.is_defined() && !has_bias) y.add_(weights.bias.value());
-  if (low_rank.is_defined() && !low_rank.has_magnitude()) {
-    kept.projected = add_low_rank(y, x, low_rank);
-  }
+  if (weights.low_rank.is_defined()) kept.projected = add_low_rank(y, x, weights.low_rank);
   return y;
 }
 

@@ -28,10 +28,6 @@ void write_few_rows(at::Tensor few_rows, const at::Tensor& gradient, const at::T
   few_rows.copy_(columns.t());
 }
 
-at::Tensor input(const at::Tensor& x, const LowRank& low_rank) {
-  return low_rank.dropout->apply(x.to(at::kFloat), low_rank.place);
-}
-
 // What is not trained has no gradient.
 void clear_frozen(const LowRank& low_rank) {
   for (const LowRankPart& part : low_rank.parts) {
@@ -44,15 +40,18 @@ void clear_frozen(const LowRank& low_rank) {
 
 }  // namespace
 
-at::Tensor project_down(const at::Tensor& x, const LowRank& low_rank) {
-  const at::Tensor wide = input(x, low_rank);
-  at::Tensor projected = at::empty({x.size(0), low_rank.down.shape()[0]}, wide.options());
-  tiled_product(projected, wide, low_rank.down.value().t());
+at::Tensor low_rank_input(const at::Tensor& x, const LowRank& low_rank) {
+  return low_rank.dropout->apply(x.to(at::kFloat), low_rank.place);
+}
+
+at::Tensor project_down(const at::Tensor& input, const LowRank& low_rank) {
+  at::Tensor projected = at::empty({input.size(0), low_rank.down.shape()[0]}, input.options());
+  tiled_product(projected, input, low_rank.down.value().t());
   return projected;
 }
 
 at::Tensor add_low_rank(at::Tensor y, const at::Tensor& x, const LowRank& low_rank) {
-  at::Tensor projected = project_down(x, low_rank);
+  at::Tensor projected = project_down(low_rank_input(x, low_rank), low_rank);
   for (const LowRankPart& part : low_rank.parts) {
     const int64_t out = part.up.shape()[0], rank = part.up.shape()[1];
     add_product(y.narrow(1, part.first_column, out), projected.narrow(1, part.first_row, rank),
@@ -73,7 +72,7 @@ void low_rank_backward(const at::Tensor& gradient, const at::Tensor& x, const at
     tiled_product(part.up.gradient(), own.t(), columns(projected), scales);
     tiled_product(columns(projected_gradient), own, part.up.value(), scales);
   }
-  write_few_rows(low_rank.down.gradient(), projected_gradient, input(x, low_rank));
+  write_few_rows(low_rank.down.gradient(), projected_gradient, low_rank_input(x, low_rank));
   clear_frozen(low_rank);
   if (low_rank.dropout->is_active()) {
     const at::Tensor dropped = at::empty(x_gradient.sizes(), projected.options());

@@ -45,8 +45,11 @@ struct LowRank {
 /// Shapes: y [T, out], x [T, in]; returns [T, all ranks] fp32.
 at::Tensor add_low_rank(at::Tensor y, const at::Tensor& x, const LowRank& low_rank);
 
-/// x A^T. Shapes: x [T, in]; returns [T, all ranks] fp32.
-at::Tensor project_down(const at::Tensor& x, const LowRank& low_rank);
+/// dropout(x) in fp32. Shapes: x [T, in]; returns the same.
+at::Tensor low_rank_input(const at::Tensor& x, const LowRank& low_rank);
+
+/// input A^T. Shapes: input [T, in] as `low_rank_input` returned it; returns [T, all ranks] fp32.
+at::Tensor project_down(const at::Tensor& input, const LowRank& low_rank);
 
 /// Writes the gradients of the weights, and adds to that of x in place.
 /// Shapes: gradient [T, out], x and x_gradient [T, in], projected as `add_low_rank` returned it.

@@ -22,14 +22,6 @@ at::Tensor TokenRows::head_gradient(const at::Tensor& gradient, const at::Tensor
   return at::mm(x.to(at::kFloat).t(), own).t();
 }
 
-void TokenRows::write_head_gradient(const at::Tensor& gradient, const at::Tensor& x) const {
-  rows.gradient().copy_(head_gradient(gradient, x));
-}
-
-void TokenRows::add_head_gradient(const at::Tensor& gradient, const at::Tensor& x) const {
-  rows.gradient().add_(head_gradient(gradient, x));
-}
-
 void TokenRows::add_embedding_gradient(const at::Tensor& gradient,
                                        const at::Tensor& looked_up) const {
   const at::Tensor is_own = looked_up.unsqueeze(1).eq(index(looked_up).unsqueeze(0));  // [T, n]

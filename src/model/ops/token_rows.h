@@ -22,19 +22,15 @@ struct TokenRows {
   /// Overwrites the rows of the tokens, rounded to its dtype. Shapes: matrix [vocab_size, n].
   void put_into(at::Tensor matrix) const;
 
-  /// Writes the gradient of the rows in logits = x matrix^T.
-  /// Shapes: gradient [T, vocab_size] of the logits, x [T, hidden_size].
-  void write_head_gradient(const at::Tensor& gradient, const at::Tensor& x) const;
-
-  /// The same, added to what is there.
-  void add_head_gradient(const at::Tensor& gradient, const at::Tensor& x) const;
+  /// The gradient of the rows in logits = x matrix^T.
+  /// Shapes: gradient [T, vocab_size] of the logits, x [T, hidden_size]; returns [n, hidden_size].
+  at::Tensor head_gradient(const at::Tensor& gradient, const at::Tensor& x) const;
 
   /// Adds that of looking tokens up. Shapes: gradient [T, hidden_size], looked_up [T] int64.
   void add_embedding_gradient(const at::Tensor& gradient, const at::Tensor& looked_up) const;
 
  private:
   at::Tensor index(const at::Tensor& beside) const;
-  at::Tensor head_gradient(const at::Tensor& gradient, const at::Tensor& x) const;
 };
 
 }  // namespace temper
