@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "core/launched_rank.h"
 
 namespace temper {
 namespace {
@@ -50,7 +51,7 @@ Failure current_failure() {
 }
 
 // What is wrong for all ranks alike, such as a typo in the configuration, is thrown by all: rank 0
-// speaks first, and its abort silences the others.
+// speaks first, and its abort, or srun, which ends them all then, silences the others.
 void let_rank_0_speak_first(int rank, ExitCode code) {
   if (rank == 0 || code == ExitCode::kInternal || code == ExitCode::kOutOfMemory) return;
   std::this_thread::sleep_for(std::chrono::seconds(3));
@@ -63,6 +64,7 @@ int run_alone(const std::function<int()>& verb) {
     return verb();
   } catch (...) {
     const Failure failure = current_failure();
+    let_rank_0_speak_first(launched_rank(), failure.code);
     std::fprintf(stderr, "%s\n", failure.message.c_str());
     return static_cast<int>(failure.code);
   }

@@ -32,6 +32,7 @@ int evaluate_model(const MpiSession& session, const RunConfig& config) {
 }  // namespace
 
 int run_eval(const std::string& config_path, const std::vector<std::string>& overrides) {
+  require_process_manager();
   const int num_told = num_ranks_told();
   return run_under_mpi([&](const MpiSession& session) {
     require_ranks_as_told(session, num_told);

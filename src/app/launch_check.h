@@ -12,6 +12,10 @@ namespace temper {
 /// since MPI sets such variables itself.
 int num_ranks_told();
 
+/// Refuses a start by srun without PMIx, of which MPI_Init would only say that it failed. To be
+/// called before MPI starts. Local. Throws: LaunchError.
+void require_process_manager();
+
 /// Refuses a start under a launcher that MPI does not know: each process would train alone.
 /// Throws: LaunchError.
 void require_ranks_as_told(const MpiSession& session, int num_told);
@@ -25,9 +29,11 @@ void require_same_program(const MpiSession& session, Communicator& ranks, const 
 void require_same_inputs(const MpiSession& session, Communicator& ranks,
                          const TrajectoryFacts& facts);
 
-/// The CPUs that this rank may use: those of its affinity mask, shared with the other ranks of its
-/// node that may use them, too. At least 1.
-/// Collective: all ranks.
-int num_cpus_of_rank(const MpiSession& session, Communicator& ranks);
+/// How many threads this rank computes with: as asked, or, if `asked` is 0, its share of the CPUs
+/// in its affinity mask, which other ranks of its node may use, too; at least 1. Warns of ranks
+/// whose share is less than what they were asked for.
+/// Collective: all ranks; all throw or none does. Throws: LaunchError if a rank's mask has fewer
+///   CPUs than `asked`.
+int choose_num_threads(const MpiSession& session, Communicator& ranks, int asked);
 
 }  // namespace temper

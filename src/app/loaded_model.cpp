@@ -11,7 +11,6 @@
 #include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/load_state.h"
 #include "checkpoint/together.h"
-#include "comm/agree.h"
 #include "comm/make_communicator.h"
 #include "core/concat.h"
 #include "core/error.h"
@@ -45,10 +44,11 @@ WeightForms accepted_forms(const RunConfig& config, StorePurpose purpose) {
 
 LoadedModel::LoadedModel(const MpiSession& session, const RunConfig& config, StorePurpose purpose)
     : ranks(open_ranks(session, config)),
-      num_threads(set_threads(config.train.threads, num_cpus_of_rank(session, *ranks), *ranks)),
+      num_threads(choose_num_threads(session, *ranks, config.train.threads)),
       folder(config.model.path, accepted_forms(config, purpose)),
       method(config.method),
       decoder(folder.config()) {
+  at::set_num_threads(num_threads);
   adapter = make_adapter(method, folder.config());
   if (purpose == StorePurpose::kTraining) {
     const std::string& node = session.host_names().at(static_cast<size_t>(session.rank()));
@@ -132,18 +132,6 @@ std::optional<AdapterFolder> open_start(const MethodOptions& method, const Model
       concat("the adapter in ", method.start, " is one of method ", name_of(start->options().kind),
              ", or has other tensors or scales than the configuration says"),
       "set method and its options to those of the adapter's adapter_config.json");
-}
-
-int set_threads(int asked, int num_cpus, Communicator& ranks) {
-  const int threads = asked > 0 ? asked : num_cpus;
-  at::set_num_threads(threads);
-  if (any_of(ranks, threads > num_cpus)) {
-    log_event(
-        concat("warning=\"", threads, " threads on ", num_cpus,
-               " CPUs: some ranks have more threads than CPUs\" try=\"lower train.threads, or "
-               "give ranks more CPUs: srun --cpus-per-task, mpirun --bind-to none\""));
-  }
-  return threads;
 }
 
 at::Device device_of(const ModelOptions& options) {

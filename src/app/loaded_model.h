@@ -23,8 +23,9 @@ namespace temper {
 /// What training, evaluation and generation have in common: the ranks, the model's folder, and an
 /// engine over sharded units whose weights are still to be loaded.
 ///
-/// Collective. Throws: LaunchError if the ranks' binaries or configurations differ, or if what is
-/// to be trained does not fit into a node's memory; ModelError; ConfigError.
+/// Collective. Throws: LaunchError if the ranks' binaries or configurations differ, if a rank has
+/// fewer CPUs than threads, or if what is to be trained does not fit into a node's memory;
+/// ModelError; ConfigError.
 struct LoadedModel {
   /// An adapter's store serves `purpose`, and the model's own units are frozen then. Weights that
   /// are stored in four bits can be trained on by qlora alone, and used by every method.
@@ -68,11 +69,6 @@ std::optional<QuantisationOptions> quantisation_of(const RunConfig& config,
 /// The adapter that a method begins with; nothing if it begins from scratch. Local.
 /// Throws: ModelError; ConfigError if its options are not those of the method.
 std::optional<AdapterFolder> open_start(const MethodOptions& method, const ModelFolder& base);
-
-/// How many threads this rank computes with, which LibTorch then uses: as asked, or this rank's
-/// share of the CPUs. More than that is warned of.
-/// Collective: all ranks.
-int set_threads(int asked, int num_cpus, Communicator& ranks);
 
 /// The CPU, or a GPU that is still to be chosen by the rank's place on its node.
 at::Device device_of(const ModelOptions& options);

@@ -37,6 +37,7 @@ int run_train(const std::string& config_path, const std::vector<std::string>& ov
   const auto start = system_clock::now();
   install_stop_signals();
   install_crash_report();
+  require_process_manager();
   const int num_told = num_ranks_told();
   const auto allocation_end = find_allocation_end();
   return run_under_mpi([&](const MpiSession& session) {

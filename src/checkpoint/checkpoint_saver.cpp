@@ -10,6 +10,7 @@
 #include "checkpoint/companion_files.h"
 #include "checkpoint/retention.h"
 #include "checkpoint/together.h"
+#include "comm/bytes.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/log.h"

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/together.h"
 
-#include <ATen/ATen.h>
-
 #include <algorithm>
 #include <exception>
+#include <span>
 #include <string_view>
 #include <vector>
 
 #include "comm/agree.h"
+#include "comm/bytes.h"
 #include "core/concat.h"
 
 namespace temper {
@@ -22,10 +22,6 @@ struct Outcome {
   int code = 0;  // 0: no error.
   char text[kTextBytes] = {};
 };
-
-at::Tensor to_tensor(std::span<const std::byte> bytes) {
-  return at::from_blob(const_cast<std::byte*>(bytes.data()), {std::ssize(bytes)}, at::kByte);
-}
 
 [[noreturn]] void throw_as(const Outcome& outcome, int rank) {
   const std::string_view text = outcome.text;
@@ -66,21 +62,12 @@ void do_on_rank_0(Communicator& ranks, const std::function<void()>& work) {
   });
 }
 
-void gather_bytes(Communicator& ranks, std::span<const std::byte> own, std::span<std::byte> all) {
-  const at::Tensor gathered = to_tensor(all).to(ranks.device());
-  ranks.all_gather(to_tensor(own).to(ranks.device()), gathered).wait();
-  if (!gathered.is_cpu()) to_tensor(all).copy_(gathered);
-}
-
 std::string broadcast_text(Communicator& ranks, const std::string& text) {
-  at::Tensor size = at::full({1}, std::ssize(text), at::kLong).to(ranks.device());
-  ranks.broadcast(size, 0).wait();
+  size_t size = text.size();
+  broadcast_bytes(ranks, std::as_writable_bytes(std::span(&size, 1)));
   std::string shared = text;
-  shared.resize(static_cast<size_t>(size.item<int64_t>()));
-  const at::Tensor bytes = to_tensor(std::as_bytes(std::span(shared)));
-  const at::Tensor moved = bytes.to(ranks.device());
-  ranks.broadcast(moved, 0).wait();
-  if (!moved.is_cpu()) bytes.copy_(moved);
+  shared.resize(size);
+  broadcast_bytes(ranks, std::as_writable_bytes(std::span(shared)));
   return shared;
 }
 

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstddef>
 #include <functional>
-#include <span>
 #include <string>
 
 #include "comm/communicator.h"
@@ -20,10 +18,6 @@ void do_together(Communicator& ranks, const std::function<void()>& work);
 
 /// The same for work that rank 0 does for all.
 void do_on_rank_0(Communicator& ranks, const std::function<void()>& work);
-
-/// Every rank's `own` bytes, in rank order, into `all` on every rank.
-/// Shapes: own [n], all [world_size * n]. Collective: all ranks.
-void gather_bytes(Communicator& ranks, std::span<const std::byte> own, std::span<std::byte> all);
 
 /// Rank 0's text, on every rank. Collective: all ranks.
 std::string broadcast_text(Communicator& ranks, const std::string& text);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/agree.h"
 
-#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 
 #include <algorithm>
-#include <cstring>
+#include <span>
 #include <vector>
 
+#include "comm/bytes.h"
 #include "core/concat.h"
 #include "core/error.h"
 
@@ -22,13 +22,7 @@ bool reduce_flag(Communicator& ranks, bool flag, ReduceOp op) {
 
 std::vector<Digest> gather(Communicator& ranks, const Digest& digest) {
   std::vector<Digest> digests(static_cast<size_t>(ranks.world_size()));
-  auto ours = at::empty({static_cast<int64_t>(sizeof(Digest))}, at::kByte);
-  std::memcpy(ours.mutable_data_ptr(), digest.data(), sizeof(Digest));
-  auto all = at::empty({ours.numel() * ranks.world_size()},
-                       at::TensorOptions(ranks.device()).dtype(at::kByte));
-  ranks.all_gather(ours.to(ranks.device()), all).wait();
-  const at::Tensor host = all.cpu();
-  std::memcpy(digests.data(), host.const_data_ptr(), host.nbytes());
+  gather_bytes(ranks, std::as_bytes(std::span(digest)), std::as_writable_bytes(std::span(digests)));
   return digests;
 }
 

@@ -6,6 +6,12 @@
 #ifdef TEMPER_CUDA
 #include <cuda_runtime.h>
 
+#include <cstring>
+#include <span>
+#include <vector>
+
+#include "comm/bytes.h"
+#include "comm/gpu_of_rank.h"
 #include "comm/nccl_communicator.h"
 #endif
 
@@ -17,11 +23,26 @@ namespace temper {
 namespace {
 
 #ifdef TEMPER_CUDA
+GpuOfRank own_gpu(int local_rank, at::Device device) {
+  GpuOfRank gpu;
+  if (cudaGetDeviceCount(&gpu.num_visible) != cudaSuccess) gpu.num_visible = 0;
+  gpu.index = device.has_index() ? device.index() : choose_gpu(local_rank, gpu.num_visible);
+  cudaDeviceProp properties{};
+  if (gpu.index == GpuOfRank::kNone ||
+      cudaGetDeviceProperties(&properties, gpu.index) != cudaSuccess) {
+    return {.num_visible = gpu.num_visible};
+  }
+  std::memcpy(gpu.uuid.data(), &properties.uuid, gpu.uuid.size());
+  return gpu;
+}
+
 std::unique_ptr<Communicator> make_gpu_communicator(const MpiSession& session, at::Device device) {
-  int num_visible = 0;
-  if (cudaGetDeviceCount(&num_visible) != cudaSuccess) num_visible = 0;
-  if (!device.has_index()) device.set_index(choose_gpu(session.local_rank(), num_visible));
   MpiCommunicator meeting(MPI_COMM_WORLD);
+  const GpuOfRank own = own_gpu(session.local_rank(), device);
+  std::vector<GpuOfRank> all(static_cast<size_t>(session.world_size()));
+  gather_bytes(meeting, std::as_bytes(std::span(&own, 1)), std::as_writable_bytes(std::span(all)));
+  require_own_gpus(all, session.host_names());
+  device.set_index(static_cast<c10::DeviceIndex>(own.index));
   return std::make_unique<NcclCommunicator>(meeting, device);
 }
 #else
@@ -36,13 +57,6 @@ std::unique_ptr<Communicator> make_gpu_communicator(const MpiSession&, at::Devic
 std::unique_ptr<Communicator> make_communicator(const MpiSession& session, at::Device device) {
   if (device.is_cpu()) return std::make_unique<MpiCommunicator>(MPI_COMM_WORLD);
   return make_gpu_communicator(session, device);
-}
-
-c10::DeviceIndex choose_gpu(int local_rank, int num_visible) {
-  if (local_rank < num_visible) return static_cast<c10::DeviceIndex>(local_rank);
-  if (num_visible == 1) return 0;
-  throw ConfigError(concat("rank ", local_rank, " of this node sees ", num_visible, " GPUs"),
-                    "ask for as many GPUs as ranks on a node: --gpus-per-node, --ntasks-per-node");
 }
 
 }  // namespace temper

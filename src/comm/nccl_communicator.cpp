@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/nccl_communicator.h"
 
-#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
-#include <cstring>
 #include <exception>
+#include <span>
 #include <stdexcept>
 #include <thread>
 #include <vector>
 
+#include "comm/bytes.h"
 #include "core/concat.h"
 #include "core/error.h"
 
@@ -66,10 +66,7 @@ NcclCommunicator::NcclCommunicator(Communicator& meeting, at::Device device)
 
   ncclUniqueId id;
   if (rank_ == 0) check(ncclGetUniqueId(&id), "ncclGetUniqueId");
-  const at::Tensor bytes = at::empty({static_cast<int64_t>(sizeof id)}, at::kByte);
-  std::memcpy(bytes.mutable_data_ptr(), &id, sizeof id);
-  meeting.broadcast(bytes, 0).wait();
-  std::memcpy(&id, bytes.const_data_ptr(), sizeof id);
+  broadcast_bytes(meeting, std::as_writable_bytes(std::span(&id, 1)));
   check(ncclCommInitRank(&comm_, world_size_, id, rank_), "ncclCommInitRank");
 }
 

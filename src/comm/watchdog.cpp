@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
+#include <numeric>
 #include <random>
+#include <span>
 
+#include "comm/bytes.h"
 #include "core/concat.h"
 #include "core/log.h"
 
@@ -19,10 +21,11 @@ using namespace std::chrono_literals;
 constexpr auto kBeat = 1s;
 constexpr auto kLook = 100ms;
 constexpr auto kOversleep = 3s;
+constexpr auto kAdmission = 10s;
 constexpr auto kMostOftenNamed = 60s;
 constexpr double kStragglerShare = 1.5;     // Of the median; arbitrary, as is the next.
 constexpr double kStragglerSeconds = 0.05;  // Less is noise.
-constexpr int64_t kFewestSteps = 10;
+constexpr int64_t kFewestSteps = 30;        // The first ones are slow on any rank.
 constexpr size_t kMostAddresses = 16;
 
 // What all must know to find rank 0.
@@ -38,6 +41,15 @@ uint64_t random_token() {
   return (uint64_t{random()} << 32) | random();
 }
 
+Meeting invite(const WatchListener& listener) {
+  const std::vector<uint32_t> own = own_addresses();
+  Meeting meeting{.token = random_token(), .port = listener.port()};
+  meeting.num_addresses = std::min(own.size(), kMostAddresses);
+  std::copy_n(own.end() - static_cast<std::ptrdiff_t>(meeting.num_addresses), meeting.num_addresses,
+              meeting.addresses.begin());
+  return meeting;
+}
+
 double seconds_since(std::chrono::steady_clock::time_point then) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - then).count();
 }
@@ -48,7 +60,6 @@ Watchdog::Watchdog(const MpiSession& session, Communicator& ranks, const Watchdo
     : session_(session), options_(options) {
   const bool is_off = options.silence_seconds == 0.0 && options.stall_seconds == 0.0;
   if (is_off || session.world_size() == 1) return;
-  if (session.rank() == 0) listener_.emplace();
   meet(ranks);
   thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
 }
@@ -60,32 +71,69 @@ Watchdog::~Watchdog() {
   speak(/*is_leaving=*/true);
 }
 
+// From here on rank 0 knows whom it may miss.
 void Watchdog::meet(Communicator& ranks) {
+  std::optional<WatchListener> listener;
   Meeting meeting;
-  if (listener_) {
-    const std::vector<uint32_t> own = own_addresses();
-    meeting.token = random_token();
-    meeting.num_addresses = std::min(own.size(), kMostAddresses);
-    std::copy_n(own.end() - static_cast<std::ptrdiff_t>(meeting.num_addresses),
-                meeting.num_addresses, meeting.addresses.begin());
-    meeting.port = listener_->port();
+  if (session_.rank() == 0) {
+    listener.emplace();
+    meeting = invite(*listener);
   }
-  auto bytes = at::empty({static_cast<int64_t>(sizeof meeting)}, at::kByte);
-  std::memcpy(bytes.mutable_data_ptr(), &meeting, sizeof meeting);
-  const at::Tensor moved = bytes.to(ranks.device());
-  ranks.broadcast(moved, 0).wait();
-  bytes = moved.cpu();
-  std::memcpy(&meeting, bytes.const_data_ptr(), sizeof meeting);
+  broadcast_bytes(ranks, std::as_writable_bytes(std::span(&meeting, 1)));
   token_ = meeting.token;
-  addresses_.assign(meeting.addresses.begin(),
-                    meeting.addresses.begin() + static_cast<std::ptrdiff_t>(meeting.num_addresses));
-  port_ = static_cast<uint16_t>(meeting.port);
+  if (!listener) {
+    const auto end = meeting.addresses.begin() + static_cast<std::ptrdiff_t>(meeting.num_addresses);
+    auto link = reach_rank_0({meeting.addresses.begin(), end}, static_cast<uint16_t>(meeting.port));
+    if (link) peers_.push_back({.rank = 0, .link = std::move(*link)});
+    speak(/*is_leaving=*/false);
+  }
+  const int64_t num_links = std::ssize(peers_);
+  std::vector<int64_t> links(static_cast<size_t>(session_.world_size()));
+  gather_bytes(ranks, std::as_bytes(std::span(&num_links, 1)),
+               std::as_writable_bytes(std::span(links)));
+  if (listener) admit(*listener, std::accumulate(links.begin(), links.end(), int64_t{0}));
+}
+
+std::optional<WatchLink> Watchdog::reach_rank_0(const std::vector<uint32_t>& addresses,
+                                                uint16_t port) {
+  std::optional<WatchLink> link = WatchLink::connect(addresses, port);
+  if (!link) {
+    log_rank_event(concat("warning=\"the watchdog of ", session_.host_names()[0],
+                          " cannot be reached over TCP: if a rank is lost, this one may hang\""));
+  }
+  return link;
+}
+
+// All who have joined have also spoken, so their signs are on the way.
+void Watchdog::admit(WatchListener& listener, int64_t num_joined) {
+  const auto deadline = Clock::now() + kAdmission;
+  std::list<Peer> unknown;
+  while (std::ssize(peers_) < num_joined && Clock::now() < deadline) {
+    while (std::optional<WatchLink> link = listener.accept()) {
+      unknown.push_back({.link = std::move(*link)});
+    }
+    for (auto next = unknown.begin(); next != unknown.end();) {
+      const auto peer = next++;
+      if (is_admitted(*peer)) peers_.splice(peers_.end(), unknown, peer);
+    }
+    std::this_thread::sleep_for(1ms);
+  }
+  if (std::ssize(peers_) == num_joined) return;
+  log_event(concat("warning=\"the watchdog heard of ", peers_.size(), " of ", num_joined,
+                   " ranks: the others will not be missed\" try=\"raise ulimit -n\""));
+}
+
+bool Watchdog::is_admitted(Peer& peer) const {
+  const std::optional<SignOfLife> sign = peer.link.receive();
+  if (!sign || sign->token != token_) return false;  // A stranger, or not yet.
+  peer.rank = std::clamp<int64_t>(sign->rank, 1, session_.world_size() - 1);
+  peer.status = sign->status;
+  return true;
 }
 
 void Watchdog::run(const std::stop_token& stop) {
-  if (!listener_) join_rank_0();
+  const bool is_first = session_.rank() == 0;
   auto spoken = Clock::now();
-  speak(/*is_leaving=*/false);  // A rank that was never heard of could not be missed.
   while (!stop.stop_requested()) {
     std::vector<pollfd> sockets;
     for (const Peer& peer : peers_) {
@@ -93,7 +141,6 @@ void Watchdog::run(const std::stop_token& stop) {
     }
     const auto look_ms = static_cast<int>(std::chrono::milliseconds(kLook).count());
     ::poll(sockets.data(), sockets.size(), look_ms);
-    if (listener_) admit();
     for (Peer& peer : peers_) {
       if (!peer.has_left) listen(peer);
     }
@@ -103,8 +150,8 @@ void Watchdog::run(const std::stop_token& stop) {
     spoken = Clock::now();
     speak(/*is_leaving=*/false);
     look_for_loss();
-    if (listener_) look_for_stall();
-    if (listener_) name_stragglers();
+    if (is_first) look_for_stall();
+    if (is_first) name_stragglers();
   }
 }
 
@@ -114,36 +161,14 @@ void Watchdog::forgive() {
   CollectiveRing::own().begin_idle();
 }
 
-void Watchdog::join_rank_0() {
-  std::optional<WatchLink> link = WatchLink::connect(addresses_, port_);
-  if (!link) {
-    log_rank_event(concat("warning=\"the watchdog of ", session_.host_names()[0],
-                          " cannot be reached over TCP: if a rank is lost, this one may hang\""));
-    return;
-  }
-  peers_.push_back({.rank = 0, .link = std::move(*link)});
-}
-
-void Watchdog::admit() {
-  while (std::optional<WatchLink> link = listener_->accept()) {
-    peers_.push_back({.link = std::move(*link)});
-  }
-}
-
 void Watchdog::listen(Peer& peer) {
   const std::optional<SignOfLife> sign = peer.link.receive();
   if (sign && sign->token == token_) {
-    if (listener_) peer.rank = std::clamp<int64_t>(sign->rank, 1, session_.world_size() - 1);
     peer.heard = Clock::now();
     peer.status = sign->status;
     peer.has_left = sign->is_leaving != 0;
   }
-  if (!peer.link.is_closed() || peer.has_left) return;
-  if (peer.rank < 0) {
-    peer.has_left = true;  // A stranger.
-    return;
-  }
-  end_job(peer, "its process has ended");
+  if (peer.link.is_closed() && !peer.has_left) end_job(peer, "its process has ended");
 }
 
 void Watchdog::speak(bool is_leaving) {
@@ -160,7 +185,7 @@ void Watchdog::look_for_loss() {
   if (options_.silence_seconds == 0.0) return;
   for (const Peer& peer : peers_) {
     const double silent = seconds_since(peer.heard);
-    if (peer.has_left || peer.rank < 0 || silent < options_.silence_seconds) continue;
+    if (peer.has_left || silent < options_.silence_seconds) continue;
     end_job(peer, concat("nothing was heard of it for ", static_cast<int64_t>(silent),
                          " s: it, its node or its network stands still"));
   }
@@ -173,7 +198,7 @@ void Watchdog::look_for_stall() {
   int64_t slowest = 0;
   RankStatus status = own;
   for (const Peer& peer : peers_) {
-    if (peer.rank < 0 || peer.status.num_started >= status.num_started) continue;
+    if (peer.status.num_started >= status.num_started) continue;
     slowest = peer.rank;
     status = peer.status;
   }
@@ -186,7 +211,7 @@ void Watchdog::name_stragglers() {
   if (Clock::now() - stragglers_named_ < kMostOftenNamed) return;
   std::vector<std::pair<double, int64_t>> own{{CollectiveRing::own().status().own_seconds, 0}};
   for (const Peer& peer : peers_) {
-    if (peer.rank < 0 || peer.status.num_steps_timed < kFewestSteps) continue;
+    if (peer.status.num_steps_timed < kFewestSteps) continue;
     own.emplace_back(peer.status.own_seconds, peer.rank);
   }
   if (own.size() < static_cast<size_t>(session_.world_size())) return;

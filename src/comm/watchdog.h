@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <list>
 #include <optional>
 #include <string>
 #include <thread>
@@ -39,7 +40,7 @@ class Watchdog {
   using Clock = std::chrono::steady_clock;
 
   struct Peer {
-    int64_t rank = -1;  // Until its first sign.
+    int64_t rank = -1;
     WatchLink link;
     Clock::time_point heard = Clock::now();
     RankStatus status = {};
@@ -47,10 +48,11 @@ class Watchdog {
   };
 
   void meet(Communicator& ranks);
+  std::optional<WatchLink> reach_rank_0(const std::vector<uint32_t>& addresses, uint16_t port);
+  void admit(WatchListener& listener, int64_t num_joined);
+  bool is_admitted(Peer& peer) const;
   void run(const std::stop_token& stop);
-  void join_rank_0();
   void forgive();
-  void admit();
   void listen(Peer& peer);
   void speak(bool is_leaving);
   void look_for_loss();
@@ -62,11 +64,8 @@ class Watchdog {
   const MpiSession& session_;
   WatchdogOptions options_;
   uint64_t token_ = 0;
-  std::vector<uint32_t> addresses_;  // Of rank 0.
-  uint16_t port_ = 0;
-  std::optional<WatchListener> listener_;  // Rank 0 only.
-  std::vector<Peer> peers_;                // All others on rank 0; rank 0 elsewhere.
-  Clock::time_point stragglers_named_ = Clock::now();
+  std::list<Peer> peers_;  // All others on rank 0; rank 0 elsewhere.
+  Clock::time_point stragglers_named_;
   std::jthread thread_;  // Last, so that all else exists when it starts.
 };
 

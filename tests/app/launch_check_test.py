@@ -79,14 +79,35 @@ def test_below_mpirun_slurm_may_count_other_tasks(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_more_threads_than_cpus_are_warned_of(tmp_path):
-    path = tiny_run.write_run(tmp_path)
-    path.write_text(path.read_text().replace("  max_steps", "  threads: 9\n  max_steps"))
-    cpu = str(min(os.sched_getaffinity(0)))
-    command = ["taskset", "-c", cpu, os.environ["TEMPER_BINARY"], "train", path]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+def train_on_cpus(folder: Path, num_cpus: int, num_threads: int, launcher: tuple = ()):
+    path = tiny_run.write_run(folder)
+    text = path.read_text().replace("  max_steps", f"  threads: {num_threads}\n  max_steps")
+    path.write_text(text)
+    cpus = ",".join(map(str, sorted(os.sched_getaffinity(0))[:num_cpus]))
+    command = [*launcher, "taskset", "-c", cpus, os.environ["TEMPER_BINARY"], "train", path]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_more_threads_than_cpus_are_refused(tmp_path):
+    done = train_on_cpus(tmp_path, num_cpus=1, num_threads=9)
+    expected = "train.threads is 9, but rank 0 on "
+    remedy = " may use 1 CPUs only\n  try: set train.threads to 0 or at most 1, or give ranks more"
+    assert_refused(done, REFUSED, expected, remedy)
+    assert not (tmp_path / "run").exists()
+
+
+def test_ranks_that_share_too_few_cpus_are_warned_of(tmp_path):
+    done = train_on_cpus(tmp_path, 2, 2, ("mpirun", "-n", "2"))
     assert done.returncode == 0, done.stderr
-    assert 'warning="9 threads on 1 CPUs' in done.stdout + done.stderr
+    assert 'warning="2 threads on 1 CPUs: ranks of a node share them' in done.stdout + done.stderr
+
+
+def test_srun_without_pmix_is_refused_before_mpi_starts(tmp_path):
+    tiny_run.write_run(tmp_path)
+    done = train(tmp_path, SLURM_STEP_NUM_TASKS="2", SLURM_NTASKS="2")
+    assert_refused(done, REFUSED, "srun started 2 tasks, but without PMIx: MPI cannot know of more")
+    assert "start with srun --mpi=pmix" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_in_use_is_refused_and_left_alone(tmp_path):

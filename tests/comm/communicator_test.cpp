@@ -187,19 +187,3 @@ BOOST_AUTO_TEST_CASE(nobody_waits_while_an_exception_is_in_flight) {
 }
 
 BOOST_AUTO_TEST_SUITE_END()
-
-BOOST_AUTO_TEST_SUITE(choose_gpu)
-
-BOOST_AUTO_TEST_CASE(each_rank_of_a_node_has_its_own) {
-  // Two nodes of two ranks: the rank within the node counts, not that within the job.
-  for (int rank = 0; rank < 4; ++rank) BOOST_TEST(temper::choose_gpu(rank % 2, 2) == rank % 2);
-  // Slurm's --gpus-per-task shows each rank one GPU, number 0.
-  BOOST_TEST(temper::choose_gpu(3, 1) == 0);
-  BOOST_CHECK_EXCEPTION(temper::choose_gpu(2, 2), temper::ConfigError,
-                        [](const temper::ConfigError& error) {
-                          return std::string(error.what()).find("rank 2 of this node sees 2") == 0;
-                        });
-  BOOST_CHECK_THROW(temper::choose_gpu(0, 0), temper::ConfigError);
-}
-
-BOOST_AUTO_TEST_SUITE_END()

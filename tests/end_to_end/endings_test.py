@@ -7,6 +7,7 @@ What a disturbed run must come to is the result of the undisturbed one: its curv
 import json
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -100,7 +101,7 @@ def test_a_rank_that_stands_still_is_named_and_ends_the_job(undisturbed, tmp_pat
     assert job.wait() == COMM, job.log.read_text()
     log = job.log.read_text()
     assert "rank=0 lost rank=2 node=" in log and ' last="#' in log
-    assert 'reason="nothing was heard of it for 3 s: it, its node or its network stands' in log
+    assert re.search(r'reason="nothing was heard of it for \d+ s: it, its node or its network', log)
     assert "rank=0 waits node=" in log
 
 

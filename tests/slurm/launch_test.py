@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import tiny_job
 from slurm_job import (
-    FINISHED, FOREVER, PARTITION, REFUSED, RESUME, STEPS, Job, cluster, end_codes, notes, slurm,
+    FINISHED, FOREVER, PARTITION, REFUSED, RESUME, STEPS, Job, assert_finished, cluster, end_codes,
+    notes, slurm,
 )  # fmt: skip
 
 BINARY = Path(os.environ["TEMPER_BINARY"])
@@ -38,11 +39,19 @@ def assert_refused(job: Job, *messages: str) -> None:
 
 
 def test_singletons_are_refused(config):
-    """srun without PMIx, and an Open MPI that sees no Slurm: each rank is alone in its world."""
+    """An Open MPI that sees nothing of Slurm: each rank is alone in its world."""
     add_site(config, "TEMPER_MPI=none")
-    add_site(config, "TEMPER_CONTAINER=(env -u SLURM_NODELIST)")
+    add_site(config, "TEMPER_CONTAINER=(env -u SLURM_NODELIST -u SLURM_STEP_NUM_TASKS)")
     job = Job(config)
     assert_refused(job, "the launcher started 2 tasks, but MPI knows of 1 (on n")
+    assert job.step_codes() == [REFUSED]
+    assert not (config.parent / "run").exists()
+
+
+def test_srun_without_pmix_is_refused(config):
+    add_site(config, "TEMPER_MPI=none")
+    job = Job(config)
+    assert_refused(job, "srun started 2 tasks, but without PMIx")
     assert job.step_codes() == [REFUSED]
     assert not (config.parent / "run").exists()
 
@@ -104,21 +113,29 @@ def test_mpirun_inside_a_job(config, undisturbed):
     job = Job(config, TEST_LAUNCHER="mpirun")
     job.wait_for_step(7)
     slurm("scancel", "--batch", "-s", "USR1", job.id)
-    assert job.wait() == "COMPLETED", job.text()
-    assert job.exit_code() == FINISHED
+    assert_finished(job, undisturbed)
     assert end_codes(config) == [RESUME, FINISHED]
     assert "'mpirun' '-n' '2'" in job.text() and "stop signal=10 saving=yes" in job.text()
     assert "ranks=2 nodes=2" in job.text()
-    assert tiny_job.result(config) == undisturbed
 
 
 def test_the_binary_is_broadcast_to_the_nodes(config, undisturbed):
     """To the nodes' /dev/shm, all that they do not share; without its libraries, to save memory."""
-    add_site(config, "TEMPER_BROADCAST=/dev/shm")
+    add_site(config, "TEMPER_BROADCAST=/dev/shm TEMPER_CONTAINER=()")
     add_site(config, "TEMPER_LAUNCHER_OPTIONS=(--send-libs=no)")
     job = Job(config)
-    assert job.wait() == "COMPLETED", job.text()
+    assert_finished(job, undisturbed, num_starts=1)
     assert f"'--bcast=/dev/shm/temper-{job.id}-0-1' '--send-libs=yes'" in job.text()
     for node in job.nodes():
         assert "temper-" not in cluster("run-on", node, "ls", "/dev/shm").stdout
-    assert tiny_job.result(config) == undisturbed
+
+
+def test_a_launch_that_shows_no_life_is_ended_and_begun_again(config, undisturbed):
+    """The first time, one node does nothing, and srun and the other one would wait for ever."""
+    hang = 'if mkdir "$1" 2>/dev/null; then sleep 1000; else shift; exec "$@"; fi'
+    add_site(config, f"TEMPER_CONTAINER=(bash -c '{hang}' hang hung)")
+    job = Job(config)
+    assert_finished(job, undisturbed)
+    assert "the launch has shown no life for 25 s: ending it" in job.text()
+    assert "starting again in this allocation" in job.text()
+    assert len(end_codes(config)) == 2 and end_codes(config)[0] > 100

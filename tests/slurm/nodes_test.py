@@ -2,8 +2,9 @@
 """Nodes that fail: the job notices soon, carries on elsewhere, and comes to the same bits."""
 
 import pytest
-import tiny_job
-from slurm_job import FINISHED, LOST, PARTITION, Job, cluster, end_codes, slurm, wait_until
+from slurm_job import (
+    FINISHED, LOST, PARTITION, Job, assert_finished, cluster, end_codes, slurm, wait_until,
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -24,12 +25,6 @@ def node_at_step_12(job: Job, place: int, broken: list) -> str:
     job.wait_for_step(12)
     broken.append(job.nodes()[place])
     return broken[-1]
-
-
-def assert_finished(job: Job, undisturbed: tuple) -> None:
-    assert job.wait() == "COMPLETED", job.text()
-    assert job.exit_code() == FINISHED
-    assert tiny_job.result(job.config) == undisturbed
 
 
 def test_a_power_cut_in_an_allocation_with_a_spare_node(config, undisturbed, whole_cluster):

@@ -8,7 +8,10 @@ import time
 
 import pytest
 import tiny_job
-from slurm_job import FINISHED, LOST, RESUME, STEPS, Job, end_codes, last_step, notes, slurm
+from slurm_job import (
+    FINISHED, LOST, RESUME, SILENCE_SECONDS, STEPS, TRAIN, Job, assert_finished, end_codes, hurry,
+    last_step, notes, slow_down, slurm, wait_until,
+)  # fmt: skip
 
 SIGKILL = 9
 
@@ -23,22 +26,20 @@ def assert_saved_at_stop(job) -> int:
     return step
 
 
-def assert_finished(job, undisturbed) -> None:
-    assert job.wait() == "COMPLETED", job.text()
-    assert job.exit_code() == FINISHED
-    assert tiny_job.result(job.config) == undisturbed
-
-
-@pytest.mark.parametrize("target", [("--batch",), ()], ids=["to the script", "to the ranks"])
+@pytest.mark.parametrize("target", ["B:", ""], ids=["to the script", "to the ranks"])
 def test_a_warning_signal_saves_and_the_job_is_started_again(config, undisturbed, target):
-    """As of --signal=B:USR1@t, and of --signal=USR1@t."""
-    job = Job(config)
-    job.wait_for_step(7)
-    slurm("scancel", *target, "-s", "USR1", job.id)
+    """As early before the time limit as Slurm sends it: within half a minute of the start."""
+    slow_down(config.parent, 0.4)
+    script = config.parent / "own.sbatch"  # A `B:` in train.sbatch itself could not be undone.
+    options = f"--requeue --open-mode=append --time=2 --signal={target}USR1@110"
+    script.write_text(f"#!/bin/bash\n#SBATCH {options}\nsource {TRAIN}\n")
+    job = Job(config, script=script)
     assert_finished(job, undisturbed)
-    assert 7 <= assert_saved_at_stop(job) < tiny_job.step_lines(config)[-1]["step"]
+    assert_saved_at_stop(job)
     assert "stop signal=10 saving=yes" in job.text()
-    assert job.step_codes() == [RESUME, FINISHED]
+    assert ("signal=USR1: asking the ranks to save" in job.text()) == bool(target)
+    *stopped, last = job.step_codes()
+    assert set(stopped) == {RESUME} and last == FINISHED
 
 
 def test_a_cancelled_job_saves_and_the_next_one_carries_on(config, undisturbed):
@@ -50,7 +51,7 @@ def test_a_cancelled_job_saves_and_the_next_one_carries_on(config, undisturbed):
     assert job.step_codes() == [RESUME]
     assert tiny_job.checkpoints(config)[-1].name == notes(config)[-1]["newest"]
     assert not (config.parent / "run" / "final").exists()
-    assert_finished(Job(config, nodes=3), undisturbed)
+    assert_finished(Job(config, nodes=3), undisturbed)  # The second start of this run.
 
 
 def test_a_requeued_job_saves_and_carries_on_in_one_log(config, undisturbed):
@@ -84,7 +85,10 @@ def test_signals_at_any_time_do_no_harm(config, undisturbed):
     job.wait_for_step(25)
     for _ in range(5):
         slurm("scancel", "-s", "USR2", job.id, check=False)
-    while "all stages are finished" not in job.text() and last_step(config) == STEPS:
+    hurry(config.parent)
+    wait_until(lambda: last_step(config) == STEPS, lambda: f"the last step of {job.text()}")
+    num_ends = len(end_codes(config))
+    while len(end_codes(config)) == num_ends and "all stages are finished" not in job.text():
         slurm("scancel", "-s", "TERM", job.id, check=False)
     assert_finished(job, undisturbed)
     assert SIGKILL + 128 not in end_codes(config)
@@ -110,7 +114,7 @@ def test_a_rank_that_stands_still_is_named_and_the_others_end_in_time(config, un
     before = time.time()
     job.signal_rank(0, "STOP")
     job.wait_for_end(1)
-    assert time.time() - before < 4 + 2 + 10  # Silence, a look, and Slurm's KillWait.
+    assert time.time() - before < SILENCE_SECONDS + 2 + 10  # A look, and Slurm's KillWait.
     assert_finished(job, undisturbed)
     assert end_codes(config) == [LOST, FINISHED]
     lost = job.line(f"rank=1 lost rank=0 node={job.nodes()[0]} step=")

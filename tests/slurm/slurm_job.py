@@ -14,24 +14,30 @@ sys.path[:0] = [str(ROOT / "tests" / "app"), str(ROOT / "tests" / "end_to_end")]
 
 import tiny_job  # noqa: E402
 
+TRAIN = ROOT / "slurm" / "train.sbatch"
 CLUSTER = ROOT / "tests" / "slurm" / "cluster"
 PARTITION = os.environ.get("TEST_PARTITION", "main")
-TIMEOUT_SECONDS = 120
-STEPS, FOREVER = 250, 1_000_000  # Some seconds, however fast the machine.
-FINISHED, CONFIGURATION, LOST, REFUSED, RESUME = 0, 11, 15, 18, 19
+TIMEOUT_SECONDS = 240
+STEPS, FOREVER = 150, 1_000_000
+FINISHED, CONFIGURATION, DATA, MODEL, CHECKPOINT, LOST = 0, 11, 12, 13, 14, 15
+NON_FINITE, NO_MEMORY, REFUSED, RESUME = 16, 17, 18, 19
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
          "TIMEOUT"}  # fmt: skip
 
+SLOW_STEPS = Path(os.environ["TEMPER_BUILD_DIR"]) / "tests" / "slurm" / "libslow_steps.so"
+
 # What a job needs on the tests' nodes, which share everything but /dev/shm.
-SITE = """\
+SITE = f"""\
 TEMPER_BROADCAST=
 TEMPER_LAUNCH_SECONDS=25
 TEMPER_SIGNAL_SECONDS=5
-TEMPER_LAUNCHER=${TEST_LAUNCHER:-srun}
+TEMPER_LAUNCHER=${{TEST_LAUNCHER:-srun}}
+TEMPER_CONTAINER=(env LD_PRELOAD={SLOW_STEPS})
 """
 
 # A lost rank is to be found soon.
-QUICK = "watchdog: {silence_seconds: 4, stall_seconds: 20}\n"
+SILENCE_SECONDS = 6
+QUICK = f"watchdog: {{silence_seconds: {SILENCE_SECONDS}, stall_seconds: 60}}\n"
 
 
 def is_up() -> bool:
@@ -62,12 +68,24 @@ def wait_until(condition, what, seconds: float = TIMEOUT_SECONDS):
 
 
 def write_run(folder: Path, steps: int = tiny_job.NUM_STEPS) -> Path:
-    """The tiny run, with a watchdog that barks soon and the site's values for these nodes."""
+    """The tiny run, with a watchdog that barks soon and the site's values for these nodes. There it
+    is slow until `hurry`, so that it can be disturbed."""
     config = tiny_job.write(folder)
     text = config.read_text().replace(f"max_steps: {tiny_job.NUM_STEPS}", f"max_steps: {steps}")
     config.write_text(text + QUICK)
     (folder / "site.env").write_text(SITE)
+    slow_down(folder, 0.1)
     return config
+
+
+def slow_down(folder: Path, seconds: float) -> None:
+    """From now on each step takes so long, or longer."""
+    (folder / "slow").write_text(str(seconds))
+
+
+def hurry(folder: Path) -> None:
+    """From now on steps take no longer than they must."""
+    (folder / "slow").unlink(missing_ok=True)
 
 
 def job_environment(folder: Path) -> dict[str, str]:
@@ -80,15 +98,14 @@ def job_environment(folder: Path) -> dict[str, str]:
 class Job:
     """One job of train.sbatch, in the folder of its first configuration."""
 
-    def __init__(self, *configs: Path, options: tuple = (), nodes: int = 2,
+    def __init__(self, *configs: Path, options: tuple = (), nodes: int = 2, script: Path = TRAIN,
                  log: str = "job.log", **environment: str):  # fmt: skip
         self.config, self.folder = configs[0], configs[0].parent
         self.environment = job_environment(self.folder) | environment
         self.log = self.folder / log
         self.id = slurm(
-            "sbatch", "--parsable", f"--nodes={nodes}", "--ntasks-per-node=1", "--time=10",
-            f"--output={self.log}", f"--partition={PARTITION}", *options,
-            ROOT / "slurm" / "train.sbatch",
+            "sbatch", "--parsable", f"--nodes={nodes}", "--ntasks-per-node=1",
+            f"--output={self.log}", f"--partition={PARTITION}", *options, script,
             *(config.relative_to(self.folder) for config in configs),
             cwd=self.folder, env=self.environment,
         )  # fmt: skip
@@ -114,6 +131,11 @@ class Job:
         """Its state once it is over for good."""
         wait_until(lambda: self.state() in ENDED, lambda: f"the end of {self.id}: {self.text()}")
         return self.state()
+
+    def wait_for_starts(self, count: int) -> None:
+        """Returns when so many launches were begun."""
+        has_started = lambda: len(starts(self.config)) >= count  # noqa: E731
+        wait_until(has_started, lambda: f"start {count} in {self.text()}")
 
     def wait_for_end(self, count: int, seconds: float = TIMEOUT_SECONDS) -> None:
         """Returns when so many launches have ended by themselves."""
@@ -151,7 +173,7 @@ class Job:
     def step_codes(self) -> list[int]:
         """Of the launches, in their order, over all starts of the job."""
         return [int(row[2].split(":")[0]) for row in self.records("-D")
-                if row[3] in ("temper", "env") and "." in row[0]]  # fmt: skip
+                if row[3] in ("temper", "env", "bash") and "." in row[0]]  # fmt: skip
 
 
 def last_step(config: Path) -> int:
@@ -165,9 +187,23 @@ def notes(config: Path, run: str = "run") -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def starts(config: Path, run: str = "run") -> list[dict]:
+    """What was written down when launches began."""
+    return [note for note in notes(config, run) if note["event"] == "start"]
+
+
 def end_codes(config: Path) -> list[int]:
     """The exit codes of all launches that ended by themselves."""
     return [note["code"] for note in notes(config) if note["event"] == "end"]
+
+
+def assert_finished(job: Job, undisturbed: tuple, num_starts: int = 2) -> None:
+    """That a job which was disturbed before this start comes to the undisturbed result."""
+    job.wait_for_starts(num_starts)
+    hurry(job.folder)
+    assert job.wait() == "COMPLETED", job.text()
+    assert job.exit_code() == FINISHED
+    assert tiny_job.result(job.config) == undisturbed
 
 
 def end_all_jobs() -> None:

@@ -19,10 +19,30 @@ def test_a_job_knows_the_end_of_its_time_and_stops_before(config):
     assert tiny_job.checkpoints(config)[-1].name == f"step-{last_step(config):08d}"
 
 
+def test_a_job_that_cannot_know_its_end_saves_when_slurm_ends_it(config):
+    """No squeue, no warning signal: only the SIGTERM that comes KillWait before the SIGKILL.
+    Meanwhile its slow rank 0 is named."""
+    folder = config.parent / "without squeue"
+    folder.mkdir()
+    (folder / "squeue").write_text("#!/bin/sh\nexit 1\n")
+    (folder / "squeue").chmod(0o755)
+    with open(config.parent / "site.env", "a") as site:
+        site.write(f"PATH='{folder}':$PATH\n")
+    config.write_text(config.read_text().replace(f"max_steps: {STEPS}", f"max_steps: {FOREVER}"))
+    job = Job(config, options=("--time=1", "--signal=B:USR1@0"))
+    wait_until(lambda: job.state() == "TIMEOUT", lambda: f"the end of {job.text()}")
+    assert job.step_codes() == [RESUME]
+    assert end_codes(config) == [RESUME]
+    assert "time_left=" not in job.text() and "stop signal=" in job.text()
+    assert tiny_job.checkpoints(config)[-1].name == f"step-{last_step(config):08d}"
+    straggler = job.line("straggler=0 ")
+    assert f"node={job.nodes()[0]} own_seconds_per_step=0." in straggler
+
+
 def test_without_time_for_a_save_the_old_checkpoint_stays(config):
     """A step takes longer than any before it, since a rank stands still for a while."""
     text = config.read_text().replace(f"max_steps: {STEPS}", f"max_steps: {FOREVER}")
-    text = text.replace("silence_seconds: 4", "silence_seconds: 60")
+    text = text.replace("silence_seconds: 6", "silence_seconds: 60")
     config.write_text(text.replace("threads: 1", "threads: 1, time_limit_minutes: 0.25"))
     job = Job(config, options=("--no-requeue",))
     job.wait_for_step(7)

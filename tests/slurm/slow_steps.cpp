@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// To be preloaded: as long as a file `slow` lies beside the run's folder, each step takes as many
+// seconds as it says, or more, since its line of metrics does. So a test has time to disturb a run
+// on any machine, and a run that is left alone comes to its end soon.
+#include <dlfcn.h>
+
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+namespace {
+
+void pause_before(const char* path) {
+  const std::filesystem::path file(path);
+  if (file.filename() != "metrics.jsonl") return;
+  double seconds = 0.0;
+  std::ifstream(file.parent_path() / ".." / "slow") >> seconds;
+  std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
+}
+
+}  // namespace
+
+// As libstdc++ opens files.
+extern "C" FILE* fopen64(const char* path, const char* mode) {
+  static const auto next =
+      reinterpret_cast<FILE* (*)(const char*, const char*)>(::dlsym(RTLD_NEXT, "fopen64"));
+  pause_before(path);
+  return next(path, mode);
+}
