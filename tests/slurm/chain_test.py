@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import slurm_job
 import tiny_job
-from slurm_job import CONFIGURATION, FINISHED, LOST, ROOT, cluster, slurm, wait_until
+from slurm_job import CONFIGURATION, DATA, FINISHED, LOST, ROOT, cluster, slurm, wait_until
 
 STEPS = 400  # More than two time limits hold, with slow steps on any machine.
 MINUTES = 0.3
@@ -78,6 +78,19 @@ def test_a_stage_that_cannot_run_is_refused_on_the_login_node(folder):
     assert slurm("squeue", "-h", "-p", slurm_job.PARTITION) == ""
 
 
+def test_the_status_names_the_newest_checkpoint_that_is_complete(folder):
+    config = tiny_job.write(folder)
+    code, log = tiny_job.train(1, config)
+    assert code == FINISHED, log
+    newest, before = tiny_job.checkpoints(config)[:-3:-1]
+    weights = next((newest / "model").glob("*.safetensors"))
+    size = weights.stat().st_size
+    weights.write_bytes(weights.read_bytes()[:-1])
+    done = command("status", folder, "run.yaml")
+    damage = f"{newest.name}: model/{weights.name} has {size - 1} of {size} bytes"
+    assert f"  checkpoint  {before.name}, complete; {damage}\n" in done.stdout, done
+
+
 def test_a_chain_runs_through_time_limits_and_a_node_failure_unattended(folder, tmp_path):
     write_chain(tmp_path / "undisturbed", minutes=0)
     for stage in ("cpt.yaml", "sft.yaml"):
@@ -101,6 +114,7 @@ def test_a_chain_runs_through_time_limits_and_a_node_failure_unattended(folder, 
     wait_until(lambda: newest() != starts()[-1]["newest"], "a checkpoint of the third job")
     status = command("status", folder, "cpt.yaml", "sft.yaml").stdout
     assert re.search(rf"^  step +\d+/{STEPS}$", status, re.M), status
+    assert re.search(r"^  checkpoint  step-\d+, complete$", status, re.M), status
     assert f"on {starts()[-1]['nodes']} running" in status and "3, with 3 starts" in status
 
     hosts = slurm("scontrol", "show", "hostnames", starts()[-1]["nodes"]).split()
@@ -134,3 +148,43 @@ def test_whoever_cancels_a_job_ends_the_chain(folder):
     logs = "".join(path.read_text() for path in sorted(folder.glob(f"{name}-*.log")))
     assert f"job {job} was cancelled, so the chain ends" in logs
     assert not (folder / "cpt" / "final").exists()
+
+
+def test_a_lost_node_is_kept_from_the_jobs_to_come_and_a_cancelled_job_ends_the_chain(folder):
+    write_chain(folder, minutes=0)
+    done = command("submit", folder, "--spare-nodes", "1", "cpt.yaml")
+    assert done.returncode == 0, done
+    name = re.search(r"--name=(\S+)", done.stdout)[1]
+    first, second = re.search(r"submitted job (\d+), and (\d+) to", done.stdout).groups()
+    starts = lambda: slurm_job.starts(folder / "cpt.yaml", "cpt")  # noqa: E731
+    log = folder / f"{name}-{first}.log"
+    wait_until(lambda: tiny_job.steps_of(folder / "cpt"), "the first step")
+    victim = slurm("scontrol", "show", "hostnames", starts()[0]["nodes"]).split()[1]
+    cluster("kill-node", victim)
+    try:
+        wait_until(lambda: len(starts()) == 2, lambda: f"the start without it in {log.read_text()}")
+        assert f"bad_node={victim}: " in log.read_text()
+        assert f"ExcNodeList={victim} " in slurm("scontrol", "-o", "show", "job", second)
+        slurm("scancel", first)
+        wait_until(lambda: not jobs_of(name), "the end of the chain")
+    finally:
+        cluster("start-node", victim)
+    follower = (folder / f"{name}-{second}.log").read_text()
+    assert f"job {first} was cancelled, so the chain ends" in follower
+    assert [start["job"] for start in starts()] == [int(first)] * 2
+
+
+def test_an_ending_that_a_new_start_does_not_mend_ends_the_chain(folder):
+    write_chain(folder)
+    with open(folder / "site.env", "a") as site:
+        site.write("TEMPER_SBATCH_OPTIONS=(--begin=now+4)\n")
+    done = command("submit", folder, "cpt.yaml", "sft.yaml")
+    assert done.returncode == 0, done
+    shard = folder / "train.h5"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    name = re.search(r"--name=(\S+)", done.stdout)[1]
+    wait_until(lambda: not jobs_of(name), "the end of the chain")
+    notes = slurm_job.notes(folder / "cpt.yaml", "cpt")
+    assert [note.get("code") for note in notes if note["event"] == "end"] == [DATA]
+    status = command("status", folder, "cpt.yaml").stdout
+    assert "ended: 12, a token shard" in status

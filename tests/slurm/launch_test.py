@@ -139,3 +139,11 @@ def test_a_launch_that_shows_no_life_is_ended_and_begun_again(config, undisturbe
     assert "the launch has shown no life for 25 s: ending it" in job.text()
     assert "starting again in this allocation" in job.text()
     assert len(end_codes(config)) == 2 and end_codes(config)[0] > 100
+
+
+def test_starts_that_come_to_nothing_are_not_repeated_for_ever(config):
+    add_site(config, "TEMPER_CONTAINER=(false)")
+    job = Job(config)
+    assert job.wait() == "FAILED", job.text()
+    assert "5 starts of run.yaml came to no new checkpoint: the chain ends" in job.text()
+    assert end_codes(config) == [1] * 5 and job.exit_code() == 1
