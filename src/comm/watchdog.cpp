@@ -114,7 +114,7 @@ void Watchdog::admit(WatchListener& listener, int64_t num_joined) {
     }
     for (auto next = unknown.begin(); next != unknown.end();) {
       const auto peer = next++;
-      if (is_admitted(*peer)) peers_.splice(peers_.end(), unknown, peer);
+      if (tells_its_rank(*peer)) peers_.splice(peers_.end(), unknown, peer);
     }
     std::this_thread::sleep_for(1ms);
   }
@@ -123,7 +123,7 @@ void Watchdog::admit(WatchListener& listener, int64_t num_joined) {
                    " ranks: the others will not be missed\" try=\"raise ulimit -n\""));
 }
 
-bool Watchdog::is_admitted(Peer& peer) const {
+bool Watchdog::tells_its_rank(Peer& peer) const {
   const std::optional<SignOfLife> sign = peer.link.receive();
   if (!sign || sign->token != token_) return false;  // A stranger, or not yet.
   peer.rank = std::clamp<int64_t>(sign->rank, 1, session_.world_size() - 1);

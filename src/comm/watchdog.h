@@ -50,7 +50,7 @@ class Watchdog {
   void meet(Communicator& ranks);
   std::optional<WatchLink> reach_rank_0(const std::vector<uint32_t>& addresses, uint16_t port);
   void admit(WatchListener& listener, int64_t num_joined);
-  bool is_admitted(Peer& peer) const;
+  bool tells_its_rank(Peer& peer) const;
   void run(const std::stop_token& stop);
   void forgive();
   void listen(Peer& peer);
