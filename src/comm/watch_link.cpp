@@ -140,4 +140,12 @@ std::vector<uint32_t> own_addresses() {
   return addresses;
 }
 
+std::vector<uint32_t> without_own(std::vector<uint32_t> addresses) {
+  const std::vector<uint32_t> own = own_addresses();
+  std::erase_if(addresses, [&](uint32_t address) {
+    return std::find(own.begin(), own.end(), address) != own.end();
+  });
+  return addresses;
+}
+
 }  // namespace temper

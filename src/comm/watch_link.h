@@ -70,4 +70,7 @@ class WatchListener {
 /// The IPv4 addresses of this node in network byte order, that of the loopback last.
 std::vector<uint32_t> own_addresses();
 
+/// Those of `addresses` that this node does not have itself: what leads to another node.
+std::vector<uint32_t> without_own(std::vector<uint32_t> addresses);
+
 }  // namespace temper

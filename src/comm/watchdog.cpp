@@ -94,11 +94,15 @@ void Watchdog::meet(Communicator& ranks) {
   if (listener) admit(*listener, std::accumulate(links.begin(), links.end(), int64_t{0}));
 }
 
+// An address of this node, such as that of a bridge for containers, does not lead to another one.
 std::optional<WatchLink> Watchdog::reach_rank_0(const std::vector<uint32_t>& addresses,
                                                 uint16_t port) {
-  std::optional<WatchLink> link = WatchLink::connect(addresses, port);
+  const std::string& node = session_.host_names()[0];
+  const bool is_here = session_.host_names().at(static_cast<size_t>(session_.rank())) == node;
+  std::optional<WatchLink> link =
+      WatchLink::connect(is_here ? addresses : without_own(addresses), port);
   if (!link) {
-    log_rank_event(concat("warning=\"the watchdog of ", session_.host_names()[0],
+    log_rank_event(concat("warning=\"the watchdog of ", node,
                           " cannot be reached over TCP: if a rank is lost, this one may hang\""));
   }
   return link;
