@@ -8,6 +8,7 @@
 
 #include "app/launch_check.h"
 #include "app/launch_resources.h"
+#include "app/rank_threads.h"
 #include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/load_state.h"
 #include "checkpoint/together.h"

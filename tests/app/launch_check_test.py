@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Launches that are wrong are refused by `temper train` before it makes anything."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+
+import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -108,6 +111,40 @@ def test_srun_without_pmix_is_refused_before_mpi_starts(tmp_path):
     assert_refused(done, REFUSED, "srun started 2 tasks, but without PMIx: MPI cannot know of more")
     assert "start with srun --mpi=pmix" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def digest_of_result(folder: Path) -> str:
+    weights = folder / "run" / "final" / "model.safetensors"
+    return hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def usual_result(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("usual")
+    tiny_run.write_run(folder)
+    done = train(folder)
+    assert done.returncode == 0, done.stderr
+    return digest_of_result(folder)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "export LANG=xx_YY LC_ALL=broken",
+        "export OMP_NUM_THREADS=0",
+        "export OMP_NUM_THREADS=many OMP_PROC_BIND=nonsense",
+        "unset HOME USER",
+        "export TMPDIR=/nowhere",
+        "ulimit -n 64",
+        "ulimit -c unlimited -s 512",
+    ],
+)
+def test_a_hostile_environment_changes_nothing(tmp_path, usual_result, setting):
+    path = tiny_run.write_run(tmp_path)
+    command = ["bash", "-c", f'{setting}; exec "$@"', "hostile", os.environ["TEMPER_BINARY"]]
+    done = subprocess.run([*command, "train", path], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert digest_of_result(tmp_path) == usual_result
 
 
 def test_a_run_in_use_is_refused_and_left_alone(tmp_path):

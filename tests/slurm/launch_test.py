@@ -12,6 +12,7 @@ from slurm_job import (
     notes, slurm,
 )  # fmt: skip
 
+TERMINATED = 128 + 15
 BINARY = Path(os.environ["TEMPER_BINARY"])
 
 
@@ -146,4 +147,5 @@ def test_starts_that_come_to_nothing_are_not_repeated_for_ever(config):
     job = Job(config)
     assert job.wait() == "FAILED", job.text()
     assert "5 starts of run.yaml came to no new checkpoint: the chain ends" in job.text()
-    assert end_codes(config) == [1] * 5 and job.exit_code() == 1
+    codes = end_codes(config)  # Sometimes that of the task which srun had to end.
+    assert len(codes) == 5 and set(codes) <= {1, TERMINATED} and job.exit_code() == codes[-1]
