@@ -12,7 +12,6 @@ from slurm_job import (
     notes, slurm,
 )  # fmt: skip
 
-TERMINATED = 128 + 15
 BINARY = Path(os.environ["TEMPER_BINARY"])
 
 
@@ -144,8 +143,7 @@ def test_a_launch_that_shows_no_life_is_ended_and_begun_again(config, undisturbe
 
 def test_starts_that_come_to_nothing_are_not_repeated_for_ever(config):
     add_site(config, "TEMPER_CONTAINER=(false)")
-    job = Job(config)
+    job = Job(config, nodes=1)  # With more, srun may report the task that it ended, not that one.
     assert job.wait() == "FAILED", job.text()
     assert "5 starts of run.yaml came to no new checkpoint: the chain ends" in job.text()
-    codes = end_codes(config)  # Sometimes that of the task which srun had to end.
-    assert len(codes) == 5 and set(codes) <= {1, TERMINATED} and job.exit_code() == codes[-1]
+    assert end_codes(config) == [1] * 5 and job.exit_code() == 1
