@@ -131,8 +131,14 @@ bool Watchdog::tells_its_rank(Peer& peer) const {
   const std::optional<SignOfLife> sign = peer.link.receive();
   if (!sign || sign->token != token_) return false;  // A stranger, or not yet.
   peer.rank = std::clamp<int64_t>(sign->rank, 1, session_.world_size() - 1);
-  peer.status = sign->status;
+  take(peer, *sign);  // It may be leaving already.
   return true;
+}
+
+void Watchdog::take(Peer& peer, const SignOfLife& sign) {
+  peer.heard = Clock::now();
+  peer.status = sign.status;
+  peer.has_left = sign.is_leaving != 0;
 }
 
 void Watchdog::run(const std::stop_token& stop) {
@@ -167,11 +173,7 @@ void Watchdog::forgive() {
 
 void Watchdog::listen(Peer& peer) {
   const std::optional<SignOfLife> sign = peer.link.receive();
-  if (sign && sign->token == token_) {
-    peer.heard = Clock::now();
-    peer.status = sign->status;
-    peer.has_left = sign->is_leaving != 0;
-  }
+  if (sign && sign->token == token_) take(peer, *sign);
   if (peer.link.is_closed() && !peer.has_left) end_job(peer, "its process has ended");
 }
 

@@ -54,6 +54,7 @@ class Watchdog {
   void run(const std::stop_token& stop);
   void forgive();
   void listen(Peer& peer);
+  static void take(Peer& peer, const SignOfLife& sign);
   void speak(bool is_leaving);
   void look_for_loss();
   void look_for_stall();

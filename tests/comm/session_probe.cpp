@@ -4,14 +4,18 @@
 //   probe facts    prints what the session knows
 //   probe throw    rank 1 fails while the others wait for it; caught in main
 //   probe device   asks for a GPU
+//   probe leave    forty times, all but rank 0 leave the watchdog as soon as they have met it
 //   probe unwind   the same, but the session goes down with the exception
 #include <ATen/ops/zeros.h>
 
+#include <chrono>
 #include <cstdio>
 #include <string>
+#include <thread>
 
 #include "comm/make_communicator.h"
 #include "comm/mpi_session.h"
+#include "comm/watchdog.h"
 #include "core/error.h"
 
 namespace {
@@ -33,6 +37,14 @@ void fail_on_rank_1(const temper::MpiSession& session) {
   throw temper::DataError("a shard is torn", "another one");
 }
 
+void leave_at_once(const temper::MpiSession& session) {
+  const auto ranks = make_communicator(session, at::kCPU);
+  for (int round = 0; round < 40; ++round) {
+    const temper::Watchdog watchdog(session, *ranks, {});
+    if (session.rank() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -50,6 +62,7 @@ int main(int argc, char** argv) {
   try {
     if (mode == "facts") print_facts(session);
     if (mode == "device") make_communicator(session, at::kCUDA);
+    if (mode == "leave") leave_at_once(session);
     if (mode == "throw") fail_on_rank_1(session);
   } catch (const temper::Error& error) {
     std::fprintf(stderr, "rank %d: %s\n", session.rank(), error.what());

@@ -12,6 +12,7 @@ RANKS = 3
 
 CONFIGURATION = 11  # ExitCode::kConfiguration
 DATA = 12  # ExitCode::kData
+REFUSED = 18  # ExitCode::kRefused
 INTERNAL = 10  # ExitCode::kInternal
 
 
@@ -47,12 +48,17 @@ class Session(unittest.TestCase):
     def test_a_device_that_is_not_there_is_refused(self):
         """Either this build knows no GPU, or, built for CUDA, it finds none on this machine."""
         job, _ = run("device")
-        self.assertEqual(job.returncode, CONFIGURATION, job.stderr)
+        self.assertIn(job.returncode, (CONFIGURATION, REFUSED), job.stderr)
         self.assertRegex(
             job.stderr,
             r"this build of temper knows no device cuda\n  try: build with launch/build cuda"
-            r"|rank \d of this node sees 0 GPUs\n  try: ask for as many GPUs as ranks",
+            r"|there is no GPU for rank 0 on \S+:\n.*sees 0 GPUs",
         )
+
+    def test_ranks_that_leave_at_once_are_not_taken_for_lost(self):
+        job, _ = run("leave")
+        self.assertEqual(job.returncode, 0, job.stderr)
+        self.assertNotIn("lost rank=", job.stderr)
 
     def test_a_session_that_goes_down_with_an_exception_ends_all(self):
         job = self.check_quick_end("unwind", INTERNAL)
