@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -171,9 +172,18 @@ class Job:
         return int(self.records()[0][2].split(":")[0])
 
     def step_codes(self) -> list[int]:
-        """Of the launches, in their order, over all starts of the job."""
-        return [int(row[2].split(":")[0]) for row in self.records("-D")
-                if row[3] in ("temper", "env", "bash") and "." in row[0]]  # fmt: skip
+        """Of the launches, in their order, over all starts of the job.
+
+        Where a rank calls MPI_Abort, Slurm may kill it before it has ended with its code, and then
+        records the signal instead: such a launch counts with the code that srun had, which is the
+        job's own.
+        """
+        steps = [row[2] for row in self.records("-D")
+                 if row[3] in ("temper", "env", "bash") and "." in row[0]]  # fmt: skip
+        aborted = f"0:{int(signal.SIGKILL)}"
+        return [code if record == aborted and code not in (FINISHED, RESUME)
+                else int(record.split(":")[0])
+                for record, code in zip(steps, end_codes(self.config))]  # fmt: skip
 
 
 def last_step(config: Path) -> int:
