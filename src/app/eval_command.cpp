@@ -3,7 +3,6 @@
 #include <cstdio>
 
 #include "app/commands.h"
-#include "app/ending.h"
 #include "app/launch_check.h"
 #include "app/loaded_model.h"
 #include "core/error.h"
@@ -32,10 +31,7 @@ int evaluate_model(const MpiSession& session, const RunConfig& config) {
 }  // namespace
 
 int run_eval(const std::string& config_path, const std::vector<std::string>& overrides) {
-  require_process_manager();
-  const int num_told = num_ranks_told();
-  return run_under_mpi([&](const MpiSession& session) {
-    require_ranks_as_told(session, num_told);
+  return run_as_launched([&](const MpiSession& session) {
     return evaluate_model(session, load_run_config(config_path, overrides));
   });
 }

@@ -6,6 +6,7 @@
 #include <initializer_list>
 #include <vector>
 
+#include "app/ending.h"
 #include "comm/agree.h"
 #include "config/problem.h"
 #include "core/concat.h"
@@ -24,8 +25,7 @@ bool has_any(std::initializer_list<const char*> names) {
                      [](const char* name) { return std::getenv(name) != nullptr; });
 }
 
-}  // namespace
-
+// To be asked before MPI starts, since MPI sets such variables itself; 0: no launcher said it.
 int num_ranks_told() {
   // mpirun's own first: below it, Slurm's variables count the daemons that mpirun started by srun.
   for (const char* name :
@@ -50,6 +50,17 @@ void require_ranks_as_told(const MpiSession& session, int num_told) {
   throw LaunchError(concat("the launcher started ", num_told, " tasks, but MPI knows of ",
                            session.world_size(), " (on ", session.host_names().front(), ")"),
                     kStartWithPmix);
+}
+
+}  // namespace
+
+int run_as_launched(const std::function<int(const MpiSession&)>& verb) {
+  require_process_manager();
+  const int num_told = num_ranks_told();
+  return run_under_mpi([&](const MpiSession& session) {
+    require_ranks_as_told(session, num_told);
+    return verb(session);
+  });
 }
 
 void require_same_program(const MpiSession& session, Communicator& ranks, const RunConfig& config) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
+
 #include "comm/communicator.h"
 #include "comm/mpi_session.h"
 #include "config/run_config.h"
@@ -8,17 +10,10 @@
 
 namespace temper {
 
-/// How many ranks the launcher said there are; 0 where none did. To be asked before MPI starts,
-/// since MPI sets such variables itself.
-int num_ranks_told();
-
-/// Refuses a start by srun without PMIx, of which MPI_Init would only say that it failed. To be
-/// called before MPI starts. Local. Throws: LaunchError.
-void require_process_manager();
-
-/// Refuses a start under a launcher that MPI does not know: each process would train alone.
-/// Throws: LaunchError.
-void require_ranks_as_told(const MpiSession& session, int num_told);
+/// `run_under_mpi` for a verb that every rank of the launch takes part in. Refuses a start by srun
+/// without PMIx, of which MPI_Init would only say that it failed, and one by a launcher that MPI
+/// does not know: each process would train alone. Throws: LaunchError, before MPI starts.
+int run_as_launched(const std::function<int(const MpiSession&)>& verb);
 
 /// Refuses ranks with other binaries or configurations.
 /// Collective: all ranks; all throw or none does. Throws: LaunchError, naming rank and host.

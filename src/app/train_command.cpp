@@ -5,7 +5,6 @@
 
 #include "app/allocation_end.h"
 #include "app/commands.h"
-#include "app/ending.h"
 #include "app/launch_check.h"
 #include "app/training_job.h"
 #include "core/crash_report.h"
@@ -37,11 +36,8 @@ int run_train(const std::string& config_path, const std::vector<std::string>& ov
   const auto start = system_clock::now();
   install_stop_signals();
   install_crash_report();
-  require_process_manager();
-  const int num_told = num_ranks_told();
   const auto allocation_end = find_allocation_end();
-  return run_under_mpi([&](const MpiSession& session) {
-    require_ranks_as_told(session, num_told);
+  return run_as_launched([&](const MpiSession& session) {
     const RunConfig config = load_run_config(config_path, overrides);
     TrainingJob job(session, config, seconds_left(allocation_end, config, start));
     return static_cast<int>(job.run());

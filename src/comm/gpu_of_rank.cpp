@@ -2,7 +2,8 @@
 #include "comm/gpu_of_rank.h"
 
 #include <cstdio>
-#include <optional>
+#include <map>
+#include <utility>
 
 #include "core/concat.h"
 #include "core/error.h"
@@ -37,15 +38,6 @@ std::string table(const std::vector<GpuOfRank>& gpus, const std::vector<std::str
   return text;
 }
 
-// The first rank before this one that takes the same GPU.
-std::optional<size_t> find_rival(const std::vector<GpuOfRank>& gpus,
-                                 const std::vector<std::string>& hosts, size_t rank) {
-  for (size_t other = 0; other < rank; ++other) {
-    if (hosts[other] == hosts[rank] && gpus[other].uuid == gpus[rank].uuid) return other;
-  }
-  return std::nullopt;
-}
-
 }  // namespace
 
 int choose_gpu(int local_rank, int num_visible) {
@@ -54,6 +46,7 @@ int choose_gpu(int local_rank, int num_visible) {
 }
 
 void require_own_gpus(const std::vector<GpuOfRank>& gpus, const std::vector<std::string>& hosts) {
+  std::map<std::pair<std::string, std::array<uint8_t, 16>>, size_t> owners;
   for (size_t rank = 0; rank < gpus.size(); ++rank) {
     const std::string& host = hosts.at(rank);
     if (gpus[rank].index == GpuOfRank::kNone) {
@@ -61,8 +54,9 @@ void require_own_gpus(const std::vector<GpuOfRank>& gpus, const std::vector<std:
           concat("there is no GPU for rank ", rank, " on ", host, ':', table(gpus, hosts, host)),
           kRemedy);
     }
-    if (const auto rival = find_rival(gpus, hosts, rank)) {
-      throw LaunchError(concat("ranks ", *rival, " and ", rank, " on ", host,
+    const auto [owner, is_first] = owners.try_emplace({host, gpus[rank].uuid}, rank);
+    if (!is_first) {
+      throw LaunchError(concat("ranks ", owner->second, " and ", rank, " on ", host,
                                " take one GPU:", table(gpus, hosts, host)),
                         kRemedy);
     }

@@ -10,11 +10,13 @@ import pytest
 import slurm_job
 import tiny_job
 from safetensors.numpy import load_file, save_file
-from slurm_job import CHECKPOINT, CONFIGURATION, DATA, MODEL, NO_MEMORY, NON_FINITE, Job, end_codes
+from slurm_job import (
+    CHECKPOINT, CONFIGURATION, DATA, MODEL, NO_MEMORY, NON_FINITE, Job, add_site, change, end_codes,
+)  # fmt: skip
 
 
 def set_uneven_batch(config: Path) -> None:
-    config.write_text(config.read_text().replace("global_batch: 6", "global_batch: 7"))
+    change(config, ("global_batch: 6", "global_batch: 7"))
 
 
 def cut_shard(config: Path) -> None:
@@ -39,17 +41,17 @@ def make_logits_infinite(config: Path) -> None:
     weights = load_file(path)
     weights["model.norm.weight"][3] = 3e38  # Finite, so that it loads.
     save_file(weights, path, metadata={"format": "pt"})
-    text = config.read_text().replace("threads: 1", "threads: 1, max_skipped_in_a_row: 4")
-    config.write_text(text)
+    change(config, ("threads: 1", "threads: 1, max_skipped_in_a_row: 4"))
 
 
 def take_memory_away(config: Path) -> None:
     """Rows that take twice of what a process may have."""
     tiny_job.tiny_run.write_shard(config.parent / "train.h5", num_documents=50_000)
-    text = config.read_text().replace("sequence_length: 32", "sequence_length: 1000000")
-    config.write_text(text.replace("global_batch: 6", "global_batch: 2"))
-    with open(config.parent / "site.env", "a") as site:
-        site.write("TEMPER_CONTAINER=(bash -c 'ulimit -v 2000000; exec \"$@\"' temper)\n")
+    longer = ("sequence_length: 32", "sequence_length: 1000000")
+    change(config, longer, ("global_batch: 6", "global_batch: 2"))
+    add_site(
+        config.parent, "TEMPER_CONTAINER=(bash -c 'ulimit -v 2000000; exec \"$@\"' temper)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import slurm_job
 import tiny_job
-from slurm_job import CONFIGURATION, DATA, FINISHED, LOST, ROOT, cluster, slurm, wait_until
+from slurm_job import (
+    CONFIGURATION, DATA, FINISHED, LOST, ROOT, add_site, cluster, end_codes, slurm, wait_until,
+)  # fmt: skip
 
 STEPS = 400  # More than two time limits hold, with slow steps on any machine.
 MINUTES = 0.3
@@ -23,8 +25,7 @@ def write_chain(folder: Path, steps: int = STEPS, minutes: float = MINUTES) -> l
     stages[0].write_text(text.replace("folder: run", "folder: cpt"))
     text = text.replace("folder: run", "folder: sft").replace("path: model", "path: cpt/final")
     stages[1].write_text(text.replace(f"max_steps: {steps}", "max_steps: 60"))
-    with open(folder / "site.env", "a") as site:
-        site.write(f"TEMPER_PARTITION={slurm_job.PARTITION}\nTEMPER_NODES=2\nTEMPER_TIME=5\n")
+    add_site(folder, f"TEMPER_PARTITION={slurm_job.PARTITION} TEMPER_NODES=2 TEMPER_TIME=5")
     return stages
 
 
@@ -32,6 +33,14 @@ def command(name: str, folder: Path, *arguments: str) -> subprocess.CompletedPro
     """slurm/submit or slurm/status on the head, in the folder."""
     return cluster("run", ROOT / "slurm" / name, *arguments, check=False, cwd=folder,
                    env=slurm_job.job_environment(folder))  # fmt: skip
+
+
+def submit(folder: Path, *arguments: str) -> tuple[str, str, str]:
+    """Name, first and second job of the chain that slurm/submit starts."""
+    done = command("submit", folder, *arguments)
+    assert done.returncode == 0, done
+    name = re.search(r"--name=(\S+)", done.stdout)[1]
+    return (name, *re.search(r"submitted job (\d+), and (\d+) to follow it", done.stdout).groups())
 
 
 def result(folder: Path, run: str) -> tuple:
@@ -98,17 +107,14 @@ def test_a_chain_runs_through_time_limits_and_a_node_failure_unattended(folder, 
         assert code == 0, log
 
     write_chain(folder)
-    done = command("submit", folder, "cpt.yaml", "sft.yaml")
-    assert done.returncode == 0, done
-    name = re.search(r"--name=(\S+)", done.stdout)[1]
-    first = re.search(r"submitted job (\d+), and (\d+) to follow it", done.stdout)
-    assert sorted(job[0] for job in jobs_of(name)) == sorted([first[1], first[2]])
+    name, *jobs = submit(folder, "cpt.yaml", "sft.yaml")
+    assert sorted(job[0] for job in jobs_of(name)) == sorted(jobs)
 
-    notes = lambda: slurm_job.notes(folder / "cpt.yaml", "cpt")  # noqa: E731
+    codes = lambda: end_codes(folder / "cpt.yaml", "cpt")  # noqa: E731
     starts = lambda: slurm_job.starts(folder / "cpt.yaml", "cpt")  # noqa: E731
     newest = lambda: (folder / "cpt" / "checkpoints" / "latest").resolve().name  # noqa: E731
     wait_until(lambda: len(starts()) == 3, "the third job")  # After two time limits.
-    assert [note["code"] for note in notes() if note["event"] == "end"] == [19, 19]
+    assert codes() == [19, 19]
     text = (folder / "cpt.yaml").read_text()  # The rest without limits, to come to an end.
     (folder / "cpt.yaml").write_text(text.replace(f"minutes: {MINUTES}", "minutes: 0"))
     wait_until(lambda: newest() != starts()[-1]["newest"], "a checkpoint of the third job")
@@ -127,8 +133,7 @@ def test_a_chain_runs_through_time_limits_and_a_node_failure_unattended(folder, 
         cluster("start-node", hosts[1])
     for stage in ("cpt", "sft"):
         assert result(folder, stage) == result(tmp_path / "undisturbed", stage)
-    codes = [note["code"] for note in notes() if note["event"] == "end"]
-    assert codes[:2] == [19, 19] and codes[-1] == FINISHED and codes[2] in (LOST, 137)
+    assert codes()[:2] == [19, 19] and codes()[-1] == FINISHED and codes()[2] in (LOST, 137)
     status = command("status", folder, "cpt.yaml", "sft.yaml").stdout
     assert f"{STEPS}/{STEPS} finished" in status and "60/60 finished" in status
     assert status.count(" ended: 0, finished\n") == 2, status
@@ -136,9 +141,7 @@ def test_a_chain_runs_through_time_limits_and_a_node_failure_unattended(folder, 
 
 def test_whoever_cancels_a_job_ends_the_chain(folder):
     write_chain(folder, minutes=0)
-    done = command("submit", folder, "cpt.yaml", "sft.yaml")
-    name = re.search(r"--name=(\S+)", done.stdout)[1]
-    job = re.search(r"submitted job (\d+)", done.stdout)[1]
+    name, job, _ = submit(folder, "cpt.yaml", "sft.yaml")
     wait_until(lambda: (folder / "cpt" / "checkpoints" / "latest").exists(), "a checkpoint")
     again = command("submit", folder, "cpt.yaml", "sft.yaml")
     assert again.returncode == CONFIGURATION
@@ -152,10 +155,7 @@ def test_whoever_cancels_a_job_ends_the_chain(folder):
 
 def test_a_lost_node_is_kept_from_the_jobs_to_come_and_a_cancelled_job_ends_the_chain(folder):
     write_chain(folder, minutes=0)
-    done = command("submit", folder, "--spare-nodes", "1", "cpt.yaml")
-    assert done.returncode == 0, done
-    name = re.search(r"--name=(\S+)", done.stdout)[1]
-    first, second = re.search(r"submitted job (\d+), and (\d+) to", done.stdout).groups()
+    name, first, second = submit(folder, "--spare-nodes", "1", "cpt.yaml")
     starts = lambda: slurm_job.starts(folder / "cpt.yaml", "cpt")  # noqa: E731
     log = folder / f"{name}-{first}.log"
     wait_until(lambda: tiny_job.steps_of(folder / "cpt"), "the first step")
@@ -176,15 +176,11 @@ def test_a_lost_node_is_kept_from_the_jobs_to_come_and_a_cancelled_job_ends_the_
 
 def test_an_ending_that_a_new_start_does_not_mend_ends_the_chain(folder):
     write_chain(folder)
-    with open(folder / "site.env", "a") as site:
-        site.write("TEMPER_SBATCH_OPTIONS=(--begin=now+4)\n")
-    done = command("submit", folder, "cpt.yaml", "sft.yaml")
-    assert done.returncode == 0, done
+    add_site(folder, "TEMPER_SBATCH_OPTIONS=(--begin=now+4)")
+    name, *_ = submit(folder, "cpt.yaml", "sft.yaml")
     shard = folder / "train.h5"
     shard.write_bytes(shard.read_bytes()[:-100])
-    name = re.search(r"--name=(\S+)", done.stdout)[1]
     wait_until(lambda: not jobs_of(name), "the end of the chain")
-    notes = slurm_job.notes(folder / "cpt.yaml", "cpt")
-    assert [note.get("code") for note in notes if note["event"] == "end"] == [DATA]
+    assert end_codes(folder / "cpt.yaml", "cpt") == [DATA]
     status = command("status", folder, "cpt.yaml").stdout
     assert "ended: 12, a token shard" in status

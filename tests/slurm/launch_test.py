@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import tiny_job
 from slurm_job import (
-    FINISHED, FOREVER, PARTITION, REFUSED, RESUME, STEPS, Job, assert_finished, cluster, end_codes,
-    notes, slurm,
+    FINISHED, FOREVER, PARTITION, REFUSED, RESUME, STEPS, Job, add_site, assert_finished, change,
+    cluster, end_codes, notes, slurm,
 )  # fmt: skip
 
 BINARY = Path(os.environ["TEMPER_BINARY"])
@@ -20,11 +20,6 @@ def nodes() -> list[str]:
     """The first two of this third of the cluster."""
     names = slurm("sinfo", "-h", "-N", "-p", PARTITION, "-o", "%N").split()
     return sorted(names, key=lambda name: int(name[1:]))[:2]
-
-
-def add_site(config: Path, line: str) -> None:
-    with open(config.parent / "site.env", "a") as site:
-        site.write(line + "\n")
 
 
 def assert_refused(job: Job, *messages: str) -> None:
@@ -40,8 +35,8 @@ def assert_refused(job: Job, *messages: str) -> None:
 
 def test_singletons_are_refused(config):
     """An Open MPI that sees nothing of Slurm: each rank is alone in its world."""
-    add_site(config, "TEMPER_MPI=none")
-    add_site(config, "TEMPER_CONTAINER=(env -u SLURM_NODELIST -u SLURM_STEP_NUM_TASKS)")
+    add_site(config.parent, "TEMPER_MPI=none")
+    add_site(config.parent, "TEMPER_CONTAINER=(env -u SLURM_NODELIST -u SLURM_STEP_NUM_TASKS)")
     job = Job(config)
     assert_refused(job, "the launcher started 2 tasks, but MPI knows of 1 (on n")
     assert job.step_codes() == [REFUSED]
@@ -49,7 +44,7 @@ def test_singletons_are_refused(config):
 
 
 def test_srun_without_pmix_is_refused(config):
-    add_site(config, "TEMPER_MPI=none")
+    add_site(config.parent, "TEMPER_MPI=none")
     job = Job(config)
     assert_refused(job, "srun started 2 tasks, but without PMIx")
     assert job.step_codes() == [REFUSED]
@@ -71,7 +66,7 @@ def test_another_binary_on_one_node_is_refused(config, nodes):
     shutil.copy(BINARY, program)
     other.write_bytes(BINARY.read_bytes() + b"another build")
     other.chmod(0o755)
-    add_site(config, f"TEMPER_BINARY={program}")
+    add_site(config.parent, f"TEMPER_BINARY={program}")
     assert_one_file_is_to_be_the_same(config, nodes, (program, other), "the binary")
 
 
@@ -84,7 +79,7 @@ def test_other_data_on_one_node_are_refused(config, nodes):
 def test_a_disk_that_is_too_small_is_refused(config, nodes):
     small = config.parent / "small"
     small.mkdir()
-    config.write_text(config.read_text().replace("folder: run", "folder: small/run"))
+    change(config, ("folder: run", "folder: small/run"))
     cluster("run-on", nodes[0], "mount", "-t", "tmpfs", "-o", "size=400k", "none", small)
     job = Job(config, options=("--nodelist=" + ",".join(nodes),))
     assert job.wait() == "FAILED", job.text()
@@ -96,7 +91,7 @@ def test_a_disk_that_is_too_small_is_refused(config, nodes):
 
 
 def test_a_second_job_on_one_run_is_refused_and_the_first_goes_on(config, undisturbed):
-    config.write_text(config.read_text().replace(f"max_steps: {STEPS}", f"max_steps: {FOREVER}"))
+    change(config, (f"max_steps: {STEPS}", f"max_steps: {FOREVER}"))
     first = Job(config)
     first.wait_for_step(3)
     second = Job(config, log="second.log")
@@ -121,8 +116,8 @@ def test_mpirun_inside_a_job(config, undisturbed):
 
 def test_the_binary_is_broadcast_to_the_nodes(config, undisturbed):
     """To the nodes' /dev/shm, all that they do not share; without its libraries, to save memory."""
-    add_site(config, "TEMPER_BROADCAST=/dev/shm TEMPER_CONTAINER=()")
-    add_site(config, "TEMPER_LAUNCHER_OPTIONS=(--send-libs=no)")
+    add_site(config.parent, "TEMPER_BROADCAST=/dev/shm TEMPER_CONTAINER=()")
+    add_site(config.parent, "TEMPER_LAUNCHER_OPTIONS=(--send-libs=no)")
     job = Job(config)
     assert_finished(job, undisturbed, num_starts=1)
     assert f"'--bcast=/dev/shm/temper-{job.id}-0-1' '--send-libs=yes'" in job.text()
@@ -133,7 +128,7 @@ def test_the_binary_is_broadcast_to_the_nodes(config, undisturbed):
 def test_a_launch_that_shows_no_life_is_ended_and_begun_again(config, undisturbed):
     """The first time, one node does nothing, and srun and the other one would wait for ever."""
     hang = 'if mkdir "$1" 2>/dev/null; then sleep 1000; else shift; exec "$@"; fi'
-    add_site(config, f"TEMPER_CONTAINER=(bash -c '{hang}' hang hung)")
+    add_site(config.parent, f"TEMPER_CONTAINER=(bash -c '{hang}' hang hung)")
     job = Job(config)
     assert_finished(job, undisturbed)
     assert "the launch has shown no life for 25 s: ending it" in job.text()
@@ -142,7 +137,7 @@ def test_a_launch_that_shows_no_life_is_ended_and_begun_again(config, undisturbe
 
 
 def test_starts_that_come_to_nothing_are_not_repeated_for_ever(config):
-    add_site(config, "TEMPER_CONTAINER=(false)")
+    add_site(config.parent, "TEMPER_CONTAINER=(false)")
     job = Job(config, nodes=1)  # With more, srun may report the task that it ended, not that one.
     assert job.wait() == "FAILED", job.text()
     assert "5 starts of run.yaml came to no new checkpoint: the chain ends" in job.text()

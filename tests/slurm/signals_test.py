@@ -9,8 +9,8 @@ import time
 import pytest
 import tiny_job
 from slurm_job import (
-    FINISHED, LOST, RESUME, SILENCE_SECONDS, STEPS, TRAIN, Job, assert_finished, end_codes, hurry,
-    last_step, notes, slow_down, slurm, wait_until,
+    FINISHED, LOST, RESUME, SILENCE_SECONDS, STEPS, TRAIN, Job, assert_finished, change, end_codes,
+    hurry, last_step, notes, slow_down, slurm, wait_until,
 )  # fmt: skip
 
 SIGKILL = 9
@@ -28,18 +28,17 @@ def assert_saved_at_stop(job) -> int:
 
 @pytest.mark.parametrize("target", ["B:", ""], ids=["to the script", "to the ranks"])
 def test_a_warning_signal_saves_and_the_job_is_started_again(config, undisturbed, target):
-    """As early before the time limit as Slurm sends it: within half a minute of the start."""
-    slow_down(config.parent, 0.4)
+    """Slurm sends it a minute before it is due, or later: 37 to 57 s after the start."""
+    slow_down(config.parent, 0.6)
     script = config.parent / "own.sbatch"  # A `B:` in train.sbatch itself could not be undone.
-    options = f"--requeue --open-mode=append --time=2 --signal={target}USR1@110"
+    options = f"--requeue --open-mode=append --time=2 --signal={target}USR1@60"
     script.write_text(f"#!/bin/bash\n#SBATCH {options}\nsource {TRAIN}\n")
     job = Job(config, script=script)
     assert_finished(job, undisturbed)
-    assert_saved_at_stop(job)
+    assert 7 <= assert_saved_at_stop(job) < tiny_job.step_lines(config)[-1]["step"]
     assert "stop signal=10 saving=yes" in job.text()
     assert ("signal=USR1: asking the ranks to save" in job.text()) == bool(target)
-    *stopped, last = job.step_codes()
-    assert set(stopped) == {RESUME} and last == FINISHED
+    assert job.step_codes() == [RESUME, FINISHED]
 
 
 def test_a_cancelled_job_saves_and_the_next_one_carries_on(config, undisturbed):
@@ -77,7 +76,7 @@ def test_a_job_that_another_one_preempts_carries_on_after_it(config, undisturbed
 
 def test_signals_at_any_time_do_no_harm(config, undisturbed):
     """During start-up, in steps, in saves, twice and more, and after the last step."""
-    config.write_text(config.read_text().replace("every_steps: 5", "every_steps: 1"))
+    change(config, ("every_steps: 5", "every_steps: 1"))
     job = Job(config)
     for number, pause in [("USR2", 0.5), ("USR1", 0.9), ("TERM", 0.3), ("TERM", 0.05)] * 2:
         time.sleep(pause)

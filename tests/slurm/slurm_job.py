@@ -79,6 +79,21 @@ def write_run(folder: Path, steps: int = tiny_job.NUM_STEPS) -> Path:
     return config
 
 
+def add_site(folder: Path, line: str) -> None:
+    """One more of the site's values."""
+    with open(folder / "site.env", "a") as site:
+        site.write(line + "\n")
+
+
+def change(config: Path, *changes: tuple[str, str]) -> None:
+    """Replaces texts of a configuration, which it has."""
+    text = config.read_text()
+    for old, new in changes:
+        assert old in text, text
+        text = text.replace(old, new)
+    config.write_text(text)
+
+
 def slow_down(folder: Path, seconds: float) -> None:
     """From now on each step takes so long, or longer."""
     (folder / "slow").write_text(str(seconds))
@@ -202,9 +217,9 @@ def starts(config: Path, run: str = "run") -> list[dict]:
     return [note for note in notes(config, run) if note["event"] == "start"]
 
 
-def end_codes(config: Path) -> list[int]:
+def end_codes(config: Path, run: str = "run") -> list[int]:
     """The exit codes of all launches that ended by themselves."""
-    return [note["code"] for note in notes(config) if note["event"] == "end"]
+    return [note["code"] for note in notes(config, run) if note["event"] == "end"]
 
 
 def assert_finished(job: Job, undisturbed: tuple, num_starts: int = 2) -> None:

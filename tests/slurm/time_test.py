@@ -4,12 +4,15 @@
 import time
 
 import tiny_job
-from slurm_job import FOREVER, STEPS, RESUME, Job, end_codes, last_step, notes, slurm, wait_until
+from slurm_job import (
+    FOREVER, RESUME, SILENCE_SECONDS, STEPS, Job, add_site, change, end_codes, last_step, notes,
+    slurm, wait_until,
+)  # fmt: skip
 
 
 def test_a_job_knows_the_end_of_its_time_and_stops_before(config):
     """Slurm's own limit, of one minute, which squeue tells."""
-    config.write_text(config.read_text().replace(f"max_steps: {STEPS}", f"max_steps: {FOREVER}"))
+    change(config, (f"max_steps: {STEPS}", f"max_steps: {FOREVER}"))
     job = Job(config, options=("--time=1", "--signal=B:USR1@0", "--no-requeue"))
     job.wait_for_end(1, 75)
     slurm("scancel", job.id, check=False)
@@ -26,9 +29,8 @@ def test_a_job_that_cannot_know_its_end_saves_when_slurm_ends_it(config):
     folder.mkdir()
     (folder / "squeue").write_text("#!/bin/sh\nexit 1\n")
     (folder / "squeue").chmod(0o755)
-    with open(config.parent / "site.env", "a") as site:
-        site.write(f"PATH='{folder}':$PATH\n")
-    config.write_text(config.read_text().replace(f"max_steps: {STEPS}", f"max_steps: {FOREVER}"))
+    add_site(config.parent, f"PATH='{folder}':$PATH")
+    change(config, (f"max_steps: {STEPS}", f"max_steps: {FOREVER}"))
     job = Job(config, options=("--time=1", "--signal=B:USR1@0"))
     wait_until(lambda: job.state() == "TIMEOUT", lambda: f"the end of {job.text()}")
     assert job.step_codes() == [RESUME]
@@ -41,9 +43,12 @@ def test_a_job_that_cannot_know_its_end_saves_when_slurm_ends_it(config):
 
 def test_without_time_for_a_save_the_old_checkpoint_stays(config):
     """A step takes longer than any before it, since a rank stands still for a while."""
-    text = config.read_text().replace(f"max_steps: {STEPS}", f"max_steps: {FOREVER}")
-    text = text.replace("silence_seconds: 6", "silence_seconds: 60")
-    config.write_text(text.replace("threads: 1", "threads: 1, time_limit_minutes: 0.25"))
+    change(
+        config,
+        (f"max_steps: {STEPS}", f"max_steps: {FOREVER}"),
+        (f"silence_seconds: {SILENCE_SECONDS}", "silence_seconds: 60"),
+        ("threads: 1", "threads: 1, time_limit_minutes: 0.25"),
+    )
     job = Job(config, options=("--no-requeue",))
     job.wait_for_step(7)
     job.signal_rank(1, "STOP")
