@@ -101,7 +101,8 @@ def test_a_rank_that_stands_still_is_named_and_ends_the_job(undisturbed, tmp_pat
     assert job.wait() == COMM, job.log.read_text()
     log = job.log.read_text()
     assert "rank=0 lost rank=2 node=" in log and ' last="#' in log
-    silence = re.search(r'reason="nothing was heard of it for (\d+) s: it, its node or its', log)
+    reason = r"nothing was heard of it for (\d+) s: it, its node or its network stands still"
+    silence = re.search(f'reason="{reason}" exit=15', log)
     assert int(silence[1]) >= 3, log
     assert "rank=0 waits node=" in log
 
