@@ -35,7 +35,7 @@ def test_a_run_goes_on_without_the_controller(config, undisturbed, controller):
     job.wait_for_step(12)
     stop()
     hurry(job.folder)
-    wait_until((config.parent / "run" / "final").exists, lambda: f"the end of {job.text()}")
+    wait_until((config.parent / "run" / "final").exists, lambda: f"the end of {job.report()}")
     start()
     assert_finished(job, undisturbed, num_starts=1)
 
@@ -46,7 +46,7 @@ def test_a_new_start_waits_for_the_controller(config, undisturbed, controller):
     node = job.nodes()[1]
     stop()
     cluster("run-on", node, "pkill", "-KILL", "-x", "temper")
-    wait_until(lambda: "Slurm does not answer" in job.text(), lambda: f"a wait in {job.text()}")
+    wait_until(lambda: "Slurm does not answer" in job.text(), lambda: f"a wait of {job.report()}")
     assert len(starts(config)) == 1
     start()
     assert_finished(job, undisturbed)

@@ -136,6 +136,16 @@ def test_a_launch_that_shows_no_life_is_ended_and_begun_again(config, undisturbe
     assert len(end_codes(config)) == 2 and end_codes(config)[0] > 100
 
 
+def test_a_launch_that_says_it_is_well_but_has_no_result_is_begun_again(config, undisturbed):
+    """srun says 0 when it is told to stop while it begins."""
+    first = "[[ -e second ]] && exec \"$@\"; sleep 1; touch second"
+    add_site(config.parent, f"TEMPER_CONTAINER=(bash -c '{first}' launch)")
+    job = Job(config)
+    assert_finished(job, undisturbed)
+    assert end_codes(config) == [1, FINISHED]
+    assert "all is well, but run/final is not there" in job.text()
+
+
 def test_starts_that_come_to_nothing_are_not_repeated_for_ever(config):
     add_site(config.parent, "TEMPER_CONTAINER=(false)")
     job = Job(config, nodes=1)  # With more, srun may report the task that it ended, not that one.

@@ -9,8 +9,8 @@ import time
 import pytest
 import tiny_job
 from slurm_job import (
-    FINISHED, LOST, RESUME, SILENCE_SECONDS, STEPS, TRAIN, Job, assert_finished, change, end_codes,
-    hurry, last_step, notes, slow_down, slurm, wait_until,
+    FINISHED, LOST, RESUME, SILENCE_SECONDS, STEPS, TRAIN, Job, add_site, assert_finished, change,
+    end_codes, hurry, last_step, notes, slow_down, slurm, wait_until,
 )  # fmt: skip
 
 SIGKILL = 9
@@ -77,20 +77,32 @@ def test_a_job_that_another_one_preempts_carries_on_after_it(config, undisturbed
 def test_signals_at_any_time_do_no_harm(config, undisturbed):
     """During start-up, in steps, in saves, twice and more, and after the last step."""
     change(config, ("every_steps: 5", "every_steps: 1"))
+    add_site(config.parent, "TEMPER_MOST_STARTS=20")  # A signal may come in any of them.
     job = Job(config)
-    for number, pause in [("USR2", 0.5), ("USR1", 0.9), ("TERM", 0.3), ("TERM", 0.05)] * 2:
+    for name, pause in [("USR2", 0.5), ("USR1", 0.9), ("TERM", 0.3), ("TERM", 0.05)] * 2:
         time.sleep(pause)
-        slurm("scancel", "-s", number, job.id, check=False)
+        job.signal_ranks(name)
     job.wait_for_step(25)
     for _ in range(5):
-        slurm("scancel", "-s", "USR2", job.id, check=False)
+        job.signal_ranks("USR2")
     hurry(config.parent)
-    wait_until(lambda: last_step(config) == STEPS, lambda: f"the last step of {job.text()}")
+    wait_until(lambda: last_step(config) == STEPS, lambda: f"the last step of {job.report()}")
     num_ends = len(end_codes(config))
     while len(end_codes(config)) == num_ends and "all stages are finished" not in job.text():
-        slurm("scancel", "-s", "TERM", job.id, check=False)
+        job.signal_ranks("TERM")
     assert_finished(job, undisturbed)
-    assert SIGKILL + 128 not in end_codes(config)
+    assert SIGKILL + 128 not in end_codes(config)[num_ends:]
+
+
+def test_a_signal_before_a_rank_can_listen_asks_it_to_stop_too(config, undisturbed):
+    first = "[[ -e began ]] || { touch began; sleep 1000; }"
+    add_site(config.parent, f"""TEMPER_CONTAINER=(bash -c '{first}; exec "$@"' late)""")
+    job = Job(config, nodes=1)  # With more, srun may report a task that it ended itself.
+    wait_until((config.parent / "began").exists, lambda: f"the first start of {job.report()}")
+    job.signal_ranks("USR2")
+    assert_finished(job, undisturbed)
+    assert end_codes(config) == [RESUME, FINISHED]
+    assert job.field("Restarts") == "1"
 
 
 def test_a_rank_that_dies_is_named_and_the_others_start_again(config, undisturbed):

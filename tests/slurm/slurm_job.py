@@ -129,6 +129,12 @@ class Job:
     def text(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
 
+    def report(self) -> str:
+        """Where it stands, for a test that fails: its state, and how its log ends."""
+        state = slurm("squeue", "-h", "-t", "all", "-j", self.id, "-o", "%T %r", check=False)
+        last_lines = "\n".join(self.text().splitlines()[-60:])
+        return f"job {self.id} ({state}), whose log ends with\n{last_lines}\n"
+
     def state(self) -> str:
         return slurm("squeue", "-h", "-t", "all", "-j", self.id, "-o", "%T")
 
@@ -140,23 +146,23 @@ class Job:
         """Returns when a line of the step, or of a later one, stands in the metrics."""
         wait_until(
             lambda: last_step(self.config) >= step or self.state() in ENDED,
-            lambda: f"step {step} of {self.text()}",
+            lambda: f"step {step} of {self.report()}",
         )
 
     def wait(self) -> str:
         """Its state once it is over for good."""
-        wait_until(lambda: self.state() in ENDED, lambda: f"the end of {self.id}: {self.text()}")
+        wait_until(lambda: self.state() in ENDED, lambda: f"the end of {self.report()}")
         return self.state()
 
     def wait_for_starts(self, count: int) -> None:
         """Returns when so many launches were begun."""
         has_started = lambda: len(starts(self.config)) >= count  # noqa: E731
-        wait_until(has_started, lambda: f"start {count} in {self.text()}")
+        wait_until(has_started, lambda: f"start {count} of {self.report()}")
 
     def wait_for_end(self, count: int, seconds: float = TIMEOUT_SECONDS) -> None:
         """Returns when so many launches have ended by themselves."""
         has_ended = lambda: len(end_codes(self.config)) >= count  # noqa: E731
-        wait_until(has_ended, lambda: f"an end in {self.text()}", seconds)
+        wait_until(has_ended, lambda: f"launch {count}'s end of {self.report()}", seconds)
 
     def line(self, text: str) -> str:
         """The first line of the log that has the text."""
@@ -165,6 +171,13 @@ class Job:
 
     def nodes(self) -> list[str]:
         return slurm("scontrol", "show", "hostnames", self.field("NodeList")).split()
+
+    def signal_ranks(self, name: str) -> None:
+        """To all ranks there are now. With the job's number scancel would try again while the job
+        waits to be started, and the signal would come when the test does not mean it to."""
+        for step in slurm("squeue", "-h", "-s", "-j", self.id, "-o", "%i", check=False).split():
+            if step.split(".")[1].isdigit():
+                slurm("scancel", "-s", name, step, check=False)
 
     def signal_rank(self, rank: int, name: str) -> None:
         """With one rank on each node."""

@@ -32,7 +32,7 @@ def test_a_job_that_cannot_know_its_end_saves_when_slurm_ends_it(config):
     add_site(config.parent, f"PATH='{folder}':$PATH")
     change(config, (f"max_steps: {STEPS}", f"max_steps: {FOREVER}"))
     job = Job(config, options=("--time=1", "--signal=B:USR1@0"))
-    wait_until(lambda: job.state() == "TIMEOUT", lambda: f"the end of {job.text()}")
+    wait_until(lambda: job.state() == "TIMEOUT", lambda: f"the end of {job.report()}")
     assert job.step_codes() == [RESUME]
     assert end_codes(config) == [RESUME]
     assert "time_left=" not in job.text() and "stop signal=" in job.text()
