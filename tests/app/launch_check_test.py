@@ -134,7 +134,7 @@ def usual_result(tmp_path_factory) -> str:
         "export OMP_NUM_THREADS=0",
         "export OMP_NUM_THREADS=many OMP_PROC_BIND=nonsense",
         "unset HOME USER",
-        "export TMPDIR=/nowhere",
+        "export TMPDIR=$FOLDER/none",
         "ulimit -n 64",
         "ulimit -c unlimited -s 512",
     ],
@@ -142,7 +142,8 @@ def usual_result(tmp_path_factory) -> str:
 def test_a_hostile_environment_changes_nothing(tmp_path, usual_result, setting):
     path = tiny_run.write_run(tmp_path)
     command = ["bash", "-c", f'{setting}; exec "$@"', "hostile", os.environ["TEMPER_BINARY"]]
-    done = subprocess.run([*command, "train", path], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, "train", path], capture_output=True, text=True, timeout=60,
+                          env=os.environ | {"FOLDER": str(tmp_path)})  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert digest_of_result(tmp_path) == usual_result
 
