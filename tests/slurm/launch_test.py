@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import tiny_job
 from slurm_job import (
-    FINISHED, FOREVER, PARTITION, REFUSED, RESUME, STEPS, Job, add_site, assert_finished, change,
-    cluster, end_codes, notes, slurm,
+    FINISHED, FOREVER, LOST, PARTITION, REFUSED, RESUME, SLOW_STEPS, STEPS, Job, add_site,
+    assert_finished, change, cluster, end_codes, notes, slurm,
 )  # fmt: skip
 
 BINARY = Path(os.environ["TEMPER_BINARY"])
@@ -123,6 +123,36 @@ def test_the_binary_is_broadcast_to_the_nodes(config, undisturbed):
     assert f"'--bcast=/dev/shm/temper-{job.id}-0-1' '--send-libs=yes'" in job.text()
     for node in job.nodes():
         assert "temper-" not in cluster("run-on", node, "ls", "/dev/shm").stdout
+
+
+def write_image(folder: Path) -> str:
+    """An image of this machine's own system; returns how Charliecloud starts a program in it."""
+    shared = ["/etc/alternatives", "/etc/openmpi"]
+    for entry in Path("/").iterdir():
+        if entry.is_symlink():  # /bin, /lib ...
+            (folder / entry.name).symlink_to(entry.readlink())
+        elif entry.is_dir():
+            (folder / entry.name).mkdir()
+            shared += [entry] * (entry.name not in ("dev", "etc", "proc", "sys", "tmp"))
+    for path in shared[:2]:
+        (folder / path[1:]).mkdir()
+    for name in ("passwd", "group", "hosts", "resolv.conf"):
+        (folder / "etc" / name).touch()
+    return " ".join(["ch-run -c $PWD", *(f"-b {path}:{path}" for path in shared), f"{folder} --"])
+
+
+def test_ranks_in_containers(config, undisturbed):
+    """They meet, see one of them die, and start again, as they do outside."""
+    image = config.parent / "image"
+    image.mkdir()
+    container = f"{write_image(image)} env LD_PRELOAD={SLOW_STEPS}"
+    add_site(config.parent, f"export USER=root; TEMPER_CONTAINER=({container})")
+    job = Job(config)
+    job.wait_for_step(7)
+    job.signal_rank(1, "KILL")
+    assert_finished(job, undisturbed)
+    assert job.step_codes() == [LOST, FINISHED]
+    assert f"'{image}' '--'" in job.line("starting: 'srun'")
 
 
 def test_a_launch_that_shows_no_life_is_ended_and_begun_again(config, undisturbed):

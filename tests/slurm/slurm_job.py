@@ -207,7 +207,7 @@ class Job:
         job's own.
         """
         steps = [row[2] for row in self.records("-D")
-                 if row[3] in ("temper", "env", "bash") and "." in row[0]]  # fmt: skip
+                 if row[3] in ("temper", "env", "bash", "ch-run") and "." in row[0]]  # fmt: skip
         aborted = f"0:{int(signal.SIGKILL)}"
         return [code if record == aborted and code not in (FINISHED, RESUME)
                 else int(record.split(":")[0])
@@ -236,12 +236,15 @@ def end_codes(config: Path, run: str = "run") -> list[int]:
 
 
 def assert_finished(job: Job, undisturbed: tuple, num_starts: int = 2) -> None:
-    """That a job which was disturbed before this start comes to the undisturbed result."""
+    """That a job which was disturbed before this start comes to the undisturbed result, and went on
+    from the newest checkpoint there was."""
     job.wait_for_starts(num_starts)
     hurry(job.folder)
     assert job.wait() == "COMPLETED", job.text()
     assert job.exit_code() == FINISHED
     assert tiny_job.result(job.config) == undisturbed
+    newest = starts(job.config)[-1]["newest"]
+    assert not newest or f"resumed step={int(newest.removeprefix('step-'))} " in job.text()
 
 
 def end_all_jobs() -> None:

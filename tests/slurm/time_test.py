@@ -5,8 +5,8 @@ import time
 
 import tiny_job
 from slurm_job import (
-    FOREVER, RESUME, SILENCE_SECONDS, STEPS, Job, add_site, change, end_codes, last_step, notes,
-    slurm, wait_until,
+    FINISHED, FOREVER, RESUME, SILENCE_SECONDS, STEPS, Job, add_site, assert_finished, change,
+    end_codes, last_step, notes, slow_down, slurm, wait_until,
 )  # fmt: skip
 
 
@@ -22,7 +22,7 @@ def test_a_job_knows_the_end_of_its_time_and_stops_before(config):
     assert tiny_job.checkpoints(config)[-1].name == f"step-{last_step(config):08d}"
 
 
-def test_a_job_that_cannot_know_its_end_saves_when_slurm_ends_it(config):
+def test_a_job_that_cannot_know_its_end_saves_when_slurm_ends_it_and_returns(config, undisturbed):
     """No squeue, no warning signal: only the SIGTERM that comes KillWait before the SIGKILL.
     Meanwhile its slow rank 0 is named."""
     folder = config.parent / "without squeue"
@@ -30,13 +30,13 @@ def test_a_job_that_cannot_know_its_end_saves_when_slurm_ends_it(config):
     (folder / "squeue").write_text("#!/bin/sh\nexit 1\n")
     (folder / "squeue").chmod(0o755)
     add_site(config.parent, f"PATH='{folder}':$PATH")
-    change(config, (f"max_steps: {STEPS}", f"max_steps: {FOREVER}"))
+    slow_down(config.parent, 0.7)  # So that it does not finish in its minute.
     job = Job(config, options=("--time=1", "--signal=B:USR1@0"))
-    wait_until(lambda: job.state() == "TIMEOUT", lambda: f"the end of {job.report()}")
-    assert job.step_codes() == [RESUME]
-    assert end_codes(config) == [RESUME]
+    assert_finished(job, undisturbed)
+    assert [row[1] for row in job.records("-D") if row[0] == job.id] == ["REQUEUED", "COMPLETED"]
+    assert "stop reason=" not in job.text() and "signal=USR1" not in job.text()
+    assert end_codes(config) == job.step_codes() == [RESUME, FINISHED]
     assert "time_left=" not in job.text() and "stop signal=" in job.text()
-    assert tiny_job.checkpoints(config)[-1].name == f"step-{last_step(config):08d}"
     straggler = job.line("straggler=0 ")
     assert f"node={job.nodes()[0]} own_seconds_per_step=0." in straggler
 
