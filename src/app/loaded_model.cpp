@@ -117,11 +117,6 @@ std::optional<QuantisationOptions> quantisation_of(const RunConfig& config,
                       concat("set quantise: {type: ", name_of(stored.kind),
                              ", double: ", stored.is_double ? "true" : "false", "}"));
   }
-  if (config.model.device == ModelOptions::Device::kCuda) {
-    throw ConfigError(concat("the weights in ", folder.path().string(),
-                             " are in four bits, which are read on CPUs only"),
-                      "set model.device to cpu, or use the model that they were quantised from");
-  }
   return stored;
 }
 

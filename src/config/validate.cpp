@@ -111,11 +111,6 @@ void check_method(const RunConfig& config, Problems& problems) {
   check_section("bottleneck", method.kind == Kind::kBottleneck,
                 method.bottleneck != BottleneckOptions());
   check_section("prompt", method.kind == Kind::kPrompt, method.prompt != PromptOptions());
-  if (is_qlora && config.model.device == ModelOptions::Device::kCuda) {
-    problems.push_back({"method is qlora and model.device is cuda: four bits are read on CPUs only",
-                        "set method to lora, or model.device to cpu",
-                        {"method", "model.device"}});
-  }
   if (!method.start.empty() && !method.has_adapter()) {
     problems.push_back({"adapter.start has no effect: method is full",
                         "set method to that of the adapter, or leave it out",

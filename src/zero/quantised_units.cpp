@@ -31,12 +31,18 @@ StoreOptions frozen(StoreOptions options) {
   return options;
 }
 
-uint8_t* bytes_of(const at::Tensor& tensor) { return tensor.mutable_data_ptr<uint8_t>(); }
+std::span<uint8_t> bytes_of(const at::Tensor& tensor) {
+  return {tensor.mutable_data_ptr<uint8_t>(), tensor.nbytes()};
+}
+std::span<float> floats_of(const at::Tensor& tensor) {
+  return {tensor.mutable_data_ptr<float>(), static_cast<size_t>(tensor.numel())};
+}
 
 }  // namespace
 
 QuantisedUnits::QuantisedUnits(const std::vector<UnitLayout>& units, Communicator& ranks,
-                               StoreOptions options, QuantisationOptions quantisation)
+                               StoreOptions options, QuantisationOptions quantisation,
+                               bool by_torch)
     : ranks_(ranks),
       options_(options),
       quantisation_(quantisation),
@@ -44,15 +50,16 @@ QuantisedUnits::QuantisedUnits(const std::vector<UnitLayout>& units, Communicato
       rest_(rest_of(units), ranks, frozen(options)),
       bytes_(at::kByte, options.device),
       numbers_(options.compute_dtype, options.device) {
+  if (by_torch || !options.device.is_cpu()) device_.emplace(format_, options.device);
   for (size_t unit = 0; unit < units.size(); ++unit) {
     const bool is_block = unit > 0 && unit + 1 < units.size();
     units_.push_back(is_block ? make_block(units[unit])
-                              : Unit{{}, ShardLayout(1, 1), {}, {}, {}, 0, {}, {}, {}});
+                              : Unit{{}, ShardLayout(1, 1), {}, {}, {}, {}, 0, {}, {}, {}});
   }
 }
 
 QuantisedUnits::Unit QuantisedUnits::make_block(const UnitLayout& layout) const {
-  Unit unit{{}, ShardLayout(1, 1), {}, {}, {}, layout.num_elements(), {}, {}, {}};
+  Unit unit{{}, ShardLayout(1, 1), {}, {}, {}, {}, layout.num_elements(), {}, {}, {}};
   for (const TensorSlot& slot : layout.slots()) {
     if (!slot.is_matrix()) continue;
     if (slot.num_elements() % format_.block_size != 0) {
@@ -80,19 +87,17 @@ at::Tensor QuantisedUnits::own_slice(const Unit& unit) const {
 }
 
 // Where the codes of some elements of one rank lie in that rank's slice.
-std::span<uint8_t> QuantisedUnits::codes_of(const Unit& unit, const at::Tensor& slice,
-                                            Range elements) const {
-  const int64_t begin = elements.begin % unit.shards.shard_size();
-  return {bytes_of(slice) + begin / 2, static_cast<size_t>(elements.size() / 2)};
+at::Tensor QuantisedUnits::codes_of(const Unit& unit, const at::Tensor& slice,
+                                    Range elements) const {
+  return slice.narrow(0, elements.begin % unit.shards.shard_size() / 2, elements.size() / 2);
 }
 
-std::span<uint8_t> QuantisedUnits::scales_of(const Unit& unit, const at::Tensor& slice,
-                                             Range elements) const {
+at::Tensor QuantisedUnits::scales_of(const Unit& unit, const at::Tensor& slice,
+                                     Range elements) const {
   const int64_t size = unit.shards.shard_size();
   const int64_t first = elements.begin % size / format_.block_size;
-  const int64_t count = elements.size() / format_.block_size;
-  return {bytes_of(slice) + FourBitFormat::num_bytes(size) + first * scale_bytes(),
-          static_cast<size_t>(count * scale_bytes())};
+  return slice.narrow(0, FourBitFormat::num_bytes(size) + first * scale_bytes(),
+                      elements.size() / format_.block_size * scale_bytes());
 }
 
 void QuantisedUnits::read(int index, const ReadElements& read) {
@@ -104,11 +109,10 @@ void QuantisedUnits::read(int index, const ReadElements& read) {
     const Range own = intersection(slot.range(), unit.shards.owned(ranks_.rank()));
     if (own.is_empty()) continue;
     const at::Tensor values = at::empty({own.size()}, at::kFloat);
-    read(slot, {own.begin - slot.offset, own.end - slot.offset},
-         {values.mutable_data_ptr<float>(), static_cast<size_t>(own.size())});
+    read(slot, {own.begin - slot.offset, own.end - slot.offset}, floats_of(values));
     std::vector<float>& scales = unit.read[i];
     scales.resize(static_cast<size_t>(format_.num_blocks(own.size())));
-    quantise(values, format_, codes_of(unit, own_slice(unit), own), scales);
+    quantise(values, format_, bytes_of(codes_of(unit, own_slice(unit), own)), scales);
     if (all_finite(scales)) continue;
     throw ModelError(concat("the tensor ", slot.name, " has numbers that are not finite"),
                      "use a model whose weights are whole");
@@ -126,7 +130,8 @@ void QuantisedUnits::read_quantised(int index,
     const Range own = intersection(slot.range(), unit.shards.owned(ranks_.rank()));
     if (!own.is_empty()) {
       source.read({own.begin - slot.offset, own.end - slot.offset},
-                  codes_of(unit, own_slice(unit), own), scales_of(unit, own_slice(unit), own));
+                  bytes_of(codes_of(unit, own_slice(unit), own)),
+                  bytes_of(scales_of(unit, own_slice(unit), own)));
     }
     unit.scales[i] = std::move(source.scales);
   }
@@ -137,6 +142,10 @@ void QuantisedUnits::finish(int index) {
   Unit& unit = units_[static_cast<size_t>(index)];
   for (size_t i = 0; i < unit.read.size(); ++i) finish_scales(unit, i);
   unit.read.clear();
+  unit.packed = unit.packed.to(options_.device);
+  for (size_t i = 0; device_ && i < unit.scales.size(); ++i) {
+    unit.absmax.push_back(at::tensor(unit.scales[i].absmax, at::kFloat).to(options_.device));
+  }
   if (!is_sharded() && ranks_.world_size() > 1) {
     ranks_.all_gather(own_slice(unit), unit.packed).wait();
   }
@@ -146,19 +155,21 @@ void QuantisedUnits::finish(int index) {
 void QuantisedUnits::finish_scales(Unit& unit, size_t i) {
   const TensorSlot& slot = unit.matrices[i];
   const Range own = intersection(slot.range(), unit.shards.owned(ranks_.rank()));
-  const at::Tensor all = at::zeros({format_.num_blocks(slot.num_elements())}, at::kFloat);
-  float* const scales = all.mutable_data_ptr<float>();
+  at::Tensor all = at::zeros({format_.num_blocks(slot.num_elements())}, at::kFloat);
   const int64_t first = own.is_empty() ? 0 : (own.begin - slot.offset) / format_.block_size;
-  std::ranges::copy(unit.read[i], scales + first);
+  std::ranges::copy(unit.read[i], floats_of(all).begin() + first);
+  all = all.to(options_.device);
   ranks_.all_reduce(all, ReduceOp::kSum).wait();
+  all = all.cpu();
+  const std::span<float> scales = floats_of(all);
   if (quantisation_.is_double) {
-    unit.scales[i] = quantise_absmax({scales, static_cast<size_t>(all.numel())});
+    unit.scales[i] = quantise_absmax(scales);
   }
   if (!own.is_empty()) {
-    const std::span<uint8_t> place = scales_of(unit, own_slice(unit), own);
+    const std::span<uint8_t> place = bytes_of(scales_of(unit, own_slice(unit), own));
     const void* from = quantisation_.is_double
                            ? static_cast<const void*>(unit.scales[i].codes.data() + first)
-                           : static_cast<const void*>(scales + first);
+                           : static_cast<const void*>(scales.data() + first);
     std::memcpy(place.data(), from, place.size());
   }
   unit.scales[i].codes.clear();
@@ -199,41 +210,41 @@ at::Tensor QuantisedUnits::gather(int index) {
 }
 
 // The scales of a whole matrix, from the slices of all ranks.
-std::vector<float> QuantisedUnits::scales_of(const Unit& unit, const at::Tensor& packed,
-                                             size_t i) const {
-  const TensorSlot& slot = unit.matrices[i];
-  const auto num_blocks = static_cast<size_t>(format_.num_blocks(slot.num_elements()));
-  std::vector<uint8_t> bytes;
+at::Tensor QuantisedUnits::absmax_of(const Unit& unit, const at::Tensor& packed, size_t i) const {
+  std::vector<at::Tensor> parts;
   for (int rank = 0; rank < ranks_.world_size(); ++rank) {
-    const Range part = intersection(slot.range(), unit.shards.owned(rank));
+    const Range part = intersection(unit.matrices[i].range(), unit.shards.owned(rank));
     if (part.is_empty()) continue;
     const at::Tensor slice = packed.narrow(0, rank * slice_bytes(unit), slice_bytes(unit));
-    const std::span<uint8_t> own = scales_of(unit, slice, part);
-    bytes.insert(bytes.end(), own.begin(), own.end());
+    parts.push_back(scales_of(unit, slice, part));
   }
-  std::vector<float> scales(num_blocks);
-  if (quantisation_.is_double) {
-    QuantisedAbsmax whole = unit.scales[i];
-    whole.codes = std::move(bytes);
-    dequantise_absmax(whole, scales);
-  } else {
-    std::memcpy(scales.data(), bytes.data(), bytes.size());
-  }
-  return scales;
+  const at::Tensor all = at::cat(parts);
+  if (!quantisation_.is_double) return all.view(at::kFloat);
+  if (device_) return device_->dequantise_absmax(all, unit.absmax[i], unit.scales[i].offset);
+  QuantisedAbsmax whole = unit.scales[i];
+  const std::span<uint8_t> codes = bytes_of(all);
+  whole.codes.assign(codes.begin(), codes.end());
+  const at::Tensor absmax = at::empty({all.numel()}, at::kFloat);
+  dequantise_absmax(whole, floats_of(absmax));
+  return absmax;
 }
 
 void QuantisedUnits::dequantise_matrix(const Unit& unit, const at::Tensor& packed, size_t i) const {
   const TensorSlot& slot = unit.matrices[i];
-  const std::vector<float> scales = scales_of(unit, packed, i);
+  const at::Tensor all_absmax = absmax_of(unit, packed, i);
   for (int rank = 0; rank < ranks_.world_size(); ++rank) {
     const Range part = intersection(slot.range(), unit.shards.owned(rank));
     if (part.is_empty()) continue;
     const at::Tensor slice = packed.narrow(0, rank * slice_bytes(unit), slice_bytes(unit));
-    const int64_t first = (part.begin - slot.offset) / format_.block_size;
-    const int64_t count = part.size() / format_.block_size;
-    dequantise({codes_of(unit, slice, part),
-                std::span(scales).subspan(static_cast<size_t>(first), static_cast<size_t>(count))},
-               format_, unit.open.narrow(0, part.begin, part.size()));
+    const at::Tensor codes = codes_of(unit, slice, part);
+    const at::Tensor absmax = all_absmax.narrow(0, (part.begin - slot.offset) / format_.block_size,
+                                                part.size() / format_.block_size);
+    const at::Tensor out = unit.open.narrow(0, part.begin, part.size());
+    if (device_) {
+      device_->dequantise(codes, absmax, out);
+    } else {
+      dequantise({bytes_of(codes), floats_of(absmax)}, format_, out);
+    }
   }
 }
 

@@ -5,10 +5,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "comm/communicator.h"
+#include "model/quantised/device_dequantiser.h"
 #include "model/quantised/four_bit_format.h"
 #include "model/quantised/quantised_absmax.h"
 #include "model/unit_layout.h"
@@ -38,9 +40,10 @@ class QuantisedUnits : public UnitWeights {
   /// Reads elements `range` of a tensor: values [range.size()].
   using ReadElements = std::function<void(const TensorSlot&, Range range, std::span<float> values)>;
 
-  /// On the CPU only. `options.purpose` has no meaning.
+  /// `options.purpose` has no meaning. Other devices than CPUs dequantise by operations of
+  /// LibTorch, and so does a CPU if `by_torch`: the bits are the same.
   QuantisedUnits(const std::vector<UnitLayout>& units, Communicator& ranks, StoreOptions options,
-                 QuantisationOptions quantisation);
+                 QuantisationOptions quantisation, bool by_torch = false);
 
   int num_units() const { return static_cast<int>(units_.size()); }
 
@@ -69,10 +72,11 @@ class QuantisedUnits : public UnitWeights {
 
  private:
   struct Unit {
-    std::vector<TensorSlot> matrices;      // From the start of the unit, back to back.
-    ShardLayout shards;                    // Of the matrices' elements.
-    at::Tensor packed;                     // [slice_bytes], or of all ranks.
+    std::vector<TensorSlot> matrices;  // From the start of the unit, back to back.
+    ShardLayout shards;                // Of the matrices' elements.
+    at::Tensor packed;                 // [slice_bytes], or of all ranks; the host's until `finish`.
     std::vector<QuantisedAbsmax> scales;   // [matrix], without codes: the same on all ranks.
+    std::vector<at::Tensor> absmax;        // [matrix], of `scales`, for the device.
     std::vector<std::vector<float>> read;  // [matrix], this rank's scales until `finish`.
     int64_t num_elements = 0;              // With what is not quantised.
     at::Tensor gathered;                   // Packed, of all ranks, on its way.
@@ -86,10 +90,10 @@ class QuantisedUnits : public UnitWeights {
   int64_t slice_bytes(const Unit& unit) const;
   Unit make_block(const UnitLayout& layout) const;
   at::Tensor own_slice(const Unit& unit) const;
-  std::span<uint8_t> codes_of(const Unit& unit, const at::Tensor& packed, Range elements) const;
-  std::span<uint8_t> scales_of(const Unit& unit, const at::Tensor& packed, Range elements) const;
+  at::Tensor codes_of(const Unit& unit, const at::Tensor& slice, Range elements) const;
+  at::Tensor scales_of(const Unit& unit, const at::Tensor& slice, Range elements) const;
   void finish_scales(Unit& unit, size_t matrix);
-  std::vector<float> scales_of(const Unit& unit, const at::Tensor& packed, size_t matrix) const;
+  at::Tensor absmax_of(const Unit& unit, const at::Tensor& packed, size_t matrix) const;
   void start_gather(Unit& unit);
   void dequantise_matrix(const Unit& unit, const at::Tensor& packed, size_t matrix) const;
 
@@ -97,6 +101,7 @@ class QuantisedUnits : public UnitWeights {
   StoreOptions options_;
   QuantisationOptions quantisation_;
   FourBitFormat format_;
+  std::optional<DeviceDequantiser> device_;  // Where the CPU's own functions do not serve.
   UnitStore rest_;
   std::vector<Unit> units_;  // Empty ones where nothing is quantised.
   BufferPool bytes_;

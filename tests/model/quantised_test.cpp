@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "model/quantised/dequantise.h"
+#include "model/quantised/device_dequantiser.h"
 #include "model/quantised/quantise.h"
 #include "model/quantised/quantised_absmax.h"
 
@@ -246,6 +247,41 @@ BOOST_AUTO_TEST_CASE(the_mean_of_many_scales_does_not_depend_on_threads) {
   Threads again(1);
   dequantise_absmax(stored, second);
   BOOST_TEST((first == second));
+}
+
+BOOST_AUTO_TEST_CASE(operations_of_torch_give_the_same_bits) {
+  at::manual_seed(4);
+  for (const FourBitFormat& format : {kNf4, kFp4, FourBitFormat{FourBitKind::kNf4, 4096}}) {
+    const DeviceDequantiser device(format, at::kCPU);
+    for (const int64_t size : {format.block_size, int64_t{3} << 22}) {
+      const Stored stored = quantised(at::randn({size}), format);
+      const at::Tensor codes = at::tensor(stored.codes, at::kByte);
+      const at::Tensor absmax = at::tensor(stored.absmax);
+      for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+        const at::Tensor out = at::empty({size}, dtype);
+        device.dequantise(codes, absmax, out);
+        BOOST_TEST(out.equal(dequantised(stored, format, size, dtype)));
+      }
+      const QuantisedAbsmax scales = quantise_absmax(stored.absmax);
+      std::vector<float> expected(stored.absmax.size());
+      dequantise_absmax(scales, expected);
+      const at::Tensor found = device.dequantise_absmax(at::tensor(scales.codes, at::kByte),
+                                                        at::tensor(scales.absmax), scales.offset);
+      BOOST_TEST(found.equal(at::tensor(expected)));
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(wrong_shapes_for_operations_of_torch_are_refused) {
+  const DeviceDequantiser device(kNf4, at::kCPU);
+  const at::Tensor codes = at::zeros({32}, at::kByte), absmax = at::zeros({1});
+  for (const int64_t wrong : {32, 62, 63, 65, 128}) {
+    BOOST_CHECK_THROW(device.dequantise(codes, absmax, at::zeros({wrong})), std::invalid_argument);
+  }
+  BOOST_CHECK_THROW(device.dequantise(codes, at::zeros({2}), at::zeros({64})),
+                    std::invalid_argument);
+  BOOST_CHECK_THROW(device.dequantise_absmax(codes, at::zeros({2}), 0), std::invalid_argument);
+  BOOST_CHECK_THROW(DeviceDequantiser({FourBitKind::kNf4, 48}, at::kCPU), std::invalid_argument);
 }
 
 BOOST_AUTO_TEST_CASE(wrong_shapes_dtypes_and_block_sizes_are_refused) {

@@ -88,9 +88,13 @@ struct Fixture {
   MpiCommunicator world{MPI_COMM_WORLD};
   std::vector<UnitLayout> units = decoder_units(testing::tiny_config(true));
 
-  QuantisedUnits make(int stage, at::ScalarType dtype, QuantisationOptions options) {
-    return {
-        units, world, {{stage, Reduction::kExact, true}, StorePurpose::kFrozen, dtype}, options};
+  QuantisedUnits make(int stage, at::ScalarType dtype, QuantisationOptions options,
+                      bool by_torch = false) {
+    return {units,
+            world,
+            {{stage, Reduction::kExact, true}, StorePurpose::kFrozen, dtype},
+            options,
+            by_torch};
   }
 };
 
@@ -99,10 +103,10 @@ BOOST_FIXTURE_TEST_SUITE(quantised_units, Fixture)
 BOOST_DATA_TEST_CASE_F(Fixture, each_matrix_is_that_of_one_process,
                        data::make({0, 3}) * data::make({at::kFloat, at::kBFloat16}) *
                            data::make({false, true}) * data::make({false, true}) *
-                           data::make({false, true}),
-                       stage, dtype, is_fp4, is_double, is_stored) {
+                           data::make({false, true}) * data::make({false, true}),
+                       stage, dtype, is_fp4, is_double, is_stored, by_torch) {
   const QuantisationOptions options{is_fp4 ? FourBitKind::kFp4 : FourBitKind::kNf4, is_double};
-  QuantisedUnits quantised = make(stage, dtype, options);
+  QuantisedUnits quantised = make(stage, dtype, options, by_torch);
   for (int unit = 0; unit < quantised.num_units(); ++unit) {
     if (is_stored) {
       quantised.read_quantised(unit,
