@@ -28,7 +28,9 @@ struct CheckOptions {
 int run_check(const CheckOptions& options);
 
 /// Prints what a token shard, checkpoint, run, model or adapter folder is, one key=value a line.
-int run_inspect(const std::string& path);
+/// With `verifies`, what has hashes is compared with them to the last byte; models and adapters
+/// have none.
+int run_inspect(const std::string& path, bool verifies);
 
 /// Copies the model or the adapter of a checkpoint, or of the newest whole one of a run, to a new
 /// folder that any Hugging Face program, or peft, opens; a model in four bits, if a kind of them is

@@ -18,7 +18,7 @@ int run_export(const std::string& checkpoint, const std::string& destination,
                std::optional<FourBitKind> quantise) {
   require_new_folder(destination);
   const fs::path source = resolve_checkpoint(checkpoint);
-  const Manifest manifest = verify_published(source);
+  const Manifest manifest = verify_alone(source, VerifiedPart::kPublished);
   std::string dtype = manifest.model_dtype;
   const bool is_adapter = fs::exists(source / "adapter");
   if (is_adapter && quantise) {

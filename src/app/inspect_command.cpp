@@ -28,8 +28,19 @@ void print(const char* key, const Value& value) {
   std::printf("%s\n", concat(key, '=', value).c_str());
 }
 
-void inspect_shard(const fs::path& path) {
+Manifest manifest_of(const fs::path& checkpoint, bool verifies) {
+  return verifies ? verify_alone(checkpoint, VerifiedPart::kWhole) : check_files(checkpoint);
+}
+
+void require_hashes(const fs::path& path, bool verifies) {
+  if (!verifies) return;
+  throw ConfigError(path.string() + " has no hashes to be verified with",
+                    "verify the checkpoint that it was taken from, or leave out --verify");
+}
+
+void inspect_shard(const fs::path& path, bool verifies) {
   const TokenShard shard(path);
+  if (verifies) shard.verify_all();
   const ShardHeader& header = shard.header();
   print("kind", "shard");
   print("content", to_string(header.kind));
@@ -44,8 +55,8 @@ void inspect_shard(const fs::path& path) {
   print("origin", header.origin);
 }
 
-void inspect_checkpoint(const fs::path& path) {
-  const Manifest manifest = check_files(path);
+void inspect_checkpoint(const fs::path& path, bool verifies) {
+  const Manifest manifest = manifest_of(path, verifies);
   const RunState state = read_run_state(path);
   print("kind", "checkpoint");
   print("step", manifest.step);
@@ -110,11 +121,12 @@ void inspect_adapter(const fs::path& path) {
   print("num_parameters", num_parameters);
 }
 
-void inspect_run(const fs::path& path) {
+void inspect_run(const fs::path& path, bool verifies) {
   print("kind", "run");
   for (const FoundCheckpoint& found : list_checkpoints(checkpoints_of(path))) {
     try {
-      print("checkpoint", concat(found.path.string(), " bytes=", check_files(found.path).bytes()));
+      const int64_t bytes = manifest_of(found.path, verifies).bytes();
+      print("checkpoint", concat(found.path.string(), " bytes=", bytes));
     } catch (const CheckpointError& error) {
       print("damaged", concat(found.path.string(), " reason=\"", problem_of(error), '"'));
     }
@@ -123,20 +135,22 @@ void inspect_run(const fs::path& path) {
 
 }  // namespace
 
-int run_inspect(const std::string& name) {
+int run_inspect(const std::string& name, bool verifies) {
   const fs::path path(name);
   if (!fs::exists(path)) throw ConfigError(name + " does not exist", "check the path");
   print("path", name);
   if (fs::is_regular_file(path)) {
-    inspect_shard(path);
+    inspect_shard(path, verifies);
   } else if (fs::exists(path / Manifest::kFileName)) {
-    inspect_checkpoint(path);
+    inspect_checkpoint(path, verifies);
   } else if (fs::exists(path / "config.json")) {
+    require_hashes(path, verifies);
     inspect_model(path);
   } else if (fs::exists(path / "adapter_config.json")) {
+    require_hashes(path, verifies);
     inspect_adapter(path);
   } else if (fs::exists(checkpoints_of(path))) {
-    inspect_run(path);
+    inspect_run(path, verifies);
   } else {
     throw ConfigError(name + " is no token shard, checkpoint, run, model or adapter folder",
                       "give one of these: they have the HDF5 format, MANIFEST.json, checkpoints/, "

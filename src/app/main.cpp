@@ -43,10 +43,16 @@ void add_check(CLI::App& app, Verb& verb) {
 
 void add_inspect(CLI::App& app, Verb& verb) {
   const auto path = std::make_shared<std::string>();
+  const auto verifies = std::make_shared<bool>(false);
   CLI::App* command =
       app.add_subcommand("inspect", "Show a token shard, checkpoint, run or model folder");
   command->add_option("path", *path, "A file or folder; which kind it is is found out")->required();
-  command->callback([path, &verb] { verb = [path] { return run_inspect(*path); }; });
+  command->add_flag(
+      "--verify", *verifies,
+      "Compare every byte of a shard, a checkpoint or a run's checkpoints with its hash");
+  command->callback([path, verifies, &verb] {
+    verb = [path, verifies] { return run_inspect(*path, *verifies); };
+  });
 }
 
 void add_export(CLI::App& app, Verb& verb) {

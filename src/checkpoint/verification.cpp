@@ -129,11 +129,11 @@ VerifiedCheckpoint verify_checkpoint(const fs::path& checkpoint, Communicator& r
   return {checkpoint, std::move(manifest)};
 }
 
-Manifest verify_published(const fs::path& checkpoint) {
+Manifest verify_alone(const fs::path& checkpoint, VerifiedPart part) {
   Manifest manifest = check_files(checkpoint);
   std::vector<std::byte> buffer(kPieceBytes);
   for (const ManifestFile& entry : manifest.files) {
-    if (entry.path.starts_with("optimizer/")) continue;
+    if (part == VerifiedPart::kPublished && entry.path.starts_with("optimizer/")) continue;
     const File file = File::open(checkpoint / entry.path, FilePurpose::kCheckpoint);
     for (const Segment& segment : entry.segments) verify_segment(file, segment, buffer);
   }

@@ -33,9 +33,14 @@ Manifest check_files(const std::filesystem::path& checkpoint);
 /// Throws: CheckpointError, naming the file and the bytes that differ.
 VerifiedCheckpoint verify_checkpoint(const std::filesystem::path& checkpoint, Communicator& ranks);
 
-/// The same for what others open, the model or the adapter, by one process without others. Local.
+enum class VerifiedPart {
+  kWhole,
+  kPublished,  ///< What others open: the model or the adapter.
+};
+
+/// The same by one process without others. Local.
 /// Throws: CheckpointError, as `check_files` and `verify_checkpoint`.
-Manifest verify_published(const std::filesystem::path& checkpoint);
+Manifest verify_alone(const std::filesystem::path& checkpoint, VerifiedPart part);
 
 /// The newest checkpoint of a run that is whole; names each newer one that is not in the log.
 /// Nothing if the run has no checkpoint at all.

@@ -195,12 +195,33 @@ def test_inspect_finds_out_what_a_path_is(tmp_path):
     checkpoint = tiny_run.write_checkpoint(tmp_path / "run" / "checkpoints" / "step-00000002")
     found = pairs(temper("inspect", checkpoint).stdout)
     assert (found["kind"], found["step"], found["num_target_tokens"]) == ("checkpoint", "2", "99")
-    run = pairs(temper("inspect", tmp_path / "run").stdout)
+    run_text = temper("inspect", tmp_path / "run").stdout
+    run = pairs(run_text)
     assert run["kind"] == "run"
     assert run["checkpoint"].startswith(f"{checkpoint} bytes=")
+    assert temper("inspect", "--verify", tmp_path / "run").stdout == run_text
     (checkpoint / "state.json").unlink()
     assert "state.json is missing" in pairs(temper("inspect", tmp_path / "run").stdout)["damaged"]
     assert_refused(temper("inspect", checkpoint), CHECKPOINT, "state.json is missing")
+
+
+def test_inspect_verifies_every_byte(tmp_path):
+    assert temper("train", tiny_run.write_run(tmp_path)).returncode == 0
+    checkpoint = (tmp_path / "run" / "checkpoints" / "latest").resolve()
+    shard = tmp_path / "train.h5"
+    for whole in (shard, checkpoint):
+        assert temper("inspect", "--verify", whole).stdout == temper("inspect", whole).stdout
+    moments = next((checkpoint / "optimizer").iterdir())
+    flip_byte(moments, -1)
+    difference = f"{moments} was altered: bytes ["
+    assert temper("inspect", checkpoint).returncode == 0
+    assert_refused(temper("inspect", "--verify", checkpoint), CHECKPOINT, difference)
+    run = pairs(temper("inspect", "--verify", tmp_path / "run").stdout)
+    assert run["damaged"].startswith(f'{checkpoint} reason="{difference}')
+    flip_byte(shard, shard.stat().st_size - 200)
+    assert_refused(temper("inspect", "--verify", shard), DATA, "train.h5")
+    done = temper("inspect", "--verify", tmp_path / "model")
+    assert_refused(done, CONFIGURATION, "model has no hashes to be verified with")
 
 
 def test_inspect_refuses_what_it_does_not_know(tmp_path):

@@ -98,6 +98,12 @@ def test_the_status_names_the_newest_checkpoint_that_is_complete(folder):
     done = command("status", folder, "run.yaml")
     damage = f"{newest.name}: model/{weights.name} has {size - 1} of {size} bytes"
     assert f"  checkpoint  {before.name}, complete; {damage}\n" in done.stdout, done
+    weights.write_bytes(bytes(size))
+    done = command("status", folder, "run.yaml")
+    assert f"  checkpoint  {newest.name}, complete\n" in done.stdout, done
+    done = command("status", folder, "--verify", "run.yaml")
+    assert f"  checkpoint  {before.name}, verified; {newest.name}: " in done.stdout, done
+    assert f"model/{weights.name} was altered: bytes [0, " in done.stdout, done
 
 
 def test_a_chain_runs_through_time_limits_and_a_node_failure_unattended(folder, tmp_path):
