@@ -168,7 +168,7 @@ def test_a_launch_that_shows_no_life_is_ended_and_begun_again(config, undisturbe
 
 def test_a_launch_that_says_it_is_well_but_has_no_result_is_begun_again(config, undisturbed):
     """srun says 0 when it is told to stop while it begins."""
-    first = "[[ -e second ]] && exec \"$@\"; sleep 1; touch second"
+    first = "[[ -e second ]] && exec \"$@\"; sleep 3; touch second"
     add_site(config.parent, f"TEMPER_CONTAINER=(bash -c '{first}' launch)")
     job = Job(config)
     assert_finished(job, undisturbed)
