@@ -75,7 +75,7 @@ set(TEMPER_TEST_ENVIRONMENT
 
 macro(temper_test_properties test)
   if(NOT arg_TIMEOUT)
-    set(arg_TIMEOUT 120)  # A lost rank shows as a time-out, not as a hang.
+    set(arg_TIMEOUT 300)  # A lost rank shows as a time-out, not as a hang.
   endif()
   set_tests_properties(${test} PROPERTIES
     TIMEOUT ${arg_TIMEOUT} ENVIRONMENT "${TEMPER_TEST_ENVIRONMENT}" ${ARGN})
