@@ -207,7 +207,7 @@ class Job:
         job's own.
         """
         steps = [row[2] for row in self.records("-D")
-                 if row[3] in ("temper", "env", "bash", "ch-run") and "." in row[0]]  # fmt: skip
+                 if row[3] in ("temper", "env", "bash") and "." in row[0]]  # fmt: skip
         aborted = f"0:{int(signal.SIGKILL)}"
         return [code if record == aborted and code not in (FINISHED, RESUME)
                 else int(record.split(":")[0])
