@@ -85,10 +85,12 @@ def main() -> int:
     try:
         prepare(arguments.recipe, arguments.assignments, arguments.force)
         return 0
-    except (DataError, OSError, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as error:
         if interruption.has_come:
             print("prepare: interrupted; nothing was published", file=sys.stderr)
             return 130
+        if not isinstance(error, (DataError, OSError)):
+            raise
         advice = "\n  try: check disk space and permissions" if isinstance(error, OSError) else ""
         print(f"prepare: {error}{advice}", file=sys.stderr)
         return 1

@@ -285,6 +285,24 @@ def wait_until(condition) -> None:
         time.sleep(0.05)
 
 
+def test_whatever_fails_after_a_signal_is_its_doing():
+    """As a pool of workers that is shut down while it begins does."""
+    program = """
+import os, signal, prepare
+def fail(*_):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        raise RuntimeError("half begun")
+prepare.prepare = fail
+raise SystemExit(prepare.main())
+"""
+    done = subprocess.run([sys.executable, "-c", program, "recipe.yaml"], cwd=ROOT / "datasets",
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == "prepare: interrupted; nothing was published\n"
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_preparation_leaves_no_process_and_no_lasting_file(tmp_path, prepare, how):
     loop = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
