@@ -53,13 +53,13 @@ QuantisedUnits::QuantisedUnits(const std::vector<UnitLayout>& units, Communicato
   if (by_torch || !options.device.is_cpu()) device_.emplace(format_, options.device);
   for (size_t unit = 0; unit < units.size(); ++unit) {
     const bool is_block = unit > 0 && unit + 1 < units.size();
-    units_.push_back(is_block ? make_block(units[unit])
-                              : Unit{{}, ShardLayout(1, 1), {}, {}, {}, {}, 0, {}, {}, {}});
+    units_.push_back(is_block ? make_block(units[unit]) : Unit());
   }
 }
 
 QuantisedUnits::Unit QuantisedUnits::make_block(const UnitLayout& layout) const {
-  Unit unit{{}, ShardLayout(1, 1), {}, {}, {}, {}, layout.num_elements(), {}, {}, {}};
+  Unit unit;
+  unit.num_elements = layout.num_elements();
   for (const TensorSlot& slot : layout.slots()) {
     if (!slot.is_matrix()) continue;
     if (slot.num_elements() % format_.block_size != 0) {

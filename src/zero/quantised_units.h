@@ -73,7 +73,7 @@ class QuantisedUnits : public UnitWeights {
  private:
   struct Unit {
     std::vector<TensorSlot> matrices;  // From the start of the unit, back to back.
-    ShardLayout shards;                // Of the matrices' elements.
+    ShardLayout shards{1, 1};          // Of the matrices' elements.
     at::Tensor packed;                 // [slice_bytes], or of all ranks; the host's until `finish`.
     std::vector<QuantisedAbsmax> scales;   // [matrix], without codes: the same on all ranks.
     std::vector<at::Tensor> absmax;        // [matrix], of `scales`, for the device.

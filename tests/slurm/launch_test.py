@@ -29,7 +29,7 @@ def assert_refused(job: Job, *messages: str) -> None:
     assert job.exit_code() == REFUSED
     assert end_codes(job.config) == [REFUSED]
     times = [note["time"] for note in notes(job.config)]
-    assert times[1] - times[0] < 30
+    assert times[1] - times[0] < 15
     for message in (*messages, "\n  try: ", "is one that a new start does not mend"):
         assert message in job.text(), job.text()
 

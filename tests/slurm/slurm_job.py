@@ -193,7 +193,7 @@ class Job:
             is_open = any(row[1] in ("RUNNING", "PENDING") for row in rows)
             return None if is_open or not rows else rows
 
-        return wait_until(found, f"the accounting of job {self.id}")
+        return wait_until(found, f"the accounting of job {self.id}", 30)
 
     def exit_code(self) -> int:
         """Of the batch script, as the accounting has it."""
