@@ -10,7 +10,6 @@
 namespace temper {
 namespace {
 
-constexpr std::string_view kTry = "\n  try: ";  // As Error joins problem and remedy.
 constexpr size_t kTopicWidth = 12;
 
 }  // namespace
@@ -29,11 +28,7 @@ bool CheckReport::attempt(const std::function<void()>& part) {
     part();
     return true;
   } catch (const Error& error) {
-    const std::string text = error.what();
-    const size_t cut = text.rfind(kTry);
-    problems_.push_back({.what = text.substr(0, cut),
-                         .remedy = text.substr(cut + kTry.size()),
-                         .code = error.code()});
+    problems_.push_back({.what = error.problem(), .remedy = error.remedy(), .code = error.code()});
     return false;
   }
 }

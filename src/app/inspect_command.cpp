@@ -128,7 +128,7 @@ void inspect_run(const fs::path& path, bool verifies) {
       const int64_t bytes = manifest_of(found.path, verifies).bytes();
       print("checkpoint", concat(found.path.string(), " bytes=", bytes));
     } catch (const CheckpointError& error) {
-      print("damaged", concat(found.path.string(), " reason=\"", problem_of(error), '"'));
+      print("damaged", concat(found.path.string(), " reason=\"", error.problem(), '"'));
     }
   }
 }

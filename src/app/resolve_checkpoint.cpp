@@ -20,7 +20,7 @@ fs::path resolve_checkpoint(const fs::path& path) {
       check_files(found.path);
       return found.path;
     } catch (const CheckpointError& error) {
-      passed_over += "\n  " + problem_of(error);
+      passed_over += "\n  " + error.problem();
     }
   }
   if (!passed_over.empty()) {

@@ -14,6 +14,7 @@
 #include "checkpoint/new_folder.h"
 #include "core/concat.h"
 #include "core/error.h"
+#include "core/floats.h"
 #include "io/json.h"
 #include "model/quantised/quantise.h"
 #include "model/quantised/quantised_absmax.h"

@@ -14,6 +14,7 @@
 #include "checkpoint/unit_files.h"
 #include "core/concat.h"
 #include "core/error.h"
+#include "core/floats.h"
 #include "io/file.h"
 #include "io/safetensors_folder.h"
 
@@ -24,16 +25,6 @@ namespace {
 enum class NonFinite { kRefused, kAllowed };
 
 constexpr int64_t kPieceElements = int64_t{1} << 21;  // 8 MiB of fp32: arbitrary.
-
-// By the exponent's bits: a comparison of numbers would not vectorise.
-bool all_finite(std::span<const float> numbers) {
-  constexpr uint32_t kExponent = 0x7f800000;
-  uint32_t found = 0;
-  for (const float number : numbers) {
-    found |= static_cast<uint32_t>((std::bit_cast<uint32_t>(number) & kExponent) == kExponent);
-  }
-  return found == 0;
-}
 
 void require_finite(std::span<const float> numbers, const SafetensorsFolder::Place& place) {
   if (all_finite(numbers)) return;

@@ -12,6 +12,7 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/hash.h"
+#include "core/message_text.h"
 #include "io/file.h"
 #include "model/decoder_units.h"
 
@@ -20,12 +21,6 @@ namespace {
 
 constexpr size_t kMostListed = 40;  // A message of more lines helps nobody.
 constexpr const char* kHead = "lm_head.weight";
-
-std::string to_text(const std::vector<int64_t>& shape) {
-  std::string text = "[";
-  for (const int64_t size : shape) text += concat(text.size() > 1 ? ", " : "", size);
-  return text + "]";
-}
 
 bool is_ignored(const std::string& name, const std::set<std::string>& wanted) {
   return name.ends_with("rotary_emb.inv_freq") || (name == kHead && !wanted.contains(kHead));

@@ -26,7 +26,7 @@ bool has_all_files(const fs::path& checkpoint) {
     check_files(checkpoint);
     return true;
   } catch (const CheckpointError& error) {
-    log_event(concat("checkpoint damaged=\"", problem_of(error), '"'));
+    log_event(concat("checkpoint damaged=\"", error.problem(), '"'));
     return false;
   }
 }

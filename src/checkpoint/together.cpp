@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/together.h"
 
-#include <algorithm>
 #include <exception>
 #include <span>
-#include <string_view>
 #include <vector>
 
 #include "comm/agree.h"
@@ -14,20 +12,18 @@
 namespace temper {
 namespace {
 
-constexpr size_t kTextBytes = 4096;             // Longer messages are cut.
-constexpr std::string_view kTry = "\n  try: ";  // As Error joins problem and remedy.
+constexpr size_t kTextBytes = 4096;  // A longer problem or remedy is cut.
 
 // What one rank tells the others; plain bytes, so that one gather moves it.
 struct Outcome {
   int code = 0;  // 0: no error.
-  char text[kTextBytes] = {};
+  char problem[kTextBytes] = {};
+  char remedy[kTextBytes] = {};
 };
 
 [[noreturn]] void throw_as(const Outcome& outcome, int rank) {
-  const std::string_view text = outcome.text;
-  const size_t cut = std::min(text.find(kTry), text.size());
-  const std::string problem = concat("rank ", rank, ": ", text.substr(0, cut));
-  const std::string remedy(text.substr(std::min(cut + kTry.size(), text.size())));
+  const std::string problem = concat("rank ", rank, ": ", outcome.problem);
+  const std::string remedy = outcome.remedy;
   const auto code = static_cast<ExitCode>(outcome.code);
   if (code == ExitCode::kConfiguration) throw ConfigError(problem, remedy);
   if (code == ExitCode::kModel) throw ModelError(problem, remedy);
@@ -45,7 +41,8 @@ void do_together(Communicator& ranks, const std::function<void()>& work) {
   } catch (const Error& thrown) {
     error = std::current_exception();
     own.code = static_cast<int>(thrown.code());
-    std::string_view(thrown.what()).copy(own.text, kTextBytes - 1);
+    thrown.problem().copy(own.problem, kTextBytes - 1);
+    thrown.remedy().copy(own.remedy, kTextBytes - 1);
   }
   if (all_of(ranks, !error)) return;
   std::vector<Outcome> all(static_cast<size_t>(ranks.world_size()));
@@ -69,11 +66,6 @@ std::string broadcast_text(Communicator& ranks, const std::string& text) {
   shared.resize(size);
   broadcast_bytes(ranks, std::as_writable_bytes(std::span(shared)));
   return shared;
-}
-
-std::string problem_of(const Error& error) {
-  const std::string_view text = error.what();
-  return std::string(text.substr(0, text.find(kTry)));
 }
 
 }  // namespace temper

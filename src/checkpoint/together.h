@@ -22,7 +22,4 @@ void do_on_rank_0(Communicator& ranks, const std::function<void()>& work);
 /// Rank 0's text, on every rank. Collective: all ranks.
 std::string broadcast_text(Communicator& ranks, const std::string& text);
 
-/// What an Error says before its remedy.
-std::string problem_of(const Error& error);
-
 }  // namespace temper

@@ -152,8 +152,8 @@ std::optional<VerifiedCheckpoint> find_newest_whole(const fs::path& run, Communi
       return found;
     } catch (const CheckpointError& error) {
       log_event(concat("checkpoint passed_over=", checkpoint_name(step), " reason=\"",
-                       problem_of(error), '"'));
-      passed_over += concat("\n  ", checkpoint_name(step), ": ", problem_of(error));
+                       error.problem(), '"'));
+      passed_over += concat("\n  ", checkpoint_name(step), ": ", error.problem());
     }
   }
   if (passed_over.empty()) return {};

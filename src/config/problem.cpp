@@ -2,10 +2,8 @@
 #include "config/problem.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <utility>
 
-#include "config/source_text.h"
 #include "core/concat.h"
 #include "core/error.h"
 
@@ -13,23 +11,7 @@ namespace temper {
 namespace {
 
 constexpr size_t kMostShown = 40;
-constexpr size_t kLongestQuote = 60;
 constexpr size_t kLongestName = 64;  // Longer ones are no misspellings.
-
-// Control characters, those of two bytes too (U+0080 to U+009F), can command a terminal.
-bool is_printable(std::string_view character) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(character[i]); };
-  if (character.size() == 1) return byte(0) >= 0x20 && byte(0) != 0x7F;
-  return byte(0) != 0xC2 || byte(1) >= 0xA0;
-}
-
-std::string escaped(char byte) {
-  if (byte == '\n') return "\\n";
-  if (byte == '\t') return "\\t";
-  char code[8];
-  std::snprintf(code, sizeof code, "\\x%02X", static_cast<unsigned char>(byte));
-  return code;
-}
 
 // The number of insertions, deletions, substitutions and swaps of neighbours between two names.
 // Source: Damerau, "A technique for computer detection and correction of spelling errors", 1964, in
@@ -68,21 +50,6 @@ void throw_if_any(const std::vector<Problem>& problems) {
   if (problems.empty()) return;
   if (problems.size() == 1) throw ConfigError(problems[0].what, problems[0].remedy);
   throw ConfigError(to_text(problems), "mend them all, then run temper check");
-}
-
-std::string quote(std::string_view text) {
-  std::string result = "'";
-  for (size_t i = 0; i < text.size();) {
-    if (i >= kLongestQuote) return result + "…'";
-    const std::string_view character = text.substr(i, utf8_character_size(text.substr(i)));
-    if (!character.empty() && is_printable(character)) {
-      result += character;
-      i += character.size();
-    } else {
-      result += escaped(text[i++]);
-    }
-  }
-  return result + "'";
 }
 
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates) {

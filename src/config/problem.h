@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/exit_code.h"
+#include "core/message_text.h"
 
 namespace temper {
 
@@ -23,10 +24,6 @@ std::string to_text(const std::vector<Problem>& problems);
 
 /// Throws: ConfigError with all problems, if there are any.
 void throw_if_any(const std::vector<Problem>& problems);
-
-/// The text in single quotes, fit for a terminal: on one line, not longer than 60 bytes or so, and
-/// what is not printable as \xNN.
-std::string quote(std::string_view text);
 
 /// The candidate that `name` is most likely a misspelling of; empty if none is near.
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates);

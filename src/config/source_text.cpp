@@ -13,6 +13,7 @@
 
 #include "core/concat.h"
 #include "core/error.h"
+#include "core/message_text.h"
 
 namespace temper {
 namespace {
@@ -88,27 +89,6 @@ std::string read_config_file(const std::string& path) {
   std::string text = read_all(file, path);
   if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
   return text;
-}
-
-size_t utf8_character_size(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const auto is_tail = [&](size_t i, unsigned low = 0x80, unsigned high = 0xBF) {
-    return i < text.size() && byte(i) >= low && byte(i) <= high;
-  };
-  const unsigned lead = byte(0);
-  if (lead < 0x80) return 1;
-  if (lead >= 0xC2 && lead <= 0xDF) return is_tail(1) ? 2 : 0;
-  if (lead >= 0xE0 && lead <= 0xEF) {
-    const unsigned low = lead == 0xE0 ? 0xA0 : 0x80;
-    const unsigned high = lead == 0xED ? 0x9F : 0xBF;
-    return is_tail(1, low, high) && is_tail(2) ? 3 : 0;
-  }
-  if (lead >= 0xF0 && lead <= 0xF4) {
-    const unsigned low = lead == 0xF0 ? 0x90 : 0x80;
-    const unsigned high = lead == 0xF4 ? 0x8F : 0xBF;
-    return is_tail(1, low, high) && is_tail(2) && is_tail(3) ? 4 : 0;
-  }
-  return 0;
 }
 
 std::vector<Problem> find_text_problems(std::string_view text) {

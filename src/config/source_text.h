@@ -23,9 +23,4 @@ std::string read_config_file(const std::string& path);
 /// line and column.
 std::vector<Problem> find_text_problems(std::string_view text);
 
-/// Number of bytes of the UTF-8 character that `text`, which is not empty, begins with; 0 if it
-/// begins with none.
-/// Source: Unicode 15, table 3-7 (well-formed byte sequences).
-size_t utf8_character_size(std::string_view text);
-
 }  // namespace temper

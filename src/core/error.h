@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <memory>
 #include <stdexcept>
 #include <string>
 
@@ -14,12 +15,24 @@ namespace temper {
 class Error : public std::runtime_error {
  public:
   Error(ExitCode code, const std::string& problem, const std::string& remedy)
-      : std::runtime_error(problem + "\n  try: " + remedy), code_(code) {}
+      : std::runtime_error(problem + "\n  try: " + remedy),
+        problem_(std::make_shared<const std::string>(problem)),
+        remedy_(std::make_shared<const std::string>(remedy)),
+        code_(code) {}
+
+  /// What is wrong, where, what was found and what is wanted.
+  const std::string& problem() const { return *problem_; }
+
+  /// What a user can try.
+  const std::string& remedy() const { return *remedy_; }
 
   /// What the process ends with if nobody can mend this.
   ExitCode code() const { return code_; }
 
  private:
+  // Shared, since copying an exception must not throw.
+  std::shared_ptr<const std::string> problem_;
+  std::shared_ptr<const std::string> remedy_;
   ExitCode code_;
 };
 

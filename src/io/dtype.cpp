@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "core/concat.h"
+#include "core/floats.h"
 
 namespace temper {
 namespace {
@@ -29,8 +30,6 @@ constexpr std::array<Description, 22> kDescriptions{{
 static_assert(kDescriptions.size() == static_cast<size_t>(DType::kU64) + 1);
 
 const Description& description(DType dtype) { return kDescriptions[static_cast<size_t>(dtype)]; }
-
-float from_bf16(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 
 uint16_t to_bf16(float number) {
   const auto bits = std::bit_cast<uint32_t>(number);

@@ -5,6 +5,7 @@
 
 #include "core/concat.h"
 #include "core/error.h"
+#include "core/message_text.h"
 
 namespace temper {
 namespace {
@@ -46,12 +47,6 @@ hid_t type_of(Hdf5File::Element element) {
     case Hdf5File::Element::kUint64: break;
   }
   return H5T_STD_U64LE;
-}
-
-std::string to_text(const std::vector<int64_t>& shape) {
-  std::string text;
-  for (const int64_t length : shape) text += concat(text.empty() ? "[" : ", ", length);
-  return text.empty() ? "[]" : text + "]";
 }
 
 }  // namespace

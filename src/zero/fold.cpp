@@ -4,10 +4,10 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
-#include <bit>
 #include <stdexcept>
 #include <utility>
 
+#include "core/floats.h"
 #include "core/range.h"
 
 namespace temper {
@@ -16,9 +16,7 @@ namespace {
 constexpr int64_t kGrain = 16384;  // Elements per task: 64 KiB of sums stay in the cache.
 
 float to_float(float value) { return value; }
-float to_float(c10::BFloat16 value) {
-  return std::bit_cast<float>(static_cast<uint32_t>(value.x) << 16);
-}
+float to_float(c10::BFloat16 value) { return from_bf16(value.x); }
 
 // One task's elements [begin, end): block after block, so that each inner loop vectorises.
 template <typename Element>

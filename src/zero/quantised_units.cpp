@@ -9,6 +9,7 @@
 
 #include "core/concat.h"
 #include "core/error.h"
+#include "core/floats.h"
 #include "model/quantised/dequantise.h"
 #include "model/quantised/quantise.h"
 

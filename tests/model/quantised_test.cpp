@@ -10,6 +10,7 @@
 #include <numeric>
 #include <vector>
 
+#include "core/floats.h"
 #include "model/quantised/dequantise.h"
 #include "model/quantised/device_dequantiser.h"
 #include "model/quantised/quantise.h"

@@ -10,6 +10,7 @@
 #include "checkpoint/read_tensor.h"
 #include "core/concat.h"
 #include "core/error.h"
+#include "core/floats.h"
 #include "model/quantised/dequantise.h"
 #include "model/quantised/quantise.h"
 

@@ -11,6 +11,7 @@
 #include "checkpoint/json_keys.h"
 #include "core/concat.h"
 #include "core/error.h"
+#include "core/floats.h"
 #include "model/quantised/four_bit_format.h"
 #include "model/quantised/quantise.h"
 

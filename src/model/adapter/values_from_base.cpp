@@ -2,27 +2,16 @@
 #include "model/adapter/values_from_base.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <stdexcept>
 
+#include "model/ops/one_thread.h"
 #include "model/ops/row_norms.h"
 
 namespace temper {
 namespace {
 
 using Distribution = InitialValues::Distribution;
-
-class OneThread {
- public:
-  OneThread() : before_(at::get_num_threads()) { at::set_num_threads(1); }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
-  ~OneThread() { at::set_num_threads(before_); }
-
- private:
-  int before_;
-};
 
 }  // namespace
 

@@ -117,8 +117,4 @@ void quantise(const at::Tensor& values, const FourBitFormat& format, std::span<u
   }
 }
 
-bool all_finite(std::span<const float> absmax) {
-  return std::all_of(absmax.begin(), absmax.end(), [](float x) { return std::isfinite(x); });
-}
-
 }  // namespace temper

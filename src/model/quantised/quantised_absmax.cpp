@@ -11,21 +11,12 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "model/ops/one_thread.h"
+
 namespace temper {
 namespace {
 
 constexpr int64_t kGrain = 32768;
-
-class OneThread {
- public:
-  OneThread() : num_threads_(at::get_num_threads()) { at::set_num_threads(1); }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
-  ~OneThread() { at::set_num_threads(num_threads_); }
-
- private:
-  int num_threads_;
-};
 
 float mean(std::span<const float> numbers) {
   const OneThread guard;

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace temper {
+
+// How values appear in messages.
+
+/// The text in single quotes, fit for a terminal: on one line, not longer than 60 bytes or so, and
+/// what is not printable as \xNN.
+std::string quote(std::string_view text);
+
+/// A tensor's shape as "[2, 3]"; "[]" for a scalar.
+std::string to_text(const std::vector<int64_t>& shape);
+
+/// Number of bytes of the UTF-8 character that `text`, which is not empty, begins with; 0 if it
+/// begins with none.
+/// Source: Unicode 15, table 3-7 (well-formed byte sequences).
+size_t utf8_character_size(std::string_view text);
+
+}  // namespace temper
