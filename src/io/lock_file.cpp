@@ -2,6 +2,7 @@
 #include "io/lock_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,11 +11,14 @@
 #include <ctime>
 #include <fstream>
 #include <optional>
+#include <random>
 #include <sstream>
+#include <string_view>
 
 #include "core/clock.h"
 #include "core/concat.h"
 #include "core/error.h"
+#include "core/log.h"
 #include "io/json.h"
 
 namespace temper {
@@ -28,14 +32,17 @@ std::string host_name() {
 }
 
 constexpr size_t kCountDigits = 12;
+constexpr size_t kMostBytes = 65536;  // A lock has some hundred.
+constexpr int kMostRounds = 8;        // In which an owner appears and vanishes; arbitrary.
+constexpr int kMostAttempts = 5;      // At making the file, where the file system fails.
 
-bool write_and_close(int file, const std::string& text) {
-  if (file < 0) return false;
-  const bool is_written = ::write(file, text.data(), text.size()) == std::ssize(text);
-  const int reason = errno;
-  ::close(file);
-  errno = reason;
-  return is_written;
+// 0, or the system's reason. What a network file system could not keep, it may tell at the close.
+int write_and_close(int file, const std::string& text) {
+  if (file < 0) return errno;
+  const ssize_t count = ::write(file, text.data(), text.size());
+  const int reason = count < 0 ? errno : count == std::ssize(text) ? 0 : ENOSPC;
+  const bool is_closed = ::close(file) == 0;
+  return reason == 0 && !is_closed ? errno : reason;
 }
 
 // Where process numbers mean the same: this boot of this machine, in this container.
@@ -65,12 +72,49 @@ std::string utc_now() {
   return text;
 }
 
-// What a lock file says; nothing if it is gone. One that is being created is empty for a moment.
-std::optional<std::string> read_lock(const fs::path& path) {
-  std::error_code error;
-  if (!fs::exists(path, error)) return {};
-  std::ifstream file(path);
-  return std::string((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+// What was seen of a lock file. An unreadable one may be anybody's.
+struct Look {
+  std::optional<std::string> text;
+  int error = 0;  // Why there is no text; ENOENT: no file.
+
+  bool is_gone() const { return error == ENOENT; }
+};
+
+// A network file system may fail once and be well at the next look.
+bool may_pass(int error) {
+  return error == EIO || error == ESTALE || error == EINTR || error == EAGAIN ||
+         error == ETIMEDOUT || error == EBUSY || error == EREMOTEIO;
+}
+
+// Reads at most kMostBytes. One that is being created is empty for a moment.
+Look read_open(int file) {
+  std::string text;
+  char bytes[4096];
+  while (text.size() < kMostBytes) {
+    const ssize_t count = ::read(file, bytes, sizeof bytes);
+    if (count < 0) return {.text = {}, .error = errno};
+    if (count == 0) break;
+    text.append(bytes, static_cast<size_t>(count));
+  }
+  return {.text = std::move(text)};
+}
+
+// Throws: CheckpointError if it is a link, a folder or whatever else no lock is.
+Look look_at(const fs::path& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0) return {.text = {}, .error = errno};
+  if (!S_ISREG(status.st_mode)) {
+    throw CheckpointError(concat("cannot lock ", path.string(), ": it is ",
+                                 S_ISLNK(status.st_mode)   ? "a link"
+                                 : S_ISDIR(status.st_mode) ? "a folder"
+                                                           : "no file"),
+                          "remove it: temper makes a file of that name while a job has the run");
+  }
+  const int file = ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  if (file < 0) return {.text = {}, .error = errno};
+  Look look = read_open(file);
+  ::close(file);
+  return look;
 }
 
 std::string value(const Json& json, const char* key) {
@@ -102,28 +146,50 @@ bool is_known_dead(const std::string& text) {
              " is renewed while it lives"));
 }
 
-// Blocks until the owner of `text` has renewed the lock, given it up, or is taken for dead.
-void require_dead(const fs::path& path, const std::string& text, LockTimes times) {
-  const Stopwatch watch;
+[[noreturn]] void refuse_file(const fs::path& path, const char* problem, int reason) {
+  throw CheckpointError(concat(problem, ' ', path.string(), ": ", std::strerror(reason)),
+                        "check the folder, its rights and its space");
+}
+
+// Blocks until the owner of a lock has renewed it, given it up, or is taken for dead; what the
+// dead one's file says, or nothing if it is given up. Only a file that can be read at the end of
+// the patience has shown that its owner does not renew it.
+std::optional<std::string> await_dead(const fs::path& path, LockTimes times) {
   const double patience = std::chrono::duration<double>(times.patience).count();
-  while (!is_known_dead(text) && watch.seconds() < patience) {
+  Look first = look_at(path), last = first;
+  for (Stopwatch watch; watch.seconds() < patience;) {
+    if (first.text && is_known_dead(*first.text)) return first.text;
     std::this_thread::sleep_for(times.renewal / 4);
-    const std::optional<std::string> now = read_lock(path);
-    if (!now) return;
-    if (*now != text && !now->empty()) refuse(path, *now);
+    last = look_at(path);
+    if (last.is_gone()) return std::nullopt;
+    if (!last.text) continue;
+    if (!first.text) {
+      first = last;
+      watch.restart();
+    }
+    if (!last.text->empty() && last.text != first.text) refuse(path, *last.text);
   }
+  if (!first.text || !last.text) refuse_file(path, "cannot read the lock", last.error);
+  return first.text;
 }
 
 // Of those who find an owner dead, one moves its file away; a new owner's is not moved.
 void remove_dead(const fs::path& path, const std::string& text) {
   const fs::path aside = concat(path.string(), ".dead.", host_name(), '.', ::getpid());
-  std::error_code error;
-  fs::rename(path, aside, error);
-  if (error) return;
-  if (read_lock(aside) != text) {
+  if (::rename(path.c_str(), aside.c_str()) != 0) {
+    if (errno == ENOENT || may_pass(errno)) return;
+    refuse_file(path, "cannot remove the lock of a job that has ended,", errno);
+  }
+  if (look_at(aside).text != text) {
     ::link(aside.c_str(), path.c_str());  // It was renewed after all: back with it.
   }
-  fs::remove(aside, error);
+  std::error_code ignored;
+  fs::remove(aside, ignored);
+}
+
+std::string random_id() {
+  std::random_device random;
+  return concat(random(), '-', random());
 }
 
 }  // namespace
@@ -131,26 +197,43 @@ void remove_dead(const fs::path& path, const std::string& text) {
 LockFile::LockFile(fs::path path, std::string owner, LockTimes times)
     : path_(std::move(path)),
       times_(times),
-      identity_{{"owner", std::move(owner)},
+      identity_{{"id", random_id()},
+                {"owner", std::move(owner)},
                 {"host", host_name()},
                 {"process", ::getpid()},
                 {"process_start", start_of(::getpid())},
                 {"process_space", process_space()},
                 {"since", utc_now()}} {
-  while (!create()) {
-    const std::optional<std::string> text = read_lock(path_);
-    if (!text) continue;
-    require_dead(path_, *text, times_);
-    remove_dead(path_, *text);
-  }
+  acquire();
   renewal_ = std::jthread([this](const std::stop_token& stop) { renew(stop); });
 }
 
 LockFile::~LockFile() {
   renewal_.request_stop();
   renewal_.join();
-  std::error_code ignored;
-  if (!is_lost_ && read_lock(path_) == content()) fs::remove(path_, ignored);
+  try {
+    std::error_code ignored;
+    if (!is_lost_ && whose(look_at(path_).text) == Owner::kSelf) fs::remove(path_, ignored);
+  } catch (const CheckpointError&) {
+    // It was replaced by something that is no file, and so is not ours to remove.
+  }
+}
+
+// The number of rounds is bounded: each of them ends, and a file system that says that the file is
+// there and then that it is not must not hold the job for ever.
+void LockFile::acquire() {
+  for (int round = 0; round < kMostRounds; ++round) {
+    if (create()) return;
+    if (whose(look_at(path_).text) == Owner::kSelf) return;  // The failure was in the answer only.
+    if (const auto text = await_dead(path_, times_)) remove_dead(path_, *text);
+  }
+  refuse_file(path_, "cannot lock", EBUSY);
+}
+
+LockFile::Owner LockFile::whose(const std::optional<std::string>& text) const {
+  const Json json = parsed(text.value_or(""));
+  if (!json.is_object()) return Owner::kUnknown;
+  return value(json, "id") == identity_["id"].get<std::string>() ? Owner::kSelf : Owner::kAnother;
 }
 
 // The same length each time, so that it can be written over itself.
@@ -162,25 +245,66 @@ std::string LockFile::content() const {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
 }
 
-bool LockFile::create() {
+// Makes the file, if there is none; nothing is left of one that could not be written.
+int LockFile::try_to_create() const {
   const int file = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-  if (file < 0 && errno == EEXIST) return false;
-  if (write_and_close(file, content())) return true;
-  throw CheckpointError(concat("cannot lock ", path_.string(), ": ", std::strerror(errno)),
-                        "check the folder, its rights and its space");
+  const int reason = write_and_close(file, content());
+  if (file >= 0 && reason != 0) ::unlink(path_.c_str());
+  return reason;
 }
 
-// Not flushed: others see it all the same, and a flush may wait behind a whole checkpoint. What
-// fails is made up by the next renewal; the lock is lost only to one who watched for long.
+bool LockFile::create() const {
+  int reason = try_to_create();
+  for (int attempt = 1; may_pass(reason) && attempt < kMostAttempts; ++attempt) {
+    std::this_thread::sleep_for(times_.renewal / 4);
+    reason = try_to_create();
+  }
+  if (reason != 0 && reason != EEXIST) refuse_file(path_, "cannot lock", reason);
+  return reason == 0;
+}
+
 void LockFile::renew(const std::stop_token& stop) {
   std::unique_lock lock(mutex_);
+  Stopwatch since_renewal;
+  int num_failures = 0;  // In a row.
   while (!stopped_.wait_for(lock, stop, times_.renewal, [] { return false; }) &&
          !stop.stop_requested()) {
-    is_lost_ = read_lock(path_) != content();
+    const Renewal result = try_to_renew(since_renewal.seconds(), num_failures);
+    is_lost_ = result.is_lost;
     if (is_lost_) return;
-    ++num_renewals_;
-    write_and_close(::open(path_.c_str(), O_WRONLY | O_CLOEXEC), content());
+    if (result.error == 0) {
+      since_renewal.restart();
+      num_failures = 0;
+    } else if (num_failures++ == 0) {
+      log_event(concat("warning=\"cannot renew ", path_.string(), ": ", std::strerror(result.error),
+                       "\" retry_seconds=", std::chrono::duration<double>(times_.renewal).count()));
+    }
   }
+}
+
+// Only a file that can be read and names somebody else says that the lock is lost, or one that is
+// gone where another job had time enough to take it, and to give it up again. Not flushed: others
+// see it all the same, and a flush may wait behind a whole checkpoint.
+LockFile::Renewal LockFile::try_to_renew(double seconds_since_renewal, int num_failures) {
+  Look look;
+  try {
+    look = look_at(path_);
+  } catch (const CheckpointError&) {
+    return {.error = EEXIST};  // No other job makes anything but a file.
+  }
+  const Owner owner = whose(look.text);
+  if (owner == Owner::kAnother) return {.is_lost = true};
+  if (look.is_gone()) {
+    const bool may_have_been_taken =
+        seconds_since_renewal > std::chrono::duration<double>(times_.patience).count();
+    return {.is_lost = may_have_been_taken, .error = may_have_been_taken ? 0 : try_to_create()};
+  }
+  if (!look.text) return {.error = look.error};
+  // What says nothing may be what a new owner is just about to fill, and is looked at twice.
+  if (owner == Owner::kUnknown && num_failures == 0) return {.error = EBADMSG};
+  ++num_renewals_;
+  return {.error =
+              write_and_close(::open(path_.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC), content())};
 }
 
 }  // namespace temper

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -24,9 +25,12 @@ struct LockTimes {
 /// create, and that a thread of the owner renews. It is taken over from an owner that is dead: its
 /// process is gone from this machine, or it was watched for the whole patience and renewed nothing.
 ///
+/// A file system that fails now and then does not cost the lock: a renewal that fails is made up by
+/// the next one.
+///
 /// Throws: LaunchError if a living owner has it; the message tells its `owner`, host and process,
-/// and
-///   since when. CheckpointError if the file cannot be written.
+///   and since when. CheckpointError if the file cannot be read, written or removed, or is a link
+///   or a folder.
 class LockFile {
  public:
   /// `owner` says in a few words who locks, say which job. Blocks until it is known whether an
@@ -38,13 +42,23 @@ class LockFile {
   /// Removes the file if it is still this lock's.
   ~LockFile();
 
-  /// False once a renewal has found that another process took it over: this one stood still for too
-  /// long. Reads no file.
+  /// False once a renewal has read that another process has it, or found it gone after so long
+  /// that another one may have had it: this one stood still for too long. Reads no file.
   bool is_held() const { return !is_lost_; }
 
  private:
-  bool create();
+  enum class Owner { kSelf, kAnother, kUnknown };
+  struct Renewal {
+    bool is_lost = false;
+    int error = 0;  // Why it failed; it may be tried again.
+  };
+
+  void acquire();
+  bool create() const;
+  int try_to_create() const;
+  Owner whose(const std::optional<std::string>& text) const;
   void renew(const std::stop_token& stop);
+  Renewal try_to_renew(double seconds_since_renewal, int num_failures);
   std::string content() const;
 
   std::filesystem::path path_;

@@ -2,13 +2,16 @@
 #include "io/lock_file.h"
 
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <boost/test/unit_test.hpp>
+#include <cerrno>
 #include <fstream>
 #include <optional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -24,6 +27,26 @@ namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 
 constexpr LockTimes kFast{20ms, 400ms};
+constexpr int kAlways = 1'000'000;
+
+// How many of the next calls that read or write a lock fail.
+std::atomic<int> num_failing_reads = 0, num_failing_writes = 0;
+
+bool fails(std::atomic<int>& num_left, int file, int reason) {
+  if (num_left == 0) return false;
+  std::error_code ignored;
+  const fs::path path = fs::read_symlink("/proc/self/fd/" + std::to_string(file), ignored);
+  if (path.filename() != "lock.json") return false;
+  --num_left;
+  errno = reason;
+  return true;
+}
+
+template <typename Look>
+bool becomes_true(const Look& look) {
+  for (int i = 0; i < 2000 && !look(); ++i) std::this_thread::sleep_for(5ms);
+  return look();
+}
 
 struct LockFixture {
   TemporaryFolder folder;
@@ -39,6 +62,27 @@ struct LockFixture {
     }
     return "";
   }
+
+  // What the owner has written; "" while it writes.
+  std::string renewals() const {
+    std::ifstream file(path);
+    const Json json = Json::parse(file, nullptr, /*allow_exceptions=*/false);
+    return json.is_object() ? json.value("renewals", "") : "";
+  }
+
+  void waits_for_a_renewal() const {
+    const std::string before = renewals();
+    BOOST_TEST(becomes_true([&] { return renewals() > before; }));
+  }
+
+  void refuses(const std::string& expected) const {
+    BOOST_CHECK_EXCEPTION(LockFile(path, "job 8", kFast), CheckpointError, [&](const Error& error) {
+      BOOST_TEST_MESSAGE(error.what());
+      return std::string(error.what()).find(expected) == 0;
+    });
+  }
+
+  ~LockFixture() { num_failing_reads = num_failing_writes = 0; }
 
   // As if the lock came from another machine.
   void move_to_other_machine() const {
@@ -61,6 +105,21 @@ struct LockFixture {
 };
 
 }  // namespace
+
+}  // namespace temper
+
+// These stand before the C library's, as a file system that fails now and then.
+extern "C" ssize_t read(int file, void* bytes, size_t size) {
+  if (temper::fails(temper::num_failing_reads, file, ESTALE)) return -1;
+  return ::syscall(SYS_read, file, bytes, size);
+}
+
+extern "C" ssize_t write(int file, const void* bytes, size_t size) {
+  if (temper::fails(temper::num_failing_writes, file, EIO)) return -1;
+  return ::syscall(SYS_write, file, bytes, size);
+}
+
+namespace temper {
 
 BOOST_FIXTURE_TEST_SUITE(lock_file, LockFixture)
 
@@ -108,11 +167,64 @@ BOOST_AUTO_TEST_CASE(an_empty_file_is_taken_over_when_it_stays_empty) {
 BOOST_AUTO_TEST_CASE(who_loses_it_knows_and_leaves_the_new_owners) {
   std::optional<LockFile> lock;
   lock.emplace(path, "job 7", kFast);
-  std::ofstream(path) << "another's";
-  std::this_thread::sleep_for(100ms);
-  BOOST_TEST(!lock->is_held());
+  fs::remove(path);
+  std::ofstream(path) << R"({"owner": "job 8"})";
+  BOOST_TEST(becomes_true([&] { return !lock->is_held(); }));
   lock.reset();
   BOOST_TEST(fs::exists(path));
+}
+
+BOOST_AUTO_TEST_CASE(renewals_that_fail_do_not_cost_the_lock) {
+  const LockFile lock(path, "job 7", kFast);
+  for (std::atomic<int>* failing : {&num_failing_reads, &num_failing_writes}) {
+    *failing = 3;
+    BOOST_TEST(becomes_true([&] { return *failing == 0; }));
+    waits_for_a_renewal();
+    BOOST_TEST(lock.is_held());
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_start_on_a_file_system_that_fails_once_succeeds) {
+  num_failing_writes = 1;
+  const LockFile lock(path, "job 7", kFast);
+  BOOST_TEST(num_failing_writes == 0);
+  waits_for_a_renewal();
+}
+
+BOOST_AUTO_TEST_CASE(a_file_that_vanishes_or_says_nothing_is_written_again) {
+  const LockFile lock(path, "job 7", kFast);
+  fs::remove(path);
+  BOOST_TEST(becomes_true([&] { return fs::exists(path); }));
+  fs::resize_file(path, 0);
+  BOOST_TEST(becomes_true([&] { return !renewals().empty(); }));
+  waits_for_a_renewal();
+  BOOST_TEST(lock.is_held());
+}
+
+// Another job may have had it meanwhile, and be finished.
+BOOST_AUTO_TEST_CASE(one_that_vanishes_after_a_long_failure_is_lost) {
+  const LockFile lock(path, "job 7", kFast);
+  num_failing_writes = kAlways;
+  std::this_thread::sleep_for(kFast.patience + 200ms);
+  BOOST_TEST(lock.is_held());
+  fs::remove(path);
+  BOOST_TEST(becomes_true([&] { return !lock.is_held(); }));
+  BOOST_TEST(!fs::exists(path));
+}
+
+BOOST_AUTO_TEST_CASE(a_lock_that_cannot_be_read_is_taken_from_nobody) {
+  leave_lock_of_dead_process();
+  num_failing_reads = kAlways;
+  refuses("cannot read the lock " + path.string() + ": Stale file handle\n  try: check the folder");
+  BOOST_TEST(fs::exists(path));
+}
+
+BOOST_AUTO_TEST_CASE(what_is_no_file_is_refused) {
+  fs::create_symlink("nowhere", path);
+  refuses("cannot lock " + path.string() + ": it is a link\n  try: remove it");
+  fs::remove(path);
+  fs::create_directory(path);
+  refuses("cannot lock " + path.string() + ": it is a folder");
 }
 
 BOOST_AUTO_TEST_CASE(of_many_that_find_it_dead_one_gets_it) {
