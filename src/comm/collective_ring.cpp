@@ -26,7 +26,8 @@ std::string to_text(const RankStatus& status) {
     const auto& one = status.collectives.at(static_cast<size_t>(number % RankStatus::kNumKept));
     last += concat(last.empty() ? "" : ", ", to_text(one));
   }
-  return concat("step=", status.step, " last=\"", last.empty() ? "none" : last, '"');
+  const std::string work = status.work[0] == '\0' ? "" : concat(" work=", status.work.data());
+  return concat("step=", status.step, " last=\"", last.empty() ? "none" : last, '"', work);
 }
 
 CollectiveRing& CollectiveRing::own() {
@@ -73,6 +74,12 @@ void CollectiveRing::add_waiting(double seconds) {
 
 void CollectiveRing::begin_idle() {
   const std::lock_guard lock(mutex_);
+  last_change_ = Clock::now();
+}
+
+void CollectiveRing::begin_work(const char* name) {
+  const std::lock_guard lock(mutex_);
+  std::snprintf(status_.work.data(), status_.work.size(), "%s", name);
   last_change_ = Clock::now();
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/mpi_session.h"
 
+#include <fcntl.h>
 #include <mpi.h>
 #include <unistd.h>
 
@@ -19,6 +20,13 @@ constexpr unsigned kAbortSeconds = 10;
 volatile std::sig_atomic_t abort_code = 0;
 
 extern "C" void end_hanging_abort(int) { ::_exit(abort_code); }
+
+// Open MPI's MPI_Abort writes eight lines of its own below the message that says why. Below mpirun,
+// which writes them itself, `mpirun --quiet` does the same.
+void silence_standard_error() {
+  const int nowhere = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
+  if (nowhere >= 0) ::dup2(nowhere, STDERR_FILENO);
+}
 
 }  // namespace
 
@@ -46,6 +54,7 @@ void MpiSession::abort(ExitCode code) const {
   abort_code = static_cast<int>(code);
   std::signal(SIGALRM, end_hanging_abort);  // MPI_Abort talks to daemons that may be gone.
   ::alarm(kAbortSeconds);
+  silence_standard_error();
   MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
   std::_Exit(static_cast<int>(code));
 }

@@ -31,7 +31,8 @@ class MpiSession {
 
   const std::vector<std::string>& host_names() const { return host_names_; }
 
-  /// Ends all ranks at once; the launcher reports `code`. This process ends in any case.
+  /// Ends all ranks at once; the launcher reports `code`. This process ends in any case, and says
+  /// no more: why it ends has to be said before.
   [[noreturn]] void abort(ExitCode code) const;
 
  private:

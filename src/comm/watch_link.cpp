@@ -84,22 +84,23 @@ void WatchLink::send(const SignOfLife& sign) {
   is_torn_ = sent > 0 && sent < ssize_t{sizeof sign};
 }
 
-std::optional<SignOfLife> WatchLink::receive() {
-  std::array<std::byte, 4096> bytes;
-  while (true) {
-    const ssize_t count = ::recv(socket_, bytes.data(), bytes.size(), MSG_DONTWAIT);
-    if (count < 0 && errno == EINTR) continue;
-    is_closed_ = count == 0 || (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK);
-    if (count <= 0) break;
-    received_.insert(received_.end(), bytes.begin(), bytes.begin() + count);
+// A read that does not fill the buffer has emptied the connection: another one would find nothing.
+std::vector<SignOfLife> WatchLink::receive() {
+  std::array<std::byte, 16384> bytes;
+  for (ssize_t count = ssize_t{bytes.size()}; count == ssize_t{bytes.size()};) {
+    count = ::recv(socket_, bytes.data(), bytes.size(), MSG_DONTWAIT);
+    if (count < 0 && errno == EINTR)
+      count = ssize_t{bytes.size()};
+    else if (count > 0)
+      received_.insert(received_.end(), bytes.begin(), bytes.begin() + count);
+    else
+      is_closed_ = count == 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
   }
-  const size_t num_whole = received_.size() / sizeof(SignOfLife);
-  if (num_whole == 0) return std::nullopt;
-  SignOfLife newest;
-  std::memcpy(&newest, received_.data() + (num_whole - 1) * sizeof newest, sizeof newest);
-  const auto read = static_cast<std::ptrdiff_t>(num_whole * sizeof newest);
-  received_.erase(received_.begin(), received_.begin() + read);
-  return newest;
+  std::vector<SignOfLife> signs(received_.size() / sizeof(SignOfLife));
+  const size_t num_read = signs.size() * sizeof(SignOfLife);
+  std::memcpy(signs.data(), received_.data(), num_read);
+  received_.erase(received_.begin(), received_.begin() + static_cast<std::ptrdiff_t>(num_read));
+  return signs;
 }
 
 WatchListener::WatchListener() : socket_(open_socket()) {

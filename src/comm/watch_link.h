@@ -33,8 +33,8 @@ class WatchLink {
   /// What does not fit into the system's buffers is dropped: then nobody reads at the other end.
   void send(const SignOfLife& sign);
 
-  /// The newest sign that has come, if any has.
-  std::optional<SignOfLife> receive();
+  /// The signs that have come, oldest first.
+  std::vector<SignOfLife> receive();
 
   /// Whether the other end is gone. Known after `receive`.
   bool is_closed() const { return is_closed_; }

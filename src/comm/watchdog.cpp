@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/watchdog.h"
 
-#include <poll.h>
-
 #include <algorithm>
 #include <array>
-#include <numeric>
+#include <list>
 #include <random>
 #include <span>
 
@@ -28,7 +26,9 @@ constexpr double kStragglerSeconds = 0.05;  // Less is noise.
 constexpr int64_t kFewestSteps = 30;        // The first ones are slow on any rank.
 constexpr size_t kMostAddresses = 16;
 
-// What all must know to find rank 0.
+constexpr int64_t kSpareFiles = 64;  // For what else is opened; arbitrary.
+
+// What all must know to find a rank that watches others.
 struct Meeting {
   uint64_t token = 0;
   std::array<uint32_t, kMostAddresses> addresses{};
@@ -43,21 +43,24 @@ uint64_t random_token() {
 
 Meeting invite(const WatchListener& listener) {
   const std::vector<uint32_t> own = own_addresses();
-  Meeting meeting{.token = random_token(), .port = listener.port()};
+  Meeting meeting{.token = random_token(), .port = listener.port()};  // Rank 0's token counts.
   meeting.num_addresses = std::min(own.size(), kMostAddresses);
   std::copy_n(own.end() - static_cast<std::ptrdiff_t>(meeting.num_addresses), meeting.num_addresses,
               meeting.addresses.begin());
   return meeting;
 }
 
-double seconds_since(std::chrono::steady_clock::time_point then) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - then).count();
+std::vector<uint32_t> addresses_of(const Meeting& meeting) {
+  const auto count = static_cast<std::ptrdiff_t>(meeting.num_addresses);
+  return {meeting.addresses.begin(), meeting.addresses.begin() + count};
 }
 
 }  // namespace
 
 Watchdog::Watchdog(const MpiSession& session, Communicator& ranks, const WatchdogOptions& options)
-    : session_(session), options_(options) {
+    : session_(session),
+      options_(options),
+      tree_(session.world_size(), options.most_watched_by_one) {
   const bool is_off = options.silence_seconds == 0.0 && options.stall_seconds == 0.0;
   if (is_off || session.world_size() == 1) return;
   meet(ranks);
@@ -71,34 +74,45 @@ Watchdog::~Watchdog() {
   speak(/*is_leaving=*/true);
 }
 
-// From here on rank 0 knows whom it may miss.
+// From here on each rank knows whom it may miss.
 void Watchdog::meet(Communicator& ranks) {
+  const int rank = session_.rank(), watcher = tree_.watcher_of(rank);
+  const int num_watched = tree_.num_watched_by(rank);
   std::optional<WatchListener> listener;
-  Meeting meeting;
-  if (session_.rank() == 0) {
+  Meeting own;
+  if (num_watched > 0) {
+    if (const int64_t limit = make_room_for_files(num_watched + kSpareFiles)) {
+      log_rank_event(concat("warning=\"the watchdog needs ", num_watched,
+                            " connections, and this process may not open so many files: ranks ",
+                            "without one are not missed\" try=\"ulimit -n ", limit,
+                            ", and on Slurm srun --propagate=NOFILE\""));
+    }
     listener.emplace();
-    meeting = invite(*listener);
+    own = invite(*listener);
   }
-  broadcast_bytes(ranks, std::as_writable_bytes(std::span(&meeting, 1)));
-  token_ = meeting.token;
-  if (!listener) {
-    const auto end = meeting.addresses.begin() + static_cast<std::ptrdiff_t>(meeting.num_addresses);
-    auto link = reach_rank_0({meeting.addresses.begin(), end}, static_cast<uint16_t>(meeting.port));
-    if (link) peers_.push_back({.rank = 0, .link = std::move(*link)});
+  std::vector<Meeting> meetings(static_cast<size_t>(session_.world_size()));
+  gather_bytes(ranks, std::as_bytes(std::span(&own, 1)),
+               std::as_writable_bytes(std::span(meetings)));
+  token_ = meetings[0].token;
+  peers_.emplace(token_);
+  if (watcher >= 0) {
+    const Meeting& meeting = meetings.at(static_cast<size_t>(watcher));
+    auto link = reach(watcher, addresses_of(meeting), static_cast<uint16_t>(meeting.port));
+    if (link) peers_->add(watcher, std::move(*link));
     speak(/*is_leaving=*/false);
   }
-  const int64_t num_links = std::ssize(peers_);
-  std::vector<int64_t> links(static_cast<size_t>(session_.world_size()));
-  gather_bytes(ranks, std::as_bytes(std::span(&num_links, 1)),
-               std::as_writable_bytes(std::span(links)));
-  if (listener) admit(*listener, std::accumulate(links.begin(), links.end(), int64_t{0}));
+  const int64_t joined = peers_->num_links() > 0 ? watcher : -1;
+  std::vector<int64_t> all_joined(static_cast<size_t>(session_.world_size()));
+  gather_bytes(ranks, std::as_bytes(std::span(&joined, 1)),
+               std::as_writable_bytes(std::span(all_joined)));
+  if (listener) admit(*listener, std::ranges::count(all_joined, rank));
 }
 
 // An address of this node, such as that of a bridge for containers, does not lead to another one.
-std::optional<WatchLink> Watchdog::reach_rank_0(const std::vector<uint32_t>& addresses,
-                                                uint16_t port) {
-  const std::string& node = session_.host_names()[0];
-  const bool is_here = session_.host_names().at(static_cast<size_t>(session_.rank())) == node;
+std::optional<WatchLink> Watchdog::reach(int watcher, const std::vector<uint32_t>& addresses,
+                                         uint16_t port) {
+  const std::string& node = node_of(watcher);
+  const bool is_here = node_of(session_.rank()) == node;
   std::optional<WatchLink> link =
       WatchLink::connect(is_here ? addresses : without_own(addresses), port);
   if (!link) {
@@ -108,146 +122,117 @@ std::optional<WatchLink> Watchdog::reach_rank_0(const std::vector<uint32_t>& add
   return link;
 }
 
-// All who have joined have also spoken, so their signs are on the way.
+// All who have joined have also spoken, so their signs are on the way. Strangers may knock, too.
 void Watchdog::admit(WatchListener& listener, int64_t num_joined) {
   const auto deadline = Clock::now() + kAdmission;
-  std::list<Peer> unknown;
-  while (std::ssize(peers_) < num_joined && Clock::now() < deadline) {
-    while (std::optional<WatchLink> link = listener.accept()) {
-      unknown.push_back({.link = std::move(*link)});
-    }
-    for (auto next = unknown.begin(); next != unknown.end();) {
-      const auto peer = next++;
-      if (tells_its_rank(*peer)) peers_.splice(peers_.end(), unknown, peer);
-    }
+  const int64_t num_wanted = peers_->num_links() + num_joined;
+  std::list<WatchLink> unknown;
+  while (peers_->num_links() < num_wanted && Clock::now() < deadline) {
+    while (std::optional<WatchLink> link = listener.accept()) unknown.push_back(std::move(*link));
+    std::erase_if(unknown,
+                  [&](WatchLink& link) { return peers_->admit(link, session_.world_size() - 1); });
     std::this_thread::sleep_for(1ms);
   }
-  if (std::ssize(peers_) == num_joined) return;
-  log_event(concat("warning=\"the watchdog heard of ", peers_.size(), " of ", num_joined,
-                   " ranks: the others will not be missed\" try=\"raise ulimit -n\""));
+  if (peers_->num_links() == num_wanted) return;
+  log_rank_event(concat("warning=\"the watchdog heard of ",
+                        num_joined - (num_wanted - peers_->num_links()), " of ", num_joined,
+                        " ranks: the others will not be missed\" try=\"raise ulimit -n\""));
 }
 
-bool Watchdog::tells_its_rank(Peer& peer) const {
-  const std::optional<SignOfLife> sign = peer.link.receive();
-  if (!sign || sign->token != token_) return false;  // A stranger, or not yet.
-  peer.rank = std::clamp<int64_t>(sign->rank, 1, session_.world_size() - 1);
-  take(peer, *sign);  // It may be leaving already.
-  return true;
-}
-
-void Watchdog::take(Peer& peer, const SignOfLife& sign) {
-  peer.heard = Clock::now();
-  peer.status = sign.status;
-  peer.has_left = sign.is_leaving != 0;
-}
-
+// It looks ten times a second, however many ranks speak in between.
 void Watchdog::run(const std::stop_token& stop) {
-  const bool is_first = session_.rank() == 0;
+  std::unique_lock lock(mutex_);
   auto spoken = Clock::now();
-  while (!stop.stop_requested()) {
-    std::vector<pollfd> sockets;
-    for (const Peer& peer : peers_) {
-      if (!peer.has_left) sockets.push_back({peer.link.socket(), POLLIN, 0});
-    }
-    const auto look_ms = static_cast<int>(std::chrono::milliseconds(kLook).count());
-    ::poll(sockets.data(), sockets.size(), look_ms);
-    for (Peer& peer : peers_) {
-      if (!peer.has_left) listen(peer);
-    }
+  while (!stopped_.wait_for(lock, stop, kLook, [] { return false; }) && !stop.stop_requested()) {
+    look_for_loss();
     const auto since_spoken = Clock::now() - spoken;
     if (since_spoken < kBeat) continue;
-    if (since_spoken > kOversleep) forgive();
+    // This process itself stood still, as all do while Slurm suspends the job: time counts anew.
+    if (since_spoken > kOversleep) {
+      peers_->forgive();
+      CollectiveRing::own().begin_idle();
+    }
     spoken = Clock::now();
     speak(/*is_leaving=*/false);
-    look_for_loss();
-    if (is_first) look_for_stall();
-    if (is_first) name_stragglers();
+    look_for_silence();
+    if (session_.rank() == 0) look_for_stall();
+    if (session_.rank() == 0) name_stragglers();
   }
-}
-
-// This process itself stood still, as all do while Slurm suspends the job: time counts anew.
-void Watchdog::forgive() {
-  for (Peer& peer : peers_) peer.heard = Clock::now();
-  CollectiveRing::own().begin_idle();
-}
-
-void Watchdog::listen(Peer& peer) {
-  const std::optional<SignOfLife> sign = peer.link.receive();
-  if (sign && sign->token == token_) take(peer, *sign);
-  if (peer.link.is_closed() && !peer.has_left) end_job(peer, "its process has ended");
 }
 
 void Watchdog::speak(bool is_leaving) {
-  const SignOfLife sign{.token = token_,
-                        .rank = session_.rank(),
-                        .is_leaving = is_leaving ? 1 : 0,
-                        .status = CollectiveRing::own().status()};
-  for (Peer& peer : peers_) {
-    if (!peer.has_left) peer.link.send(sign);
-  }
+  peers_->send({.token = token_,
+                .rank = session_.rank(),
+                .is_leaving = is_leaving ? 1 : 0,
+                .status = CollectiveRing::own().status()});
+  if (tree_.num_watched_by(session_.rank()) > 0)
+    peers_->relay_to(tree_.watcher_of(session_.rank()));
 }
 
 void Watchdog::look_for_loss() {
-  if (options_.silence_seconds == 0.0) return;
-  for (const Peer& peer : peers_) {
-    const double silent = seconds_since(peer.heard);
-    if (peer.has_left || silent < options_.silence_seconds) continue;
-    end_job(peer, concat("nothing was heard of it for ", static_cast<int64_t>(silent),
-                         " s: it, its node or its network stands still"));
+  if (const auto lost = peers_->look()) end_job(*lost, "its process has ended");
+}
+
+void Watchdog::look_for_silence() {
+  const auto silent = peers_->most_silent();
+  if (options_.silence_seconds == 0.0 || !silent || silent->second < options_.silence_seconds) {
+    return;
   }
+  end_job(silent->first,
+          concat("nothing was heard of it for ", static_cast<int64_t>(silent->second),
+                 " s: it, its node or its network stands still"));
 }
 
 // All are there and none goes on: the one that has begun the fewest collectives holds up the rest.
 void Watchdog::look_for_stall() {
-  const RankStatus own = CollectiveRing::own().status();
-  if (options_.stall_seconds == 0.0 || own.idle_seconds < options_.stall_seconds) return;
-  int64_t slowest = 0;
-  RankStatus status = own;
-  for (const Peer& peer : peers_) {
-    if (peer.status.num_started >= status.num_started) continue;
-    slowest = peer.rank;
-    status = peer.status;
-  }
-  end_job(slowest, to_text(status),
-          concat("no collective began or ended for ", static_cast<int64_t>(own.idle_seconds),
+  if (options_.stall_seconds == 0.0) return;
+  const Stall stall = find_stall(CollectiveRing::own().status(), peers_->reports());
+  if (stall.seconds < options_.stall_seconds) return;
+  end_job(stall.slowest,
+          concat("no collective began or ended for ", static_cast<int64_t>(stall.seconds),
                  " s, and it began the fewest"));
 }
 
 void Watchdog::name_stragglers() {
   if (Clock::now() - stragglers_named_ < kMostOftenNamed) return;
   std::vector<std::pair<double, int64_t>> own{{CollectiveRing::own().status().own_seconds, 0}};
-  for (const Peer& peer : peers_) {
-    if (peer.status.num_steps_timed < kFewestSteps) continue;
-    own.emplace_back(peer.status.own_seconds, peer.rank);
+  for (const auto& [rank, report] : peers_->reports()) {
+    if (report.status.num_steps_timed < kFewestSteps) continue;
+    own.emplace_back(report.status.own_seconds, rank);
   }
   if (own.size() < static_cast<size_t>(session_.world_size())) return;
   std::sort(own.begin(), own.end());
   const double median = own[(own.size() - 1) / 2].first;
   for (const auto& [seconds, rank] : own) {
     if (seconds < kStragglerShare * median || seconds < median + kStragglerSeconds) continue;
-    log_event(concat("straggler=", rank,
-                     " node=", session_.host_names().at(static_cast<size_t>(rank)),
-                     " own_seconds_per_step=", seconds, " median=", median));
+    log_event(concat("straggler=", rank, " node=", node_of(rank), " own_seconds_per_step=", seconds,
+                     " median=", median));
     stragglers_named_ = Clock::now();
   }
 }
 
-// What it said last may be a second older than its end.
-void Watchdog::end_job(const Peer& peer, const std::string& reason) {
-  const auto age = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - peer.heard);
-  end_job(peer.rank, concat(to_text(peer.status), " heard_ms_ago=", age.count()), reason);
+const std::string& Watchdog::node_of(int64_t rank) const {
+  return session_.host_names().at(static_cast<size_t>(rank));
 }
 
-void Watchdog::end_job(int64_t rank, const std::string& last, const std::string& reason) {
+// What another rank said last may be a second older than its end.
+std::string Watchdog::last_of(int64_t rank) const {
+  const auto found = peers_->reports().find(rank);
+  if (found == peers_->reports().end()) return to_text(CollectiveRing::own().status());
+  const auto age = Clock::now() - found->second.heard;
+  return concat(to_text(found->second.status), " heard_ms_ago=",
+                std::chrono::duration_cast<std::chrono::milliseconds>(age).count());
+}
+
+void Watchdog::end_job(int64_t rank, const std::string& reason) {
   // All find the loss of rank 0: rank 1 speaks first, and its abort silences the others.
   if (session_.rank() > 1) std::this_thread::sleep_for(kBeat);
-  const std::string& node = session_.host_names().at(static_cast<size_t>(rank));
-  log_rank_event(concat("lost rank=", rank, " node=", node, ' ', last, " reason=\"", reason,
-                        "\" exit=", static_cast<int>(ExitCode::kComm)));
-  log_rank_event(concat(
-      "waits node=", session_.host_names().at(static_cast<size_t>(session_.rank())), ' ',
-      to_text(CollectiveRing::own().status()), " try=\"start the same command again, without node ",
-      node, " if that happens twice\""));
+  log_rank_event(concat("lost rank=", rank, " node=", node_of(rank), ' ', last_of(rank),
+                        " reason=\"", reason, "\" exit=", static_cast<int>(ExitCode::kComm)));
+  log_rank_event(concat("waits node=", node_of(session_.rank()), ' ',
+                        to_text(CollectiveRing::own().status()),
+                        " try=\"start the same command again, without node ", node_of(rank),
+                        " if that happens twice\""));
   session_.abort(ExitCode::kComm);
 }
 

@@ -43,6 +43,18 @@ BOOST_AUTO_TEST_CASE(waiting_is_not_a_ranks_own_time) {
   BOOST_TEST(ring.status().num_steps_timed == 1);
 }
 
+BOOST_AUTO_TEST_CASE(work_of_ones_own_is_told_until_it_ends) {
+  const auto told = [] { return to_text(CollectiveRing::own().status()); };
+  {
+    const LocalWork work("export");
+    BOOST_TEST(told() == "step=0 last=\"none\" work=export");
+    const double idle = CollectiveRing::own().status().idle_seconds;
+    work.goes_on();
+    BOOST_TEST(CollectiveRing::own().status().idle_seconds <= idle);
+  }
+  BOOST_TEST(told() == "step=0 last=\"none\"");
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace temper

@@ -4,11 +4,14 @@
 //   probe facts    prints what the session knows
 //   probe throw    rank 1 fails while the others wait for it; caught in main
 //   probe device   asks for a GPU
-//   probe leave    forty times, all but rank 0 leave the watchdog as soon as they have met it
+//   probe leave    twenty times, all but rank 0 leave the watchdog as soon as they have met it
+//   probe stop     the last rank stands still, which is noticed by whoever watches it
+//   with a number after these, so many ranks are watched by one, and others by leaders of groups
 //   probe unwind   the same, but the session goes down with the exception
 #include <ATen/ops/zeros.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <string>
 #include <thread>
@@ -17,6 +20,7 @@
 #include "comm/mpi_session.h"
 #include "comm/watchdog.h"
 #include "core/error.h"
+#include "core/log.h"
 
 namespace {
 
@@ -37,18 +41,29 @@ void fail_on_rank_1(const temper::MpiSession& session) {
   throw temper::DataError("a shard is torn", "another one");
 }
 
-void leave_at_once(const temper::MpiSession& session) {
+void leave_at_once(const temper::MpiSession& session, const temper::WatchdogOptions& options) {
   const auto ranks = make_communicator(session, at::kCPU);
-  for (int round = 0; round < 40; ++round) {
-    const temper::Watchdog watchdog(session, *ranks, {});
+  for (int round = 0; round < 20; ++round) {
+    const temper::Watchdog watchdog(session, *ranks, options);
     if (session.rank() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
+}
+
+void stand_still(const temper::MpiSession& session, const temper::WatchdogOptions& options) {
+  const auto ranks = make_communicator(session, at::kCPU);
+  const temper::Watchdog watchdog(session, *ranks, options);
+  temper::set_log_rank(session.rank(), session.world_size());
+  ranks->barrier();
+  if (session.rank() == session.world_size() - 1) std::raise(SIGSTOP);
+  ranks->barrier();
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "facts";
+  temper::WatchdogOptions options{.silence_seconds = 3.0};
+  if (argc > 2) options.most_watched_by_one = std::stoi(argv[2]);
   if (mode == "unwind") {
     try {
       const temper::MpiSession session;
@@ -62,7 +77,8 @@ int main(int argc, char** argv) {
   try {
     if (mode == "facts") print_facts(session);
     if (mode == "device") make_communicator(session, at::kCUDA);
-    if (mode == "leave") leave_at_once(session);
+    if (mode == "leave") leave_at_once(session, options);
+    if (mode == "stop") stand_still(session, options);
     if (mode == "throw") fail_on_rank_1(session);
   } catch (const temper::Error& error) {
     std::fprintf(stderr, "rank %d: %s\n", session.rank(), error.what());

@@ -11,14 +11,15 @@ PROBE = sys.argv[-1]
 RANKS = 3
 
 CONFIGURATION = 11  # ExitCode::kConfiguration
+COMM = 15  # ExitCode::kComm
 DATA = 12  # ExitCode::kData
 REFUSED = 18  # ExitCode::kRefused
 INTERNAL = 10  # ExitCode::kInternal
 
 
-def run(mode):
+def run(*mode, ranks=RANKS):
     """The finished process and its seconds. A job that hangs fails the test."""
-    command = [*LAUNCH, str(RANKS), PROBE, mode]
+    command = [*LAUNCH, str(ranks), PROBE, *mode]
     start = time.monotonic()
     job = subprocess.run(command, capture_output=True, text=True, timeout=60)
     return job, time.monotonic() - start
@@ -56,10 +57,21 @@ class Session(unittest.TestCase):
         self.assertIn(job.returncode, expected, job.stderr)
         self.assertRegex(job.stderr, expected[job.returncode])
 
+    def test_what_a_rank_that_ends_alone_says_is_temper_s_last_word(self):
+        job = subprocess.run([PROBE, "device"], capture_output=True, text=True, timeout=60)
+        self.assertIn(job.returncode, (CONFIGURATION, REFUSED))
+        self.assertRegex(job.stderr, r"^rank 0: [^\n]*\n(.*\n)?  try: [^\n]*\n$")
+
     def test_ranks_that_leave_at_once_are_not_taken_for_lost(self):
-        job, _ = run("leave")
-        self.assertEqual(job.returncode, 0, job.stderr)
-        self.assertNotIn("lost rank=", job.stderr)
+        for most_watched_by_one in ("256", "1"):
+            job, _ = run("leave", most_watched_by_one)
+            self.assertEqual(job.returncode, 0, job.stderr)
+            self.assertNotIn("lost rank=", job.stdout + job.stderr)
+
+    def test_a_rank_that_stands_still_is_named_by_the_leader_of_its_group(self):
+        job, _ = run("stop", "1", ranks=4)
+        self.assertEqual(job.returncode, COMM, job.stdout + job.stderr)
+        self.assertIn("rank=2 lost rank=3 node=", job.stdout + job.stderr)
 
     def test_a_session_that_goes_down_with_an_exception_ends_all(self):
         job = self.check_quick_end("unwind", INTERNAL)
