@@ -7,7 +7,9 @@
 #include "app/commands.h"
 #include "app/launch_check.h"
 #include "app/training_job.h"
+#include "core/concat.h"
 #include "core/crash_report.h"
+#include "core/log.h"
 #include "train/stop_signal.h"
 
 namespace temper {
@@ -29,6 +31,12 @@ std::optional<double> seconds_left(std::optional<system_clock::time_point> alloc
   return left == kForEver ? std::nullopt : std::optional(left);
 }
 
+// slurm/train.sbatch looks for this line: what ends before it never began, and is no crash.
+void announce_begin(const MpiSession& session) {
+  set_log_rank(session.rank(), session.world_size());
+  log_event(concat("begun ranks=", session.world_size()));
+}
+
 }  // namespace
 
 // Signals and crashes count from the first moment on.
@@ -38,6 +46,7 @@ int run_train(const std::string& config_path, const std::vector<std::string>& ov
   install_crash_report();
   const auto allocation_end = find_allocation_end();
   return run_as_launched([&](const MpiSession& session) {
+    announce_begin(session);
     const RunConfig config = load_run_config(config_path, overrides);
     TrainingJob job(session, config, seconds_left(allocation_end, config, start));
     return static_cast<int>(job.run());

@@ -178,8 +178,8 @@ def test_a_launch_that_says_it_is_well_but_has_no_result_is_begun_again(config, 
 
 
 def test_starts_that_come_to_nothing_are_not_repeated_for_ever(config):
-    add_site(config.parent, "TEMPER_CONTAINER=(false)")
+    add_site(config.parent, "TEMPER_CONTAINER=(false) TEMPER_PAUSE_SECONDS=0")
     job = Job(config, nodes=1)  # With more, srun may report the task that it ended, not that one.
     assert job.wait() == "FAILED", job.text()
-    assert "5 starts of run.yaml came to no new checkpoint: the chain ends" in job.text()
+    assert "5 launches of run.yaml did not begin: MPI did not start on all ranks" in job.text()
     assert end_codes(config) == [1] * 5 and job.exit_code() == 1

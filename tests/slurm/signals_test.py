@@ -94,14 +94,17 @@ def test_signals_at_any_time_do_no_harm(config, undisturbed):
     assert SIGKILL + 128 not in end_codes(config)[num_ends:]
 
 
-def test_a_signal_before_a_rank_can_listen_asks_it_to_stop_too(config, undisturbed):
+@pytest.mark.parametrize("name", ["USR2", "TERM"])
+def test_a_signal_before_a_rank_can_listen_asks_it_to_stop_too(config, undisturbed, name):
+    add_site(config.parent, "TEMPER_MOST_STARTS=1")  # It does not count as one.
     first = "[[ -e began ]] || { touch began; sleep 1000; }"
     add_site(config.parent, f"""TEMPER_CONTAINER=(bash -c '{first}; exec "$@"' late)""")
     job = Job(config, nodes=1)  # With more, srun may report a task that it ended itself.
     wait_until((config.parent / "began").exists, lambda: f"the first start of {job.report()}")
-    job.signal_ranks("USR2")
+    job.signal_ranks(name)
     assert_finished(job, undisturbed)
     assert end_codes(config) == [RESUME, FINISHED]
+    assert [note["begun"] for note in notes(config) if note["event"] == "end"] == [False, True]
     assert job.field("Restarts") == "1"
 
 
