@@ -12,6 +12,7 @@
 #include "checkpoint/four_bit/stored_matrix.h"
 #include "checkpoint/together.h"
 #include "checkpoint/unit_files.h"
+#include "comm/collective_ring.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/floats.h"
@@ -45,6 +46,7 @@ void read_tensor(const SafetensorsFolder::Place& place, Range range, at::Tensor 
     const at::Tensor host = is_direct ? target : buffer.narrow(0, 0, piece.size());
     const std::span numbers(host.mutable_data_ptr<float>(), static_cast<size_t>(piece.size()));
     place.file->read_floats(*place.tensor, piece, numbers);
+    CollectiveRing::own().begin_idle();  // The others may wait long for this rank.
     if (non_finite == NonFinite::kRefused) require_finite(numbers, place);
     if (!is_direct) target.copy_(host);
   }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "comm/collective_ring.h"
 #include "core/targets.h"
 
 namespace temper {
@@ -98,6 +99,7 @@ double Engine::forward_backward(const PackedBatch& batch, int64_t number) {
   if (adapter_ != nullptr) adapter_->dropout->set_micro_batch({});
   release_adapter();
   reduce_adapter();
+  CollectiveRing::own().begin_idle();  // It lives: at stages 0 and 1 none may communicate.
   return head.loss_sum;
 }
 
@@ -109,6 +111,7 @@ double Engine::loss(const PackedBatch& batch) {
   const HeadResult head = decoder_.head_loss(hidden, whole.targets);
   release_head();
   release_adapter();
+  CollectiveRing::own().begin_idle();
   return head.loss_sum;
 }
 

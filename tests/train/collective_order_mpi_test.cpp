@@ -7,9 +7,11 @@
 #include <boost/test/data/monomorphic.hpp>
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
+#include <chrono>
 #include <string>
 #include <vector>
 
+#include "comm/collective_ring.h"
 #include "comm/mpi_communicator.h"
 #include "core/concat.h"
 #include "core/hash.h"
@@ -140,6 +142,31 @@ BOOST_DATA_TEST_CASE(all_ranks_make_the_same_calls_with_an_adapter,
   Engine engine(decoder, store, Activations::kKept);
   engine.attach(adapter, adapter_store);
   check_calls(engine, adapter_store, ranks, world);
+}
+
+// Whether less than the work's time is idle after it. A busy machine may need several tries.
+template <typename Work>
+bool shows_life(const Work& work) {
+  for (int i = 0; i < 20; ++i) {
+    const auto began = std::chrono::steady_clock::now();
+    work();
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - began;
+    if (CollectiveRing::own().status().idle_seconds < taken.count()) return true;
+  }
+  return false;
+}
+
+// With many micro-batches a step and no collective among them, all ranks would seem to stall.
+BOOST_AUTO_TEST_CASE(a_rank_shows_after_each_micro_batch_that_it_lives) {
+  MpiCommunicator world(MPI_COMM_SELF);
+  Decoder decoder(testing::tiny_config(/*has_tied_head=*/true));
+  UnitStore store(decoder.units(), world, {{0, Reduction::kFast, true}});
+  testing::fill_weights(store);
+  Engine engine(decoder, store, Activations::kKept);
+  const PackedBatch batch = testing::tiny_batch(decoder.config(), 1);
+  BOOST_TEST(shows_life([&] { engine.loss(batch); }));
+  BOOST_TEST(shows_life([&] { engine.forward_backward(batch, 0); }));
+  store.finish_gradients();
 }
 
 BOOST_AUTO_TEST_CASE(another_sequence_is_found_out) {
