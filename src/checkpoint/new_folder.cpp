@@ -43,6 +43,10 @@ void NewFolder::write(const TextFile& text) const {
   write_parts({temporary_ / text.path, {{0, text.text, {}, DType::kU8}}});
 }
 
+void NewFolder::copy(const fs::path& file) const {
+  copy_file(file, temporary_ / file.filename(), FilePurpose::kCheckpoint);
+}
+
 void NewFolder::publish() const {
   sync_folder(temporary_, FilePurpose::kCheckpoint);
   rename_folder(temporary_, destination_);

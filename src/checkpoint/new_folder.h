@@ -25,6 +25,10 @@ class NewFolder {
   /// Throws: CheckpointError.
   void write(const TextFile& text) const;
 
+  /// Copies a file of any size under its name.
+  /// Throws: CheckpointError.
+  void copy(const std::filesystem::path& file) const;
+
   /// Throws: CheckpointError.
   void publish() const;
 

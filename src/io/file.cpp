@@ -6,6 +6,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
@@ -13,6 +14,7 @@
 #include <random>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "core/concat.h"
 #include "core/error.h"
@@ -20,6 +22,8 @@
 namespace temper {
 namespace {
 
+constexpr int64_t kPieceBytes = int64_t{4} << 20;  // Arbitrary.
+constexpr const char* kTemporary = ".tmp";         // How the names of temporary files end.
 constexpr int kMaxRetries = 3;  // Of a device error; arbitrary, as is the pause before the first.
 constexpr std::chrono::milliseconds kFirstPause{20};
 
@@ -88,7 +92,7 @@ struct TemporaryFile {
 std::filesystem::path temporary_name(const std::filesystem::path& path) {
   std::random_device random;
   return folder_of(path) /
-         concat('.', path.filename().string(), '.', ::getpid(), '-', random(), ".tmp");
+         concat('.', path.filename().string(), '.', ::getpid(), '-', random(), kTemporary);
 }
 
 }  // namespace
@@ -206,6 +210,30 @@ void File::close() {
   }
 }
 
+void read_in_pieces(const File& file, Range bytes,
+                    const std::function<void(std::span<const std::byte>)>& take) {
+  std::vector<std::byte> buffer(static_cast<size_t>(std::min(kPieceBytes, bytes.size())));
+  for (int64_t at = bytes.begin; at < bytes.end; at += kPieceBytes) {
+    const std::span piece(buffer.data(),
+                          static_cast<size_t>(std::min(kPieceBytes, bytes.end - at)));
+    file.read(at, piece);
+    take(piece);
+  }
+}
+
+void copy_file(const std::filesystem::path& from, const std::filesystem::path& to,
+               FilePurpose purpose) {
+  const File source = File::open(from, purpose);
+  File copy = File::open_shared(to, purpose);
+  int64_t offset = 0;
+  read_in_pieces(source, {0, source.size()}, [&](std::span<const std::byte> piece) {
+    copy.write(offset, piece);
+    offset += std::ssize(piece);
+  });
+  copy.sync();
+  copy.close();
+}
+
 void sync_folder(const std::filesystem::path& folder, FilePurpose purpose) {
   const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) throw_system_error(purpose, folder, "opening the folder");
@@ -231,6 +259,16 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
   }
   temporary.is_renamed = true;
   sync_folder(folder_of(path), purpose);
+}
+
+void remove_leftovers_of(const std::filesystem::path& path) {
+  const std::string prefix = concat('.', path.filename().string(), '.');
+  std::error_code error;
+  std::filesystem::directory_iterator entry(folder_of(path), error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (name.starts_with(prefix) && name.ends_with(kTemporary)) ::unlink(entry->path().c_str());
+  }
 }
 
 std::string read_file(const std::filesystem::path& path, FilePurpose purpose, int64_t max_bytes) {

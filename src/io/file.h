@@ -4,9 +4,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
+
+#include "core/range.h"
 
 namespace temper {
 
@@ -65,6 +68,16 @@ class File {
   int descriptor_ = -1;
 };
 
+/// Reads bytes of a file, however many, in pieces of at most 4 MiB, and hands each to `take`.
+/// Throws: as File::read; what `take` throws.
+void read_in_pieces(const File& file, Range bytes,
+                    const std::function<void(std::span<const std::byte>)>& take);
+
+/// Copies a file of any size to one that is not there yet, and flushes the copy to storage. Holds a
+/// piece at a time.
+void copy_file(const std::filesystem::path& from, const std::filesystem::path& to,
+               FilePurpose purpose);
+
 /// Makes creations, renames and removals in `folder` survive a loss of power.
 void sync_folder(const std::filesystem::path& folder, FilePurpose purpose);
 
@@ -73,7 +86,11 @@ void sync_folder(const std::filesystem::path& folder, FilePurpose purpose);
 void write_file_atomically(const std::filesystem::path& path, std::string_view content,
                            FilePurpose purpose = FilePurpose::kCheckpoint);
 
-/// The whole content of a small file. Throws too if it has more than `max_bytes`.
+/// Removes what a killed `write_file_atomically` to `path` left. Nobody may be writing it.
+void remove_leftovers_of(const std::filesystem::path& path);
+
+/// The whole content of a file that stays small whatever the model and the number of ranks, such as
+/// a configuration; others are read in pieces. Throws too if it has more than `max_bytes`.
 std::string read_file(const std::filesystem::path& path, FilePurpose purpose,
                       int64_t max_bytes = int64_t{1} << 30);
 

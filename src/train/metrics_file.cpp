@@ -30,6 +30,7 @@ std::string lines_up_to(const std::filesystem::path& path, int64_t last_step) {
 }  // namespace
 
 MetricsFile::MetricsFile(std::filesystem::path path, int64_t step) : path_(std::move(path)) {
+  remove_leftovers_of(path_);
   write_file_atomically(path_, step == 0 ? "" : lines_up_to(path_, step));
 }
 

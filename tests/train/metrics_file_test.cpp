@@ -35,6 +35,14 @@ struct FolderFixture {
 
 BOOST_FIXTURE_TEST_SUITE(metrics_file, FolderFixture)
 
+BOOST_AUTO_TEST_CASE(what_a_killed_job_was_writing_goes) {
+  std::ofstream(folder / ".metrics.jsonl.77-123.tmp") << "half a li";
+  std::ofstream(folder / ".metrics.json.tmp") << "of another file";
+  MetricsFile(path, 0);
+  BOOST_TEST(!std::filesystem::exists(folder / ".metrics.jsonl.77-123.tmp"));
+  BOOST_TEST(std::filesystem::exists(folder / ".metrics.json.tmp"));
+}
+
 BOOST_AUTO_TEST_CASE(each_line_is_one_object) {
   MetricsFile metrics(path, 0);
   metrics.add_step(1, {.loss = 2.5, .grad_norm = 0.5, .num_targets = 90, .updated = true},

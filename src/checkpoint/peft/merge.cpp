@@ -223,7 +223,7 @@ void export_adapter(const fs::path& adapter, const fs::path& destination) {
   for (const char* name :
        {"adapter_config.json", "base.json", "adapter_model.safetensors", "adapter.safetensors"}) {
     if (!fs::exists(adapter / name) && std::string_view(name).ends_with(".safetensors")) continue;
-    folder.write({name, read_file(adapter / name, FilePurpose::kCheckpoint)});
+    folder.copy(adapter / name);
   }
   folder.publish();
 }
