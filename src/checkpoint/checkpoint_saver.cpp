@@ -2,6 +2,7 @@
 #include "checkpoint/checkpoint_saver.h"
 
 #include <algorithm>
+#include <exception>
 #include <span>
 #include <stdexcept>
 #include <system_error>
@@ -61,6 +62,7 @@ fs::path CheckpointSaver::temporary() const { return checkpoints_ / (name_ + ".t
 void CheckpointSaver::begin(const RunState& state, StoreUse use) {
   if (writer_.is_active()) throw std::logic_error("a checkpoint is under way already");
   watch_.restart();
+  settle();
   step_ = state.step;
   name_ = checkpoint_name(step_);
   do_on_rank_0(setup_.ranks, [this] { prepare_folder(); });
@@ -115,6 +117,7 @@ FileJob CheckpointSaver::unit_job(const UnitFile& file) const {
 std::vector<FileJob> CheckpointSaver::plan_jobs() const {
   std::vector<FileJob> jobs;
   for (const UnitFile& file : unit_files_) jobs.push_back(unit_job(file));
+  std::rotate(jobs.begin(), jobs.begin() + static_cast<std::ptrdiff_t>(first_file()), jobs.end());
   for (const TextFile& file : text_files_) {
     jobs.push_back({temporary() / file.path, {{0, file.text, {}, DType::kU8}}});
   }
@@ -124,14 +127,25 @@ std::vector<FileJob> CheckpointSaver::plan_jobs() const {
 void CheckpointSaver::publish() {
   try {
     JobDigests own;
-    do_together(setup_.ranks, [&] { own = writer_.take_digests(); });
+    do_together(setup_.ranks, [&] { own = in_order_of_files(writer_.take_digests()); });
     const std::vector<Digest> slices = gather_slice_digests(own);
-    do_on_rank_0(setup_.ranks, [&] { finish_folder(make_manifest(own, slices)); });
+    do_on_rank_0(setup_.ranks, [&] { finish_folder(own, slices); });
   } catch (const CheckpointError&) {
     abandon();
     throw;
   }
-  if (setup_.ranks.rank() == 0) remove_old();
+  if (setup_.ranks.rank() == 0) start_removal(step_);
+}
+
+// This rank's first unit file: each rank begins with another one.
+size_t CheckpointSaver::first_file() const {
+  return first_file_of(setup_.ranks.rank(), setup_.ranks.world_size(), unit_files_.size());
+}
+
+CheckpointSaver::JobDigests CheckpointSaver::in_order_of_files(JobDigests written) const {
+  const auto end = written.begin() + static_cast<std::ptrdiff_t>(unit_files_.size());
+  std::rotate(written.begin(), end - static_cast<std::ptrdiff_t>(first_file()), end);
+  return written;
 }
 
 // Of each unit file and rank, rank by rank; zeros where a rank has no slice.
@@ -147,36 +161,59 @@ std::vector<Digest> CheckpointSaver::gather_slice_digests(const JobDigests& own)
   return all;
 }
 
-Manifest CheckpointSaver::make_manifest(const JobDigests& own,
-                                        const std::vector<Digest>& slices) const {
-  const int world_size = setup_.ranks.world_size();
-  Manifest manifest{step_, world_size, std::string(to_string(model_dtype_)), {}, {}};
+// The digests of all segments of the unit files, in the order of the files.
+std::vector<Digest> CheckpointSaver::list_digests(const JobDigests& own,
+                                                  const std::vector<Digest>& slices) const {
+  std::vector<Digest> digests;
+  for (size_t i = 0; i < unit_files_.size(); ++i) {
+    const ShardLayout& shards = setup_.store.state(unit_files_[i].unit).shards;
+    digests.push_back(own[i].front());
+    for (int rank = 0; rank < setup_.ranks.world_size(); ++rank) {
+      if (shards.owned(rank).is_empty()) break;
+      digests.push_back(slices[static_cast<size_t>(rank) * unit_files_.size() + i]);
+    }
+  }
+  return digests;
+}
+
+Manifest CheckpointSaver::make_manifest(const std::vector<Digest>& digests) const {
+  Manifest manifest{step_, setup_.ranks.world_size(), std::string(to_string(model_dtype_)), {}, {}};
   for (int unit = 0; unit < setup_.store.num_units(); ++unit) {
     const UnitState& state = setup_.store.state(unit);
     manifest.units.push_back(
         {state.unit.name(), state.unit.num_elements(), state.shards.shard_size()});
   }
-  for (size_t i = 0; i < unit_files_.size(); ++i) {
-    const UnitFile& file = unit_files_[i];
-    ManifestFile entry{file.path, {{0, std::ssize(file.header), to_hex(own[i].front())}}};
-    for (int rank = 0; rank < world_size; ++rank) {
-      const Range owned = setup_.store.state(file.unit).shards.owned(rank);
-      if (owned.is_empty()) continue;
-      const Range bytes = file.bytes_of(owned);
-      const size_t at = static_cast<size_t>(rank) * unit_files_.size() + i;
-      entry.segments.push_back({bytes.begin, bytes.size(), to_hex(slices[at])});
-    }
+  const Digest* next = digests.data();
+  for (const UnitFile& file : unit_files_) {
+    const int64_t shard_size = setup_.store.state(file.unit).shards.shard_size();
+    ManifestFile entry{file.path,
+                       file.bytes(),
+                       std::ssize(file.header),
+                       file.bytes_of({0, shard_size}).size(),
+                       {}};
+    entry.sha256 = hash_of_digests(next, entry.num_segments());
+    next += entry.num_segments();
     manifest.files.push_back(std::move(entry));
-  }
-  for (size_t i = 0; i < text_files_.size(); ++i) {
-    const Digest& digest = own[unit_files_.size() + i].front();
-    manifest.files.push_back(
-        {text_files_[i].path, {{0, std::ssize(text_files_[i].text), to_hex(digest)}}});
   }
   return manifest;
 }
 
-void CheckpointSaver::finish_folder(const Manifest& manifest) const {
+// All that is left to write; the manifest is the last.
+void CheckpointSaver::finish_folder(const JobDigests& own,
+                                    const std::vector<Digest>& slices) const {
+  const std::vector<Digest> digests = list_digests(own, slices);
+  Manifest manifest = make_manifest(digests);
+  const auto add = [&manifest](const std::string& path, const std::string& text,
+                               const Digest& digest) {
+    manifest.files.push_back({path, std::ssize(text), std::ssize(text), 0, digest});
+  };
+  for (size_t i = 0; i < text_files_.size(); ++i) {
+    add(text_files_[i].path, text_files_[i].text, own[unit_files_.size() + i].front());
+  }
+  const auto bytes = std::as_bytes(std::span(digests));
+  const std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const fs::path list = temporary() / Manifest::kDigestsName;
+  add(Manifest::kDigestsName, text, write_parts({list, {{0, text, {}, DType::kU8}}}).front());
   write_parts({temporary() / Manifest::kFileName, {{0, to_json(manifest), {}, DType::kU8}}});
   for (const char* folder : {published_, "optimizer", ""}) {
     sync_folder(temporary() / folder, FilePurpose::kCheckpoint);
@@ -188,14 +225,30 @@ void CheckpointSaver::finish_folder(const Manifest& manifest) const {
                    " bytes=", manifest.bytes(), " seconds=", watch_.seconds()));
 }
 
-// The checkpoint stands already: what fails here is no reason to end the run.
-void CheckpointSaver::remove_old() const {
-  try {
-    point_latest_to(checkpoints_ / name_);
-    remove_old_checkpoints(checkpoints_, keep_);
-  } catch (const CheckpointError& error) {
-    log_event(concat("checkpoint warning=", error.what()));
-  }
+void CheckpointSaver::tidy() {
+  if (setup_.ranks.rank() == 0) start_removal(setup_.resumed_step);
+}
+
+// On a thread of its own, since training need not wait for it. The checkpoint stands already: what
+// fails here is no reason to end the run.
+void CheckpointSaver::start_removal(int64_t newest) {
+  settle();
+  removal_ = std::async(std::launch::async, [folder = checkpoints_, keep = keep_, newest] {
+    try {
+      const fs::path checkpoint = folder / checkpoint_name(newest);
+      if (fs::exists(checkpoint)) {  // Else none is published, or it lies in another run.
+        point_latest_to(checkpoint);
+        remove_old_checkpoints(folder, keep, newest);
+      }
+      remove_leftovers(folder);
+    } catch (const std::exception& error) {
+      log_event(concat("checkpoint warning=", error.what()));
+    }
+  });
+}
+
+void CheckpointSaver::settle() {
+  if (removal_.valid()) removal_.get();
 }
 
 void CheckpointSaver::abandon() {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <future>
 #include <string>
 #include <vector>
 
@@ -38,9 +39,9 @@ struct SaverSetup {
 ///
 /// After `begin` the owner polls `is_written` until it is true on *all* ranks, and then calls
 /// `publish`; if it threw on any rank, all ranks call `abandon` instead. The thread in the
-/// background does nothing but write files. Published checkpoints beyond `keep` are removed. Those
-/// of steps after `resumed_step`, which a job before this one left, are set aside at the first
-/// `begin`.
+/// background does nothing but write files. Published checkpoints beyond `keep` are removed, on
+/// another thread of rank 0. Those of steps after `resumed_step`, which a job before this one left,
+/// are set aside at the first `begin`.
 class CheckpointSaver {
  public:
   /// Reads the small files that go with the weights.
@@ -57,7 +58,15 @@ class CheckpointSaver {
   /// Throws: CheckpointError if this rank could not write its part.
   bool is_written() const { return writer_.is_done(); }
 
-  /// Makes the checkpoint visible under its name, points `latest` to it and removes old ones.
+  /// Removes what jobs before this one left: what they had no time to publish or to remove.
+  /// `latest` points to `resumed_step` then. Goes on in the background. Local.
+  void tidy();
+
+  /// Waits until all is removed that is to be. Local; others than rank 0 have nothing to wait for.
+  void settle();
+
+  /// Makes the checkpoint visible under its name, then points `latest` to it and removes old ones
+  /// in the background.
   /// Collective: after is_written() has been true on every rank.
   /// Throws: CheckpointError on all ranks. Nothing is under way then, and nothing published, unless
   ///   it was the last flush that failed: the checkpoint stands, but a loss of power may undo it.
@@ -77,9 +86,12 @@ class CheckpointSaver {
   FileJob unit_job(const UnitFile& file) const;
   std::vector<FileJob> plan_jobs() const;
   std::vector<Digest> gather_slice_digests(const JobDigests& own) const;
-  Manifest make_manifest(const JobDigests& own, const std::vector<Digest>& slices) const;
-  void finish_folder(const Manifest& manifest) const;
-  void remove_old() const;
+  size_t first_file() const;
+  JobDigests in_order_of_files(JobDigests written) const;
+  std::vector<Digest> list_digests(const JobDigests& own, const std::vector<Digest>& slices) const;
+  Manifest make_manifest(const std::vector<Digest>& digests) const;
+  void finish_folder(const JobDigests& own, const std::vector<Digest>& slices) const;
+  void start_removal(int64_t newest);
 
   SaverSetup setup_;
   int64_t keep_;
@@ -95,7 +107,8 @@ class CheckpointSaver {
   bool is_first_ = true;
   Stopwatch watch_;
   HostCopy copy_;
-  BackgroundWriter writer_;  // Last: its thread reads the copy.
+  BackgroundWriter writer_;    // Its thread reads the copy.
+  std::future<void> removal_;  // Rank 0 only; its destructor waits.
 };
 
 }  // namespace temper

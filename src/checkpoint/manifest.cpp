@@ -2,11 +2,13 @@
 #include "checkpoint/manifest.h"
 
 #include <algorithm>
+#include <charconv>
+#include <span>
 
 #include "checkpoint/json_keys.h"
 #include "core/concat.h"
 #include "core/error.h"
-#include "core/hash.h"
+#include "core/message_text.h"
 
 namespace temper {
 namespace {
@@ -23,12 +25,15 @@ const std::string kZeros(kHexLength, '0');
 }
 
 Json to_json_value(const ManifestFile& file) {
-  Json segments = Json::array();
-  for (const Segment& segment : file.segments) {
-    segments.push_back(
-        {{"offset", segment.offset}, {"bytes", segment.bytes}, {"sha256", segment.sha256}});
+  Json json{{"path", file.path}, {"bytes", file.bytes}};
+  if (file.num_segments() > 1) {
+    json["first_segment_bytes"] = file.first_segment_bytes;
+    json["segment_bytes"] = file.segment_bytes;
+    json["digests_sha256"] = to_hex(file.sha256);
+  } else {
+    json["sha256"] = to_hex(file.sha256);
   }
-  return {{"path", file.path}, {"bytes", file.bytes()}, {"segments", std::move(segments)}};
+  return json;
 }
 
 Json to_json_value(const ManifestUnit& unit) {
@@ -40,24 +45,57 @@ bool is_safe(const std::string& path) {
   return !path.empty() && path.front() != '/' && path.find("..") == std::string::npos;
 }
 
-ManifestFile read_file(const Json& json, std::vector<std::string>& problems) {
-  const JsonKeys keys(json, "a file's ", problems);
-  ManifestFile file;
-  file.path = keys.text("path");
-  if (!is_safe(file.path)) keys.refuse("path", concat("is \"", file.path, '"'));
-  const int64_t bytes = keys.integer("bytes", kCounts);
-  int64_t end = 0;
-  if (keys.has("segments")) {
-    for (const Json& part : keys["segments"]) {
-      const JsonKeys segment(part, "a segment's ", problems);
-      file.segments.push_back({segment.integer("offset", kCounts),
-                               segment.integer("bytes", kCounts), segment.text("sha256")});
-      if (file.segments.back().offset != end) segment.refuse("offset", "leaves a gap");
-      end += file.segments.back().bytes;
-    }
+Digest read_digest(const JsonKeys& keys, const char* key) {
+  const std::string text = keys.text(key);
+  Digest digest{};
+  bool is_digest = text.size() == kHexLength;
+  for (size_t i = 0; is_digest && i < digest.size(); ++i) {
+    const char* begin = text.data() + 2 * i;
+    is_digest = std::from_chars(begin, begin + 2, digest[i], 16).ptr == begin + 2;
   }
-  if (file.segments.empty() || end != bytes) keys.refuse("segments", "do not cover the file");
-  return file;
+  if (!is_digest) keys.refuse(key, concat("is ", quote(text), ", wanted 64 hexadecimal digits"));
+  return digest;
+}
+
+void read_cut(const JsonKeys& keys, ManifestFile& file) {
+  if (!keys.has("segment_bytes")) {
+    file.first_segment_bytes = file.bytes;
+    file.sha256 = read_digest(keys, "sha256");
+    return;
+  }
+  file.first_segment_bytes = keys.integer("first_segment_bytes", {1, INT64_MAX});
+  file.segment_bytes = keys.integer("segment_bytes", {1, INT64_MAX});
+  file.sha256 = read_digest(keys, "digests_sha256");
+  if (file.first_segment_bytes >= file.bytes) {
+    keys.refuse("first_segment_bytes", "leaves nothing for a second segment");
+  }
+}
+
+// Version 1 had offset, length and digest of each segment in the manifest.
+void read_segments(const JsonKeys& keys, ManifestFile& file, std::vector<Digest>& digests,
+                   std::vector<std::string>& problems) {
+  std::vector<Digest> own;
+  int64_t end = 0;
+  const Json none = Json::array();
+  for (const Json& part : keys.has("segments") ? keys["segments"] : none) {
+    const JsonKeys segment(part, "a segment's ", problems);
+    const int64_t fewest = own.empty() ? 0 : 1;
+    const int64_t bytes = segment.integer("bytes", {fewest, INT64_MAX - end});
+    if (segment.integer("offset", kCounts) != end) segment.refuse("offset", "leaves a gap");
+    if (own.empty()) file.first_segment_bytes = bytes;
+    if (own.size() == 1) file.segment_bytes = bytes;
+    own.push_back(read_digest(segment, "sha256"));
+    end += bytes;
+    const Range expected = file.segment(std::ssize(own) - 1);
+    if (expected.end != end) segment.refuse("bytes", concat("is ", bytes, ", unlike the others"));
+  }
+  if (own.empty() || end != file.bytes) keys.refuse("segments", "do not cover the file");
+  if (own.size() == 1) {
+    file.sha256 = own.front();
+  } else {
+    file.sha256 = hash_of_digests(own.data(), std::ssize(own));
+    digests.insert(digests.end(), own.begin(), own.end());
+  }
 }
 
 ManifestUnit read_unit(const Json& json, std::vector<std::string>& problems) {
@@ -66,7 +104,16 @@ ManifestUnit read_unit(const Json& json, std::vector<std::string>& problems) {
           keys.integer("shard_size", kCounts)};
 }
 
-Manifest read_manifest(const JsonKeys& keys, std::vector<std::string>& problems) {
+// The file's name and length, which both versions have.
+ManifestFile read_head(const JsonKeys& keys) {
+  ManifestFile file;
+  file.path = keys.text("path");
+  if (!is_safe(file.path)) keys.refuse("path", concat("is ", quote(file.path)));
+  file.bytes = keys.integer("bytes", kCounts);
+  return file;
+}
+
+Manifest read_head(const JsonKeys& keys, std::vector<std::string>& problems) {
   Manifest manifest;
   manifest.step = keys.integer("step", kCounts);
   manifest.world_size = keys.integer("world_size", kCounts);
@@ -76,7 +123,6 @@ Manifest read_manifest(const JsonKeys& keys, std::vector<std::string>& problems)
   }
   if (!problems.empty()) return manifest;
   for (const Json& unit : keys["units"]) manifest.units.push_back(read_unit(unit, problems));
-  for (const Json& file : keys["files"]) manifest.files.push_back(read_file(file, problems));
   return manifest;
 }
 
@@ -89,9 +135,28 @@ void require_own_hash(std::string text, const std::string& found, const std::str
 
 }  // namespace
 
+int64_t ManifestFile::num_segments() const {
+  const int64_t later = bytes - first_segment_bytes;
+  return later <= 0 || segment_bytes <= 0 ? 1 : 2 + (later - 1) / segment_bytes;
+}
+
+Range ManifestFile::segment(int64_t index) const {
+  if (index == 0) return {0, first_segment_bytes};
+  const int64_t begin = first_segment_bytes + (index - 1) * segment_bytes;
+  return {begin, std::min(begin + segment_bytes, bytes)};
+}
+
 int64_t Manifest::bytes() const {
   int64_t sum = 0;
-  for (const ManifestFile& file : files) sum += file.bytes();
+  for (const ManifestFile& file : files) sum += file.bytes;
+  return sum;
+}
+
+int64_t Manifest::num_digests() const {
+  int64_t sum = 0;
+  for (const ManifestFile& file : files) {
+    if (file.num_segments() > 1) sum += file.num_segments();
+  }
   return sum;
 }
 
@@ -110,7 +175,8 @@ std::string to_json(const Manifest& manifest) {
   return text;
 }
 
-Manifest parse_manifest(std::string_view text, const std::string& name) {
+Manifest parse_manifest(std::string_view text, const std::string& name,
+                        std::vector<Digest>* digests) {
   const Json json = parse_json(text, {name, FilePurpose::kCheckpoint});
   std::vector<std::string> problems;
   const JsonKeys keys(json, "", problems);
@@ -122,9 +188,25 @@ Manifest parse_manifest(std::string_view text, const std::string& name) {
                           "use the temper that wrote it, or a newer one");
   }
   require_own_hash(std::string(text), keys.text("manifest_sha256"), name);
-  Manifest manifest = read_manifest(keys, problems);
+  Manifest manifest = read_head(keys, problems);
   if (!problems.empty()) refuse(name + ":", problems.front());
+  std::vector<Digest> old_digests;
+  for (const Json& one : keys["files"]) {
+    const JsonKeys file_keys(one, "a file's ", problems);
+    ManifestFile& file = manifest.files.emplace_back(read_head(file_keys));
+    if (version == 1) {
+      read_segments(file_keys, file, old_digests, problems);
+    } else {
+      read_cut(file_keys, file);
+    }
+  }
+  if (!problems.empty()) refuse(name + ":", problems.front());
+  if (digests != nullptr) *digests = std::move(old_digests);
   return manifest;
+}
+
+Digest hash_of_digests(const Digest* begin, int64_t num_digests) {
+  return sha256(std::as_bytes(std::span(begin, static_cast<size_t>(num_digests))));
 }
 
 }  // namespace temper

@@ -7,6 +7,7 @@
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/together.h"
 #include "checkpoint/verification.h"
+#include "comm/collective_ring.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/log.h"
@@ -14,12 +15,6 @@
 namespace temper {
 namespace fs = std::filesystem;
 namespace {
-
-void remove_or_log(const fs::path& folder) {
-  std::error_code error;
-  fs::remove_all(folder, error);
-  if (error) log_event(concat("checkpoint left=", folder.string(), " reason=", error.message()));
-}
 
 bool has_all_files(const fs::path& checkpoint) {
   try {
@@ -44,6 +39,18 @@ void remove_checkpoint(const fs::path& checkpoint) {
 }
 
 }  // namespace
+
+void remove_or_log(const fs::path& folder) {
+  std::error_code error;
+  fs::recursive_directory_iterator entry(folder, error);
+  for (; !error && entry != fs::recursive_directory_iterator(); entry.increment(error)) {
+    CollectiveRing::own().show_life("removing files");
+    std::error_code ignored;
+    if (!entry->is_directory(ignored)) fs::remove(entry->path(), ignored);
+  }
+  fs::remove_all(folder, error);
+  if (error) log_event(concat("checkpoint left=", folder.string(), " reason=", error.message()));
+}
 
 void remove_leftovers(const fs::path& folder) {
   for (const std::string_view suffix : {".tmp", ".trash"}) {
@@ -71,9 +78,10 @@ void set_aside_after(const fs::path& folder, int64_t step) {
   }
 }
 
-void remove_old_checkpoints(const fs::path& folder, int64_t keep) {
+void remove_old_checkpoints(const fs::path& folder, int64_t keep, int64_t newest) {
   int64_t num_kept = 0;
   for (const FoundCheckpoint& checkpoint : list_checkpoints(folder)) {
+    if (checkpoint.step > newest) continue;  // Passed over, or of a branch that is left.
     if (num_kept >= keep) {
       remove_checkpoint(checkpoint.path);
     } else if (has_all_files(checkpoint.path)) {

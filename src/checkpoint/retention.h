@@ -6,6 +6,10 @@
 
 namespace temper {
 
+/// Removes a folder with all that is in it; what cannot be removed is logged. Shows that the rank
+/// lives, as long as it may take.
+void remove_or_log(const std::filesystem::path& folder);
+
 /// Removes what a killed job left: folders step-*.tmp and step-*.trash, and no others.
 void remove_leftovers(const std::filesystem::path& folder);
 
@@ -14,9 +18,10 @@ void remove_leftovers(const std::filesystem::path& folder);
 /// Throws: CheckpointError.
 void set_aside_after(const std::filesystem::path& folder, int64_t step);
 
-/// Keeps the newest `keep` checkpoints whose files are all there in full length, and those between;
-/// removes the older ones. What cannot be removed is logged and left.
-void remove_old_checkpoints(const std::filesystem::path& folder, int64_t keep);
+/// Keeps the newest `keep` checkpoints up to step `newest` whose files are all there in full
+/// length, and all that are not older than these; removes the others. What cannot be removed is
+/// logged and left.
+void remove_old_checkpoints(const std::filesystem::path& folder, int64_t keep, int64_t newest);
 
 /// Throws: CheckpointError.
 void rename_folder(const std::filesystem::path& from, const std::filesystem::path& to);

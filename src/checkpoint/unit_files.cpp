@@ -86,6 +86,10 @@ std::vector<TextFile> make_indexes(const std::vector<UnitLayout>& units,
   return indexes;
 }
 
+size_t first_file_of(int rank, int world_size, size_t num_files) {
+  return num_files * static_cast<size_t>(rank) / static_cast<size_t>(world_size);
+}
+
 int64_t checkpoint_bytes(const std::vector<UnitLayout>& units, DType model_dtype) {
   int64_t sum = 0;
   for (const UnitFile& file : plan_unit_files(units, kModelFiles, model_dtype)) sum += file.bytes();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -57,6 +58,10 @@ std::vector<UnitFile> plan_unit_files(const std::vector<UnitLayout>& units,
 std::vector<TextFile> make_indexes(const std::vector<UnitLayout>& units,
                                    const UnitFileSet& published,
                                    const std::vector<UnitFile>& files);
+
+/// The file that a rank begins to write with. Ranks begin all over the files, since many that write
+/// one file keep a single storage target busy and leave the others idle.
+size_t first_file_of(int rank, int world_size, size_t num_files);
 
 /// Bytes of a checkpoint's unit files, nearly all of the whole.
 int64_t checkpoint_bytes(const std::vector<UnitLayout>& units, DType model_dtype);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/verification.h"
 
-#include <algorithm>
-#include <span>
 #include <sstream>
 #include <string>
 #include <system_error>
@@ -13,15 +11,11 @@
 #include "core/clock.h"
 #include "core/concat.h"
 #include "core/error.h"
-#include "core/hash.h"
 #include "core/log.h"
-#include "io/file.h"
 
 namespace temper {
 namespace fs = std::filesystem;
 namespace {
-
-constexpr int64_t kPieceBytes = int64_t{4} << 20;  // Arbitrary.
 
 [[noreturn]] void refuse(const std::string& problem) {
   throw CheckpointError(problem, "use another checkpoint, or restore this one");
@@ -55,50 +49,6 @@ void require_step(const fs::path& checkpoint, int64_t step) {
   refuse(concat((checkpoint / Manifest::kFileName).string(), " is that of step ", step));
 }
 
-Manifest checked(const fs::path& checkpoint, const std::string& text) {
-  require_one_manifest(checkpoint);
-  Manifest manifest = parse_manifest(text, (checkpoint / Manifest::kFileName).string());
-  require_step(checkpoint, manifest.step);
-  for (const ManifestFile& file : manifest.files) {
-    require_length(checkpoint / file.path, file.bytes());
-  }
-  return manifest;
-}
-
-std::string manifest_text(const fs::path& checkpoint) {
-  return read_file(checkpoint / Manifest::kFileName, FilePurpose::kCheckpoint);
-}
-
-void verify_segment(const File& file, const Segment& segment, std::vector<std::byte>& buffer) {
-  Sha256 hash;
-  const int64_t end = segment.offset + segment.bytes;
-  for (int64_t at = segment.offset; at < end; at += kPieceBytes) {
-    const std::span piece(buffer.data(), static_cast<size_t>(std::min(kPieceBytes, end - at)));
-    file.read(at, piece);
-    hash.update(piece);
-  }
-  if (to_hex(hash.finish()) == segment.sha256) return;
-  refuse(concat(file.path().string(), " was altered: bytes [", segment.offset, ", ", end,
-                ") do not have the hash in the manifest"));
-}
-
-// A segment is hashed by the rank whose equal share of all bytes its middle falls into.
-void verify_share(const fs::path& checkpoint, const Manifest& manifest, const Communicator& ranks) {
-  std::vector<std::byte> buffer(kPieceBytes);
-  const double share = static_cast<double>(manifest.bytes() + 1) / ranks.world_size();
-  int64_t begin = 0;
-  for (const ManifestFile& entry : manifest.files) {
-    std::optional<File> file;
-    for (const Segment& segment : entry.segments) {
-      const double middle = static_cast<double>(begin) + 0.5 * static_cast<double>(segment.bytes);
-      begin += segment.bytes;
-      if (static_cast<int>(middle / share) != ranks.rank()) continue;
-      if (!file) file.emplace(File::open(checkpoint / entry.path, FilePurpose::kCheckpoint));
-      verify_segment(*file, segment, buffer);
-    }
-  }
-}
-
 // Rank 0's list for all: on a network file system they need not see the same yet.
 std::vector<int64_t> list_steps(const fs::path& folder, Communicator& ranks) {
   std::string text;
@@ -113,31 +63,34 @@ std::vector<int64_t> list_steps(const fs::path& folder, Communicator& ranks) {
 
 }  // namespace
 
+void require_all_there(const fs::path& checkpoint, const Manifest& manifest) {
+  require_one_manifest(checkpoint);
+  require_step(checkpoint, manifest.step);
+  for (const ManifestFile& file : manifest.files) {
+    require_length(checkpoint / file.path, file.bytes);
+  }
+}
+
 Manifest check_files(const fs::path& checkpoint) {
-  return checked(checkpoint, manifest_text(checkpoint));
+  const std::string name = (checkpoint / Manifest::kFileName).string();
+  Manifest manifest = parse_manifest(read_manifest_text(checkpoint), name);
+  require_all_there(checkpoint, manifest);
+  return manifest;
 }
 
 VerifiedCheckpoint verify_checkpoint(const fs::path& checkpoint, Communicator& ranks) {
-  std::string text;
-  do_on_rank_0(ranks, [&] {
-    text = manifest_text(checkpoint);
-    checked(checkpoint, text);
-  });
-  text = broadcast_text(ranks, text);
-  Manifest manifest = parse_manifest(text, (checkpoint / Manifest::kFileName).string());
-  do_together(ranks, [&] { verify_share(checkpoint, manifest, ranks); });
-  return {checkpoint, std::move(manifest)};
+  SharedManifest shared =
+      share_manifest(checkpoint, VerifiedPart::kWhole, ranks,
+                     [&](const Manifest& manifest) { require_all_there(checkpoint, manifest); });
+  do_together(ranks, [&] { verify_segments(checkpoint, shared.segments); });
+  return {checkpoint, std::move(shared.manifest)};
 }
 
 Manifest verify_alone(const fs::path& checkpoint, VerifiedPart part) {
-  Manifest manifest = check_files(checkpoint);
-  std::vector<std::byte> buffer(kPieceBytes);
-  for (const ManifestFile& entry : manifest.files) {
-    if (part == VerifiedPart::kPublished && entry.path.starts_with("optimizer/")) continue;
-    const File file = File::open(checkpoint / entry.path, FilePurpose::kCheckpoint);
-    for (const Segment& segment : entry.segments) verify_segment(file, segment, buffer);
-  }
-  return manifest;
+  SharedManifest all = read_manifest(
+      checkpoint, part, [&](const Manifest& manifest) { require_all_there(checkpoint, manifest); });
+  verify_segments(checkpoint, all.segments);
+  return std::move(all.manifest);
 }
 
 std::optional<VerifiedCheckpoint> find_newest_whole(const fs::path& run, Communicator& ranks) {

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "checkpoint/manifest.h"
+#include "checkpoint/segments.h"
 #include "comm/communicator.h"
 
 namespace temper {
@@ -28,15 +29,13 @@ class VerifiedCheckpoint {
 /// Throws: CheckpointError, naming what is missing, torn, short or does not belong there.
 Manifest check_files(const std::filesystem::path& checkpoint);
 
+/// The same for a manifest that is read already.
+void require_all_there(const std::filesystem::path& checkpoint, const Manifest& manifest);
+
 /// Hashes the whole checkpoint; each rank reads its share.
 /// Collective: all ranks; all throw or none does.
 /// Throws: CheckpointError, naming the file and the bytes that differ.
 VerifiedCheckpoint verify_checkpoint(const std::filesystem::path& checkpoint, Communicator& ranks);
-
-enum class VerifiedPart {
-  kWhole,
-  kPublished,  ///< What others open: the model or the adapter.
-};
 
 /// The same by one process without others. Local.
 /// Throws: CheckpointError, as `check_files` and `verify_checkpoint`.

@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <ATen/ATen.h>
+#include <fcntl.h>
 #include <mpi.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <boost/test/unit_test.hpp>
+#include <cstdarg>
 #include <map>
 #include <memory>
 #include <optional>
+#include <string_view>
 
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/checkpoint_saver.h"
@@ -17,6 +23,23 @@
 #include "comm/mpi_communicator.h"
 #include "core/concat.h"
 #include "core/error.h"
+
+namespace {
+// How often this rank has opened files of these names.
+std::atomic<int> num_manifests_opened = 0, num_digests_opened = 0;
+}  // namespace
+
+// This definition stands before libc's.
+extern "C" int open(const char* path, int flags, ...) {
+  const std::string_view name(path);
+  if (name.ends_with("/MANIFEST.json")) ++num_manifests_opened;
+  if (name.ends_with("/digests.bin")) ++num_digests_opened;
+  std::va_list arguments;
+  va_start(arguments, flags);
+  const mode_t mode = (flags & O_CREAT) != 0 ? va_arg(arguments, mode_t) : 0;
+  va_end(arguments);
+  return static_cast<int>(syscall(SYS_openat, AT_FDCWD, path, flags, mode));
+}
 
 namespace temper {
 namespace {
@@ -94,11 +117,13 @@ struct WorldFixture {
   fs::path model_path = folder.path() / "source";
 };
 
-// Relative path to content, of all files but the manifest.
+// Relative path to content, of all files but the manifest and its digests.
 std::map<std::string, std::string> contents(const fs::path& folder) {
   std::map<std::string, std::string> found;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file() && entry.path().filename() != "MANIFEST.json") {
+    const fs::path name = entry.path().filename();
+    if (name == Manifest::kFileName || name == Manifest::kDigestsName) continue;
+    if (entry.is_regular_file()) {
       found[fs::relative(entry.path(), folder).string()] = content_of(entry.path());
     }
   }
@@ -190,6 +215,26 @@ BOOST_AUTO_TEST_CASE(a_checkpoint_of_another_model_is_refused_on_all_ranks) {
     message = error.what();
   }
   BOOST_TEST(message.find("missing: lm_head.weight [151, 40]") != std::string::npos, message);
+}
+
+// The digests' file is also verified as any other, by one rank.
+BOOST_AUTO_TEST_CASE(manifest_and_digests_are_read_once_and_handed_round) {
+  save_by(world.world_size(), 3, folder.path());
+  const fs::path saved = folder.path() / "checkpoints/step-00000010";
+  num_manifests_opened = num_digests_opened = 0;
+  const VerifiedCheckpoint verified = verify_checkpoint(saved, world);
+  BOOST_TEST(num_manifests_opened == (world.rank() == 0 ? 1 : 0));
+  const at::Tensor all = at::full({1}, num_digests_opened.load(), at::kLong);
+  world.all_reduce(all, ReduceOp::kSum).wait();
+  BOOST_TEST(all.item<int64_t>() == 2);
+  // A rank is handed its own segments: together all, none twice.
+  const SharedManifest shared =
+      share_manifest(saved, VerifiedPart::kWhole, world, [](const Manifest&) {});
+  int64_t bytes = 0;
+  for (const Segment& segment : shared.segments) bytes += segment.bytes.size();
+  all.fill_(bytes);
+  world.all_reduce(all, ReduceOp::kSum).wait();
+  BOOST_TEST(all.item<int64_t>() == verified.manifest().bytes());
 }
 
 BOOST_AUTO_TEST_CASE(a_run_without_checkpoints_has_no_newest) {

@@ -12,7 +12,10 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <map>
 #include <optional>
+#include <string>
 
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/checkpoint_saver.h"
@@ -34,6 +37,8 @@ struct Fault {
 };
 Fault faults[kNumCalls];
 std::atomic<bool> is_disk_full = false;
+std::atomic<bool> is_first_write = false;
+std::string first_written;  // The file of the first write since is_first_write was set.
 
 // errno for the call that is to fail, else 0.
 int failure_of(Call call) {
@@ -55,6 +60,10 @@ Result call_or_fail(Call call, long number, Arguments... arguments) {
 
 extern "C" {
 ssize_t pwrite(int descriptor, const void* bytes, size_t count, off_t offset) {
+  if (is_first_write.exchange(false)) {
+    const std::string link = temper::concat("/proc/self/fd/", descriptor);
+    first_written = std::filesystem::read_symlink(link).filename();
+  }
   return call_or_fail<ssize_t>(kPwrite, SYS_pwrite64, descriptor, bytes, count, offset);
 }
 int fsync(int descriptor) {
@@ -210,6 +219,28 @@ BOOST_AUTO_TEST_CASE(a_disk_without_the_space_is_told_before_anything_is_written
   BOOST_TEST(find_newest_whole(folder.path(), world)->manifest().step == 3);
 }
 
+// The second of three has slices of embedding and block only.
+BOOST_AUTO_TEST_CASE(each_rank_begins_to_write_at_another_file) {
+  is_first_write = true;
+  save(2);
+  if (world.rank() == 0) {
+    BOOST_TEST(first_written == "model-00001-of-00004.safetensors");
+  } else if (world.rank() == 1) {
+    BOOST_TEST(first_written == "master-00002-of-00004.safetensors");  // File 5 of 16.
+  }
+}
+
+// Of Llama-3 70B on as many ranks.
+BOOST_AUTO_TEST_CASE(ranks_begin_all_over_the_files) {
+  for (const int num_ranks : {64, 4096}) {
+    std::map<size_t, int> num_begun;
+    for (int rank = 0; rank < num_ranks; ++rank) ++num_begun[first_file_of(rank, num_ranks, 328)];
+    BOOST_TEST(num_begun.rbegin()->first < 328u);
+    BOOST_TEST(std::ssize(num_begun) == std::min(num_ranks, 328));
+    for (const auto& [file, count] : num_begun) BOOST_TEST(count <= 13);  // Of 4096 ranks.
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_device_error_that_passes_is_no_failure) {
   BOOST_TEST(save_with(kPwrite, 3, EIO, 0).empty());
   BOOST_TEST(find_newest_whole(folder.path(), world)->manifest().step == 2);
@@ -217,7 +248,8 @@ BOOST_AUTO_TEST_CASE(a_device_error_that_passes_is_no_failure) {
 
 BOOST_AUTO_TEST_CASE(what_cannot_be_removed_does_not_end_the_run) {
   save(2);
-  // The third checkpoint's own rename succeeds; that of the oldest one to its trash does not.
+  // The third checkpoint's own rename succeeds, and that of `latest`; that of the oldest one to its
+  // trash does not.
   if (world.rank() == 0) {
     faults[kRename].reason = EIO;
     faults[kRename].countdown = 2;

@@ -4,6 +4,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include "checkpoint/run_state.h"
+#include "core/concat.h"
 #include "core/hash.h"
 #include "io/json.h"
 #include "io/says.h"
@@ -14,23 +15,37 @@ namespace {
 constexpr const char* kName = "run/MANIFEST.json";
 
 Manifest small() {
-  const std::string hash = to_hex(sha256("x"));
+  const Digest hash = sha256("x");
   return {7,
           2,
           "BF16",
           {{"embedding", 10, 4096}},
-          {{"model/a", {{0, 4096, hash}, {4096, 20, hash}}}, {"state.json", {{0, 0, hash}}}}};
+          {{"model/a", 4116, 4096, 16, hash}, {"state.json", 0, 0, 0, hash}}};
+}
+
+// The text of a manifest, with a hash of its own that fits.
+std::string sealed_text(Json json) {
+  const std::string zeros(64, '0');
+  json["manifest_sha256"] = zeros;
+  std::string text = json.dump(1) + '\n';
+  return text.replace(text.find(zeros), zeros.size(), to_hex(sha256(text)));
 }
 
 // The text of a manifest whose own hash fits although `change` was made to it.
 std::string sealed(const Json& change) {
   Json json = Json::parse(to_json(small()));
-  const std::string zeros(64, '0');
-  json["manifest_sha256"] = zeros;
   json.merge_patch(change);
-  std::string text = json.dump(1) + '\n';
-  const size_t at = text.find(zeros);
-  return at == std::string::npos ? text : text.replace(at, zeros.size(), to_hex(sha256(text)));
+  return sealed_text(json);
+}
+
+// The same as version 1 wrote it.
+std::string sealed_old(const char* path, int64_t bytes, const Json& segments) {
+  return sealed({{"format_version", 1},
+                 {"files", {{{"path", path}, {"bytes", bytes}, {"segments", segments}}}}});
+}
+
+Json old_segment(int64_t offset, int64_t bytes, const Digest& hash = sha256("x")) {
+  return {{"offset", offset}, {"bytes", bytes}, {"sha256", to_hex(hash)}};
 }
 
 void expect_refusal(const std::string& text, const std::string& message) {
@@ -51,10 +66,39 @@ BOOST_AUTO_TEST_CASE(reads_back_what_it_wrote) {
   BOOST_TEST(manifest.units.at(0).shard_size == 4096);
   BOOST_TEST(manifest.files.size() == 2u);
   BOOST_TEST(manifest.files[0].path == "model/a");
-  BOOST_TEST(manifest.files[0].bytes() == 4116);
-  BOOST_TEST(manifest.files[0].segments[1].offset == 4096);
-  BOOST_TEST(manifest.files[0].segments[1].sha256 == to_hex(sha256("x")));
+  BOOST_TEST(manifest.files[0].bytes == 4116);
+  BOOST_TEST(manifest.files[0].num_segments() == 3);
+  BOOST_CHECK(manifest.files[0].segment(0) == (Range{0, 4096}));
+  BOOST_CHECK(manifest.files[0].segment(1) == (Range{4096, 4112}));
+  BOOST_CHECK(manifest.files[0].segment(2) == (Range{4112, 4116}));
+  BOOST_CHECK(manifest.files[0].sha256 == sha256("x"));
+  BOOST_TEST(manifest.files[1].num_segments() == 1);
   BOOST_TEST(manifest.bytes() == 4116);
+  BOOST_TEST(manifest.num_digests() == 3);
+}
+
+// Of Llama-3 70B: 80 blocks, embedding and head, in four sets.
+BOOST_AUTO_TEST_CASE(its_size_does_not_depend_on_the_number_of_ranks) {
+  size_t text_bytes[2];
+  int64_t num_digests[2];
+  for (const int i : {0, 1}) {
+    const int64_t num_ranks = i == 0 ? 64 : 4096;
+    Manifest manifest = small();
+    manifest.files.clear();
+    for (int file = 0; file < 4 * 82; ++file) {
+      const int64_t bytes = 4 * int64_t{855'654'400};
+      const int64_t slice = (bytes / num_ranks + 16383) / 16384 * 16384;
+      manifest.files.push_back({concat("optimizer/second_moment-000", file, ".safetensors"),
+                                8192 + bytes, 8192, slice, sha256("x")});
+    }
+    text_bytes[i] = to_json(manifest).size();
+    num_digests[i] = manifest.num_digests();
+    BOOST_TEST(num_digests[i] <= 328 * (num_ranks + 1));
+  }
+  BOOST_TEST(text_bytes[1] <= text_bytes[0] + 100);
+  BOOST_TEST(text_bytes[1] < 100'000u);
+  BOOST_TEST(num_digests[0] == 328 * 65);
+  BOOST_TEST(num_digests[1] * 32 < 44'000'000);
 }
 
 BOOST_AUTO_TEST_CASE(any_changed_byte_is_noticed) {
@@ -79,9 +123,11 @@ BOOST_AUTO_TEST_CASE(what_is_wrong_is_named) {
   expect_refusal("{\"format\"", kName);
   expect_refusal("[]", "run/MANIFEST.json is no temper checkpoint's");
   expect_refusal("{}", "run/MANIFEST.json is no temper checkpoint's");
-  expect_refusal(sealed({{"format_version", 2}}),
-                 "run/MANIFEST.json has format version 2; this temper reads up to 1");
-  expect_refusal(sealed({{"manifest_sha256", nullptr}}), "has no hash of its own");
+  expect_refusal(sealed({{"format_version", 3}}),
+                 "run/MANIFEST.json has format version 3; this temper reads up to 2");
+  Json without = Json::parse(to_json(small()));
+  without.erase("manifest_sha256");
+  expect_refusal(without.dump(), "has no hash of its own");
   expect_refusal(sealed({{"step", nullptr}}), "run/MANIFEST.json: step is missing");
   expect_refusal(sealed({{"step", -1}}), "step is -1, wanted a whole number of at least 0");
   expect_refusal(sealed({{"files", 3}}), "files is not a list");
@@ -90,19 +136,47 @@ BOOST_AUTO_TEST_CASE(what_is_wrong_is_named) {
   expect_refusal(altered, "was altered: its own hash does not fit");
 }
 
-BOOST_AUTO_TEST_CASE(files_must_be_inside_and_covered_by_their_segments) {
-  const auto refused = [](const char* path, int64_t bytes, const Json& segments) {
-    return sealed({{"files", {{{"path", path}, {"bytes", bytes}, {"segments", segments}}}}});
-  };
+BOOST_AUTO_TEST_CASE(files_must_be_inside_and_cut_into_segments) {
   const std::string hash = to_hex(sha256("x"));
-  const auto segment = [&](int64_t offset, int64_t bytes) {
-    return Json{{"offset", offset}, {"bytes", bytes}, {"sha256", hash}};
+  const auto refused = [&](const char* path, int64_t first, int64_t later, const std::string& hex) {
+    return sealed({{"files",
+                    {{{"path", path},
+                      {"bytes", 8},
+                      {"first_segment_bytes", first},
+                      {"segment_bytes", later},
+                      {"digests_sha256", hex}}}}});
   };
-  expect_refusal(refused("../b", 4, Json::array({segment(0, 4)})), "path is \"../b\"");
-  expect_refusal(refused("/b", 4, Json::array({segment(0, 4)})), "path is \"/b\"");
-  expect_refusal(refused("b", 5, Json::array({segment(0, 4)})), "do not cover the file");
-  expect_refusal(refused("b", 0, Json::array()), "do not cover the file");
-  expect_refusal(refused("b", 8, Json::array({segment(0, 3), segment(4, 4)})), "leaves a gap");
+  expect_refusal(refused("../b", 4, 4, hash), "path is '../b'");
+  expect_refusal(refused("/b", 4, 4, hash), "path is '/b'");
+  expect_refusal(refused("b", 8, 4, hash), "leaves nothing for a second segment");
+  expect_refusal(refused("b", 0, 4, hash), "first_segment_bytes is 0");
+  expect_refusal(refused("b", 4, 0, hash), "segment_bytes is 0");
+  expect_refusal(refused("b", 4, 4, "xy"), "digests_sha256 is 'xy', wanted 64 hexadecimal digits");
+  expect_refusal(sealed({{"files", {{{"path", "b"}, {"bytes", 8}}}}}), "sha256 is missing");
+}
+
+BOOST_AUTO_TEST_CASE(the_digests_of_version_1_are_in_the_manifest) {
+  const Json segments = {old_segment(0, 4, sha256("a")), old_segment(4, 3, sha256("b")),
+                         old_segment(7, 1, sha256("c"))};
+  std::vector<Digest> digests;
+  const Manifest manifest = parse_manifest(sealed_old("b", 8, segments), kName, &digests);
+  const ManifestFile& file = manifest.files.at(0);
+  BOOST_TEST(file.num_segments() == 3);
+  BOOST_CHECK(file.segment(1) == (Range{4, 7}));
+  BOOST_CHECK(digests == (std::vector<Digest>{sha256("a"), sha256("b"), sha256("c")}));
+  BOOST_CHECK(file.sha256 == hash_of_digests(digests.data(), 3));
+  const Manifest small_file =
+      parse_manifest(sealed_old("b", 8, Json::array({old_segment(0, 8)})), kName, &digests);
+  BOOST_TEST(digests.empty());
+  BOOST_CHECK(small_file.files.at(0).sha256 == sha256("x"));
+}
+
+BOOST_AUTO_TEST_CASE(files_of_version_1_must_be_covered_by_their_segments) {
+  expect_refusal(sealed_old("b", 5, Json::array({old_segment(0, 4)})), "do not cover the file");
+  expect_refusal(sealed_old("b", 0, Json::array()), "do not cover the file");
+  expect_refusal(sealed_old("b", 8, {old_segment(0, 3), old_segment(4, 4)}), "leaves a gap");
+  expect_refusal(sealed_old("b", 9, {old_segment(0, 3), old_segment(3, 2), old_segment(5, 4)}),
+                 "bytes is 4, unlike the others");
 }
 
 BOOST_AUTO_TEST_SUITE_END()

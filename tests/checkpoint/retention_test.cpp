@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/retention.h"
 
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
 #include <boost/test/unit_test.hpp>
+#include <cerrno>
 #include <optional>
 
 #include "checkpoint/checkpoint_list.h"
@@ -13,6 +19,19 @@
 #include "core/concat.h"
 #include "io/says.h"
 #include "io/temporary_folder.h"
+
+namespace {
+std::atomic<int> removed_by_this = 0, removed_by_others = 0;  // Files, by threads.
+}
+
+// This definition stands before libc's.
+extern "C" int remove(const char* path) {
+  const bool is_this = ::getpid() == ::gettid();
+  ++(is_this ? removed_by_this : removed_by_others);
+  const auto status = static_cast<int>(syscall(SYS_unlinkat, AT_FDCWD, path, 0));
+  if (status == 0 || errno != EISDIR) return status;
+  return static_cast<int>(syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR));
+}
 
 namespace temper {
 namespace {
@@ -35,6 +54,16 @@ struct Fixture {
       testing::fill_state(store, step);
       testing::save(saver, ranks, testing::run_state(step));
     }
+  }
+
+  // One job that goes on from `resumed_step` and ends before it saves.
+  void run_job_without_save(int64_t resumed_step, int64_t keep) {
+    const ModelFolder model(folder / "source");
+    UnitStore store(model.units(), ranks, {});
+    CheckpointOptions options;
+    options.keep = keep;
+    CheckpointSaver({store, ranks, folder.path(), resumed_step}, published_model(model), options)
+        .tidy();
   }
 
   fs::path checkpoints() const { return checkpoints_of(folder.path()); }
@@ -66,13 +95,45 @@ BOOST_AUTO_TEST_CASE(the_newest_are_kept) {
   BOOST_CHECK(steps() == (Steps{7}));
 }
 
+// It was killed after it had published step 3, and after it had renamed step 1.
+BOOST_AUTO_TEST_CASE(what_a_killed_job_left_goes_at_the_start_of_the_next) {
+  run_job(0, {1, 2, 3}, 3);
+  fs::rename(checkpoint(1), checkpoint(1).string() + ".trash");
+  fs::create_directories(checkpoint(4).string() + ".tmp");
+  fs::remove(checkpoints() / "latest");
+  fs::create_symlink("step-00000002", checkpoints() / "latest");
+  run_job_without_save(3, 1);
+  BOOST_CHECK(steps() == (Steps{3}));
+  BOOST_TEST(fs::read_symlink(checkpoints() / "latest") == "step-00000003");
+  BOOST_TEST(list_checkpoints(checkpoints(), ".trash").empty());
+  BOOST_TEST(list_checkpoints(checkpoints(), ".tmp").empty());
+}
+
+// Step 3 was passed over: it must not count as kept, or the one that the job went on from is lost.
+BOOST_AUTO_TEST_CASE(the_one_that_a_job_goes_on_from_stays_before_its_first_save) {
+  run_job(0, {1, 2, 3}, 3);
+  run_job_without_save(2, 1);
+  BOOST_CHECK(steps() == (Steps{3, 2}));
+  run_job_without_save(0, 1);  // A fresh run that has not saved yet leaves all as it is.
+  BOOST_CHECK(steps() == (Steps{3, 2}));
+}
+
+BOOST_AUTO_TEST_CASE(old_ones_are_removed_beside_the_training) {
+  run_job(0, {1}, 1);
+  removed_by_others = removed_by_this = 0;
+  run_job(1, {2}, 1);
+  BOOST_CHECK(steps() == (Steps{2}));
+  BOOST_TEST(removed_by_others > 10);
+  BOOST_TEST(removed_by_this == 0);
+}
+
 BOOST_AUTO_TEST_CASE(damaged_ones_do_not_count_as_kept) {
   run_job(0, {1, 2}, 2);
   fs::remove(checkpoint(2) / "state.json");
-  remove_old_checkpoints(checkpoints(), 1);
+  remove_old_checkpoints(checkpoints(), 1, 2);
   BOOST_CHECK(steps() == (Steps{2, 1}));
   fs::resize_file(checkpoint(1) / "model/config.json", 1);
-  remove_old_checkpoints(checkpoints(), 1);
+  remove_old_checkpoints(checkpoints(), 1, 2);
   BOOST_CHECK(steps() == (Steps{2, 1}));
 }
 

@@ -26,6 +26,7 @@ inline void save(CheckpointSaver& saver, Communicator& ranks, const RunState& st
     throw CheckpointError("another rank could not write", "see its message");
   }
   saver.publish();
+  saver.settle();
 }
 
 /// The state of a run after `step` steps, for tests.

@@ -104,10 +104,12 @@ BOOST_AUTO_TEST_CASE(a_flipped_bit_in_any_file_is_found_and_the_file_named) {
   const Manifest manifest = check_files(checkpoint(2));
   for (const ManifestFile& file : manifest.files) {
     const fs::path path = checkpoint(2) / file.path;
-    for (const int64_t offset : {int64_t{0}, file.bytes() / 2, file.bytes() - 1}) {
+    const bool is_list = file.path == Manifest::kDigestsName;
+    const char* what = is_list ? " was altered: its digests of " : " was altered: bytes [";
+    for (const int64_t offset : {int64_t{0}, file.bytes / 2, file.bytes - 1}) {
       flip_bit(path, offset);
       BOOST_CHECK_EXCEPTION(verify_checkpoint(checkpoint(2), ranks), CheckpointError,
-                            says(concat(path.string(), " was altered: bytes [")));
+                            says(concat(path.string(), what)));
       flip_bit(path, offset);
     }
   }
@@ -176,7 +178,50 @@ BOOST_AUTO_TEST_CASE(a_newer_format_is_passed_over) {
   const std::string now = concat("\"format_version\": ", Manifest::kFormatVersion);
   text.replace(text.find(now), now.size(), "\"format_version\": 99");
   put(checkpoint(2) / "MANIFEST.json", text);
-  expect_passed_over("MANIFEST.json has format version 99; this temper reads up to 1");
+  expect_passed_over("MANIFEST.json has format version 99; this temper reads up to 2");
+}
+
+// Rewritten as version 1 had it: each segment with its digest in the manifest, and no other list.
+BOOST_AUTO_TEST_CASE(a_checkpoint_of_format_version_1_is_verified_and_loaded) {
+  const SharedManifest now = read_manifest(checkpoint(2), VerifiedPart::kWhole, [](auto&) {});
+  Json old = Json::parse(content_of(checkpoint(2) / "MANIFEST.json"));
+  old["format_version"] = 1;
+  old["files"] = Json::array();
+  for (const Segment& segment : now.segments) {
+    const auto& [path, bytes, first, later, hash] = *segment.file;
+    if (path == Manifest::kDigestsName) continue;
+    const Range at = segment.bytes;
+    if (at.begin == 0) old["files"].push_back({{"path", path}, {"bytes", bytes}});
+    old["files"].back()["segments"].push_back(
+        {{"offset", at.begin}, {"bytes", at.size()}, {"sha256", to_hex(segment.sha256)}});
+  }
+  const std::string zeros(64, '0');
+  old["manifest_sha256"] = zeros;
+  std::string text = old.dump(1);
+  put(checkpoint(2) / "MANIFEST.json",
+      text.replace(text.find(zeros), zeros.size(), to_hex(sha256(text))));
+  fs::remove(checkpoint(2) / Manifest::kDigestsName);
+
+  const VerifiedCheckpoint verified = verify_checkpoint(checkpoint(2), ranks);
+  UnitStore store(testing::tiny_units(Head::kTied), ranks, {});
+  load_checkpoint(verified, store, ranks);
+  BOOST_TEST(testing::has_state(store, 2));
+  flip_bit(checkpoint(2) / "optimizer/master-00002-of-00004.safetensors", 5000);
+  expect_passed_over("was altered: bytes [4096, ");
+}
+
+BOOST_AUTO_TEST_CASE(a_list_of_digests_that_is_too_short_is_named) {
+  Json manifest = Json::parse(content_of(checkpoint(2) / "MANIFEST.json"));
+  for (Json& file : manifest["files"]) {
+    if (file["path"] == Manifest::kDigestsName) file["bytes"] = 64;
+  }
+  const std::string zeros(64, '0');
+  manifest["manifest_sha256"] = zeros;
+  std::string text = manifest.dump();
+  put(checkpoint(2) / "MANIFEST.json",
+      text.replace(text.find(zeros), zeros.size(), to_hex(sha256(text))));
+  fs::resize_file(checkpoint(2) / Manifest::kDigestsName, 64);
+  expect_passed_over("digests.bin has 64 bytes, too few for the segments of all files");
 }
 
 BOOST_AUTO_TEST_CASE(if_none_is_whole_all_are_named) {
@@ -231,8 +276,7 @@ BOOST_AUTO_TEST_CASE(a_state_file_of_another_step_is_refused) {
   put(checkpoint(2) / "state.json", state);
   for (Json& file : manifest["files"]) {
     if (file["path"] != "state.json") continue;
-    file["bytes"] = state.size();
-    file["segments"][0].update({{"bytes", state.size()}, {"sha256", to_hex(sha256(state))}});
+    file.update({{"bytes", state.size()}, {"sha256", to_hex(sha256(state))}});
   }
   const std::string zeros(64, '0');
   manifest["manifest_sha256"] = zeros;
