@@ -6,12 +6,13 @@
 #include <filesystem>
 #include <system_error>
 
-#include "app/commands.h"
 #include "app/launch_check.h"
 #include "app/memory_estimate.h"
 #include "app/readable.h"
 #include "app/resume_check.h"
 #include "app/trajectory_facts.h"
+#include "checkpoint/checkpoint_list.h"
+#include "checkpoint/final_folder.h"
 #include "checkpoint/load_state.h"
 #include "checkpoint/together.h"
 #include "checkpoint/verification.h"
@@ -61,6 +62,7 @@ ExitCode TrainingJob::run() {
                                         : published_model(model_.folder);
   CheckpointSaver saver({model_.trained(), *model_.ranks, folder, state_.step}, published,
                         config_.checkpoint);
+  saver.tidy();
   BackgroundSave save(saver, *model_.ranks, model_.ranks->device());
   std::optional<MetricsFile> metrics;
   if (session_.rank() == 0) {
@@ -86,8 +88,10 @@ ExitCode TrainingJob::run() {
                      .device = model_.ranks->device(),
                      .time = time_limit()},
                     config_.train, config_.checkpoint, num_steps_);
-  if (loop.run(state_) == Ending::kStopped) return ExitCode::kResume;
-  export_final();
+  const Ending ending = loop.run(state_);
+  saver.settle();
+  if (ending == Ending::kStopped) return ExitCode::kResume;
+  publish_result();
   return ExitCode::kFinished;
 }
 
@@ -129,6 +133,7 @@ void TrainingJob::lock_folder() {
     }
     lock_.emplace(folder / "lock.json",
                   job != nullptr ? concat("job ", job) : std::string("a run without Slurm"));
+    tidy_final(folder / "final");
   });
 }
 
@@ -144,6 +149,8 @@ void TrainingJob::load() {
     require_continued(checkpoint->folder());
     if (model_.adapter) load_base(*checkpoint);
     state_ = load_checkpoint(*checkpoint, model_.trained(), *model_.ranks);
+    resumed_from_ = checkpoint->folder();
+    resumed_step_ = state_.step;
     log_event(concat("resumed step=", state_.step, " checkpoint=", checkpoint->folder().string()));
   } else {
     model_.load_start();
@@ -218,14 +225,12 @@ RankBatch TrainingJob::next_batch() {
   return batch;
 }
 
-// The weights of the last checkpoint, as a model folder without the state to go on training.
-void TrainingJob::export_final() {
-  if (session_.rank() == 0) {
-    const std::filesystem::path folder = config_.run.folder;
-    std::filesystem::remove_all(folder / "final");
-    run_export(folder.string(), (folder / "final").string());
-  }
-  model_.ranks->barrier();
+// What others open of the last checkpoint: without the state to go on training.
+void TrainingJob::publish_result() {
+  const std::filesystem::path folder = config_.run.folder;
+  const bool has_trained = state_.step > resumed_step_;
+  publish_final(has_trained ? checkpoints_of(folder) / checkpoint_name(state_.step) : resumed_from_,
+                folder / "final", *model_.ranks);
 }
 
 }  // namespace temper

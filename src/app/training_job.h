@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -44,7 +45,7 @@ class TrainingJob {
   TrajectoryFacts find_facts() const;
   void print_banner() const;
   RankBatch next_batch();
-  void export_final();
+  void publish_result();
 
   RunSize size() const;
 
@@ -58,6 +59,8 @@ class TrainingJob {
   int64_t num_steps_;
   TrajectoryFacts facts_;
   RunState state_;
+  std::filesystem::path resumed_from_;  // The checkpoint; empty for a fresh run.
+  int64_t resumed_step_ = 0;
   std::optional<Loader> loader_;
 };
 

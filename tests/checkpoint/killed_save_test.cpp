@@ -9,12 +9,16 @@
 
 #include <atomic>
 #include <boost/test/unit_test.hpp>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <set>
+#include <string>
 #include <thread>
 
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/checkpoint_saver.h"
+#include "checkpoint/final_folder.h"
 #include "checkpoint/load_state.h"
 #include "checkpoint/save.h"
 #include "checkpoint/single_rank.h"
@@ -26,6 +30,9 @@ namespace {
 
 // The process dies before the call after so many others; never if negative.
 std::atomic<int> countdown = -1;
+
+bool has_links = true;  // What the file system can do.
+bool has_swap = true;
 
 void count_call() {
   if (countdown >= 0 && countdown.fetch_sub(1) == 0) ::kill(::getpid(), SIGKILL);
@@ -51,6 +58,25 @@ int mkdir(const char* path, mode_t mode) {
   count_call();
   return static_cast<int>(syscall(SYS_mkdirat, AT_FDCWD, path, mode));
 }
+int remove(const char* path) {
+  count_call();
+  const auto status = static_cast<int>(syscall(SYS_unlinkat, AT_FDCWD, path, 0));
+  if (status == 0 || errno != EISDIR) return status;
+  return static_cast<int>(syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR));
+}
+int link(const char* from, const char* to) {
+  count_call();
+  if (has_links) return static_cast<int>(syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0));
+  errno = EPERM;
+  return -1;
+}
+int renameat2(int, const char* from, int, const char* to, unsigned int flags) {
+  count_call();
+  if (has_swap)
+    return static_cast<int>(syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, flags));
+  errno = EINVAL;
+  return -1;
+}
 int unlink(const char* path) {
   count_call();
   return static_cast<int>(syscall(SYS_unlinkat, AT_FDCWD, path, 0));
@@ -69,6 +95,18 @@ namespace temper {
 namespace {
 
 using testing::Head;
+
+// Whether the child was killed, rather than done.
+bool wait_for(pid_t child) {
+  int status = 0;
+  BOOST_REQUIRE(::waitpid(child, &status, 0) == child);
+  if (WIFSIGNALED(status)) {
+    BOOST_TEST(WTERMSIG(status) == SIGKILL);
+    return true;
+  }
+  BOOST_TEST(WEXITSTATUS(status) == 0);
+  return false;
+}
 
 struct Fixture {
   Fixture() {
@@ -108,21 +146,55 @@ struct Fixture {
     save_and_exit(num_saves);
   }
 
+  // In a child: publishes the result of the run.
+  pid_t start_publishing(int calls_until_death) {
+    const pid_t child = ::fork();
+    if (child != 0) return child;
+    ::close(STDERR_FILENO);
+    countdown = calls_until_death;
+    publish_final(checkpoints_of(folder.path()) / "latest", folder / "final", ranks);
+    ::_exit(0);
+  }
+
+  // Of the result, whole and of one step: the names and bytes of its files.
+  std::string result() const {
+    std::set<std::string> files;
+    for (const auto& entry : std::filesystem::directory_iterator(folder / "final")) {
+      files.insert(entry.path().filename().string() + '=' + content_of(entry.path()));
+    }
+    std::string all;
+    for (const std::string& file : files) all += file;
+    return all;
+  }
+
+  void expect_a_whole_result_wherever_publishing_dies() {
+    wait_for(start_child(1, -1));
+    wait_for(start_publishing(-1));
+    const std::string old = result();
+    wait_for(start_child(1, -1));
+    std::string wanted;
+    int num_kills = 0;
+    while (wait_for(start_publishing(num_kills))) {
+      const bool is_there = std::filesystem::exists(folder / "final");
+      BOOST_TEST((is_there || !has_swap), "none at call " << num_kills);
+      tidy_final(folder / "final");
+      const std::string found = result();
+      if (found != old && wanted.empty()) wanted = found;
+      BOOST_TEST((found == old || found == wanted), "torn at call " << num_kills);
+      ++num_kills;
+    }
+    BOOST_TEST(!wanted.empty());
+    BOOST_TEST((result() == wanted));
+    BOOST_TEST(num_kills > 10);
+    for (const char* leftover : {"final.tmp", "final.old"}) {
+      BOOST_TEST(!std::filesystem::exists(folder / leftover));
+    }
+    ModelFolder{folder / "final"};
+  }
+
   testing::SingleRank ranks;
   TemporaryFolder folder;
 };
-
-// Whether the child was killed, rather than done.
-bool wait_for(pid_t child) {
-  int status = 0;
-  BOOST_REQUIRE(::waitpid(child, &status, 0) == child);
-  if (WIFSIGNALED(status)) {
-    BOOST_TEST(WTERMSIG(status) == SIGKILL);
-    return true;
-  }
-  BOOST_TEST(WEXITSTATUS(status) == 0);
-  return false;
-}
 
 }  // namespace
 
@@ -160,6 +232,16 @@ BOOST_AUTO_TEST_CASE(nothing_published_is_lost_whenever_a_process_dies) {
     before = after;
   }
   BOOST_TEST(before > 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_result_is_whole_wherever_its_publication_dies) {
+  expect_a_whole_result_wherever_publishing_dies();
+}
+
+BOOST_AUTO_TEST_CASE(a_result_is_whole_on_a_file_system_without_links_and_swaps) {
+  has_links = has_swap = false;
+  expect_a_whole_result_wherever_publishing_dies();
+  has_links = has_swap = true;
 }
 
 BOOST_AUTO_TEST_SUITE_END()
