@@ -41,10 +41,11 @@ void remove_checkpoint(const fs::path& checkpoint) {
 }  // namespace
 
 void remove_or_log(const fs::path& folder) {
+  const LocalWork work("removal");
   std::error_code error;
   fs::recursive_directory_iterator entry(folder, error);
   for (; !error && entry != fs::recursive_directory_iterator(); entry.increment(error)) {
-    CollectiveRing::own().show_life("removing files");
+    work.goes_on();
     std::error_code ignored;
     if (!entry->is_directory(ignored)) fs::remove(entry->path(), ignored);
   }

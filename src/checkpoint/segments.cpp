@@ -170,11 +170,12 @@ SharedManifest read_manifest(const fs::path& checkpoint, VerifiedPart part,
 
 void read_segment(const File& file, const Segment& segment,
                   const std::function<void(std::span<const std::byte>)>& take) {
+  const LocalWork work("checkpoint");
   Sha256 hash;
   read_in_pieces(file, segment.bytes, [&](std::span<const std::byte> piece) {
-    CollectiveRing::own().show_life("reading a checkpoint");
     hash.update(piece);
     take(piece);
+    work.goes_on();
   });
   if (hash.finish() == segment.sha256) return;
   refuse(concat(file.path().string(), " was altered: bytes [", segment.bytes.begin, ", ",
