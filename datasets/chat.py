@@ -17,8 +17,11 @@ import sys
 from pathlib import Path
 
 from temper_data.chat_template import ChatTemplate, TemplateRefusal
-from temper_data.errors import DataError
+from temper_data.errors import DataError, is_unicode
+from temper_data.limits import limit_memory
 from temper_data.model_tokenizer import ModelTokenizer, load_model_tokenizer
+
+MEMORY_BYTES = 4 << 30  # more than any prompt needs; a template may ask for any amount
 
 
 def encode_chat(model: ModelTokenizer, messages: list[dict]) -> list[int]:
@@ -35,12 +38,18 @@ def encode_chat(model: ModelTokenizer, messages: list[dict]) -> list[int]:
             f"the chat template refuses the conversation: {refusal}",
             "check roles and their order",
         ) from refusal
+    return encode_plain(model, text)
+
+
+def encode_plain(model: ModelTokenizer, text: str) -> list[int]:
+    if not is_unicode(text):
+        raise DataError("the text is no valid UTF-8", "correct its encoding")
     return model.tokenizer.encode(text, add_special_tokens=False).ids
 
 
 def encode_text(model: ModelTokenizer, text: str) -> list[int]:
     """Ids of plain text to be continued, with the beginning token if this tokenizer adds one."""
-    return [*model.bos_ids, *model.tokenizer.encode(text, add_special_tokens=False).ids]
+    return [*model.bos_ids, *encode_plain(model, text)]
 
 
 def decode_ids(model: ModelTokenizer, ids: list[int], keep_special: bool) -> str:
@@ -57,7 +66,7 @@ def decode_ids(model: ModelTokenizer, ids: list[int], keep_special: bool) -> str
 def read_messages(text: str) -> list[dict]:
     try:
         messages = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"the messages are no JSON: {error}", "pass a list of messages") from error
     if not isinstance(messages, list) or not all(isinstance(item, dict) for item in messages):
         raise DataError("the messages are no list of objects", 'pass [{"role": "user", ...}]')
@@ -105,8 +114,11 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse_arguments()
+    sys.stdin.reconfigure(errors="surrogateescape")  # What is no UTF-8 is refused in words.
     try:
-        arguments.command(load_model_tokenizer(arguments.model), arguments)
+        model = load_model_tokenizer(arguments.model)
+        limit_memory(MEMORY_BYTES)
+        arguments.command(model, arguments)
     except DataError as error:
         print(f"chat: {error}", file=sys.stderr)
         return 1

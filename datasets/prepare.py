@@ -19,24 +19,7 @@ from temper_data.errors import DataError
 from temper_data.preparation import Preparation, total_bytes
 from temper_data.progress import Progress, clock_time
 from temper_data.recipe import load_recipe
-from temper_data.reuse import foreign_output, read_report, up_to_date
-
-
-def summarise(report: dict) -> str:
-    """What was made and what was left out, as lines."""
-    lines = []
-    for name, shard in sorted(report["shards"].items(), reverse=True):
-        lengths = shard["tokens_per_document"]
-        lines.append(
-            f"{name}: {shard['documents']} documents, {shard['tokens']} tokens, "
-            f"{shard['targets']} targets, {lengths['median']} tokens in the median document, "
-            f"{lengths['max']} in the longest"
-        )
-    for reason, count in sorted(report["dropped"].items()):
-        example = report["examples"].get(reason, [])
-        first = f", first at {example[0]}" if example else ""
-        lines.append(f"dropped: {count} {reason}{first}")
-    return "\n".join(lines)
+from temper_data.reuse import foreign_output, read_report, summarise, up_to_date
 
 
 def prepare(recipe_path: Path, assignments: list[str], force: bool) -> None:
@@ -81,6 +64,7 @@ def main() -> int:
     parser.add_argument("assignments", nargs="*", metavar="key=value", help="overrides a key")
     parser.add_argument("--force", action="store_true", help="replace an existing output")
     arguments = parser.parse_intermixed_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # A file's name need not be text.
     interruption = Interruption()
     try:
         prepare(arguments.recipe, arguments.assignments, arguments.force)

@@ -11,12 +11,16 @@ import jinja2
 import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from .errors import DataError
+from .errors import DataError, printable
+from .limits import bounded_memory
 
 GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 MAX_REPEATED = 10_000_000  # characters or items that `*` may make; arbitrary, far above need
 MAX_EXPONENT = 1000  # arbitrary
+COMPILE_BYTES = 1 << 30  # memory for compiling a template, which computes its constants; arbitrary
+# What transformers passes by itself; a record's chat_template_kwargs cannot set it.
+OWN_VARIABLES = ("messages", "tools", "documents", "add_generation_prompt", "chat_template")
 
 
 class TemplateRefusal(Exception):
@@ -46,7 +50,10 @@ class GenerationTag(jinja2.ext.Extension):
 
 
 class BoundedSandbox(ImmutableSandboxedEnvironment):
-    """The sandbox, without operators that make gigabytes of one short expression."""
+    """The sandbox, with a clear message where a short expression asks for gigabytes.
+
+    Other ways to the same end are stopped by the limits of the process that renders.
+    """
 
     intercepted_binops = frozenset(["*", "**"])
 
@@ -115,29 +122,44 @@ class ChatTemplate:
         self._environment.globals["raise_exception"] = raise_exception
         self._environment.globals["strftime_now"] = lambda form: clock(today).strftime(form)
         self._environment.globals["namespace"] = SafeNamespace
-        try:
-            self._template = self._environment.from_string(source)
-        except (jinja2.TemplateError, RecursionError) as error:
-            raise DataError(
-                f"the chat template does not compile: {error}",
-                "check chat_template.jinja of the model folder against the original",
-            ) from error
+        self._template = self._compile()
 
-    def render(self, messages: list[dict], tools: list | None, generation_prompt: bool) -> str:
-        """The conversation as text. Raises TemplateRefusal."""
+    def _compile(self) -> jinja2.Template:
+        """Raises DataError. Jinja hands its translation to Python, whose errors come through."""
+        try:
+            with bounded_memory(COMPILE_BYTES):
+                return self._environment.from_string(self.source)
+        except (jinja2.TemplateError, SyntaxError, ValueError) as error:
+            problem = printable(f"{error}")
+        except (RecursionError, MemoryError, OverflowError) as error:
+            problem = f"{type(error).__name__}, it is nested too deeply or computes too much"
+        raise DataError(
+            f"the chat template does not compile: {problem}",
+            "check chat_template.jinja of the model folder against the original",
+        )
+
+    def render(
+        self,
+        messages: list[dict],
+        tools: list | None,
+        generation_prompt: bool,
+        variables: dict | None = None,
+    ) -> str:
+        """The conversation as text, with `variables` of its own. Raises TemplateRefusal."""
         blocks = self._environment.rendered_blocks
         blocks.clear()
         self._environment.generation_spans.clear()
-        values = dict(self.named_tokens, messages=[with_reasoning(m) for m in messages])
-        values |= {"tools": tools, "documents": None, "add_generation_prompt": generation_prompt}
+        values = self.named_tokens | (variables or {})
+        values |= {"messages": [with_reasoning(message) for message in messages], "tools": tools}
+        values |= {"documents": None, "add_generation_prompt": generation_prompt}
         try:
             for block in self._template.generate(values):
                 blocks.append(block)
-        except (jinja2.TemplateError, RecursionError, OverflowError) as error:
-            raise TemplateRefusal(f"{error}") from error
-        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-            raise TemplateRefusal(f"{type(error).__name__}: {error}") from error
-        return "".join(blocks)
+            return "".join(blocks)
+        except (jinja2.TemplateError, RecursionError) as error:
+            raise TemplateRefusal(f"{error}") from None
+        except Exception as error:  # Of whatever Python function the template calls.
+            raise TemplateRefusal(f"{type(error).__name__}: {error}") from None
 
     def generation_spans(self) -> list[tuple[int, int]]:
         """Character ranges inside generation tags in the text rendered last."""

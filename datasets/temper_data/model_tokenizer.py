@@ -8,11 +8,14 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from .errors import DataError
+from .errors import DataError, is_unicode, printable
 
 NAMED_TOKENS = (
     "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
 )  # fmt: skip
+OTHER_TOKENIZERS = ("tokenizer.model", "tekken.json", "tiktoken.model", "vocab.json")
+MAX_TEMPLATE = 1 << 22  # characters; arbitrary, far above need
+MAX_VOCABULARY = 1 << 31  # what the trainer reads
 
 
 @dataclass(frozen=True)
@@ -23,9 +26,21 @@ class ModelTokenizer:
     sha256: str  # of the bytes of tokenizer.json
     vocab_size: int  # largest id, added tokens included, plus 1
     bos_ids: tuple[int, ...]  # what this tokenizer puts before a text by itself
-    eos_id: int
+    eos_id: int | None  # None if the folder names no end token
     named_tokens: dict[str, str]  # "eos_token": "</s>", ...; only those that are set
-    chat_template: str | None
+    templates: dict[str, str]  # "default", "tool_use", ...: chat templates by name
+    stop_ids: frozenset[int]  # tokens at which generation with this model ends
+
+    @property
+    def chat_template(self) -> str | None:
+        """The template of conversations without tools."""
+        return self.templates.get("default")
+
+    def template_name(self, tools: list | None) -> str | None:
+        """The template that transformers takes; None where it finds none."""
+        if tools is not None and "tool_use" in self.templates:
+            return "tool_use"
+        return "default" if "default" in self.templates else None
 
     def special_ids(self) -> set[int]:
         added = self.tokenizer.get_added_tokens_decoder()
@@ -33,7 +48,7 @@ class ModelTokenizer:
 
 
 def load_model_tokenizer(folder: Path, eos_token: str = "") -> ModelTokenizer:
-    """Reads tokenizer.json, tokenizer_config.json and chat_template.jinja of a model folder.
+    """Reads the tokenizer and the chat templates of a model folder.
 
     `eos_token` overrides the configured end token. Raises DataError.
     """
@@ -41,13 +56,13 @@ def load_model_tokenizer(folder: Path, eos_token: str = "") -> ModelTokenizer:
     tokenizer = build(folder, data)
     config = read_json(folder / "tokenizer_config.json")
     check_added_tokens(folder, tokenizer, config)
-    named = find_named_tokens(config, read_json(folder / "special_tokens_map.json"))
+    named = find_named_tokens(folder, config, read_json(folder / "special_tokens_map.json"))
     eos_text = eos_token or named.get("eos_token", "")
     eos_id = tokenizer.token_to_id(eos_text) if eos_text else None
-    if eos_id is None:
+    if eos_text and eos_id is None:
         raise DataError(
             f"the end token {eos_text!r} is not in the vocabulary of {folder}/tokenizer.json",
-            "set eos_token in the recipe, or complete tokenizer_config.json",
+            "set eos_token in the recipe (for text), or correct tokenizer_config.json",
         )
     return ModelTokenizer(
         tokenizer=tokenizer,
@@ -56,7 +71,8 @@ def load_model_tokenizer(folder: Path, eos_token: str = "") -> ModelTokenizer:
         bos_ids=find_bos(tokenizer, config, named),
         eos_id=eos_id,
         named_tokens=named,
-        chat_template=find_template(folder, config),
+        templates=find_templates(folder, config),
+        stop_ids=find_stops(folder, eos_id),
     )
 
 
@@ -64,9 +80,14 @@ def read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(
-            f"{path}: {error.strerror}", "name a Hugging Face model folder with a tokenizer.json"
-        ) from error
+        others = [name for name in OTHER_TOKENIZERS if (path.parent / name).is_file()]
+        remedy = "name a Hugging Face model folder with a tokenizer.json"
+        if others:
+            remedy = (
+                f"make it of {others[0]}: load the folder with transformers.AutoTokenizer "
+                "and save it with save_pretrained"
+            )
+        raise DataError(f"{path}: {error.strerror}", remedy) from error
 
 
 def read_json(path: Path) -> dict:
@@ -75,7 +96,7 @@ def read_json(path: Path) -> dict:
         return {}
     try:
         value = json.loads(read_file(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}", "copy the model folder again") from error
     if not isinstance(value, dict):
         raise DataError(f"{path} holds no JSON object", "copy the model folder again")
@@ -85,38 +106,75 @@ def read_json(path: Path) -> dict:
 def build(folder: Path, data: bytes) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_buffer(data)
-    except Exception as error:  # The library raises bare Exception.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode("x")
+        largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # The library raises bare Exception, and panics above it.
         raise DataError(
-            f"{folder}/tokenizer.json is not usable: {error}",
+            f"{folder}/tokenizer.json is not usable: {printable(str(error))}",
             "copy it again, or save it with a current version of transformers",
         ) from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+    if not 0 <= largest < MAX_VOCABULARY:
+        raise DataError(
+            f"{folder}/tokenizer.json has token ids up to {largest}; "
+            f"wanted 0 to {MAX_VOCABULARY - 1}",
+            "copy it again",
+        )
     return tokenizer
 
 
 def check_added_tokens(folder: Path, tokenizer: Tokenizer, config: dict) -> None:
     """Raises DataError where transformers would see other added tokens than tokenizer.json."""
-    for index, token in config.get("added_tokens_decoder", {}).items():
-        found = tokenizer.token_to_id(token["content"])
-        if found != int(index):
+    tokens = config.get("added_tokens_decoder") or {}
+    if not isinstance(tokens, dict):
+        raise malformed(folder, "added_tokens_decoder is no object of ids")
+    for index, token in tokens.items():
+        content = token.get("content") if isinstance(token, dict) else None
+        if not isinstance(content, str):
+            raise malformed(folder, f"added_tokens_decoder has no content for {index!r}")
+        found = tokenizer.token_to_id(content) if is_unicode(content) else None
+        if str(found) != index:
             raise DataError(
-                f"{folder}: token {token['content']!r} has id {index} in tokenizer_config.json "
+                f"{folder}: token {content!r} has id {index} in tokenizer_config.json "
                 f"but {found} in tokenizer.json",
                 "save the tokenizer again with transformers, so that both files agree",
             )
 
 
-def find_named_tokens(config: dict, special_map: dict) -> dict[str, str]:
+def malformed(folder: Path, problem: str) -> DataError:
+    return DataError(
+        f"{folder}/tokenizer_config.json: {printable(problem)}",
+        "copy it again, or save the tokenizer again with transformers",
+    )
+
+
+def find_named_tokens(folder: Path, config: dict, special_map: dict) -> dict[str, str]:
     """`bos_token` and the like as text; tokenizer_config.json goes before the older map."""
     named = {}
     for key in NAMED_TOKENS:
         value = config.get(key, special_map.get(key))
         if isinstance(value, dict):
             value = value.get("content")
-        if value is not None:
-            named[key] = str(value)
+        if value is None:
+            continue
+        if not isinstance(value, str) or not is_unicode(value):
+            raise malformed(folder, f"{key} is {value!r}, which is no text")
+        named[key] = value
     return named
+
+
+def find_stops(folder: Path, eos_id: int | None) -> frozenset[int]:
+    """`eos_token_id` of generation_config.json or config.json, else the tokenizer's end token."""
+    for name in ("generation_config.json", "config.json"):
+        value = read_json(folder / name).get("eos_token_id")
+        values = value if isinstance(value, list) else [value]
+        found = frozenset(item for item in values if isinstance(item, int))
+        if found:
+            return found
+    return frozenset() if eos_id is None else frozenset([eos_id])
 
 
 def find_bos(tokenizer: Tokenizer, config: dict, named: dict[str, str]) -> tuple[int, ...]:
@@ -133,15 +191,45 @@ def find_bos(tokenizer: Tokenizer, config: dict, named: dict[str, str]) -> tuple
     return () if bos_id is None else (bos_id,)
 
 
-def find_template(folder: Path, config: dict) -> str | None:
-    """chat_template.jinja if there is one, else the configuration's (the one named default)."""
-    path = folder / "chat_template.jinja"
-    if path.exists():
-        try:
-            return read_file(path).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not UTF-8: {error}", "copy the file again") from error
-    template = config.get("chat_template")
-    if isinstance(template, list):
-        return {item["name"]: item["template"] for item in template}.get("default")
+def find_templates(folder: Path, config: dict) -> dict[str, str]:
+    """The files, if there are any, else the configuration's: one text, or several with names."""
+    extra = sorted((folder / "additional_chat_templates").glob("*.jinja"))
+    files = {"default": folder / "chat_template.jinja"}
+    files |= {path.name.removesuffix(".jinja"): path for path in extra}
+    files = {name: path for name, path in files.items() if path.exists()}
+    if files:
+        return {name: check_template(path, read_text(path)) for name, path in files.items()}
+    given = config.get("chat_template")
+    if given is None:
+        return {}
+    if isinstance(given, str):
+        given = {"default": given}
+    if isinstance(given, list):
+        if not all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in given):
+            raise malformed(folder, "chat_template is a list, but not of named templates")
+        given = {item["name"]: item.get("template") for item in given}
+    if not isinstance(given, dict):
+        raise malformed(folder, f"chat_template is {given!r}")
+    path = folder / "tokenizer_config.json"
+    return {name: check_template(path, template) for name, template in given.items()}
+
+
+def read_text(path: Path) -> str:
+    try:
+        return read_file(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8: {error}", "copy the file again") from error
+
+
+def check_template(path: Path, template) -> str:
+    """`template` if a shard can hold it. Raises DataError."""
+    problem = None
+    if not isinstance(template, str):
+        problem = "is no text"
+    elif len(template) > MAX_TEMPLATE:
+        problem = f"has more than {MAX_TEMPLATE} characters"
+    elif "\0" in template or not is_unicode(template):
+        problem = "holds a NUL or half a surrogate pair"
+    if problem:
+        raise DataError(f"the chat template in {path} {problem}", "copy the model folder again")
     return template

@@ -3,17 +3,18 @@
 
 import glob
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 
 from .errors import DataError
+from .file_kind import FileKind, recognise
 from .section import Section
 from .yaml_tree import override, read_tree
 
 FORMATS = {
-    "pretrain": ("text", "jsonl"),
-    "sft": ("messages", "sharegpt", "instruction"),
+    "pretrain": ("auto", "text", "jsonl"),
+    "sft": ("messages", "sharegpt", "instruction", "prompt_completion"),
 }
 DEFAULT_FIELDS = {"jsonl": "text", "messages": "messages", "sharegpt": "conversations"}
 
@@ -23,9 +24,18 @@ class Source:
     """Files that are read alike."""
 
     path: str  # a file name or glob pattern
-    format: str
+    format: str  # "auto": text or jsonl, file by file
     field: str  # JSON field that holds the text or the list of messages; "" if there is none
     separator: str | None  # text: the line between documents; None: a file is one document
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file of a source, whose format is no longer "auto"."""
+
+    source: Source
+    path: Path
+    kind: FileKind
 
 
 @dataclass(frozen=True)
@@ -76,8 +86,8 @@ def parse_recipe(section: Section) -> Recipe:
     holdout = section.section("holdout")
     recipe = Recipe(
         kind=kind,
-        model=section.text("model"),
-        output=section.text("output"),
+        model=section.path("model"),
+        output=section.path("output"),
         sources=sources,
         holdout_fraction=holdout.fraction("fraction", 0.0),
         holdout_by=holdout.text("by", "document"),
@@ -99,16 +109,16 @@ def parse_recipe(section: Section) -> Recipe:
 
 
 def parse_source(section: Section, kind: str) -> Source:
-    path = section.text("path")
+    path = section.path("path")
     choices = FORMATS.get(kind, sum(FORMATS.values(), ()))
-    usual = "messages" if kind == "sft" else "jsonl" if path.endswith(".jsonl") else "text"
-    layout = section.text("format", usual, choices)
-    field = ""
-    if layout in DEFAULT_FIELDS:
-        field = section.text("field", DEFAULT_FIELDS[layout])
-    separator = None
-    if layout == "text" and section.has("separator"):
+    layout = section.text("format", "messages" if kind == "sft" else "auto", choices)
+    field, separator = "", None
+    if layout in DEFAULT_FIELDS or layout == "auto":
+        field = section.text("field", DEFAULT_FIELDS.get(layout, "text"))
+    if layout in ("text", "auto") and section.has("separator"):
         separator = section.text("separator")
+    if layout == "auto" and section.has("field") and separator is not None:
+        section.reject("separator", "is for text, and field for jsonl", "remove one, or set format")
     source = Source(path, layout, field, separator)
     section.finish()
     return source
@@ -126,7 +136,7 @@ def check_across(section: Section, recipe: Recipe) -> None:
                 section.reject(key, "is for kind sft", "remove it")
     if recipe.date and not is_date(recipe.date):
         section.reject("date", f"is '{recipe.date}'", "write it as YYYY-MM-DD")
-    plain = any(source.format == "text" for source in recipe.sources)
+    plain = any(source.format == "text" for source in recipe.sources)  # Of "auto" see find_files.
     if plain and recipe.holdout_by != "document":
         section.reject("holdout", "goes by a field, but plain text has none", "set by: document")
 
@@ -138,24 +148,44 @@ def is_date(text: str) -> bool:
         return False
 
 
-def find_files(recipe: Recipe) -> list[tuple[Source, Path]]:
+def find_files(recipe: Recipe) -> list[InputFile]:
     """All files of all sources: sources in the recipe's order, files of one by name.
 
-    Raises DataError if a pattern matches nothing or a file is named twice.
+    Raises DataError if a path matches nothing, or a file is named twice or of another kind.
     """
-    found: list[tuple[Source, Path]] = []
+    found: list[InputFile] = []
     seen: set[str] = set()
     for source in recipe.sources:
-        names = sorted(glob.glob(source.path, recursive=True), key=os.fsencode)
-        names = [name for name in names if os.path.isfile(name)]
-        if not names:
-            raise DataError(
-                f"no file matches {source.path} (from {os.getcwd()})",
-                "correct the path of this source; ** matches any depth of folders",
-            )
-        for name in names:
+        for name in matching(source.path):
             if os.path.realpath(name) in seen:
                 raise DataError(f"{name} is named by two sources", "list each file once")
             seen.add(os.path.realpath(name))
-            found.append((source, Path(name)))
+            found.append(resolve(recipe, source, Path(name)))
     return found
+
+
+def matching(path: str) -> list[str]:
+    """The files that `path` names: itself if there is such a file, else what matches it."""
+    if os.path.isfile(path):
+        return [path]
+    if os.path.isdir(path):
+        raise DataError(f"{path} is a folder", f"name its files, for instance {path}/**/*.jsonl")
+    names = sorted(glob.glob(path, recursive=True), key=os.fsencode)
+    names = [name for name in names if os.path.isfile(name)]
+    if not names:
+        raise DataError(
+            f"no file matches {path} (from {os.getcwd()})",
+            "correct the path of this source; ** matches any depth of folders, "
+            "and a pattern must write [[] for a [ in a name",
+        )
+    return names
+
+
+def resolve(recipe: Recipe, source: Source, path: Path) -> InputFile:
+    kind = recognise(path, source.format)
+    if kind.format == "text" and recipe.holdout_by != "document":
+        raise DataError(
+            f"the hold-out goes by {recipe.holdout_by}, but {path} is plain text without fields",
+            "set holdout.by: document, or name only JSON files",
+        )
+    return InputFile(replace(source, format=kind.format), path, kind)

@@ -6,20 +6,24 @@ import json
 import os
 from pathlib import Path
 
-from .preparation import REPORT, Preparation
+from .preparation import PROGRAM, REPORT, Preparation
 
 
 def up_to_date(preparation: Preparation) -> bool:
     """Whether the output was made by this recipe from these very sources and is complete."""
     report = read_report(preparation.output / REPORT)
-    if report.get("recipe_fingerprint") != preparation.fingerprint() or not report["shards"]:
+    if report.get("recipe_fingerprint") != preparation.fingerprint() or not report.get("shards"):
         return False
-    for shard in report["shards"].values():
-        path = preparation.output / shard["file"]
-        if not path.is_file() or path.stat().st_size != shard["bytes"]:
-            return False
     made = (preparation.output / REPORT).stat().st_mtime_ns
-    return all(is_unchanged(Path(source["file"]), source, made) for source in report["sources"])
+    try:
+        for shard in report["shards"].values():
+            path = preparation.output / shard["file"]
+            if not path.is_file() or path.stat().st_size != shard["bytes"]:
+                return False
+        summarise(report)
+        return all(is_unchanged(Path(source["file"]), source, made) for source in report["sources"])
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return False  # A report that somebody wrote into says nothing.
 
 
 def is_unchanged(path: Path, source: dict, made: int) -> bool:
@@ -37,15 +41,38 @@ def read_report(path: Path) -> dict:
     """The report as an object; empty if it is missing or unreadable."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return report if isinstance(report, dict) else {}
 
 
 def foreign_output(preparation: Preparation) -> list[str]:
-    """Names in the output folder that a run would replace though another recipe made them."""
+    """Names in the output folder that a run would replace though another recipe made them.
+
+    What this recipe made with another version of this program is not foreign.
+    """
     report = read_report(preparation.output / REPORT)
     if report.get("recipe_fingerprint") == preparation.fingerprint():
         return []
+    recipe = json.loads(json.dumps(preparation.recipe.identity()))
+    if report.get("program") != PROGRAM and report.get("recipe") == recipe:
+        return []
     names = [n for n in ("train.h5", "holdout.h5") if (preparation.output / n).exists()]
     return names + [REPORT] * (bool(names) and bool(report))
+
+
+def summarise(report: dict) -> str:
+    """What was made and what was left out, as lines."""
+    lines = []
+    for name, shard in sorted(report["shards"].items(), reverse=True):
+        lengths = shard["tokens_per_document"]
+        lines.append(
+            f"{name}: {shard['documents']} documents, {shard['tokens']} tokens, "
+            f"{shard['targets']} targets, {lengths['median']} tokens in the median document, "
+            f"{lengths['max']} in the longest"
+        )
+    for reason, count in sorted(report["dropped"].items()):
+        example = report["examples"].get(reason, [])
+        first = f", first at {example[0]}" if example else ""
+        lines.append(f"dropped: {count} {reason}{first}")
+    return "\n".join(lines + [f"note: {note}" for note in report["notes"]])

@@ -5,9 +5,10 @@ import difflib
 import re
 from dataclasses import dataclass, field
 
+from .errors import is_unicode, printable
 from .yaml_tree import Listing, Mapping, Scalar
 
-INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
+INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 
 
@@ -27,6 +28,17 @@ class Section:
             return default or ""
         if choices and scalar.text not in choices:
             self._complain(key, scalar, f"one of: {', '.join(choices)}")
+        if not is_unicode(scalar.text):
+            self._complain(key, scalar, "text of whole characters, in UTF-8")
+        return scalar.text
+
+    def path(self, key: str) -> str:
+        """A required name of a file or folder, of any bytes that the system allows."""
+        scalar = self._scalar(key, True)
+        if scalar is None:
+            return ""
+        if not scalar.text or "\0" in scalar.text:
+            self._complain(key, scalar, "a path")
         return scalar.text
 
     def integer(self, key: str, default: int, minimum: int, maximum: int = 1 << 40) -> int:
@@ -117,7 +129,7 @@ class Section:
         if value is None:
             self.problems.append(f"{self.prefix}{key} is missing\n  try: set it to {wanted}")
             return
-        found = f"'{value.text}'" if isinstance(value, Scalar) else "a list or map"
+        found = f"'{printable(value.text)}'" if isinstance(value, Scalar) else "a list or map"
         self.problems.append(
             f"{self.prefix}{key} ({value.place}) is {found}\n  try: set it to {wanted}"
         )

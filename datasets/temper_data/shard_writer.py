@@ -29,7 +29,8 @@ class ShardIdentity:
     vocab_size: int
     tokenizer_sha256: str
     chat_template: str  # empty for "pretrain"
-    eos_token_id: int
+    eos_token_id: int | None  # None: the tokenizer names none, as for some of kind "sft"
+    tool_use_template: str = ""  # of conversations with tools, if the model has one for them
 
     @property
     def token_dtype(self) -> np.dtype:
@@ -79,10 +80,10 @@ class ShardWriter:
         """Tokens of each document. Shapes: result [num_documents], uint64."""
         return np.diff(np.frombuffer(self._spools["document_offsets"].content(), "<u8"))
 
-    def publish(self, origin: str) -> str:
+    def publish(self, origin: str, end_of_turn_id: int | None = None) -> str:
         """Writes the shard and returns its fingerprint. Precondition: at least one document."""
         digests = {name: spool.finish() for name, spool in self._spools.items()}
-        attributes = self._attributes()
+        attributes = self._attributes(end_of_turn_id)
         fingerprint = compute_fingerprint(attributes, list(digests.values()))
         attributes |= {"origin": origin, "fingerprint": fingerprint}
         with published(self.path) as temporary, create_shard_file(temporary) as file:
@@ -94,9 +95,15 @@ class ShardWriter:
                 create_contiguous(file, name + "_sha256", table.shape, table.dtype)[...] = table
         return fingerprint
 
-    def _attributes(self) -> dict[str, str | int]:
-        template = self.identity.chat_template
-        return {
+    def _attributes(self, end_of_turn_id: int | None) -> dict[str, str | int]:
+        template, for_tools = self.identity.chat_template, self.identity.tool_use_template
+        eos_id = self.identity.eos_token_id
+        optional: dict[str, str | int] = {}
+        if end_of_turn_id is not None:
+            optional["end_of_turn_id"] = end_of_turn_id
+        if for_tools:
+            optional["tool_use_template_sha256"] = sha256_of_text(for_tools)
+        return optional | {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "kind": self.identity.kind,
@@ -104,7 +111,7 @@ class ShardWriter:
             "tokenizer_sha256": self.identity.tokenizer_sha256,
             "chat_template_sha256": sha256_of_text(template) if template else "",
             "chat_template": template,
-            "eos_token_id": self.identity.eos_token_id,
+            "eos_token_id": next(i for i in (eos_id, end_of_turn_id, 0) if i is not None),
             "num_tokens": self.num_tokens,
             "num_documents": self.num_documents,
             "num_targets": self.num_targets,

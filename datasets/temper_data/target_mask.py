@@ -1,34 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which tokens of a rendered conversation the model shall learn: the assistant's turns."""
 
+import os.path
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .chat_template import ChatTemplate, TemplateRefusal
-from .conversations import Conversation, RecordRefusal
+from .conversations import Conversation
+from .errors import RecordRefusal
 
 PROBE = "\ue000temper-probe\ue001"  # Private-use characters: in no text by accident.
 NO_SPANS = "template does not show the assistant's turns"
+TEXT_END = -1  # How a turn ends that no special token ends: with a text of the template,
+NO_END = -2  # or with the answer itself.
 
 Span = tuple[int, int]  # Characters [begin, end).
 
 
-def render_with_spans(template: ChatTemplate, conversation: Conversation) -> tuple[str, list[Span]]:
-    """The whole text and, in order, the range of each assistant turn, end-of-turn token included.
+@dataclass(frozen=True)
+class Turn:
+    """One assistant turn in the text."""
+
+    begin: int
+    end: int
+    index: int | None  # of its message; None if the template's tags do not tell
+    ends_with_text: bool = False  # the template's, not the answer's
+
+
+def render_with_turns(template: ChatTemplate, conversation: Conversation) -> tuple[str, list[Turn]]:
+    """The whole text and, in order, each assistant turn that is to be learnt.
 
     A turn begins where the generation prompt of the messages before it ends, and ends where the
     rendering of the messages up to it ends. Where the template renders a prefix of the
     conversation in another way than the whole, its generation tags decide, and without such tags
     a rendering with another answer shows the borders. Raises TemplateRefusal, RecordRefusal.
     """
-    text = template.render(conversation.messages, conversation.tools, False)
+    text = render(template, conversation, conversation.messages, False)
     marked = template.generation_spans()
-    spans = []
+    spans: list[Span] = []
     for index in conversation.assistant_turns():
         begin, end = find_prefixes(template, conversation, index, text)
         if (begin is None or end is None) and template.marks_generation:
-            return text, marked
+            spans = tagged_spans(conversation, marked)
+            break
         if begin is None or end is None:
             probed_begin, probed_end = probe_turn(template, conversation, index, text)
             begin = probed_begin if begin is None else begin
@@ -36,7 +53,25 @@ def render_with_spans(template: ChatTemplate, conversation: Conversation) -> tup
         if begin >= end or spans and begin < spans[-1][1]:
             raise RecordRefusal(NO_SPANS, f"message {index} adds no text after the one before")
         spans.append((begin, end))
-    return text, spans
+    indices = conversation.assistant_turns()
+    if len(spans) != len(indices):
+        return text, [Turn(begin, end, None) for begin, end in spans]
+    turns = [Turn(begin, end, i) for i, (begin, end) in zip(indices, spans, strict=True)]
+    return text, [turn for turn in turns if turn.index not in conversation.untrained]
+
+
+def render(
+    template: ChatTemplate, conversation: Conversation, messages: list[dict], prompt: bool
+) -> str:
+    return template.render(messages, conversation.tools, prompt, conversation.variables)
+
+
+def tagged_spans(conversation: Conversation, marked: list[Span]) -> list[Span]:
+    """What the generation tags enclose. Raises RecordRefusal if not all of it is to be learnt and
+    the tags are not one for each turn."""
+    if conversation.untrained and len(marked) != len(conversation.assistant_turns()):
+        raise RecordRefusal(NO_SPANS, f"{len(marked)} generation tags, so no turn can be left out")
+    return marked
 
 
 def find_prefixes(
@@ -46,7 +81,7 @@ def find_prefixes(
     ends: list[int | None] = []
     for count, prompt in ((index, True), (index + 1, False)):
         try:
-            prefix = template.render(conversation.messages[:count], conversation.tools, prompt)
+            prefix = render(template, conversation, conversation.messages[:count], prompt)
         except TemplateRefusal:  # Many templates refuse an empty or unfinished conversation.
             prefix = None
         ends.append(len(prefix) if prefix and text.startswith(prefix) else None)
@@ -65,8 +100,8 @@ def probe_turn(
     if not isinstance(messages[index].get("content"), str):
         raise RecordRefusal(NO_SPANS, f"message {index} is no plain text")
     messages[index] = dict(messages[index], content=PROBE)
-    before, after = split_at_probe(template.render(messages, conversation.tools, False), index)
-    stopped = template.render(messages[: index + 1], conversation.tools, False)
+    before, after = split_at_probe(render(template, conversation, messages, False), index)
+    stopped = render(template, conversation, messages[: index + 1], False)
     mark = split_at_probe(stopped, index)[1].rstrip()
     begin, end = len(before), len(text) - len(after)
     if begin > end or not (text.startswith(before) and text.endswith(after)):
@@ -83,38 +118,95 @@ def split_at_probe(text: str, index: int) -> tuple[str, str]:
     return parts[0], parts[1]
 
 
+def find_text_end(
+    template: ChatTemplate, conversation: Conversation, turn: Turn, text: str
+) -> Turn:
+    """A turn that no special token ends, with the text of the template that always ends it.
+
+    That is what the turn has behind its answer, or, where the template writes it in front of the
+    next message, what is common to that message and to another answer in its place.
+    """
+    if turn.index is None:
+        return turn
+    content = conversation.messages[turn.index].get("content")
+    answer = content.strip() if isinstance(content, str) else ""
+    found = text.rfind(answer, turn.begin, turn.end) if answer else -1
+    if found >= 0 and text[found + len(answer) : turn.end].strip():
+        return replace(turn, ends_with_text=True)
+    try:
+        messages = conversation.messages[: turn.index + 1]
+        again = render(template, conversation, messages, True)
+    except TemplateRefusal:
+        return turn
+    if again[: turn.end] != text[: turn.end]:
+        return turn
+    mark = whole_words(os.path.commonprefix([text[turn.end :], again[turn.end :]]))
+    return replace(turn, end=turn.end + len(mark), ends_with_text=bool(mark))
+
+
+def whole_words(text: str) -> str:
+    """`text` less a last word that may be cut off, if there are others."""
+    whole = re.match(r".*\s|", text, re.DOTALL)[0].rstrip()
+    return whole or text.rstrip()
+
+
 def mask_tokens(
-    ids: Sequence[int],
-    offsets: Sequence[Span],
-    text: str,
-    spans: list[Span],
-    special_ids: set[int],
-) -> np.ndarray:
-    """1 for each token that has a character inside a span, 0 for others and for the first token.
+    encoding, text: str, turns: list[Turn], marks: set[int]
+) -> tuple[np.ndarray, list[int | None]]:
+    """1 for each token that has a character inside a turn, 0 for others and for the first token;
+    and how each turn ends: the id of the special token (one of `marks`), TEXT_END or NO_END. It is
+    None for what belongs to the turn before, such as a mark in a generation tag of its own.
 
     White space after a turn's last special token (the newline that templates put after the
-    end-of-turn token) is no target: the model has stopped by then.
-    Shapes: ids [n], offsets [n] of character ranges in `text`; result [n], uint8.
+    end-of-turn token) is no target: the model has stopped by then. A special token that follows a
+    turn without one is a target: some templates write the mark in front of the next message.
+    Shapes: `encoding` has n ids and character ranges `offsets` in `text`; result [n], uint8.
     """
+    ids, offsets = encoding.ids, encoding.offsets
+    tokens = Tokens(ids, offsets, text, marks)
     mask = np.zeros(len(ids), np.uint8)
+    ends: list[int | None] = []
     first = 0
-    for begin, end in spans:
-        while first < len(ids) and offsets[first][1] <= begin:
+    for turn in turns:
+        while first < len(ids) and offsets[first][1] <= turn.begin:
             first += 1
         stop = first
-        while stop < len(ids) and offsets[stop][0] < end:
+        while stop < len(ids) and offsets[stop][0] < turn.end:
             stop += 1
-        mask[first : trim_end(ids, offsets, text, first, stop, special_ids)] = 1
+        if first == stop:
+            ends.append(None)
+            continue
+        stop, end = tokens.find_end(first, stop)
+        ends.append(TEXT_END if end == NO_END and turn.ends_with_text else end)
+        mask[first:stop] = 1
         first = stop
     mask[:1] = 0
-    return mask
+    return mask, ends
 
 
-def trim_end(ids, offsets, text: str, first: int, stop: int, special_ids: set[int]) -> int:
-    """`stop`, less the white space that follows the last special token of [first, stop)."""
-    for last in range(stop - 1, first - 1, -1):
-        if ids[last] in special_ids:
-            return last + 1
-        if text[offsets[last][0] : offsets[last][1]].strip():
-            return stop
-    return stop
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of a text, and which of them may end a turn."""
+
+    ids: Sequence[int]
+    offsets: Sequence[Span]
+    text: str
+    marks: set[int]
+
+    def is_blank(self, index: int) -> bool:
+        begin, end = self.offsets[index]
+        return not self.text[begin:end].strip() and self.ids[index] not in self.marks
+
+    def find_end(self, first: int, stop: int) -> tuple[int, int]:
+        """Where the turn [first, stop) ends with its mark, and the mark's id, or NO_END."""
+        last = stop - 1
+        while last >= first and self.is_blank(last):
+            last -= 1
+        if last >= first and self.ids[last] in self.marks:
+            return last + 1, self.ids[last]
+        after = stop
+        while after < len(self.ids) and self.is_blank(after):
+            after += 1
+        if after < len(self.ids) and self.ids[after] in self.marks:
+            return after + 1, self.ids[after]
+        return stop, NO_END

@@ -1,19 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Spreads batches over processes and brings the results back in the order of the batches."""
+"""Spreads batches over processes and brings the results back in the order of the batches.
 
+A chat template is a stranger's program, and a tokenizer meets text that nobody foresaw. So records
+are worked at in processes with limits: one that takes too much memory, crashes, or does not come
+back in time costs the record, not the preparation.
+"""
+
+import mmap
 import multiprocessing
 import os
-from collections import deque
+import signal
+import struct
+import threading
+import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 
-from .documents import DocumentMaker, Prepared, prepare_in_worker, start_worker
-from .errors import DataError
-from .recipe import Recipe
+from .documents import DocumentMaker, Prepared, on_alarm, timed_out
+from .errors import DataError, RecordRefusal
+from .limits import limit_memory
 from .records import Batch
 
 BATCHES_PER_WORKER = 3  # in flight: bounds memory and still hides uneven batches
+LOOK_SECONDS = 0.5  # How often busy workers are looked after.
+GRACE_SECONDS = 1.0  # from a record's alarm, which waits for the end of C code, to the kill
+BASE_BYTES = 1 << 30  # memory of a worker, beside
+BYTES_PER_BYTE = 256  # of the longest record: tokenising takes up to about 200
+# How a process ends by what it does itself; SIGKILL comes from a machine short of memory.
+OWN_DOING = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
+# A forked worker needs no second copy of the tokenizer. Nothing has started threads by then that
+# hold locks.
+CONTEXT = multiprocessing.get_context("fork")
 
 
 def available_cores() -> int:
@@ -21,31 +39,163 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def prepare_in_order(batches: Iterator[Batch], recipe: Recipe) -> Iterator[Prepared]:
+class Place:
+    """Tells the main process at which record a worker is, and since when; shared memory."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 16)
+        self.begin(-1)
+
+    def begin(self, record: int) -> None:
+        struct.pack_into("=qd", self._memory, 0, record, time.monotonic())
+
+    def record(self) -> int:
+        """-1 between two batches."""
+        return struct.unpack_from("=q", self._memory, 0)[0]
+
+    def seconds(self) -> float:
+        return time.monotonic() - struct.unpack_from("=d", self._memory, 8)[0]
+
+
+class Worker:
+    """A process that prepares one batch at a time."""
+
+    def __init__(self, maker: DocumentMaker):
+        self.number = -1  # of the batch
+        self.batch: Batch | None = None  # what it works at; None if it is idle
+        self.place = Place()
+        self.pipe, theirs = CONTEXT.Pipe()
+        arguments = (maker, theirs, self.place)
+        self.process = CONTEXT.Process(target=serve, args=arguments, daemon=True)
+        # An exception of a signal's handler would be lost within the hooks of fork.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+
+    def give(self, number: int, batch: Batch) -> None:
+        self.number, self.batch = number, batch
+        try:
+            self.pipe.send(batch)
+        except BrokenPipeError:
+            pass  # It died; who waits for its answer notices.
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+class Pool:
+    """Workers, made when there is work for them, and the results that wait for their turn."""
+
+    def __init__(self, maker: DocumentMaker, most: int):
+        self.maker = maker
+        self.most = most
+        self.workers: list[Worker] = []
+        self.done: dict[int, Prepared] = {}
+
+    def run(self, batches: Iterator[Batch]) -> Iterator[Prepared]:
+        numbered = enumerate(batches)
+        item = next(numbered, None)  # the next batch, which no worker has yet
+        given = taken = 0
+        while True:
+            while item is not None and given - taken < self.most * BATCHES_PER_WORKER:
+                worker = self.idle_worker()
+                if worker is None:
+                    break
+                worker.give(*item)
+                given += 1
+                item = next(numbered, None)
+            if taken in self.done:
+                yield self.done.pop(taken)
+                taken += 1
+            elif taken == given:
+                return
+            else:
+                self.collect()
+
+    def idle_worker(self) -> Worker | None:
+        for worker in self.workers:
+            if worker.batch is None:
+                return worker
+        if len(self.workers) == self.most:
+            return None
+        self.workers.append(Worker(self.maker))
+        return self.workers[-1]
+
+    def collect(self) -> None:
+        """Waits a moment for results, and replaces workers that died or do not come back."""
+        busy = [worker for worker in self.workers if worker.batch is not None]
+        ready = wait([worker.pipe for worker in busy], LOOK_SECONDS)
+        for worker in busy:
+            if worker.pipe in ready:
+                self.receive(worker)
+            elif worker.place.record() >= 0 and worker.place.seconds() > self.patience():
+                self.replace(worker, timed_out(self.maker.recipe))
+
+    def patience(self) -> float:
+        return self.maker.recipe.seconds_per_document + GRACE_SECONDS
+
+    def receive(self, worker: Worker) -> None:
+        """Raises DataError if the worker died of something else than a record."""
+        try:
+            self.done[worker.number] = worker.pipe.recv()
+            worker.batch = None
+        except (EOFError, OSError):
+            worker.process.join()
+            code = worker.process.exitcode
+            if worker.place.record() < 0 or -code not in OWN_DOING:
+                raise DataError(
+                    f"a worker process died, most likely for want of memory (exit code {code})",
+                    f"use fewer than {self.most} workers (workers=N), if more than one, "
+                    "or a smaller max_record_bytes",
+                ) from None
+            name = signal.Signals(-code).name
+            self.replace(worker, RecordRefusal("crashes the program", f"with signal {name}"))
+
+    def replace(self, worker: Worker, refusal: RecordRefusal) -> None:
+        """Gives the batch to another worker, without the record that this one is at."""
+        number, batch, record = worker.number, worker.batch, worker.place.record()
+        worker.end()
+        batch.records[record] = (batch.records[record][0], refusal)
+        fresh = Worker(self.maker)
+        self.workers[self.workers.index(worker)] = fresh
+        fresh.give(number, batch)
+
+    def end(self) -> None:
+        for worker in self.workers:
+            worker.end()
+
+
+def prepare_in_order(batches: Iterator[Batch], maker: DocumentMaker) -> Iterator[Prepared]:
     """Results do not depend on the number of workers. Raises DataError if a worker dies."""
-    count = recipe.workers or available_cores()
-    if count == 1:
-        yield from map(DocumentMaker(recipe).prepare, batches)
-        return
-    context = multiprocessing.get_context("spawn")  # fork would copy the tokenizer's threads
-    pool = ProcessPoolExecutor(count, context, start_worker, (recipe,))
-    pending: deque = deque()
-    finished = False
+    pool = Pool(maker, maker.recipe.workers or available_cores())
     try:
-        for batch in batches:
-            pending.append(pool.submit(prepare_in_worker, batch))
-            if len(pending) >= count * BATCHES_PER_WORKER:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-        finished = True
-    except BrokenProcessPool as error:
-        raise DataError(
-            "a worker process died, most likely for want of memory",
-            f"use fewer than {count} workers (workers=N) or a smaller max_record_bytes",
-        ) from error
+        yield from pool.run(batches)
     finally:
-        if not finished:  # Their work is lost anyway; do not wait for it.
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.end()
+
+
+def serve(maker: DocumentMaker, pipe, place: Place) -> None:
+    """The life of a worker process, which is parallel across documents, so not inside one."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The main process ends the workers.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, on_alarm)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    limit_memory(BASE_BYTES + BYTES_PER_BYTE * maker.recipe.max_record_bytes)
+    while True:
+        batch = pipe.recv()
+        prepared = maker.prepare(batch, place.begin)
+        place.begin(-1)
+        pipe.send(prepared)
+
+
+def end_with_parent() -> None:
+    """A worker whose main process was killed would wait for work forever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)

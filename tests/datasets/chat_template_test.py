@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 
 from temper_data.chat_template import ChatTemplate, TemplateRefusal
 from temper_data.errors import DataError
+from temper_data.limits import bounded_memory
 from temper_data.model_tokenizer import load_model_tokenizer
 
 PLAIN = [
@@ -69,6 +70,50 @@ def test_the_file_goes_before_the_configuration(tmp_path):
     assert AutoTokenizer.from_pretrained(folder).chat_template == "from the file"
 
 
+D, U, OTHER = "default", "for tools", "other"
+NAMED = [{"name": "default", "template": D}, {"name": "tool_use", "template": U}]
+
+
+@pytest.mark.parametrize(
+    ("config", "files"),
+    [
+        (NAMED, {}),
+        (NAMED[::-1] + [{"name": "rag", "template": OTHER}], {}),
+        ({"default": D, "tool_use": U}, {}),
+        (NAMED[1:], {}),
+        ([{"name": "rag", "template": OTHER}], {}),
+        ("only one", {}),
+        ("hidden", {"chat_template.jinja": D, "additional_chat_templates/tool_use.jinja": U}),
+        (NAMED, {"chat_template.jinja": OTHER}),
+        (NAMED, {"additional_chat_templates/tool_use.jinja": OTHER}),
+        (None, {"additional_chat_templates/default.jinja": D, "chat_template.jinja": OTHER}),
+        (None, {"additional_chat_templates/rag.jinja": OTHER, "chat_template.jinja": D}),
+    ],
+)
+def test_the_template_is_the_one_that_transformers_takes(tmp_path, config, files):
+    folder = write_model(tmp_path / "model", chat_template=config)
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    oracle, model = AutoTokenizer.from_pretrained(folder), load_model_tokenizer(folder)
+    for tools in (None, [], [{"name": "f"}]):
+        try:
+            expected = oracle.get_chat_template(None, tools)
+        except ValueError:  # None is named default.
+            expected = None
+        assert model.templates.get(model.template_name(tools)) == expected
+
+
+@pytest.mark.parametrize(
+    "config",
+    [5, [5], [{"template": D}], [{"name": "default"}], {"default": 5}, "half \ud83d", "NUL \0"],
+)
+def test_a_template_that_is_none_is_named(tmp_path, config):
+    folder = write_model(tmp_path / "model", chat_template=config)
+    with pytest.raises(DataError, match="chat.template"):
+        load_model_tokenizer(folder)
+
+
 def test_the_day_is_the_recipes():
     text = ChatTemplate(templates.DATED, {}, date(2024, 7, 26)).render([], None, False)
     assert text == "26 Jul 2024\n"
@@ -95,7 +140,23 @@ def test_a_hostile_or_failing_template_is_refused(source, says):
         ChatTemplate(source, {}).render([{"role": "user", "content": "x"}], None, False)
 
 
-def test_a_template_that_does_not_compile_is_an_error():
+@pytest.mark.parametrize(
+    "expression",
+    ["'%10000000000d' % 1", "'{:10000000000d}'.format(1)", "'x'.ljust(10000000000)",
+     "'x'|center(10000000000)", "(['x' * 9999999] * 9999) | join"],
+)  # fmt: skip
+def test_a_process_with_limits_survives_any_amount_of_memory(expression):
+    with bounded_memory(1 << 28), pytest.raises(TemplateRefusal, match="MemoryError"):
+        ChatTemplate(f"{{{{ {expression} }}}}", {}).render([], None, False)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{% for %}", "{% break %}", "{{ " + "(" * 5000 + ")" * 5000 + " }}",
+     "{{ a." + "b." * 9000 + "c }}",
+     "{% for a in b %}" * 30 + "{% endfor %}" * 30, "{% if a %}" * 400 + "{% endif %}" * 400],
+)  # fmt: skip
+def test_a_template_that_does_not_compile_is_an_error(source):
     with pytest.raises(DataError, match="does not compile") as caught:
-        ChatTemplate("{% for %}", {})
+        ChatTemplate(source, {})
     assert "try: check chat_template.jinja" in str(caught.value)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of datasets/ share: small model folders, recipes and runs of the programs."""
 
+import io
 import json
 import os
 import subprocess
@@ -13,6 +14,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "datasets"))
 sys.path.insert(0, str(Path(__file__).parent))
+
+from temper_data.preparation import Preparation, total_bytes  # noqa: E402
+from temper_data.progress import Progress  # noqa: E402
+from temper_data.recipe import load_recipe  # noqa: E402
 
 SPECIAL_TOKENS = (
     "<s>", "</s>", "<unk>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>",
@@ -48,6 +53,15 @@ def write_lines(path: Path, records: list) -> Path:
     lines = [item if isinstance(item, str) else json.dumps(item) for item in records]
     path.write_text("".join(line + "\n" for line in lines))
     return path
+
+
+def run_here(tmp_path: Path, recipe: str, **overrides) -> Path:
+    """Prepares in this process, which is faster, and returns the output folder."""
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(recipe.replace("{tmp}", str(tmp_path)).encode("utf-8", "surrogateescape"))
+    preparation = Preparation(load_recipe(path, [f"{k}={v}" for k, v in overrides.items()]))
+    preparation.run(Progress(total_bytes(preparation.files), io.StringIO()))
+    return preparation.output
 
 
 def run_program(name: str, *arguments, **options) -> subprocess.CompletedProcess:

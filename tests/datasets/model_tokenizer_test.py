@@ -56,8 +56,7 @@ def test_the_end_token_may_be_chosen_and_must_exist(tmp_path):
     with pytest.raises(DataError, match="end token '<none>' is not in the vocabulary"):
         load_model_tokenizer(folder, "<none>")
     write_model(folder, eos_token=None)
-    with pytest.raises(DataError, match="set eos_token in the recipe"):
-        load_model_tokenizer(folder)
+    assert load_model_tokenizer(folder).eos_id is None
     (folder / "special_tokens_map.json").write_text('{"eos_token": {"content": "</s>"}}')
     write_model(folder)
     assert load_model_tokenizer(folder).named_tokens["eos_token"] == "</s>"
@@ -86,3 +85,57 @@ def test_damaged_folders_are_named(tmp_path):
         (folder / "tokenizer.json").write_bytes(damage)
         with pytest.raises(DataError, match="tokenizer.json is not usable"):
             load_model_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"added_tokens_decoder": [1]}, "added_tokens_decoder is no object"),
+        ({"added_tokens_decoder": {"1": "</s>"}}, "no content for '1'"),
+        ({"added_tokens_decoder": {"1": {}}}, "no content for '1'"),
+        ({"added_tokens_decoder": {"x": {"content": "</s>"}}}, "'</s>' has id x in"),
+        ({"added_tokens_decoder": {"1": {"content": "\ud83d"}}}, "has id 1 in"),
+        ({"eos_token": 5}, "eos_token is 5, which is no text"),
+        ({"eos_token": "\ud83d"}, "which is no text"),
+        ({"bos_token": {"content": ["<s>"]}}, "which is no text"),
+        ({"unk_token": True}, "unk_token is True"),
+    ],
+)
+def test_malformed_entries_are_named(tmp_path, config, says):
+    folder = write_model(tmp_path / "model", **config)
+    with pytest.raises(DataError, match=says) as caught:
+        load_model_tokenizer(folder)
+    assert "tokenizer_config.json" in str(caught.value)
+
+
+def test_files_nested_too_deeply_are_named(tmp_path):
+    folder = write_model(tmp_path / "model")
+    for name in ("tokenizer_config.json", "generation_config.json", "tokenizer.json"):
+        before = (folder / name).read_bytes() if (folder / name).exists() else b"{}"
+        (folder / name).write_text("[" * 99_999)
+        with pytest.raises(DataError, match=name):
+            load_model_tokenizer(folder)
+        (folder / name).write_bytes(before)
+
+
+def test_a_folder_with_another_kind_of_tokenizer_says_how_to_convert_it(tmp_path):
+    (tmp_path / "tokenizer.model").touch()
+    with pytest.raises(DataError, match="make it of tokenizer.model: .* save_pretrained"):
+        load_model_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, {257}),
+        ({"config.json": {"eos_token_id": 5}}, {5}),
+        ({"config.json": {"eos_token_id": 5}, "generation_config.json": {"eos_token_id": [6]}}, {6}),
+        ({"generation_config.json": {"eos_token_id": [6, 7]}}, {6, 7}),
+        ({"config.json": {"eos_token_id": None}, "generation_config.json": {}}, {257}),
+    ],
+)
+def test_generation_stops_where_the_model_says(tmp_path, files, expected):
+    folder = write_model(tmp_path)
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
+    assert load_model_tokenizer(folder).stop_ids == expected

@@ -1,37 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of preparation that work together: order, hold-out, duplicates, processes, progress."""
 
+import faulthandler
+import hashlib
 import io
+import json
 import os
 import random
-from pathlib import Path
+import signal
 
 import pytest
 import templates
+from conftest import run_here as run
 from conftest import write_lines, write_model
 from shard_reader import Shard
+from transformers import AutoTokenizer
 
-from temper_data import records, workers
+from temper_data import records
 from temper_data.digest_set import DigestSet
+from temper_data.documents import DocumentMaker
 from temper_data.errors import DataError
-from temper_data.preparation import Preparation, total_bytes
+from temper_data.model_tokenizer import load_model_tokenizer
+from temper_data.preparation import Preparation
 from temper_data.progress import Progress, clock_time
 from temper_data.recipe import load_recipe
+from temper_data.reuse import foreign_output, summarise, up_to_date
 
 
 @pytest.fixture
 def small_batches(monkeypatch):
     """Many batches from little data."""
     monkeypatch.setattr(records, "BATCH_BYTES", 500)
-
-
-def run(tmp_path, recipe: str, **overrides) -> Path:
-    """Prepares in this process and returns the output folder."""
-    path = tmp_path / "recipe.yaml"
-    path.write_text(recipe.replace("{tmp}", str(tmp_path)))
-    preparation = Preparation(load_recipe(path, [f"{k}={v}" for k, v in overrides.items()]))
-    preparation.run(Progress(total_bytes(preparation.files), io.StringIO()))
-    return preparation.output
 
 
 SFT = """\
@@ -148,18 +147,166 @@ def test_duplicates_are_kept_when_asked(tmp_path):
     assert Shard(kept / "train.h5")["num_documents"] == 5
 
 
-def die(_batch):
+def die(_maker, _batch, _begin):
     os._exit(3)
 
 
 def test_a_worker_that_dies_is_reported(tmp_path, monkeypatch):
     write_model(tmp_path / "model", templates.CHATML)
     write_lines(tmp_path / "a.jsonl", conversations(20, 20))
-    monkeypatch.setattr(workers, "prepare_in_worker", die)
+    monkeypatch.setattr(DocumentMaker, "prepare", die)
     with pytest.raises(DataError) as caught:
         run(tmp_path, SFT, workers=2)
     assert "a worker process died" in str(caught.value) and "fewer than 2" in str(caught.value)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]
+
+
+def test_a_template_may_not_take_any_amount_of_memory(tmp_path):
+    huge = "{{ '%1500000000d' % 1 if messages[0].content == 'Question 7?' else '' }}"
+    write_model(tmp_path / "model", huge + templates.CHATML)
+    write_lines(tmp_path / "a.jsonl", conversations(20, 20))
+    report = json.loads((run(tmp_path, SFT) / "report.json").read_text())
+    assert report["dropped"] == {"refused by the chat template": 1}
+    refused = report["examples"]["refused by the chat template"][0]
+    assert refused == f"{tmp_path}/a.jsonl:8: MemoryError: "
+
+
+def test_a_record_that_does_not_come_back_is_dropped(tmp_path, monkeypatch):
+    make = DocumentMaker.make
+
+    def hang(maker, source, data):
+        if isinstance(data, bytes) and b"Question 7?" in data:
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])  # As code in C does.
+            signal.sigwait([signal.SIGUSR1])
+        return make(maker, source, data)
+
+    monkeypatch.setattr(DocumentMaker, "make", hang)
+    write_model(tmp_path / "model", templates.CHATML)
+    write_lines(tmp_path / "a.jsonl", conversations(20, 20))
+    folder = run(tmp_path, SFT, **{"holdout.fraction": 0, "seconds_per_document": 1})
+    report = json.loads((folder / "report.json").read_text())
+    assert report["dropped"] == {"timed out": 1} and report["shards"]["train"]["documents"] == 19
+    assert report["examples"]["timed out"] == [f"{tmp_path}/a.jsonl:8: took longer than 1 s"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGABRT, signal.SIGKILL])
+def test_a_record_that_ends_its_worker_is_dropped_and_want_of_memory_is_not_its_doing(
+    tmp_path, monkeypatch, how
+):
+    make = DocumentMaker.make
+
+    def fail_once(maker, source, data):
+        if isinstance(data, bytes) and b"Question 7?" in data:
+            faulthandler.disable()
+            os.kill(os.getpid(), how)
+        return make(maker, source, data)
+
+    monkeypatch.setattr(DocumentMaker, "make", fail_once)
+    write_model(tmp_path / "model", templates.CHATML)
+    write_lines(tmp_path / "a.jsonl", conversations(20, 20))
+    if how == signal.SIGKILL:
+        with pytest.raises(DataError, match="most likely for want of memory"):
+            run(tmp_path, SFT, **{"holdout.fraction": 0})
+        return
+    folder = run(tmp_path, SFT, **{"holdout.fraction": 0})
+    report = json.loads((folder / "report.json").read_text())
+    assert report["dropped"] == {"crashes the program": 1}
+    place = f"{tmp_path}/a.jsonl:8: with signal SIGABRT"
+    assert report["examples"]["crashes the program"] == [place]
+
+
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {}}}
+
+
+@pytest.mark.parametrize("place", ["list", "folder"])
+def test_conversations_with_tools_have_their_template(tmp_path, place):
+    for_tools = "{% for tool in tools %}{{ tool.function.name }}{% endfor %}" + templates.CHATML
+    named = {"default": templates.CHATML, "tool_use": for_tools}
+    if place == "list":
+        listed = [{"name": name, "template": source} for name, source in named.items()]
+        folder = write_model(tmp_path / "model", chat_template=listed)
+    else:
+        folder = write_model(tmp_path / "model", templates.CHATML)
+        (folder / "additional_chat_templates").mkdir()
+        (folder / "additional_chat_templates" / "tool_use.jinja").write_text(for_tools)
+    lines = conversations(3, 3)
+    lines[0]["tools"], lines[1]["tools"] = [TOOL], []
+    write_lines(tmp_path / "a.jsonl", lines)
+    shard = Shard(run(tmp_path, SFT, **{"holdout.fraction": 0}) / "train.h5")
+    oracle = AutoTokenizer.from_pretrained(folder)
+    assert shard.documents() == [
+        oracle.apply_chat_template(line["messages"], tools=line.get("tools"), return_dict=False)
+        for line in lines
+    ]
+    assert shard["chat_template"] == templates.CHATML
+    assert shard["tool_use_template_sha256"] == hashlib.sha256(for_tools.encode()).hexdigest()
+
+
+def test_without_a_default_template_only_conversations_with_tools_can_be_rendered(tmp_path):
+    listed = [{"name": "tool_use", "template": templates.CHATML}]
+    write_model(tmp_path / "model", chat_template=listed)
+    lines = conversations(3, 3)
+    lines[0]["tools"] = [TOOL]
+    write_lines(tmp_path / "a.jsonl", lines)
+    folder = run(tmp_path, SFT, **{"holdout.fraction": 0})
+    report = json.loads((folder / "report.json").read_text())
+    assert report["dropped"] == {"no chat template": 2}
+    assert "none is named default, but tool_use" in report["examples"]["no chat template"][0]
+    write_model(tmp_path / "model", chat_template=[{"name": "rag", "template": "x"}])
+    with pytest.raises(DataError, match="named default or tool_use; it has rag"):
+        run(tmp_path, SFT)
+
+
+@pytest.mark.parametrize(
+    ("template", "config", "stops", "end", "notes"),
+    [
+        ("CHATML", {"eos_token": "<|im_end|>"}, None, "<|im_end|>", []),
+        ("CHATML", {}, [257, 260], "<|im_end|>", []),
+        ("CHATML", {}, 257, "<|im_end|>", ["'<|im_end|>' (260), which is no end token"]),
+        ("CHATML", {"eos_token": None}, None, "<|im_end|>", []),
+        ("MISTRAL", {}, None, "</s>", []),
+        ("NEXT_MARK", {}, None, None, ["5 of 5 trained turns end without a mark"]),
+        ("TEXT_MARK", {}, None, None, ["5 of 5 trained turns end with plain text"]),
+        ("TEXT_MARK", {"eos_token": None}, None, None, ["plain text"]),
+    ],
+)
+def test_the_shard_and_the_summary_say_what_ends_a_turn(
+    tmp_path, template, config, stops, end, notes
+):
+    folder = write_model(tmp_path / "model", getattr(templates, template), **config)
+    if stops is not None:
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": stops}))
+    lines = conversations(5, 5)
+    write_lines(tmp_path / "a.jsonl", lines + lines[:2])  # Duplicates do not count.
+    out = run(tmp_path, SFT, **{"holdout.fraction": 0})
+    shard = Shard(out / "train.h5")
+    report = json.loads((out / "report.json").read_text())
+    token = load_model_tokenizer(folder).tokenizer.token_to_id
+    assert shard.attributes.get("end_of_turn_id") == (None if end is None else token(end))
+    assert len(report["notes"]) == len(notes)
+    assert all(note in line for note, line in zip(notes, report["notes"], strict=True))
+    assert all(f"note: {line}" in summarise(report) for line in report["notes"])
+    assert shard["eos_token_id"] == (257 if "eos_token" not in config else 260 if end else 0)
+
+
+def test_shards_of_an_older_program_are_made_again_and_damaged_reports_say_nothing(tmp_path):
+    write_model(tmp_path / "model", templates.CHATML)
+    write_lines(tmp_path / "a.jsonl", conversations(5, 5))
+    out = run(tmp_path, SFT, **{"holdout.fraction": 0})
+    recipe = load_recipe(tmp_path / "recipe.yaml", ["holdout.fraction=0"])
+    preparation = Preparation(recipe)
+    assert up_to_date(preparation) and not foreign_output(preparation)
+    report = json.loads((out / "report.json").read_text())
+    older = report | {"program": "temper prepare 1", "recipe_fingerprint": "other"}
+    for damaged in (
+        older, report | {"shards": [1]}, report | {"shards": {"train": 5}}, report | {"sources": 5},
+        report | {"sources": [{"file": "a\0b", "bytes": 1}]}, report | {"shards": {"train": {}}},
+        {key: value for key, value in report.items() if key != "notes"},
+    ):  # fmt: skip
+        (out / "report.json").write_text(json.dumps(damaged))
+        assert not up_to_date(preparation) and not foreign_output(preparation)
+    (out / "report.json").write_text(json.dumps(report | {"recipe_fingerprint": "other"}))
+    assert foreign_output(preparation) == ["train.h5", "report.json"]
 
 
 def test_the_digest_set_is_a_set():

@@ -213,6 +213,7 @@ def test_half_a_gigabyte_in_one_line_costs_no_memory(tmp_path, prepare):
         ("{{ raise_exception('not today') }}", SFT, "1 refused by the chat template"),
         ("{{ messages | length }}" + templates.SUMMED, SFT, "changes the text of other messages"),
         (templates.CHATML, SFT + "max_tokens: 5\n", "no document is left for train.h5"),
+        (templates.CHATML + "\0", SFT, "holds a NUL or half a surrogate pair"),
         (None, PRETRAIN, "no file matches"),
         (None, PRETRAIN.replace("/model", "/none"), "none/tokenizer.json: No such file"),
     ],
@@ -229,7 +230,10 @@ def test_what_cannot_be_prepared_is_refused(tmp_path, prepare, template, recipe,
 def test_a_file_that_grows_meanwhile_is_noticed(tmp_path):
     (tmp_path / "a").write_text("one\ntwo\n")
     file = SourceFile(tmp_path / "a")
-    file.read_line(100)
+    while file.read_line(100):
+        pass
+    with open(tmp_path / "a", "a") as growing:
+        growing.write("three\n")
     with pytest.raises(DataError, match="changed while it was read"):
         file.finish()
 
@@ -258,6 +262,20 @@ def test_an_output_is_reused_replaced_or_protected(tmp_path, prepare):
     assert "written in" in succeed(prepare(PRETRAIN, "max_tokens=100"))
     (tmp_path / "out" / "report.json").unlink()
     assert "holds train.h5 of another recipe" in fail(prepare(PRETRAIN, "max_tokens=100"))
+
+
+def test_what_is_no_utf8_is_shown_in_escapes_and_taken_again(tmp_path, prepare):
+    write_model(tmp_path / "model", "{{ raise_exception(messages[0].role) }}")
+    row = {"messages": [{"role": "half \ud83d"}, *MESSAGES["messages"]]}
+    write_lines(tmp_path / "a.jsonl", [row])
+    assert "a.jsonl:1: half \\ud83d" in fail(prepare(SFT))
+    write_model(tmp_path / "model", templates.CHATML)
+    (tmp_path / "model" / "chat_template.jinja").write_text(templates.CHATML)
+    write_lines(tmp_path / "a.jsonl", [MESSAGES, "{broken"])
+    os.rename(tmp_path / "a.jsonl", os.fsencode(tmp_path) + b"/caf\xe9.jsonl")
+    path = os.fsdecode(os.fsencode(f"sources.0.path={tmp_path}/") + b"caf\xe9.jsonl")
+    assert "caf\\udce9.jsonl:2" in succeed(prepare(SFT, path))
+    assert "is up to date" in succeed(prepare(SFT, path))
 
 
 def children_of(process: int) -> list[int]:
@@ -314,7 +332,7 @@ def test_an_interrupted_preparation_leaves_no_process_and_no_lasting_file(tmp_pa
     options = {"stderr": subprocess.PIPE, "text": True, "preexec_fn": heed_interrupts}
     with subprocess.Popen(command, **options) as process:
         out = tmp_path / "out"
-        wait_until(lambda: list(out.glob(".*.tmp")) and len(children_of(process.pid)) > 1)
+        wait_until(lambda: list(out.glob(".*.tmp")) and children_of(process.pid))
         workers = children_of(process.pid)
         process.send_signal(how)
         error = process.communicate()[1]

@@ -41,11 +41,6 @@ def test_every_recipe_in_configs_is_valid(name):
     assert recipe.holdout_fraction > 0
 
 
-def test_the_format_follows_the_name_of_plain_and_json_text(tmp_path):
-    text = "kind: pretrain\nmodel: m\noutput: o\nsources:\n  - path: a.txt\n  - path: b.jsonl\n"
-    assert [source.format for source in load(tmp_path, text).sources] == ["text", "jsonl"]
-
-
 def test_all_problems_are_reported_at_once_with_line_and_nearest_name(tmp_path):
     text = (
         "kind: chat\nmodel: m\nworker: 3\nsources:\n  - path: a\n    formt: x\n"
@@ -91,6 +86,9 @@ def test_all_problems_are_reported_at_once_with_line_and_nearest_name(tmp_path):
         ("system: 'open\n", "is not valid YAML"),
         ("\tsystem: x\n", "is not valid YAML"),
         ("system: " + "[" * 10_000 + "\n", "is nested deeper than 20"),
+        ("workers: " + "9" * 5000 + "\n", "workers (line 6) is '99999"),
+        ('system: "\\ud83d"\n', "system (line 6) is '\\ud83d'\n  try: set it to text of whole"),
+        ('holdout: {salt: "\\ud83d"}\n', "holdout.salt (line 6) is '\\ud83d'"),
     ],
 )
 def test_odd_yaml(tmp_path, addition, says):
@@ -125,8 +123,15 @@ def test_crlf_and_a_byte_order_mark_are_harmless(tmp_path):
 def test_rules_across_keys(tmp_path):
     text = "kind: pretrain\nmodel: m\noutput: o\nsystem: s\nsources:\n  - path: a.txt\n"
     assert "system (line 4) is for kind sft" in message(tmp_path, text)
-    found = message(tmp_path, text.replace("system: s\n", "holdout: {by: option}\n"))
+    text = text.replace("system: s\n", "holdout: {by: option}\n")
+    found = message(tmp_path, text + "    format: text\n")
     assert "goes by a field, but plain text has none" in found
+    assert "separator (line 7) is for text" in message(
+        tmp_path, text + "    separator: x\n    field: y\n"
+    )
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(DataError, match="goes by option, but .*a.txt is plain text"):
+        find_files(load(tmp_path, text, f"sources.0.path={tmp_path}/a.txt"))
 
 
 @pytest.mark.parametrize(
@@ -137,6 +142,9 @@ def test_rules_across_keys(tmp_path):
         ("model.name=x", "does not fit the recipe"),
         ("holdout.fractoin=0.1", "holdout.fractoin (command line) is not an option"),
         ("workers=many", "workers (command line) is 'many'"),
+        ("holdout.salt=\udce9", "holdout.salt (command line) is '\\udce9'"),
+        ("output=a\0b", "output (command line) is 'a\\x00b'\n  try: set it to a path"),
+        ("model=", "model (command line) is ''\n  try: set it to a path"),
     ],
 )
 def test_overrides_that_do_not_fit(tmp_path, assignment, says):
@@ -153,7 +161,7 @@ def test_files_are_found_in_a_fixed_order_and_only_once(tmp_path, monkeypatch):
     for name in ["b.txt", "a.txt", "ä.txt", "Z.txt"]:
         (tmp_path / name).write_text("x")
     text = "kind: pretrain\nmodel: m\noutput: o\nsources:\n  - path: '*.txt'\n"
-    names = [str(path) for _, path in find_files(load(tmp_path, text))]
+    names = [str(file.path) for file in find_files(load(tmp_path, text))]
     assert names == ["Z.txt", "a.txt", "b.txt", "ä.txt"]
     with pytest.raises(DataError, match="a.txt is named by two sources"):
         find_files(load(tmp_path, text + "  - path: a.txt\n"))

@@ -19,6 +19,7 @@ STRINGS = (
     "format", "kind", "tokenizer_sha256", "chat_template_sha256", "chat_template", "origin",
     "fingerprint",
 )  # fmt: skip
+OPTIONAL_INTEGERS, OPTIONAL_STRINGS = ("end_of_turn_id",), ("tool_use_template_sha256",)
 LINES = (
     "format", "format_version", "kind", "vocab_size", "tokenizer_sha256", "chat_template_sha256",
     "eos_token_id", "num_tokens", "num_documents", "num_targets", "block_bytes",
@@ -33,7 +34,8 @@ class Shard:
         with h5py.File(path, "r") as file:
             assert file.id.get_access_plist().get_libver_bounds() is not None
             self.attributes = {name: self.read_attribute(file, name) for name in file.attrs}
-            assert sorted(self.attributes) == sorted(INTEGERS + STRINGS)
+            optional = {*OPTIONAL_INTEGERS, *OPTIONAL_STRINGS}
+            assert set(INTEGERS + STRINGS) == set(self.attributes) - optional
             self.payload = {name: self.read_dataset(file, name) for name in file}
         self.check_hashes()
         self.check_documents()
@@ -41,7 +43,7 @@ class Shard:
     def read_attribute(self, file, name: str):
         kind = file.attrs.get_id(name).get_type()
         assert file.attrs.get_id(name).shape == ()
-        if name in INTEGERS:
+        if name in INTEGERS + OPTIONAL_INTEGERS:
             assert kind.get_size() == 8 and kind.get_order() == h5py.h5t.ORDER_LE
             assert kind.get_sign() == h5py.h5t.SGN_2
             return int(file.attrs[name])
@@ -82,7 +84,9 @@ class Shard:
         assert offsets.dtype == np.dtype("<u8") and len(offsets) == self["num_documents"] + 1
         assert offsets[0] == 0 and offsets[-1] == len(tokens) == self["num_tokens"]
         assert (np.diff(offsets.astype(np.int64)) > 0).all()
-        assert tokens.max() < self["vocab_size"]
+        assert tokens.max() < self["vocab_size"] <= 1 << 31
+        assert 0 <= self["eos_token_id"] < self["vocab_size"]
+        assert 0 <= self.attributes.get("end_of_turn_id", 0) < self["vocab_size"]
         if self["kind"] == "pretrain":
             assert self["num_targets"] == self["num_tokens"] - self["num_documents"]
             assert self["chat_template"] == "" and self["chat_template_sha256"] == ""

@@ -114,3 +114,27 @@ DATED = "{{ strftime_now('%d %b %Y') }}\n" + CHATML
 SUMMED = "{{ messages | map(attribute='content') | join | length }}\n" + CHATML
 TWICE = CHATML.replace("message['content']", "message['content'] + message['content']")
 REVERSED = CHATML.replace("in messages", "in messages[::-1]")
+# The mark that ends a message stands in front of the next one.
+NEXT_MARK = (
+    "{% for message in messages %}{% if not loop.first %}{{ '<|im_end|>\n' }}{% endif %}"
+    "{{ '<|im_start|>' + message.role + '\n' + message.content }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_end|>\n<|im_start|>assistant\n' }}{% endif %}"
+)
+# The header of the next message is the mark, as with GLM.
+HEADER_MARK = (
+    "{% for message in messages %}{{ '[INST]' if message.role == 'user' else '[/INST]' }}"
+    "{{ '\n' + message.content }}{% endfor %}{% if add_generation_prompt %}[/INST]\n{% endif %}"
+)
+TEXT_MARK = (
+    "{% for message in messages %}{{ '[' + message.role + ']\n' + message.content + '\n[end]\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '[assistant]\n' }}{% endif %}"
+)
+NEXT_TEXT_MARK = NEXT_MARK.replace("<|im_end|>", "\n##").replace("<|im_start|>", "")
+NO_MARK = (
+    "{% for message in messages %}{% if message.role == 'user' %}"
+    "{{ '### Instruction:\n' + message.content + '\n\n### Response:\n' }}"
+    "{% else %}{{ message.content + '\n\n' }}{% endif %}{% endfor %}"
+)
+TAGGED_CONTENT = COUNTED_GENERATION.replace("content'] + '<|im_end|>' }}", "content'] }}").replace(
+    "{{- '\n' }}", "{{- '<|im_end|>\n' }}"
+)
