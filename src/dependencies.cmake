@@ -38,6 +38,14 @@ temper_torch_library(gomp.so.1)
 add_library(Torch::Torch INTERFACE IMPORTED)
 target_include_directories(Torch::Torch INTERFACE
   ${TEMPER_TORCH}/include ${TEMPER_TORCH}/include/torch/csrc/api/include)
+# Clang's code calls its own libomp, which also has what LibTorch calls in libgomp: named first, it
+# serves both.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-resource-dir
+    OUTPUT_VARIABLE clang_resources OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  find_library(TEMPER_OMP omp HINTS ${clang_resources}/../.. REQUIRED)
+  target_link_libraries(Torch::Torch INTERFACE ${TEMPER_OMP})
+endif()
 target_link_libraries(Torch::Torch INTERFACE Torch::torch_cpu.so Torch::c10.so Torch::gomp.so.1)
 # at::parallel_for is an OpenMP region in a header. It is compiled for OpenMP, but linked with the
 # libgomp that LibTorch brings instead of the compiler's, so that a process has one pool of threads.

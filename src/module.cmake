@@ -1,17 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 
-# temper_module(<name> [TORCH] HEADERS ... SOURCES ... [USES <modules>] [LIBRARIES <targets>])
+include(headers)
+
+# temper_module(<name> [TORCH] [NUMERIC] HEADERS ... SOURCES ...
+#               [USES <modules>] [LIBRARIES <targets>])
 # One static library per folder of src/, called from the CMakeLists.txt in that folder. USES is
-# every module it may include. TORCH links LibTorch and precompiles its headers.
+# every module it may include. TORCH links LibTorch and precompiles its headers. NUMERIC: a release
+# build compiles its files one by one in any case, since a function that is inlined into another
+# file's may round otherwise, and numbers are not to depend on TEMPER_UNITY.
 function(temper_module name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "" "HEADERS;SOURCES;USES;LIBRARIES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH;NUMERIC" "" "HEADERS;SOURCES;USES;LIBRARIES")
   list(TRANSFORM arg_USES PREPEND temper_)
   add_library(temper_${name} STATIC ${arg_SOURCES})
   target_sources(temper_${name} PUBLIC
     FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/src FILES ${arg_HEADERS})
   target_link_libraries(temper_${name}
     PUBLIC ${arg_USES} ${arg_LIBRARIES} temper_options PRIVATE temper_warnings)
-  set_target_properties(temper_${name} PROPERTIES VERIFY_INTERFACE_HEADER_SETS ON)
+  if(TEMPER_UNITY AND NOT (arg_NUMERIC AND CMAKE_BUILD_TYPE STREQUAL "Release"))
+    set_target_properties(temper_${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 12)
+  endif()
+  temper_check_headers(${name} ${arg_HEADERS})
   if(arg_TORCH)
     target_link_libraries(temper_${name} PUBLIC Torch::Torch)
     temper_precompile_torch(temper_${name})

@@ -2,64 +2,133 @@
 # How tests are declared, from the CMakeLists.txt in tests/<folder>/. <path> is <folder>/<file>
 # without .cpp, and CTest knows the test as <folder>.<file>. TORCH: the test includes LibTorch.
 
-# temper_unit_test(<path> [TORCH] USES <modules> [LIBRARIES <targets>] [TIMEOUT <seconds>])
-# One process, no MPI.
+# Tests run side by side by CTest's slots: four for each core that a test keeps busy, but never more
+# than the machine has, and one for a test that mostly waits. launch/test has four a core.
+# Those with the label quick are what launch/test --quick runs.
+include(ProcessorCount)
+ProcessorCount(TEMPER_CORES)
+
+# temper_unit_test(<path> [TORCH] [ALONE] USES <modules> [LIBRARIES <targets>] [TIMEOUT <seconds>])
+# One process, no MPI. Where TEMPER_UNITY is on, the files of a folder make one program, and each is
+# a suite of it. ALONE: a program of its own in any case, as what replaces functions of libc needs.
 function(temper_unit_test path)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "TIMEOUT" "USES;LIBRARIES")
-  temper_test_program(unit_main)
-  add_dependencies(temper_unit_tests ${name})
-  add_test(NAME ${name} COMMAND ${name})
-  temper_test_properties(${name} LABELS unit)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH;ALONE" "TIMEOUT;PROCESSORS" "USES;LIBRARIES")
+  temper_test_program(unit)
+  add_dependencies(temper_unit_tests ${program})
+  add_test(NAME ${name} COMMAND ${program} ${suite})
+  temper_test_properties(${name} unit quick)
 endfunction()
 
-# temper_mpi_test(<path> [TORCH] RANKS <n...> USES <modules> [LIBRARIES ...] [TIMEOUT ...])
+# temper_mpi_test(<path> [TORCH] [ALONE] RANKS <n...> USES <modules> [LIBRARIES ...] [TIMEOUT ...])
 # One CTest entry per world size: <folder>.<file>.np<ranks>.
 function(temper_mpi_test path)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "TIMEOUT" "RANKS;USES;LIBRARIES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH;ALONE" "TIMEOUT;PROCESSORS" "RANKS;USES;LIBRARIES")
   list(APPEND arg_LIBRARIES MPI::MPI_C)
-  temper_test_program(mpi_main)
+  temper_test_program(mpi)
   foreach(ranks IN LISTS arg_RANKS)
     add_test(NAME ${name}.np${ranks}
       COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_PREFLAGS} ${MPIEXEC_NUMPROC_FLAG} ${ranks}
-              $<TARGET_FILE:${name}>)
-    temper_test_properties(${name}.np${ranks} LABELS mpi PROCESSORS ${ranks})
+              $<TARGET_FILE:${program}> ${suite})
+    set(labels mpi)
+    if(ranks EQUAL 2)
+      list(APPEND labels quick)
+    endif()
+    set(arg_PROCESSORS ${ranks})
+    temper_test_properties(${name}.np${ranks} ${labels})
   endforeach()
 endfunction()
 
 # temper_python_test(<name> COMMAND <script> <args...> [PROCESSORS <n>] [TIMEOUT <seconds>]
-#                    [PYTHON <variable>])
+#                    [PYTHON <variable>] [LABELS <labels>])
 # Runs a script, named from the root of the project, with the tests' Python, or that which another
 # variable of launch/env names. Its environment has TEMPER_BINARY, TEMPER_BUILD_DIR, and all that
 # launch/env sets.
 function(temper_python_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "PROCESSORS;TIMEOUT;PYTHON" "COMMAND")
-  if(NOT arg_PROCESSORS)
-    set(arg_PROCESSORS 1)
-  endif()
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "PROCESSORS;TIMEOUT;PYTHON" "COMMAND;LABELS")
   if(NOT arg_PYTHON)
     set(arg_PYTHON TEMPER_TESTS_PYTHON)
   endif()
   add_test(NAME ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
     COMMAND bash -c "source launch/env && exec \"$${arg_PYTHON}\" \"$@\"" -- ${arg_COMMAND})
-  temper_test_properties(${name} LABELS python PROCESSORS ${arg_PROCESSORS})
+  temper_test_properties(${name} python ${arg_LABELS})
 endfunction()
 
 # The rest is for the functions above and reads their arguments.
 
-# Adds the test program of `path` with the main of tests/support, and sets `name`.
-macro(temper_test_program main)
+# Adds the file of `path` to a test program with the main of tests/support, and sets `name`, of the
+# test; `program`; and `suite`, the argument that chooses this file in it, where it has others.
+macro(temper_test_program kind)
   string(REPLACE "/" "." name ${path})
   cmake_path(GET path FILENAME file)
-  add_executable(${name} ${file}.cpp $<TARGET_OBJECTS:temper_${main}>)
+  set(program ${name})
+  set(suite "")
+  if(TEMPER_UNITY AND NOT arg_ALONE)
+    cmake_path(GET path PARENT_PATH folder)
+    set(program ${folder}.${kind}_tests)
+    set(suite --run_test=${file})
+  endif()
+  if(NOT TARGET ${program})
+    add_executable(${program} $<TARGET_OBJECTS:temper_${kind}_main>)
+    target_include_directories(${program} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+    target_link_libraries(${program} PRIVATE
+      Boost::unit_test_framework temper_options temper_warnings)
+  endif()
+  if(suite)
+    temper_add_suite()
+  else()
+    target_sources(${program} PRIVATE ${file}.cpp)
+  endif()
   list(TRANSFORM arg_USES PREPEND temper_)
-  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
-  target_link_libraries(${name} PRIVATE ${arg_USES} ${arg_LIBRARIES}
-    Boost::unit_test_framework temper_options temper_warnings)
-  if(arg_TORCH)
-    target_link_libraries(${name} PRIVATE Torch::Torch)
-    temper_precompile_torch(${name})
+  target_link_libraries(${program} PRIVATE ${arg_USES} ${arg_LIBRARIES})
+  get_target_property(precompiled ${program} PRECOMPILE_HEADERS_REUSE_FROM)
+  if(arg_TORCH AND NOT precompiled)
+    target_link_libraries(${program} PRIVATE Torch::Torch)
+    temper_precompile_torch(${program})
   endif()
 endmacro()
+
+# Adds a file to a program of several. Each becomes a suite and a namespace, so that what two files
+# name alike stays apart; all that any file of the folder includes stands before them, since an
+# include within a namespace would declare its contents there.
+macro(temper_add_suite)
+  get_target_property(files ${program} TEMPER_FILES)
+  if(NOT files)
+    set(files "")
+    cmake_language(EVAL CODE "cmake_language(DEFER CALL temper_write_suites ${program})")
+  endif()
+  set_target_properties(${program} PROPERTIES TEMPER_FILES "${files};${file}")
+endmacro()
+
+# Writes the sources of a program of several files, five of them to a source.
+function(temper_write_suites program)
+  get_target_property(files ${program} TEMPER_FILES)
+  list(REMOVE_ITEM files "")
+  while(files)
+    list(LENGTH files left)
+    set(includes "")
+    set(suites "")
+    set(number 0)
+    while(files AND number LESS 5)
+      list(POP_FRONT files file)
+      math(EXPR number "${number} + 1")
+      set(source ${CMAKE_CURRENT_SOURCE_DIR}/${file}.cpp)
+      set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source})
+      file(STRINGS ${source} lines REGEX "^#include ")
+      list(APPEND includes ${lines})
+      string(APPEND suites
+        "BOOST_AUTO_TEST_SUITE(${file})\n"
+        "namespace temper { using namespace ::temper; }\n"
+        "#include \"${source}\"\n"
+        "BOOST_AUTO_TEST_SUITE_END()\n")
+    endwhile()
+    list(REMOVE_DUPLICATES includes)
+    list(JOIN includes "\n" includes)
+    set(written ${CMAKE_CURRENT_BINARY_DIR}/${program}.${left}.cpp)
+    file(CONFIGURE OUTPUT ${written} CONTENT
+      "${includes}\nnamespace temper {}\n${suites}" @ONLY)
+    target_sources(${program} PRIVATE ${written})
+  endwhile()
+endfunction()
 
 # OMPI_*, PRTE_*: run as root in a container, more ranks than cores, no network, no binding that
 # would put the ranks of two tests on one core. Leaks are not looked for: LibTorch keeps its state
@@ -73,10 +142,19 @@ set(TEMPER_TEST_ENVIRONMENT
   ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
   TEMPER_BINARY=${PROJECT_BINARY_DIR}/temper TEMPER_BUILD_DIR=${PROJECT_BINARY_DIR})
 
-macro(temper_test_properties test)
+# temper_test_properties(<test> <labels...>)
+function(temper_test_properties test)
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)  # A lost rank shows as a time-out, not as a hang.
   endif()
+  if(NOT arg_PROCESSORS)
+    set(arg_PROCESSORS 1)
+  elseif(arg_PROCESSORS GREATER TEMPER_CORES)
+    set(arg_PROCESSORS ${TEMPER_CORES})
+  endif()
+  math(EXPR slots "4 * ${arg_PROCESSORS}")
+  # COST: until a first run has measured them, those that may take longest begin.
   set_tests_properties(${test} PROPERTIES
-    TIMEOUT ${arg_TIMEOUT} ENVIRONMENT "${TEMPER_TEST_ENVIRONMENT}" ${ARGN})
-endmacro()
+    TIMEOUT ${arg_TIMEOUT} COST ${arg_TIMEOUT} PROCESSORS ${slots} LABELS "${ARGN}"
+    ENVIRONMENT "${TEMPER_TEST_ENVIRONMENT}")
+endfunction()

@@ -26,6 +26,13 @@ struct Unreadable {
 
 int line_of(const YAML::Mark& mark) { return mark.line + 1; }
 
+YamlNode node_of(YamlNode::Kind kind, int line) {
+  YamlNode node;
+  node.kind = kind;
+  node.line = line;
+  return node;
+}
+
 // Makes the tree out of yaml-cpp's events, so that nothing is lost or expanded before we see it.
 class TreeBuilder : public YAML::EventHandler {
  public:
@@ -79,7 +86,7 @@ class TreeBuilder : public YAML::EventHandler {
 
   YamlNode refused(const YAML::Mark& mark, const std::string& what, const std::string& remedy) {
     report(line_of(mark), what, remedy);
-    return {.kind = YamlNode::Kind::kRefused, .line = line_of(mark)};
+    return node_of(YamlNode::Kind::kRefused, line_of(mark));
   }
 
   YamlNode make(YamlNode::Kind kind, const YAML::Mark& mark, const std::string& tag,
@@ -94,7 +101,7 @@ class TreeBuilder : public YAML::EventHandler {
     if (!tag.empty() && tag != "?" && tag != "!") {
       return refused(mark, concat("has the tag ", quote(tag)), "leave the tag out");
     }
-    return {.kind = kind, .line = line_of(mark)};
+    return node_of(kind, line_of(mark));
   }
 
   void open(YamlNode node) {
@@ -197,7 +204,7 @@ YamlNode parse_yaml(std::string_view text, std::vector<Problem>& problems) {
                                " is not YAML: ", error.msg),
                         "mend the line, or the one before it"});
   }
-  return {.kind = YamlNode::Kind::kRefused};
+  return node_of(YamlNode::Kind::kRefused, kCommandLine);
 }
 
 }  // namespace temper

@@ -33,7 +33,7 @@ struct YamlNode {
   std::string text = {};    ///< Of a scalar, as written.
   bool is_quoted = false;   ///< A scalar in quotes or a block is text, whatever it looks like.
   std::vector<YamlNode> items = {};  ///< Of a list.
-  std::vector<Entry> entries = {};   ///< Of a map, in file order.
+  std::vector<Entry> entries;        ///< Of a map, in file order.
 };
 
 struct YamlNode::Entry {

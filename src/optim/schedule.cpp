@@ -49,7 +49,7 @@ Schedule::Schedule(const ScheduleOptions& options, int64_t num_steps)
 
 double Schedule::multiplier(int64_t step) const {
   if (step < warmup_steps_) {
-    return warmup(static_cast<double>(step) / static_cast<double>(warmup_steps_));
+    return warmup(static_cast<double>(step + 1) / static_cast<double>(warmup_steps_));
   }
   if (options_.shape == Shape::kConstant) return 1.0;
   if (step >= num_steps_) return decay(1.0);

@@ -14,13 +14,16 @@ struct ScheduleOptions {
   double decay_ratio = 0.1;   ///< WSD: the last share of all steps, rounded up, in which it falls.
 };
 
-/// The learning rate's share of its peak at each step, as transformers computes it.
+/// The learning rate's share of its peak at each step.
 ///
-/// A warm-up is linear, and its first step has rate zero (WSD: the floor). After it: constant;
-/// linear or cosine down to the floor at the last step; or WSD, warm-up, stable, decay: constant,
-/// then a cosine down to the floor. Past the last step the rate stays where it is.
+/// A warm-up of n steps is linear from 1/n to 1 (WSD: from the floor), so that its first step
+/// already learns and its last has the peak. After it: constant; linear or cosine down to the
+/// floor at the last step; or WSD, warm-up, stable, decay: constant, then a cosine down to the
+/// floor. Past the last step the rate stays where it is.
 /// Source: transformers.optimization, get_{constant,linear,cosine,cosine_with_min_lr}_schedule_
-///   with_warmup and get_wsd_schedule with its defaults. Linear with a floor is ours.
+///   with_warmup and get_wsd_schedule with its defaults, but for the warm-up, which is one step
+///   ahead of theirs, as in torchtitan's linear_warmup_stable_decay: theirs spends the first step
+///   at rate zero. Linear with a floor is ours.
 class Schedule {
  public:
   /// Throws: std::invalid_argument if a number is out of its range, or if warm-up and decay do not

@@ -290,12 +290,13 @@ def new_case(name: str, family: str) -> tuple[Path, torch.nn.Module, torch.Tenso
 
 
 def check_start() -> None:
-    """What begins with the base's numbers begins with those of peft: the first step's rate is 0."""
+    """What begins with the base's numbers begins with those of peft: the rate rounds to 0."""
     folder, base, _ = new_case("start", "qwen3")
     options = "method: lora\nlora: {use_dora: true, targets: [q_proj, down_proj], "
     options += "modules_to_save: [lm_head, norm], trainable_tokens: [7, 3]}\n"
     config = write_config(folder, options, None)
-    workspace.run(2, "train", config, "train.max_steps=1", "schedule.warmup_steps=1")
+    workspace.run(2, "train", config, "train.max_steps=1", "schedule.warmup_steps=0",
+                  "optimizer.learning_rate=1e-60")  # fmt: skip
     model = peft.get_peft_model(
         base,
         peft.LoraConfig(

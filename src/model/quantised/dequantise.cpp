@@ -33,14 +33,37 @@ void store(const Vector& vector, void* to) {
   std::memcpy(to, &vector, sizeof vector);
 }
 
+// The elements of `first`, then of `second`, that the indices name.
+template <typename Vector, typename Indices>
+Vector shuffle(Vector first, Vector second, Indices indices) {
+#ifdef __clang__  // It has no such instruction; only sanitizers and fuzz targets are built with it.
+  constexpr int kLanes = sizeof(Indices) / sizeof(indices[0]);
+  Vector result;
+  for (int i = 0; i < kLanes; ++i) {
+    const int index = static_cast<int>(indices[i]) % (2 * kLanes);
+    result[i] = index < kLanes ? first[index] : second[index - kLanes];
+  }
+  return result;
+#else
+  return __builtin_shuffle(first, second, indices);
+#endif
+}
+template <typename Vector>
+Vector shuffle(Vector table, Vector indices) {
+#ifdef __clang__
+  return shuffle(table, table, indices);
+#else
+  return __builtin_shuffle(table, indices);
+#endif
+}
+
 // Of the 16 pairs of a byte of `first` and one of `second`: 8 pairs each.
 Bytes zip_low(Bytes first, Bytes second) {
-  return __builtin_shuffle(first, second,
-                           Bytes{0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23});
+  return shuffle(first, second, Bytes{0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23});
 }
 Bytes zip_high(Bytes first, Bytes second) {
-  return __builtin_shuffle(first, second,
-                           Bytes{8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31});
+  return shuffle(first, second,
+                 Bytes{8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31});
 }
 
 // The 16 results of a block.
@@ -59,7 +82,7 @@ class Results<float> {
       const Words all = {four_bytes, four_bytes, four_bytes, four_bytes,
                          four_bytes, four_bytes, four_bytes, four_bytes};
       const Words indices = all >> Words{4, 0, 12, 8, 20, 16, 28, 24} & 15;
-      store(__builtin_shuffle(low_, high_, indices), out + i);
+      store(shuffle(low_, high_, indices), out + i);
     }
   }
 
@@ -77,10 +100,10 @@ class Results<at::BFloat16> {
     const Words results = lower >> 16 | (upper & 0xffff0000U);
     Bytes parts[2];
     std::memcpy(parts, &results, sizeof results);
-    low_bytes_ = __builtin_shuffle(
-        parts[0], parts[1], Bytes{0, 4, 8, 12, 16, 20, 24, 28, 2, 6, 10, 14, 18, 22, 26, 30});
-    high_bytes_ = __builtin_shuffle(
-        parts[0], parts[1], Bytes{1, 5, 9, 13, 17, 21, 25, 29, 3, 7, 11, 15, 19, 23, 27, 31});
+    low_bytes_ = shuffle(parts[0], parts[1],
+                         Bytes{0, 4, 8, 12, 16, 20, 24, 28, 2, 6, 10, 14, 18, 22, 26, 30});
+    high_bytes_ = shuffle(parts[0], parts[1],
+                          Bytes{1, 5, 9, 13, 17, 21, 25, 29, 3, 7, 11, 15, 19, 23, 27, 31});
   }
 
   void look_up(const uint8_t* codes, at::BFloat16* out) const {
@@ -98,8 +121,8 @@ class Results<at::BFloat16> {
   }
 
   void look_up_16(Bytes indices, at::BFloat16* out) const {
-    const Bytes low = __builtin_shuffle(low_bytes_, indices);
-    const Bytes high = __builtin_shuffle(high_bytes_, indices);
+    const Bytes low = shuffle(low_bytes_, indices);
+    const Bytes high = shuffle(high_bytes_, indices);
     store(zip_low(low, high), out);
     store(zip_high(low, high), out + 8);
   }
