@@ -8,21 +8,21 @@
 include(ProcessorCount)
 ProcessorCount(TEMPER_CORES)
 
-# temper_unit_test(<path> [TORCH] [ALONE] USES <modules> [LIBRARIES <targets>] [TIMEOUT <seconds>])
+# temper_unit_test(<path> [TORCH] USES <modules> [LIBRARIES <targets>] [TIMEOUT <seconds>])
 # One process, no MPI. Where TEMPER_UNITY is on, the files of a folder make one program, and each is
-# a suite of it. ALONE: a program of its own in any case, as what replaces functions of libc needs.
+# a suite of it; but one that replaces functions of libc (extern "C") has a program of its own.
 function(temper_unit_test path)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH;ALONE" "TIMEOUT;PROCESSORS" "USES;LIBRARIES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "TIMEOUT;PROCESSORS" "USES;LIBRARIES")
   temper_test_program(unit)
   add_dependencies(temper_unit_tests ${program})
   add_test(NAME ${name} COMMAND ${program} ${suite})
   temper_test_properties(${name} unit quick)
 endfunction()
 
-# temper_mpi_test(<path> [TORCH] [ALONE] RANKS <n...> USES <modules> [LIBRARIES ...] [TIMEOUT ...])
+# temper_mpi_test(<path> [TORCH] RANKS <n...> USES <modules> [LIBRARIES ...] [TIMEOUT ...])
 # One CTest entry per world size: <folder>.<file>.np<ranks>.
 function(temper_mpi_test path)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH;ALONE" "TIMEOUT;PROCESSORS" "RANKS;USES;LIBRARIES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "TIMEOUT;PROCESSORS" "RANKS;USES;LIBRARIES")
   list(APPEND arg_LIBRARIES MPI::MPI_C)
   temper_test_program(mpi)
   foreach(ranks IN LISTS arg_RANKS)
@@ -62,7 +62,8 @@ macro(temper_test_program kind)
   cmake_path(GET path FILENAME file)
   set(program ${name})
   set(suite "")
-  if(TEMPER_UNITY AND NOT arg_ALONE)
+  file(STRINGS ${file}.cpp replaced REGEX "^extern \"C\"")
+  if(TEMPER_UNITY AND NOT replaced)
     cmake_path(GET path PARENT_PATH folder)
     set(program ${folder}.${kind}_tests)
     set(suite --run_test=${file})
