@@ -6,7 +6,15 @@
 #include <string_view>
 #include <vector>
 
+#include "core/error.h"
+
 namespace temper {
+
+/// A checkpoint was written by a newer temper. For all that this one knows it is whole.
+class NewerFormatError : public CheckpointError {
+ public:
+  using CheckpointError::CheckpointError;
+};
 
 /// A contiguous part of a file that one rank wrote.
 struct Segment {
@@ -46,7 +54,7 @@ struct Manifest {
 
 std::string to_json(const Manifest& manifest);
 
-/// Throws: CheckpointError if the text is not whole, was altered, or has a newer format.
+/// Throws: CheckpointError if the text is not whole or was altered; NewerFormatError.
 Manifest parse_manifest(std::string_view text, const std::string& name);
 
 }  // namespace temper
