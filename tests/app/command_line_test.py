@@ -201,7 +201,9 @@ def test_inspect_finds_out_what_a_path_is(tmp_path):
     assert run["checkpoint"].startswith(f"{checkpoint} bytes=")
     assert temper("inspect", "--verify", tmp_path / "run").stdout == run_text
     (checkpoint / "state.json").unlink()
-    assert "state.json is missing" in pairs(temper("inspect", tmp_path / "run").stdout)["damaged"]
+    done = temper("inspect", tmp_path / "run")
+    assert "state.json is missing" in pairs(done.stdout)["damaged"]
+    assert_refused(done, CHECKPOINT, f"1 of 1 checkpoints of {tmp_path}/run are not known to be")
     assert_refused(temper("inspect", checkpoint), CHECKPOINT, "state.json is missing")
 
 
@@ -216,8 +218,9 @@ def test_inspect_verifies_every_byte(tmp_path):
     difference = f"{moments} was altered: bytes ["
     assert temper("inspect", checkpoint).returncode == 0
     assert_refused(temper("inspect", "--verify", checkpoint), CHECKPOINT, difference)
-    run = pairs(temper("inspect", "--verify", tmp_path / "run").stdout)
-    assert run["damaged"].startswith(f'{checkpoint} reason="{difference}')
+    done = temper("inspect", "--verify", tmp_path / "run")
+    assert pairs(done.stdout)["damaged"].startswith(f'{checkpoint} reason="{difference}')
+    assert_refused(done, CHECKPOINT, "1 of 1 checkpoints of ", difference)
     flip_byte(shard, shard.stat().st_size - 200)
     assert_refused(temper("inspect", "--verify", shard), DATA, "train.h5")
     done = temper("inspect", "--verify", tmp_path / "model")
@@ -285,6 +288,24 @@ def test_export_refuses_altered_weights_and_leaves_nothing(tmp_path):
     done = temper("export", checkpoint, tmp_path / "out")
     assert_refused(done, CHECKPOINT, "model.safetensors was altered: bytes [0, ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002"]
+
+
+@pytest.mark.parametrize("damage", ["altered", "short", "without a file"])
+def test_export_of_a_run_names_what_it_passes_over_whatever_the_damage(tmp_path, damage):
+    folder = tmp_path / "run" / "checkpoints"
+    older, newer = (tiny_run.write_checkpoint(folder / f"step-{k:08d}", step=k) for k in (2, 3))
+    weights = newer / "model" / "model.safetensors"
+    if damage == "altered":
+        flip_byte(weights, -1)
+    else:
+        weights.write_bytes(weights.read_bytes()[:-1])
+        if damage == "without a file":
+            weights.unlink()
+    done = temper("export", tmp_path / "run", tmp_path / "out")
+    assert done.returncode == 0, done
+    assert f"exported={older} step=2 " in done.stdout
+    assert f'checkpoint passed_over={newer} reason="{weights} ' in done.stderr
+    assert_refused(temper("export", newer, tmp_path / "out2"), CHECKPOINT, str(weights))
 
 
 def test_export_overwrites_nothing(tmp_path):
