@@ -19,6 +19,8 @@ struct CheckOptions {
   std::string config_path;
   std::vector<std::string> overrides;  ///< key.path=value.
   int num_ranks = 1;
+  int num_nodes = 1;
+  std::string job_time;        ///< Of each job, as sbatch takes it; empty if it is not known.
   bool verifies_data = false;  ///< Every block of every shard is hashed.
   bool prints_config = false;  ///< Instead of all checks: the configuration with its defaults.
 };

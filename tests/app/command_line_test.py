@@ -181,6 +181,40 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path):
     assert_refused(temper("check", config), CHECKPOINT, "is whole:", "state.json is missing")
 
 
+def test_check_tells_what_a_job_cannot_hold_before_it_is_submitted(tmp_path):
+    """By a guess it is a warning; by what a job of the run has measured it is refused."""
+    config = tiny_run.write_run(tmp_path)
+    assert "\ntime " not in temper("check", config).stdout
+    limit = "train.time_limit_minutes=90"
+    done = temper("check", config, "--nodes", "2", "--time", "8:00:00", limit)
+    fact = "\ntime        1h30m a job; a save is expected to take 2s (not measured yet: "
+    assert fact in done.stdout
+    done = temper("check", config, "--time", "0:04")
+    assert done.returncode == 0, done
+    assert "\ntime        4s a job may not hold one step and one save; a save is " in done.stdout
+    assert_refused(temper("check", config, "--time", "soon"), CONFIGURATION, "'soon'")
+    environment = {**os.environ, "TEMPER_SITE": str(tmp_path / "site.env")}
+    command = [tiny_run.ROOT / "slurm" / "submit", "--dry-run", "--time", "0:04", config]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert "\nwarning  4s a job may not hold one step and one save; a save is " in done.stdout, done
+
+    assert temper("train", config).returncode == 0
+    timing = json.loads((tmp_path / "run" / "timing.json").read_text())
+    assert (timing["num_nodes"], timing["num_ranks"]) == (1, 1)
+    assert timing["save_seconds"] > 0 and timing["step_seconds"] > 0
+    timing |= {"save_seconds": 900.0, "step_seconds": 30.0, "num_nodes": 4}
+    (tmp_path / "run" / "timing.json").write_text(json.dumps(timing))
+    assert temper("check", config, "--nodes", "4", "--time", "24").returncode == 0
+    done = temper("check", config, "--nodes", "1", "--time", "1:00:00")
+    assert_refused(done, CONFIGURATION, "a job of 1h00m cannot hold one step and one save: by what",
+                   "a save is expected to take 1h00m and a step 30s", "is 1h30m")  # fmt: skip
+    command[3] = "1:00:00"
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == CONFIGURATION and "nothing was submitted" in done.stderr, done
+    done = temper("train", config, "train.time_limit_minutes=1000")
+    assert " reserved_for_a_save=1h00m expected=1h00m measured=yes" in done.stderr, done
+
+
 # inspect
 
 
