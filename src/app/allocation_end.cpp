@@ -72,4 +72,16 @@ std::optional<int64_t> parse_time_left(std::string_view text) {
   return 86'400 * days + seconds;
 }
 
+// squeue leaves out the beginning of what is short, sbatch the end of what is round.
+std::optional<int64_t> parse_time_limit(std::string_view text) {
+  const auto num_colons = std::count(text.begin(), text.end(), ':');
+  const bool has_days = text.find('-') != std::string_view::npos;
+  if (num_colons > 2) return std::nullopt;
+  std::string whole(text);
+  if (has_days && num_colons == 0) whole += ":0:0";
+  if (has_days && num_colons == 1) whole += ":0";
+  if (!has_days && num_colons == 0) whole += ":0";
+  return parse_time_left(whole);
+}
+
 }  // namespace temper

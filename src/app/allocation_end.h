@@ -16,4 +16,9 @@ std::optional<std::chrono::system_clock::time_point> find_allocation_end();
 /// may be missing; nothing for another text such as UNLIMITED.
 std::optional<int64_t> parse_time_left(std::string_view text);
 
+/// Seconds of a time limit as sbatch takes it: "minutes", "minutes:seconds",
+/// "hours:minutes:seconds", "days-hours", "days-hours:minutes" or "days-hours:minutes:seconds";
+/// nothing for another text.
+std::optional<int64_t> parse_time_limit(std::string_view text);
+
 }  // namespace temper

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "app/allocation_end.h"
 #include "app/check_report.h"
 #include "app/commands.h"
 #include "app/launch_resources.h"
@@ -18,12 +19,20 @@
 #include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/model_folder.h"
 #include "core/concat.h"
+#include "core/error.h"
+#include "core/message_text.h"
 #include "data/row_source.h"
 #include "data/shard_checks.h"
+#include "train/progress.h"
+#include "train/run_timing.h"
+#include "train/time_limit.h"
 
 namespace temper {
 namespace fs = std::filesystem;
 namespace {
+
+constexpr const char* kMayNotHold =
+    " may not hold one step and one save";  // slurm/submit knows it.
 
 std::string stored_form(const ModelFolder& model) {
   const std::string dtype(to_string(model.stored_dtype()));
@@ -169,6 +178,48 @@ class RunCheck {
                config_.checkpoint.keep, " kept, one under way and the final model; ",
                readable_bytes(storage.free_bytes), " free"));
     report_.add_problems(find_space_problems(config_, storage, size.most));
+    report_.attempt([&] { check_time(size.checkpoint); });
+  }
+
+  // A job that cannot hold one step and one save comes to nothing, as do all that follow it. Where
+  // no save was measured yet that is no more than a warning: the first one shows what it takes.
+  void check_time(int64_t checkpoint_bytes) {
+    const std::optional<double> job = job_seconds();
+    if (!job) return;
+    const JobShape shape{options_.num_nodes, options_.num_ranks};
+    const std::string past = read_run_timing(config_.run.folder);
+    const ExpectedTiming expected = expect_timing(checkpoint_bytes, shape, parse_run_timing(past));
+    const double wanted = TimeLimit::seconds_for(expected.step_seconds, expected.save_seconds);
+    const std::string save =
+        concat("a save is expected to take ", duration_text(expected.save_seconds));
+    if (expected.is_measured && wanted > *job) {
+      throw ConfigError(concat("a job of ", duration_text(*job),
+                               " cannot hold one step and one save: by what jobs "
+                               "of this run have measured, ",
+                               save, " and a step ", duration_text(expected.step_seconds),
+                               ", which with a margin is ", duration_text(wanted)),
+                        "give each job more time, or use more nodes");
+    }
+    const char* source = expected.is_measured ? " (measured by a job before)"
+                                              : " (not measured yet: at 100 MB/s a node)";
+    report_.add_fact("time", concat(duration_text(*job), " a job", wanted > *job ? kMayNotHold : "",
+                                    "; ", save, source));
+  }
+
+  // What a job has by the command line and by the configuration; nothing if neither says.
+  std::optional<double> job_seconds() const {
+    std::optional<double> seconds;
+    if (!options_.job_time.empty()) {
+      const auto parsed = parse_time_limit(options_.job_time);
+      if (!parsed) {
+        throw ConfigError(concat("--time is ", quote(options_.job_time), ", which is no time"),
+                          "a time as sbatch takes it, such as 90 (minutes), 8:00:00 or 1-12");
+      }
+      if (*parsed > 0) seconds = static_cast<double>(*parsed);  // To sbatch 0 is no limit.
+    }
+    const double configured = 60.0 * config_.train.time_limit_minutes;
+    if (configured > 0.0) seconds = std::min(configured, seconds.value_or(configured));
+    return seconds;
   }
 
   void check_resume() {

@@ -19,6 +19,8 @@ struct CheckOptions {
   std::string config_path;
   std::vector<std::string> overrides;  ///< key.path=value.
   int num_ranks = 1;
+  int num_nodes = 1;
+  std::string job_time;        ///< Of each job, as sbatch takes it; empty if it is not known.
   bool verifies_data = false;  ///< Every block of every shard is hashed.
   bool prints_config = false;  ///< Instead of all checks: the configuration with its defaults.
 };
@@ -29,12 +31,12 @@ int run_check(const CheckOptions& options);
 
 /// Prints what a token shard, checkpoint, run, model or adapter folder is, one key=value a line.
 /// With `verifies`, what has hashes is compared with them to the last byte; models and adapters
-/// have none.
+/// have none. Throws: CheckpointError at the end if a checkpoint of a run is not whole.
 int run_inspect(const std::string& path, bool verifies);
 
-/// Copies the model or the adapter of a checkpoint, or of the newest whole one of a run, to a new
-/// folder that any Hugging Face program, or peft, opens; a model in four bits, if a kind of them is
-/// given. Every byte is verified on the way.
+/// Copies the model or the adapter of a checkpoint, or of the newest one of a run whose model or
+/// adapter has its hashes, to a new folder that any Hugging Face program, or peft, opens; a model
+/// in four bits, if a kind of them is given. The log names newer checkpoints that were passed over.
 int run_export(const std::string& checkpoint, const std::string& destination,
                std::optional<FourBitKind> quantise = {});
 

@@ -20,7 +20,7 @@ int evaluate_model(const MpiSession& session, const RunConfig& config) {
   model.load_start();
   for (const HoldOut& holdout : holdouts) {
     const EvaluationResult result =
-        evaluate(*model.engine, holdout, *model.ranks, model.ranks->device());
+        *evaluate(*model.engine, holdout, *model.ranks, model.ranks->device());
     if (session.rank() != 0) continue;
     std::printf("holdout=%s loss=%.9g perplexity=%.6g num_targets=%lld\n", holdout.name.c_str(),
                 result.loss, std::exp(result.loss), static_cast<long long>(result.num_targets));

@@ -17,8 +17,10 @@ namespace fs = std::filesystem;
 int run_export(const std::string& checkpoint, const std::string& destination,
                std::optional<FourBitKind> quantise) {
   require_new_folder(destination);
-  const fs::path source = resolve_checkpoint(checkpoint);
-  const Manifest manifest = verify_alone(source, VerifiedPart::kPublished);
+  const auto verify = [](const fs::path& path) {
+    return verify_alone(path, VerifiedPart::kPublished);
+  };
+  const auto [source, manifest] = resolve_checkpoint(checkpoint, verify);
   std::string dtype = manifest.model_dtype;
   const bool is_adapter = fs::exists(source / "adapter");
   if (is_adapter && quantise) {

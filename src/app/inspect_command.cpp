@@ -17,6 +17,7 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "io/file.h"
+#include "io/storage_error.h"
 #include "io/token_shard.h"
 
 namespace temper {
@@ -121,16 +122,28 @@ void inspect_adapter(const fs::path& path) {
   print("num_parameters", num_parameters);
 }
 
+// What is wrong with one checkpoint is no reason not to look at the others.
 void inspect_run(const fs::path& path, bool verifies) {
   print("kind", "run");
-  for (const FoundCheckpoint& found : list_checkpoints(checkpoints_of(path))) {
+  const std::vector<FoundCheckpoint> checkpoints = list_checkpoints(checkpoints_of(path));
+  std::string first_problem;
+  int64_t num_problems = 0;
+  for (const FoundCheckpoint& found : checkpoints) {
     try {
       const int64_t bytes = manifest_of(found.path, verifies).bytes();
       print("checkpoint", concat(found.path.string(), " bytes=", bytes));
     } catch (const CheckpointError& error) {
-      print("damaged", concat(found.path.string(), " reason=\"", error.problem(), '"'));
+      const bool is_unread = dynamic_cast<const StorageError*>(&error) != nullptr ||
+                             dynamic_cast<const NewerFormatError*>(&error) != nullptr;
+      print(is_unread ? "unreadable" : "damaged",
+            concat(found.path.string(), " reason=\"", error.problem(), '"'));
+      if (num_problems++ == 0) first_problem = error.problem();
     }
   }
+  if (num_problems == 0) return;
+  throw CheckpointError(concat(num_problems, " of ", checkpoints.size(), " checkpoints of ",
+                               path.string(), " are not known to be whole: ", first_problem),
+                        "restore what is damaged; training and export pass it over");
 }
 
 }  // namespace

@@ -35,6 +35,11 @@ void add_check(CLI::App& app, Verb& verb) {
   command->add_option("--ranks", options->num_ranks, "How many ranks the run will have")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
+  command->add_option("--nodes", options->num_nodes, "On how many nodes")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  command->add_option("--time", options->job_time, "What each job has, as sbatch takes it: 8:00:00")
+      ->option_text("TIME");
   command->add_flag("--verify-data", options->verifies_data, "Hash every block of every shard");
   command->add_flag("--print-config", options->prints_config,
                     "Print the configuration with all defaults, and check nothing else");

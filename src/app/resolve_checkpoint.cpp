@@ -2,24 +2,30 @@
 #include "app/resolve_checkpoint.h"
 
 #include <string>
+#include <system_error>
 
 #include "checkpoint/checkpoint_list.h"
-#include "checkpoint/together.h"
-#include "checkpoint/verification.h"
 #include "core/concat.h"
-#include "core/error.h"
+#include "core/log.h"
+#include "io/storage_error.h"
 
 namespace temper {
 namespace fs = std::filesystem;
 
-fs::path resolve_checkpoint(const fs::path& path) {
-  if (fs::exists(path / Manifest::kFileName)) return path;
+ResolvedCheckpoint resolve_checkpoint(const fs::path& path, const CheckpointCheck& check) {
+  std::error_code ignored;
+  if (fs::exists(path / Manifest::kFileName, ignored)) return {path, check(path)};
   std::string passed_over;
   for (const FoundCheckpoint& found : list_checkpoints(checkpoints_of(path))) {
     try {
-      check_files(found.path);
-      return found.path;
+      return {found.path, check(found.path)};
+    } catch (const StorageError&) {
+      throw;  // It may be whole.
+    } catch (const NewerFormatError&) {
+      throw;
     } catch (const CheckpointError& error) {
+      log_event(concat("checkpoint passed_over=", found.path.string(), " reason=\"",
+                       error.problem(), '"'));
       passed_over += "\n  " + error.problem();
     }
   }

@@ -2,12 +2,25 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
+
+#include "checkpoint/manifest.h"
 
 namespace temper {
 
-/// The checkpoint that a path means: itself, or the newest one with all files in full length of a
-/// run's folder. Nothing is hashed.
-/// Throws: CheckpointError if there is none.
-std::filesystem::path resolve_checkpoint(const std::filesystem::path& path);
+struct ResolvedCheckpoint {
+  std::filesystem::path folder;
+  Manifest manifest;
+};
+
+/// What is asked of a checkpoint: returns its manifest, or throws CheckpointError if it is damaged.
+using CheckpointCheck = std::function<Manifest(const std::filesystem::path&)>;
+
+/// The checkpoint that a path means: itself, which must pass the check, or the newest one of a
+/// run's folder that does. The log names each newer one that is damaged, with the reason. One that
+/// cannot be read is never passed over. Local. Throws: CheckpointError if there is none;
+/// StorageError; NewerFormatError.
+ResolvedCheckpoint resolve_checkpoint(const std::filesystem::path& path,
+                                      const CheckpointCheck& check);
 
 }  // namespace temper

@@ -29,8 +29,8 @@ std::optional<FoundState> find_state(const RunConfig& config) {
   if (resume == "never") return std::nullopt;
   const bool is_auto = resume == "auto";
   if (is_auto && list_checkpoints(checkpoints_of(config.run.folder)).empty()) return std::nullopt;
-  const fs::path checkpoint = resolve_checkpoint(is_auto ? config.run.folder : resume);
-  check_files(checkpoint);
+  const fs::path checkpoint =
+      resolve_checkpoint(is_auto ? config.run.folder : resume, check_files).folder;
   return FoundState{checkpoint, read_run_state(checkpoint)};
 }
 

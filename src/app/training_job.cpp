@@ -65,9 +65,7 @@ ExitCode TrainingJob::run() {
   saver.tidy();
   BackgroundSave save(saver, *model_.ranks, model_.ranks->device());
   std::optional<MetricsFile> metrics;
-  if (session_.rank() == 0) {
-    metrics.emplace(folder / "metrics.jsonl", state_.step);
-  }
+  do_on_rank_0(*model_.ranks, [&] { metrics.emplace(folder / "metrics.jsonl", state_.step); });
   Trainer trainer(*model_.engine, model_.trained(), *model_.ranks,
                   Schedule(config_.schedule, num_steps_),
                   {config_.optimizer, config_.train.max_grad_norm});
@@ -86,7 +84,8 @@ ExitCode TrainingJob::run() {
                                                    scalar_type_of(compute_dtype_of(config_.model)),
                                                    model_.ranks->device()),
                      .device = model_.ranks->device(),
-                     .time = time_limit()},
+                     .time = time_limit(),
+                     .note_save = [this](const TimeLimit& time) { note_save(time); }},
                     config_.train, config_.checkpoint, num_steps_);
   const Ending ending = loop.run(state_);
   saver.settle();
@@ -108,16 +107,29 @@ RunSize TrainingJob::size() const {
   return run_size(config_, model_.decoder.units(), model_.folder.stored_dtype());
 }
 
-// Until a save has shown what it takes, as long as on a slow file system.
+JobShape TrainingJob::shape() const {
+  return {session_.world_size() / session_.local_size(), session_.world_size()};
+}
+
+// Until a save of this job has shown what it takes, what one of a job before took.
 TimeLimit TrainingJob::time_limit() const {
-  constexpr double kSlowBytesPerSecond = 100e6;
-  constexpr double kSlowStart = 2.0;
+  std::string text;
+  do_on_rank_0(*model_.ranks, [&] { text = read_run_timing(config_.run.folder); });
+  text = broadcast_text(*model_.ranks, text);
   if (!seconds_left_) return {};
-  const double save_seconds =
-      kSlowStart + static_cast<double>(size().checkpoint) / kSlowBytesPerSecond;
-  log_event(concat("time_left=", duration_text(*seconds_left_),
-                   " reserved_for_a_save=", duration_text(save_seconds)));
-  return {*seconds_left_, save_seconds};
+  const ExpectedTiming expected = expect_timing(size().checkpoint, shape(), parse_run_timing(text));
+  const TimeLimit time(*seconds_left_ - watch_.seconds(), expected.save_seconds);
+  log_event(concat("time_left=", duration_text(time.seconds_left()),
+                   " reserved_for_a_save=", duration_text(time.save_seconds()),
+                   " expected=", duration_text(expected.save_seconds),
+                   expected.is_measured ? " measured=yes" : " measured=no"));
+  return time;
+}
+
+void TrainingJob::note_save(const TimeLimit& time) const {
+  if (session_.rank() != 0) return;
+  write_run_timing(config_.run.folder,
+                   {shape(), size().checkpoint, time.save_seconds(), time.step_seconds()});
 }
 
 // One job at a time writes into a run's folder.
@@ -143,7 +155,7 @@ void TrainingJob::load() {
   if (resume == "auto") {
     checkpoint = find_newest_whole(config_.run.folder, *model_.ranks);
   } else if (resume != "never") {
-    checkpoint = verify_checkpoint(resume, *model_.ranks);
+    try_again(default_pauses(), [&] { checkpoint = verify_checkpoint(resume, *model_.ranks); });
   }
   if (checkpoint) {
     require_continued(checkpoint->folder());
@@ -190,8 +202,7 @@ void TrainingJob::print_banner() const {
                    " dtype=", name_of(compute_dtype_of(config_.model)), " method=",
                    name_of(config_.method.kind), " trained=", readable_count(num_trained)));
   const MemoryEstimate memory = estimate_memory(config_, model_.memory_facts(config_));
-  const int num_nodes = session_.world_size() / session_.local_size();
-  log_event(concat("ranks=", session_.world_size(), " nodes=", num_nodes,
+  log_event(concat("ranks=", session_.world_size(), " nodes=", shape().num_nodes,
                    " threads_per_rank=", model_.num_threads, " stage=", config_.parallel.stage,
                    " sharded=", sharded_at(config_.parallel.stage), " reduction=",
                    config_.parallel.reduction == Reduction::kExact ? "exact" : "fast",

@@ -15,9 +15,11 @@
 #include "comm/watchdog.h"
 #include "config/run_config.h"
 #include "config/trajectory.h"
+#include "core/clock.h"
 #include "data/loader.h"
 #include "data/mixture.h"
 #include "io/lock_file.h"
+#include "train/run_timing.h"
 #include "train/training_loop.h"
 
 namespace temper {
@@ -37,7 +39,9 @@ class TrainingJob {
 
  private:
   void require_fitting_launch();
+  JobShape shape() const;
   TimeLimit time_limit() const;
+  void note_save(const TimeLimit& time) const;
   void lock_folder();
   void load();
   void require_continued(const std::filesystem::path& checkpoint);
@@ -51,8 +55,9 @@ class TrainingJob {
 
   const MpiSession& session_;
   RunConfig config_;
-  std::optional<LockFile> lock_;  // Rank 0 only.
-  std::optional<double> seconds_left_;
+  std::optional<LockFile> lock_;        // Rank 0 only.
+  std::optional<double> seconds_left_;  // When this object was made:
+  Stopwatch watch_;                     // since then, loading may have taken minutes.
   LoadedModel model_;
   Watchdog watchdog_;
   Mixture mixture_;

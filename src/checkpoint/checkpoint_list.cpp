@@ -10,7 +10,7 @@
 #include <system_error>
 
 #include "core/concat.h"
-#include "core/error.h"
+#include "io/storage_error.h"
 
 namespace temper {
 namespace fs = std::filesystem;
@@ -53,8 +53,11 @@ std::vector<FoundCheckpoint> list_checkpoints(const fs::path& folder, std::strin
   }
   std::ranges::sort(found, std::greater(), &FoundCheckpoint::step);
   if (!error) return found;
-  throw CheckpointError(concat("cannot read the folder ", folder.string(), ": ", error.message()),
-                        "check that it exists and its rights");
+  const std::string problem =
+      concat("cannot read the folder ", folder.string(), ": ", error.message());
+  const char* remedy = "check that it exists and its rights";
+  if (is_absence(error)) throw CheckpointError(problem, remedy);
+  throw StorageError(problem, remedy);
 }
 
 }  // namespace temper

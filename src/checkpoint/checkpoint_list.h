@@ -24,7 +24,7 @@ bool is_checkpoint_name(std::string_view name);
 
 /// What in a folder is named as a checkpoint with `suffix`, newest first; nothing if there is no
 /// such folder. Published checkpoints have no suffix.
-/// Throws: CheckpointError if the folder cannot be read.
+/// Throws: CheckpointError if it is no folder; StorageError if it cannot be read.
 std::vector<FoundCheckpoint> list_checkpoints(const std::filesystem::path& folder,
                                               std::string_view suffix = "");
 

@@ -82,7 +82,11 @@ void load_set(const UnitFileSet& set, const VerifiedCheckpoint& checkpoint, Unit
   const SafetensorsFolder tensors(folder, set.stem, FilePurpose::kCheckpoint);
   std::vector<UnitLayout> units;
   for (int unit = 0; unit < store.num_units(); ++unit) units.push_back(store.state(unit).unit);
-  require_tensors(tensors, units, concat(folder.string(), '/', set.stem));
+  try {
+    require_tensors(tensors, units, concat(folder.string(), '/', set.stem));
+  } catch (const ModelError& error) {  // The model itself is not to blame.
+    throw CheckpointError(error.problem(), "use another checkpoint, or restore this one");
+  }
   for (int unit = 0; unit < store.num_units(); ++unit) {
     UnitState& state = store.state(unit);
     read_kept(tensors, state, destination_of(state, set.kind), NonFinite::kAllowed);
@@ -129,7 +133,7 @@ void load_weights(const ModelFolder& folder, QuantisedUnits& units, Communicator
 RunState load_checkpoint(const VerifiedCheckpoint& checkpoint, UnitStore& store,
                          Communicator& ranks) {
   RunState run_state;
-  do_together(ranks, [&] {
+  const auto read_all = [&] {
     run_state = read_run_state(checkpoint.folder());
     if (run_state.step != checkpoint.manifest().step) {
       throw CheckpointError(
@@ -138,7 +142,8 @@ RunState load_checkpoint(const VerifiedCheckpoint& checkpoint, UnitStore& store,
           "use another checkpoint");
     }
     for (const UnitFileSet& set : kOptimizerFileSets) load_set(set, checkpoint, store);
-  });
+  };
+  try_again(default_pauses(), [&] { do_together(ranks, read_all); });
   store.publish_weights();
   return run_state;
 }

@@ -26,7 +26,7 @@ void load_weights(const ModelFolder& folder, QuantisedUnits& units, Communicator
 /// store takes the master weights alone.
 ///
 /// Collective: all ranks; all throw or none does.
-/// Throws: CheckpointError; ModelError if the checkpoint is one of another model.
+/// Throws: CheckpointError, also if the checkpoint is one of another model.
 RunState load_checkpoint(const VerifiedCheckpoint& checkpoint, UnitStore& store,
                          Communicator& ranks);
 

@@ -7,7 +7,6 @@
 
 #include "checkpoint/json_keys.h"
 #include "core/concat.h"
-#include "core/error.h"
 #include "core/message_text.h"
 
 namespace temper {
@@ -183,9 +182,9 @@ Manifest parse_manifest(std::string_view text, const std::string& name,
   if (!keys.has("format") || keys["format"] != kFormat) refuse(name, "is no temper checkpoint's");
   const int64_t version = keys.integer("format_version", kCounts);
   if (version > Manifest::kFormatVersion) {
-    throw CheckpointError(concat(name, " has format version ", version,
-                                 "; this temper reads up to ", Manifest::kFormatVersion),
-                          "use the temper that wrote it, or a newer one");
+    throw NewerFormatError(concat(name, " has format version ", version,
+                                  "; this temper reads up to ", Manifest::kFormatVersion),
+                           "use the temper that wrote it, or a newer one");
   }
   require_own_hash(std::string(text), keys.text("manifest_sha256"), name);
   Manifest manifest = read_head(keys, problems);

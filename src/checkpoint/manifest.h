@@ -6,10 +6,17 @@
 #include <string_view>
 #include <vector>
 
+#include "core/error.h"
 #include "core/hash.h"
 #include "core/range.h"
 
 namespace temper {
+
+/// A checkpoint was written by a newer temper. For all that this one knows it is whole.
+class NewerFormatError : public CheckpointError {
+ public:
+  using CheckpointError::CheckpointError;
+};
 
 /// A file of a checkpoint. It is hashed in segments, since several ranks write it: its header, then
 /// equal slices, of which the last may be shorter. A small file is one segment.
@@ -58,7 +65,7 @@ std::string to_json(const Manifest& manifest);
 
 /// Format version 1 had the segments' digests in the manifest: they are put into `digests` if the
 /// text is of that version. The others are in a file beside it.
-/// Throws: CheckpointError if the text is not whole, was altered, or has a newer format.
+/// Throws: CheckpointError if the text is not whole or was altered; NewerFormatError.
 Manifest parse_manifest(std::string_view text, const std::string& name,
                         std::vector<Digest>* digests = nullptr);
 

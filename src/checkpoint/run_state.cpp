@@ -17,6 +17,7 @@ std::string to_json(const RunState& state) {
                      {"next_micro_batch", state.next_micro_batch},
                      {"num_skipped", state.num_skipped},
                      {"num_skipped_in_a_row", state.num_skipped_in_a_row},
+                     {"num_without_target_in_a_row", state.num_without_target_in_a_row},
                      {"trajectory", state.trajectory},
                      {"config_yaml", state.config_yaml}};
   // The configuration may name a path that is not UTF-8.
@@ -35,6 +36,8 @@ RunState parse_run_state(std::string_view text, const std::string& name) {
   state.next_micro_batch = keys.integer("next_micro_batch", kCounts);
   state.num_skipped = keys.integer("num_skipped", kCounts);
   state.num_skipped_in_a_row = keys.integer("num_skipped_in_a_row", kCounts);
+  state.num_without_target_in_a_row =
+      keys.integer("num_without_target_in_a_row", kCounts, /*fallback=*/0);
   state.trajectory = keys.text("trajectory");
   state.config_yaml = keys.text("config_yaml");
   if (problems.empty()) return state;

@@ -14,8 +14,10 @@ struct RunState {
   int64_t num_updates = 0;        ///< Steps that changed the weights: AdamW's bias correction.
   int64_t num_target_tokens = 0;  ///< Targets seen.
   int64_t next_micro_batch = 0;   ///< The data cursor: global index of the next micro-batch.
-  int64_t num_skipped = 0;        ///< Steps with a loss or norm that was not finite.
-  int64_t num_skipped_in_a_row = 0;
+  int64_t num_skipped = 0;        ///< Steps without an update: for want of a target, or with a loss
+                                  ///< or norm that was not finite.
+  int64_t num_skipped_in_a_row = 0;         ///< Up to now.
+  int64_t num_without_target_in_a_row = 0;  ///< Of these, those without a target.
   std::string trajectory;   ///< Digest of all that decides the result: see RunConfig.
   std::string config_yaml;  ///< The resolved configuration, for people.
 
@@ -27,9 +29,11 @@ struct RunState {
     if (updated) {
       ++num_updates;
       num_skipped_in_a_row = 0;
+      num_without_target_in_a_row = 0;
     } else {
       ++num_skipped;
       ++num_skipped_in_a_row;
+      if (num_targets == 0) ++num_without_target_in_a_row;
     }
   }
 };

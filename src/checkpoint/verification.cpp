@@ -12,6 +12,8 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "io/file.h"
+#include "io/storage_error.h"
 
 namespace temper {
 namespace fs = std::filesystem;
@@ -19,6 +21,12 @@ namespace {
 
 [[noreturn]] void refuse(const std::string& problem) {
   throw CheckpointError(problem, "use another checkpoint, or restore this one");
+}
+
+[[noreturn]] void refuse_unread(const fs::path& path, const std::error_code& reason) {
+  const std::string problem = concat("cannot read ", path.string(), ": ", reason.message());
+  if (is_absence(reason)) refuse(problem);
+  throw StorageError(problem, "check the storage and the rights of the folder, then start again");
 }
 
 void require_one_manifest(const fs::path& checkpoint) {
@@ -30,15 +38,17 @@ void require_one_manifest(const fs::path& checkpoint) {
       refuse(concat(checkpoint.string(), " has a second manifest, ", name));
     }
   }
-  if (error) refuse(concat("cannot read ", checkpoint.string(), ": ", error.message()));
+  if (error) refuse_unread(checkpoint, error);
 }
 
 void require_length(const fs::path& path, int64_t bytes) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
+  if (status.type() == fs::file_type::none) refuse_unread(path, error);
   if (!fs::exists(status)) refuse(concat(path.string(), " is missing"));
   if (!fs::is_regular_file(status)) refuse(concat(path.string(), " is not a regular file"));
   const auto found = static_cast<int64_t>(fs::file_size(path, error));
+  if (error) refuse_unread(path, error);
   if (found != bytes) refuse(concat(path.string(), " has ", found, " bytes, wanted ", bytes));
 }
 
@@ -93,16 +103,28 @@ Manifest verify_alone(const fs::path& checkpoint, VerifiedPart part) {
   return std::move(all.manifest);
 }
 
-std::optional<VerifiedCheckpoint> find_newest_whole(const fs::path& run, Communicator& ranks) {
+std::optional<VerifiedCheckpoint> find_newest_whole(const fs::path& run, Communicator& ranks,
+                                                    const Pauses& pauses) {
   const fs::path folder = checkpoints_of(run);
+  std::vector<int64_t> steps;
+  try_again(pauses, [&] { steps = list_steps(folder, ranks); });
   std::string passed_over;
-  for (const int64_t step : list_steps(folder, ranks)) {
+  for (const int64_t step : steps) {
     const Stopwatch watch;
+    std::optional<VerifiedCheckpoint> found;
     try {
-      VerifiedCheckpoint found = verify_checkpoint(folder / checkpoint_name(step), ranks);
-      log_event(concat("checkpoint verified=", found.folder().string(),
-                       " bytes=", found.manifest().bytes(), " seconds=", watch.seconds()));
+      try_again(pauses, [&] { found = verify_checkpoint(folder / checkpoint_name(step), ranks); });
+      log_event(concat("checkpoint verified=", found->folder().string(),
+                       " bytes=", found->manifest().bytes(), " seconds=", watch.seconds()));
       return found;
+    } catch (const StorageError& error) {
+      throw StorageError(
+          concat(checkpoint_name(step), " cannot be read now, and may be whole: ", error.problem()),
+          "start again once the storage is well; to go on from the checkpoint "
+          "before it and lose its steps, move it out of " +
+              folder.string());
+    } catch (const NewerFormatError&) {
+      throw;  // No damage either.
     } catch (const CheckpointError& error) {
       log_event(concat("checkpoint passed_over=", checkpoint_name(step), " reason=\"",
                        error.problem(), '"'));

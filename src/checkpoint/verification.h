@@ -6,6 +6,7 @@
 
 #include "checkpoint/manifest.h"
 #include "checkpoint/segments.h"
+#include "checkpoint/together.h"
 #include "comm/communicator.h"
 
 namespace temper {
@@ -25,8 +26,12 @@ class VerifiedCheckpoint {
   Manifest manifest_;
 };
 
+// A checkpoint that is damaged is one thing, one that cannot be read another: of what throws
+// StorageError or NewerFormatError here nobody knows whether it is whole.
+
 /// The manifest of a checkpoint whose files are all there in full length; nothing is hashed.
-/// Throws: CheckpointError, naming what is missing, torn, short or does not belong there.
+/// Throws: CheckpointError, naming what is missing, torn, short or does not belong there;
+///   StorageError.
 Manifest check_files(const std::filesystem::path& checkpoint);
 
 /// The same for a manifest that is read already.
@@ -34,18 +39,21 @@ void require_all_there(const std::filesystem::path& checkpoint, const Manifest& 
 
 /// Hashes the whole checkpoint; each rank reads its share.
 /// Collective: all ranks; all throw or none does.
-/// Throws: CheckpointError, naming the file and the bytes that differ.
+/// Throws: CheckpointError, naming the file and the bytes that differ; StorageError.
 VerifiedCheckpoint verify_checkpoint(const std::filesystem::path& checkpoint, Communicator& ranks);
 
 /// The same by one process without others. Local.
 /// Throws: CheckpointError, as `check_files` and `verify_checkpoint`.
 Manifest verify_alone(const std::filesystem::path& checkpoint, VerifiedPart part);
 
-/// The newest checkpoint of a run that is whole; names each newer one that is not in the log.
-/// Nothing if the run has no checkpoint at all.
+/// The newest checkpoint of a run that is whole. The log names each newer one that is damaged. One
+/// that cannot be read is tried again after each of `pauses`, and never passed over: the steps in
+/// it would be lost. Nothing if the run has no checkpoint at all.
 /// Collective: all ranks.
-/// Throws: CheckpointError if there are checkpoints, but none is whole.
+/// Throws: CheckpointError if there are checkpoints, but none is whole; StorageError or
+///   NewerFormatError if one that may be the newest whole one cannot be read.
 std::optional<VerifiedCheckpoint> find_newest_whole(const std::filesystem::path& run,
-                                                    Communicator& ranks);
+                                                    Communicator& ranks,
+                                                    const Pauses& pauses = default_pauses());
 
 }  // namespace temper

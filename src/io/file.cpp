@@ -18,6 +18,7 @@
 
 #include "core/concat.h"
 #include "core/error.h"
+#include "io/storage_error.h"
 
 namespace temper {
 namespace {
@@ -60,8 +61,13 @@ std::string remedy_for(int reason, const std::filesystem::path& path, int64_t wa
 [[noreturn]] void throw_system_error(FilePurpose purpose, const std::filesystem::path& path,
                                      const std::string& action, int64_t wanted_bytes = 0) {
   const int reason = errno;
-  throw_file_error(purpose, concat(path.string(), ": ", action, " failed: ", std::strerror(reason)),
-                   remedy_for(reason, path, wanted_bytes));
+  const std::string problem =
+      concat(path.string(), ": ", action, " failed: ", std::strerror(reason));
+  const std::string remedy = remedy_for(reason, path, wanted_bytes);
+  if (purpose == FilePurpose::kCheckpoint && !is_absence({reason, std::generic_category()})) {
+    throw StorageError(problem, remedy);
+  }
+  throw_file_error(purpose, problem, remedy);
 }
 
 /// Decides whether a failed transfer is worth another try, and waits a little before it.
@@ -96,6 +102,15 @@ std::filesystem::path temporary_name(const std::filesystem::path& path) {
 }
 
 }  // namespace
+
+bool is_absence(const std::error_code& reason) {
+  using enum std::errc;
+  for (const std::errc one : {no_such_file_or_directory, not_a_directory, is_a_directory,
+                              too_many_symbolic_link_levels, filename_too_long}) {
+    if (reason == one) return true;
+  }
+  return false;
+}
 
 void throw_file_error(FilePurpose purpose, const std::string& problem, const std::string& remedy) {
   switch (purpose) {

@@ -40,7 +40,8 @@ void HashedPayload::verify(int64_t block) const {
     throw DataError(
         concat(name(), " is damaged: block ", block, ", elements [", begin / size, ", ",
                (end + size - 1) / size, "), does not have the hash it was written with"),
-        "copy the file again, or make it again; `temper check` reads it whole");
+        concat("copy the file again, or make it again; `temper inspect --verify ",
+               file_.path().string(), "` reads all of it"));
   }
   is_verified_[static_cast<size_t>(block)].store(true, std::memory_order_relaxed);
 }

@@ -55,6 +55,7 @@ bool BackgroundSave::publish_if_written() {
   if (status == kWritten) {
     saver_.publish();
     last_seconds_ = watch_.seconds();
+    ++num_published_;
     return true;
   }
   saver_.abandon();

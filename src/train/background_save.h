@@ -35,6 +35,9 @@ class BackgroundSave {
   /// From the begin of the last published checkpoint to its publication; 0 before the first.
   double last_seconds() const { return last_seconds_; }
 
+  /// How many this object has published.
+  int64_t num_published() const { return num_published_; }
+
  private:
   void start(const RunState& state, StoreUse use);
   bool publish_if_written();
@@ -45,6 +48,7 @@ class BackgroundSave {
   bool is_under_way_ = false;
   Stopwatch watch_;
   double last_seconds_ = 0.0;
+  int64_t num_published_ = 0;
 };
 
 }  // namespace temper

@@ -8,10 +8,12 @@
 
 namespace temper {
 
-EvaluationResult evaluate(Engine& engine, const HoldOut& holdout, Communicator& ranks,
-                          at::Device device) {
+std::optional<EvaluationResult> evaluate(Engine& engine, const HoldOut& holdout,
+                                         Communicator& ranks, at::Device device,
+                                         const std::function<bool()>& is_stopped) {
   LossTotal total;
   for (int64_t first = 0; first < holdout.num_micro_batches; first += ranks.world_size()) {
+    if (is_stopped && is_stopped()) return std::nullopt;
     const int64_t index = first + ranks.rank();
     if (index < holdout.num_micro_batches) {
       const MicroBatch micro_batch = holdout.micro_batch(index);
@@ -25,7 +27,7 @@ EvaluationResult evaluate(Engine& engine, const HoldOut& holdout, Communicator& 
     throw DataError(concat("hold-out ", holdout.name, " has no target"),
                     "give it documents of at least two tokens");
   }
-  return {total.mean(), total.num_targets()};
+  return EvaluationResult{total.mean(), total.num_targets()};
 }
 
 }  // namespace temper

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "comm/communicator.h"
@@ -25,8 +26,11 @@ struct EvaluationResult {
 
 /// The loss on a whole hold-out set: the same bits on any number of ranks.
 ///
+/// Nothing if it was cut off: `is_stopped`, if there is one, is asked before each round of
+/// micro-batches, one a rank. It may communicate, and must say the same on all ranks.
 /// Collective. Throws: DataError if the set has no target.
-EvaluationResult evaluate(Engine& engine, const HoldOut& holdout, Communicator& ranks,
-                          at::Device device);
+std::optional<EvaluationResult> evaluate(Engine& engine, const HoldOut& holdout,
+                                         Communicator& ranks, at::Device device,
+                                         const std::function<bool()>& is_stopped = {});
 
 }  // namespace temper

@@ -6,6 +6,8 @@
 
 #include "core/concat.h"
 #include "core/error.h"
+#include "core/log.h"
+#include "core/message_text.h"
 #include "io/file.h"
 #include "io/json.h"
 
@@ -15,23 +17,43 @@ namespace {
 // JSON has no NaN: null says that the number was not finite.
 Json number_or_null(double number) { return std::isfinite(number) ? Json(number) : Json(nullptr); }
 
-// The lines of steps up to `last_step`; a torn last line is dropped.
-std::string lines_up_to(const std::filesystem::path& path, int64_t last_step) {
-  std::ifstream file(path);
-  std::string kept;
-  for (std::string line; std::getline(file, line);) {
-    const Json entry = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!entry.is_object() || entry.value("step", last_step + 1) > last_step) continue;
-    kept += line + '\n';
-  }
-  return kept;
+// The step of an entry. What has none was not written by this program, and is not thrown away.
+int64_t step_of(const Json& entry, const std::string& place) {
+  const auto step = entry.find("step");
+  if (step != entry.end() && step->is_number_integer()) return step->get<int64_t>();
+  const std::string found = step == entry.end() ? "is missing" : "is " + quote(step->dump());
+  throw CheckpointError(concat(place, ": \"step\" ", found, ", wanted a whole number"),
+                        "mend or remove that line, or move the file away");
 }
 
 }  // namespace
 
 MetricsFile::MetricsFile(std::filesystem::path path, int64_t step) : path_(std::move(path)) {
   remove_leftovers_of(path_);
-  write_file_atomically(path_, step == 0 ? "" : lines_up_to(path_, step));
+  if (step == 0) {
+    write_file_atomically(path_, "");
+  } else {
+    take_over(step);
+  }
+}
+
+// Keeps the lines of steps up to `last_step`. What is no JSON object is a line that a killed job
+// or a dead node left torn.
+void MetricsFile::take_over(int64_t last_step) {
+  std::ifstream file(path_);
+  std::string kept;
+  int64_t number = 0;
+  for (std::string line; std::getline(file, line);) {
+    ++number;
+    const Json entry = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!entry.is_object()) continue;
+    const int64_t step = step_of(entry, concat(path_.string(), " line ", number));
+    if (step > last_step) continue;
+    kept += line + '\n';
+    const auto name = entry.find("name");
+    if (name != entry.end() && name->is_string()) evaluations_.emplace(step, *name);
+  }
+  write_file_atomically(path_, kept);
 }
 
 void MetricsFile::add_step(int64_t step, const StepResult& result, const StepTiming& timing) {
@@ -59,6 +81,16 @@ void MetricsFile::add_evaluation(int64_t step, const std::string& name, double l
               {"perplexity", number_or_null(std::exp(loss))},
               {"num_targets", num_targets}}
              .dump());
+  evaluations_.emplace(step, name);
+}
+
+// Only a loss of power could show that a line was not flushed: no reason to end the run.
+void MetricsFile::sync() const {
+  try {
+    File::open_shared(path_, FilePurpose::kCheckpoint).sync();
+  } catch (const CheckpointError& error) {
+    log_event(concat("metrics warning=\"", error.problem(), '"'));
+  }
 }
 
 void MetricsFile::append(const std::string& line) {

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <set>
 #include <string>
+#include <utility>
 
 #include "train/trainer.h"
 
@@ -22,18 +24,30 @@ struct StepTiming {
 ///
 /// Opening it for a run that resumes at `step` drops the lines of later steps, which an interrupted
 /// job wrote after its last checkpoint: each step stands there once.
-/// Throws: CheckpointError if the file cannot be written.
+/// Throws: CheckpointError if the file cannot be written, or if a line of it is no line of ours.
 class MetricsFile {
  public:
   MetricsFile(std::filesystem::path path, int64_t step);
 
+  /// Whether the loss on this hold-out after `step` stands there already: an interrupted job may
+  /// have saved the step and not measured all that was due at it.
+  bool has_evaluation(int64_t step, const std::string& name) const {
+    return evaluations_.contains({step, name});
+  }
+
   void add_step(int64_t step, const StepResult& result, const StepTiming& timing);
   void add_evaluation(int64_t step, const std::string& name, double loss, int64_t num_targets);
 
+  /// Returns when storage has every line, or has said why not, which is logged. Called before a
+  /// step is saved, since nobody could write its line again.
+  void sync() const;
+
  private:
+  void take_over(int64_t last_step);
   void append(const std::string& line);
 
   std::filesystem::path path_;
+  std::set<std::pair<int64_t, std::string>> evaluations_;  // Step and hold-out of those there.
 };
 
 }  // namespace temper

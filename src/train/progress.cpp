@@ -36,9 +36,9 @@ void Progress::show(int64_t step, const StepResult& result, const StepTiming& ti
                       ? timing.seconds
                       : kOldShare * mean_seconds_ + (1.0 - kOldShare) * timing.seconds;
   const double seconds_left = mean_seconds_ * static_cast<double>(num_steps_ - step);
+  const char* skipped = result.num_targets == 0 ? " skipped=no_target" : " skipped=yes";
   const std::string line = progress_text(step, num_steps_, result, timing) +
-                           (result.updated ? "" : " skipped=yes") +
-                           " left=" + duration_text(seconds_left);
+                           (result.updated ? "" : skipped) + " left=" + duration_text(seconds_left);
   if (is_terminal_) {
     std::fprintf(stderr, "\r\033[K%s", line.c_str());
     is_line_open_ = true;

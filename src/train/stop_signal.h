@@ -3,8 +3,8 @@
 
 namespace temper {
 
-/// From now on SIGTERM, SIGUSR1 and SIGUSR2 only ask for a stop: the training loop saves at the
-/// next step's border and ends with ExitCode::kResume.
+/// From now on SIGTERM, SIGUSR1 and SIGUSR2 only ask for a stop: the training loop finishes the
+/// step or the evaluation's micro-batch under way, saves, and ends with ExitCode::kResume.
 void install_stop_signals();
 
 /// The signal that asked for a stop, or 0.

@@ -12,11 +12,17 @@ class TimeLimit {
   /// Without an end.
   TimeLimit() = default;
 
-  /// `seconds_left` from now on; `save_seconds` is what a save is expected to take at first.
-  TimeLimit(double seconds_left, double save_seconds)
-      : seconds_left_(seconds_left), save_seconds_(save_seconds), has_end_(true) {}
+  /// `seconds_left` from now on; `save_seconds` is what a save is expected to take at first. No
+  /// more than a third of the time is reserved for an expectation: a job that was told too much
+  /// would end before its first step, and so would all that follow it, since none of them finds
+  /// out.
+  TimeLimit(double seconds_left, double save_seconds);
 
-  /// A step, with evaluation and whatever else came before the next one.
+  /// What a job needs to hold one step and one save, with a margin.
+  static double seconds_for(double step_seconds, double save_seconds);
+
+  /// A step, with what else came before the next one. An evaluation is no part of it: that can be
+  /// cut off.
   void add_step(double seconds);
 
   /// A save, from its begin to its publication. The first one replaces the expectation;
@@ -30,7 +36,12 @@ class TimeLimit {
   bool allows_save() const { return !has_end_ || seconds_left() > save_seconds_; }
 
   double seconds_left() const { return seconds_left_ - watch_.seconds(); }
+
+  /// The longest save of this job; before the first what is reserved for it.
   double save_seconds() const { return save_seconds_; }
+
+  /// The longest step of this job; 0 before the first.
+  double step_seconds() const { return step_seconds_; }
 
  private:
   double seconds_left_ = 0.0;  // When it was made.

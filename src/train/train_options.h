@@ -9,7 +9,7 @@ struct TrainOptions {
   int64_t max_steps = 0;             ///< Optimizer steps; 0 where `epochs` decides.
   double epochs = 0.0;               ///< Passes over the mixture; 0 where `max_steps` decides.
   double max_grad_norm = 1.0;        ///< 0: gradients are measured but not clipped.
-  int64_t max_skipped_in_a_row = 5;  ///< So many steps without a finite gradient end the run.
+  int64_t max_skipped_in_a_row = 5;  ///< So many steps without an update end the run.
   int64_t log_every_steps = 1;
   int64_t evaluate_every_steps = 0;  ///< 0: only before the first and after the last step.
   bool recomputes = false;           ///< Blocks are computed again in backward instead of kept.

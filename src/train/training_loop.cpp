@@ -13,6 +13,27 @@
 #include "train/stop_signal.h"
 
 namespace temper {
+namespace {
+
+[[noreturn]] void end_after_skipped_steps(const RunState& state) {
+  const int64_t num_skipped = state.num_skipped_in_a_row;
+  const int64_t num_without = state.num_without_target_in_a_row;
+  const std::string steps = concat("steps ", state.step - num_skipped + 1, " to ", state.step);
+  if (num_without == num_skipped) {
+    throw DataError(concat(steps,
+                           " had no target, so there was nothing to learn from: the weights "
+                           "are those before them"),
+                    "give data.train documents of at least two tokens, or raise data.global_batch");
+  }
+  const std::string which =
+      num_without == 0 ? "" : concat(", or no target (", num_without, " of them)");
+  throw Error(ExitCode::kNonFinite,
+              concat(steps, " had no finite loss and gradient", which,
+                     "; the weights are those before them"),
+              "lower optimizer.learning_rate, or look at the data of these steps");
+}
+
+}  // namespace
 
 TrainingLoop::TrainingLoop(LoopParts parts, const TrainOptions& train,
                            const CheckpointOptions& checkpoint, int64_t num_steps)
@@ -23,34 +44,46 @@ TrainingLoop::TrainingLoop(LoopParts parts, const TrainOptions& train,
       progress_(num_steps, train.log_every_steps) {}
 
 Ending TrainingLoop::run(RunState& state) {
-  if (state.step >= num_steps_) return Ending::kFinished;
-  if (state.step == 0) evaluate_all(state);
   saved_step_ = state.step;
-  stop_ = agree_on_stop();
+  stop_ = agree_on_stop(state);
+  evaluate_if_due(state);
   while (state.step < num_steps_ && !stop_.is_asked()) round(state);
   finish_saving(state);
   progress_.end_line();
   if (state.step < num_steps_) return Ending::kStopped;
-  evaluate_all(state);
-  return Ending::kFinished;
+  return evaluate_if_due(state) ? Ending::kFinished : Ending::kStopped;
 }
 
 // A step and what comes before the next one.
 void TrainingLoop::round(RunState& state) {
   const Stopwatch watch;
   step(state);
-  parts_.save.poll();
-  parts_.time.add_save(parts_.save.last_seconds());
-  stop_ = agree_on_stop();
+  look_around(state);
   if (state.step == num_steps_ || stop_.is_asked()) return;
   save_now_and_then(state);
-  const int64_t every = train_.evaluate_every_steps;
-  if (every > 0 && state.step % every == 0) evaluate_all(state);
   parts_.time.add_step(watch.seconds());
+  evaluate_if_due(state);
+}
+
+// Between steps, and between the micro-batches of an evaluation: publishes what is written by now,
+// and finds out whether to stop.
+void TrainingLoop::look_around(const RunState& state) {
+  parts_.save.poll();
+  note_save();
+  if (!stop_.is_asked()) stop_ = agree_on_stop(state);
+}
+
+// What the last save has taken, if it is a new one.
+void TrainingLoop::note_save() {
+  if (parts_.save.num_published() == num_noted_saves_) return;
+  num_noted_saves_ = parts_.save.num_published();
+  parts_.time.add_save(parts_.save.last_seconds());
+  if (parts_.note_save) parts_.note_save(parts_.time);
 }
 
 void TrainingLoop::save_now_and_then(const RunState& state) {
   if (checkpoint_.every_steps == 0 || state.step % checkpoint_.every_steps != 0) return;
+  if (parts_.metrics != nullptr) parts_.metrics->sync();
   parts_.save.start(state);
   saved_step_ = state.step;
 }
@@ -58,12 +91,14 @@ void TrainingLoop::save_now_and_then(const RunState& state) {
 void TrainingLoop::finish_saving(const RunState& state) {
   const bool is_finished = state.step == num_steps_;
   if (saved_step_ != state.step && (is_finished || !stop_.lacks_save_time)) {
+    if (parts_.metrics != nullptr) parts_.metrics->sync();
     parts_.save.save_last(state);
   } else if (saved_step_ != state.step) {
     log_event(concat("saved=no step=", state.step, " kept_step=", saved_step_, " seconds_left=",
                      parts_.time.seconds_left(), " a_save_takes=", parts_.time.save_seconds()));
   }
   parts_.save.finish();
+  note_save();
 }
 
 void TrainingLoop::step(RunState& state) {
@@ -72,13 +107,9 @@ void TrainingLoop::step(RunState& state) {
   const RankBatch batch = parts_.next_batch();
   const StepResult result = parts_.trainer.train_step(batch.micro_batches, state);
   record(state, result, timing_of(batch, result, watch.seconds()));
-  if (state.num_skipped_in_a_row >= train_.max_skipped_in_a_row) {
-    progress_.end_line();
-    throw Error(ExitCode::kNonFinite,
-                concat("steps ", state.step - state.num_skipped_in_a_row + 1, " to ", state.step,
-                       " had no finite loss and gradient; the weights are those before them"),
-                "lower optimizer.learning_rate, or look at the data of these steps");
-  }
+  if (state.num_skipped_in_a_row < train_.max_skipped_in_a_row) return;
+  progress_.end_line();
+  end_after_skipped_steps(state);
 }
 
 StepTiming TrainingLoop::timing_of(const RankBatch& batch, const StepResult& result,
@@ -103,23 +134,63 @@ void TrainingLoop::record(const RunState& state, const StepResult& result,
   progress_.show(state.step, result, timing);
 }
 
-void TrainingLoop::evaluate_all(const RunState& state) {
+// Whether nothing that is due is left: an evaluation that was cut off is not recorded.
+bool TrainingLoop::evaluate_if_due(const RunState& state) {
+  const int64_t every = train_.evaluate_every_steps;
+  const bool is_due =
+      state.step == 0 || state.step == num_steps_ || (every > 0 && state.step % every == 0);
+  if (!is_due || parts_.holdouts.empty()) return true;
   progress_.end_line();
-  for (const HoldOut& holdout : parts_.holdouts) {
-    const EvaluationResult result = evaluate(parts_.engine, holdout, parts_.ranks, parts_.device);
-    if (parts_.metrics == nullptr) continue;
-    parts_.metrics->add_evaluation(state.step, holdout.name, result.loss, result.num_targets);
-    log_event(concat("evaluation step=", state.step, " holdout=", holdout.name,
-                     " loss=", result.loss, " perplexity=", std::exp(result.loss),
-                     " num_targets=", result.num_targets));
+  const std::vector<bool> is_evaluated = find_evaluated(state.step);
+  for (size_t i = 0; i < parts_.holdouts.size(); ++i) {
+    if (!is_evaluated[i] && !evaluate_one(state, parts_.holdouts[i])) return false;
   }
+  return true;
 }
 
-TrainingLoop::Stop TrainingLoop::agree_on_stop() {
-  const at::Tensor asked = at::tensor({int64_t{stop_signal()}, int64_t{parts_.time.is_up()},
-                                       int64_t{!parts_.time.allows_save()}},
-                                      at::kLong)
-                               .to(parts_.device);
+// Which hold-outs the metrics have for this step already; rank 0 alone can say.
+std::vector<bool> TrainingLoop::find_evaluated(int64_t step) {
+  const int64_t num_holdouts = std::ssize(parts_.holdouts);
+  const at::Tensor own = at::zeros({num_holdouts}, at::kLong);
+  for (int64_t i = 0; parts_.metrics != nullptr && i < num_holdouts; ++i) {
+    own[i] =
+        int64_t{parts_.metrics->has_evaluation(step, parts_.holdouts[static_cast<size_t>(i)].name)};
+  }
+  const at::Tensor shared = own.to(parts_.device);
+  parts_.ranks.broadcast(shared, /*root=*/0).wait();
+  const at::Tensor agreed = shared.cpu();
+  const auto* values = agreed.const_data_ptr<int64_t>();
+  return std::vector<bool>(values, values + num_holdouts);
+}
+
+// False if a stop cut it off. At the last step there is nothing left to save, so that the end of
+// the time is no reason.
+bool TrainingLoop::evaluate_one(const RunState& state, const HoldOut& holdout) {
+  const auto is_stopped = [&] {
+    look_around(state);
+    return stop_.is_asked();
+  };
+  const std::optional<EvaluationResult> result =
+      evaluate(parts_.engine, holdout, parts_.ranks, parts_.device, is_stopped);
+  if (!result) {
+    log_event(concat("evaluation step=", state.step, " holdout=", holdout.name,
+                     " cut_off=yes: the next job makes up for it"));
+    return false;
+  }
+  if (parts_.metrics == nullptr) return true;
+  parts_.metrics->add_evaluation(state.step, holdout.name, result->loss, result->num_targets);
+  log_event(concat("evaluation step=", state.step, " holdout=", holdout.name,
+                   " loss=", result->loss, " perplexity=", std::exp(result->loss),
+                   " num_targets=", result->num_targets));
+  return true;
+}
+
+TrainingLoop::Stop TrainingLoop::agree_on_stop(const RunState& state) {
+  const bool is_time_up = state.step < num_steps_ && parts_.time.is_up();
+  const at::Tensor asked =
+      at::tensor({int64_t{stop_signal()}, int64_t{is_time_up}, int64_t{!parts_.time.allows_save()}},
+                 at::kLong)
+          .to(parts_.device);
   parts_.ranks.all_reduce(asked, ReduceOp::kMax).wait();
   const at::Tensor agreed = asked.cpu();
   const auto* values = agreed.const_data_ptr<int64_t>();

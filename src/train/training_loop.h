@@ -35,6 +35,7 @@ struct LoopParts {
   MatmulLimit limit;
   at::Device device = at::kCPU;
   TimeLimit time = {};
+  std::function<void(const TimeLimit&)> note_save = {};  ///< Called after each.
 };
 
 enum class Ending { kFinished, kStopped };
@@ -42,16 +43,17 @@ enum class Ending { kFinished, kStopped };
 /// Steps, with evaluation, saving and logging in between, until the last step, a stop signal, or
 /// the last moment at which a save still fits into the job's time.
 ///
-/// Collective. Throws: Error with ExitCode::kNonFinite after too many skipped steps in a row;
-/// CheckpointError; DataError; CommError.
+/// Collective. Throws: after too many steps in a row without an update Error with
+/// ExitCode::kNonFinite, or DataError if none of them had a target; CheckpointError; CommError.
 class TrainingLoop {
  public:
   TrainingLoop(LoopParts parts, const TrainOptions& train, const CheckpointOptions& checkpoint,
                int64_t num_steps);
 
-  /// Goes on from `state.step`. Every way out but an exception leaves `state` saved, unless less
-  /// time is left than a save takes: then the checkpoint before stays the newest, and the log says
-  /// so.
+  /// Goes on from `state.step`, and first makes up for what is due at that step and stands in no
+  /// metrics: a job before this one may have been killed, or stopped, between saving the step and
+  /// evaluating it. Every way out but an exception leaves `state` saved, unless less time is left
+  /// than a save takes: then the checkpoint before stays the newest, and the log says so.
   Ending run(RunState& state);
 
  private:
@@ -66,9 +68,13 @@ class TrainingLoop {
   void round(RunState& state);
   void step(RunState& state);
   void finish_saving(const RunState& state);
-  void evaluate_all(const RunState& state);
+  bool evaluate_if_due(const RunState& state);
+  bool evaluate_one(const RunState& state, const HoldOut& holdout);
+  std::vector<bool> find_evaluated(int64_t step);
   void save_now_and_then(const RunState& state);
-  Stop agree_on_stop();
+  void look_around(const RunState& state);
+  void note_save();
+  Stop agree_on_stop(const RunState& state);
   void record(const RunState& state, const StepResult& result, const StepTiming& timing);
   StepTiming timing_of(const RankBatch& batch, const StepResult& result, double seconds);
 
@@ -78,6 +84,7 @@ class TrainingLoop {
   int64_t num_steps_;
   Progress progress_;
   int64_t saved_step_ = 0;
+  int64_t num_noted_saves_ = 0;
   Stop stop_;
 };
 

@@ -20,9 +20,21 @@ const std::vector<Pair> kTimes = {
     {"", -1},    {"1:", -1},        {"-1:00", -1},     {"1-", -1},
 };
 
+// As sbatch's manual has the formats of --time.
+const std::vector<Pair> kLimits = {
+    {"90", 5400},     {"2:30", 150},     {"8:00:00", 28800},
+    {"1-12", 129600}, {"1-2:30", 95400}, {"2-03:04:05", 183845},
+    {"0", 0},         {"UNLIMITED", -1}, {"1:2:3:4", -1},
+    {"", -1},         {"1-", -1},        {":30", -1},
+};
+
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(allocation_end)
+
+BOOST_DATA_TEST_CASE(limits_of_sbatch_are_read, data::make(kLimits), text, seconds) {
+  BOOST_TEST(parse_time_limit(text).value_or(-1) == seconds);
+}
 
 BOOST_DATA_TEST_CASE(times_of_squeue_are_read, data::make(kTimes), text, seconds) {
   BOOST_TEST(parse_time_left(text).value_or(-1) == seconds);

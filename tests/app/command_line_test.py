@@ -181,6 +181,40 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path):
     assert_refused(temper("check", config), CHECKPOINT, "is whole:", "state.json is missing")
 
 
+def test_check_tells_what_a_job_cannot_hold_before_it_is_submitted(tmp_path):
+    """By a guess it is a warning; by what a job of the run has measured it is refused."""
+    config = tiny_run.write_run(tmp_path)
+    assert "\ntime " not in temper("check", config).stdout
+    limit = "train.time_limit_minutes=90"
+    done = temper("check", config, "--nodes", "2", "--time", "8:00:00", limit)
+    fact = "\ntime        1h30m a job; a save is expected to take 2s (not measured yet: "
+    assert fact in done.stdout
+    done = temper("check", config, "--time", "0:04")
+    assert done.returncode == 0, done
+    assert "\ntime        4s a job may not hold one step and one save; a save is " in done.stdout
+    assert_refused(temper("check", config, "--time", "soon"), CONFIGURATION, "'soon'")
+    environment = {**os.environ, "TEMPER_SITE": str(tmp_path / "site.env")}
+    command = [tiny_run.ROOT / "slurm" / "submit", "--dry-run", "--time", "0:04", config]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert "\nwarning  4s a job may not hold one step and one save; a save is " in done.stdout, done
+
+    assert temper("train", config).returncode == 0
+    timing = json.loads((tmp_path / "run" / "timing.json").read_text())
+    assert (timing["num_nodes"], timing["num_ranks"]) == (1, 1)
+    assert timing["save_seconds"] > 0 and timing["step_seconds"] > 0
+    timing |= {"save_seconds": 900.0, "step_seconds": 30.0, "num_nodes": 4}
+    (tmp_path / "run" / "timing.json").write_text(json.dumps(timing))
+    assert temper("check", config, "--nodes", "4", "--time", "24").returncode == 0
+    done = temper("check", config, "--nodes", "1", "--time", "1:00:00")
+    assert_refused(done, CONFIGURATION, "a job of 1h00m cannot hold one step and one save: by what",
+                   "a save is expected to take 1h00m and a step 30s", "is 1h30m")  # fmt: skip
+    command[3] = "1:00:00"
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == CONFIGURATION and "nothing was submitted" in done.stderr, done
+    done = temper("train", config, "train.time_limit_minutes=1000")
+    assert " reserved_for_a_save=1h00m expected=1h00m measured=yes" in done.stderr, done
+
+
 # inspect
 
 
@@ -201,7 +235,9 @@ def test_inspect_finds_out_what_a_path_is(tmp_path):
     assert run["checkpoint"].startswith(f"{checkpoint} bytes=")
     assert temper("inspect", "--verify", tmp_path / "run").stdout == run_text
     (checkpoint / "state.json").unlink()
-    assert "state.json is missing" in pairs(temper("inspect", tmp_path / "run").stdout)["damaged"]
+    done = temper("inspect", tmp_path / "run")
+    assert "state.json is missing" in pairs(done.stdout)["damaged"]
+    assert_refused(done, CHECKPOINT, f"1 of 1 checkpoints of {tmp_path}/run are not known to be")
     assert_refused(temper("inspect", checkpoint), CHECKPOINT, "state.json is missing")
 
 
@@ -216,8 +252,9 @@ def test_inspect_verifies_every_byte(tmp_path):
     difference = f"{moments} was altered: bytes ["
     assert temper("inspect", checkpoint).returncode == 0
     assert_refused(temper("inspect", "--verify", checkpoint), CHECKPOINT, difference)
-    run = pairs(temper("inspect", "--verify", tmp_path / "run").stdout)
-    assert run["damaged"].startswith(f'{checkpoint} reason="{difference}')
+    done = temper("inspect", "--verify", tmp_path / "run")
+    assert pairs(done.stdout)["damaged"].startswith(f'{checkpoint} reason="{difference}')
+    assert_refused(done, CHECKPOINT, "1 of 1 checkpoints of ", difference)
     flip_byte(shard, shard.stat().st_size - 200)
     assert_refused(temper("inspect", "--verify", shard), DATA, "train.h5")
     done = temper("inspect", "--verify", tmp_path / "model")
@@ -285,6 +322,24 @@ def test_export_refuses_altered_weights_and_leaves_nothing(tmp_path):
     done = temper("export", checkpoint, tmp_path / "out")
     assert_refused(done, CHECKPOINT, "model.safetensors was altered: bytes [0, ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002"]
+
+
+@pytest.mark.parametrize("damage", ["altered", "short", "without a file"])
+def test_export_of_a_run_names_what_it_passes_over_whatever_the_damage(tmp_path, damage):
+    folder = tmp_path / "run" / "checkpoints"
+    older, newer = (tiny_run.write_checkpoint(folder / f"step-{k:08d}", step=k) for k in (2, 3))
+    weights = newer / "model" / "model.safetensors"
+    if damage == "altered":
+        flip_byte(weights, -1)
+    else:
+        weights.write_bytes(weights.read_bytes()[:-1])
+        if damage == "without a file":
+            weights.unlink()
+    done = temper("export", tmp_path / "run", tmp_path / "out")
+    assert done.returncode == 0, done
+    assert f"exported={older} step=2 " in done.stdout
+    assert f'checkpoint passed_over={newer} reason="{weights} ' in done.stderr
+    assert_refused(temper("export", newer, tmp_path / "out2"), CHECKPOINT, str(weights))
 
 
 def test_export_overwrites_nothing(tmp_path):

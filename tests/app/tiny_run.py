@@ -94,12 +94,15 @@ def write_model(folder: Path) -> Path:
     return folder
 
 
-def write_shard(path: Path, tokenizer: bytes = TOKENIZER, num_documents: int = 40) -> Path:
-    """A shard of random documents of 20 tokens."""
+def write_shard(
+    path: Path, tokenizer: bytes = TOKENIZER, num_documents: int = 40, lengths: tuple = ()
+) -> Path:
+    """A shard of random documents, of these lengths or of 20 tokens."""
+    lengths = np.array(lengths or [20] * num_documents)
     identity = ShardIdentity("pretrain", VOCAB, hashlib.sha256(tokenizer).hexdigest(), "", 0)
-    tokens = np.random.default_rng(2).integers(1, VOCAB, num_documents * 20)
+    tokens = np.random.default_rng(2).integers(1, VOCAB, lengths.sum())
     with ShardWriter(path, identity) as writer:
-        writer.append(tokens, np.full(num_documents, 20), None)
+        writer.append(tokens, lengths, None)
         writer.publish("{}")
     return path
 

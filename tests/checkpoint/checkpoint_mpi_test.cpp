@@ -211,7 +211,7 @@ BOOST_AUTO_TEST_CASE(a_checkpoint_of_another_model_is_refused_on_all_ranks) {
   std::string message = "accepted";
   try {
     load_checkpoint(*found, store, world);
-  } catch (const ModelError& error) {
+  } catch (const CheckpointError& error) {
     message = error.what();
   }
   BOOST_TEST(message.find("missing: lm_head.weight [151, 40]") != std::string::npos, message);

@@ -15,6 +15,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "checkpoint/checkpoint_list.h"
@@ -25,11 +26,13 @@
 #include "checkpoint/tiny_folder.h"
 #include "comm/mpi_communicator.h"
 #include "core/concat.h"
+#include "io/file.h"
+#include "io/storage_error.h"
 
 namespace {
 
-// The calls that a save makes; these definitions stand before libc's.
-enum Call { kPwrite, kFsync, kClose, kRename, kMkdir, kNumCalls };
+// The calls that a save makes, and that of a load; these definitions stand before libc's.
+enum Call { kPwrite, kFsync, kClose, kRename, kMkdir, kPread, kNumCalls };
 
 struct Fault {
   std::atomic<int> countdown = -1;  // The call after so many others fails.
@@ -59,6 +62,9 @@ Result call_or_fail(Call call, long number, Arguments... arguments) {
 }  // namespace
 
 extern "C" {
+ssize_t pread(int descriptor, void* bytes, size_t count, off_t offset) {
+  return call_or_fail<ssize_t>(kPread, SYS_pread64, descriptor, bytes, count, offset);
+}
 ssize_t pwrite(int descriptor, const void* bytes, size_t count, off_t offset) {
   if (is_first_write.exchange(false)) {
     const std::string link = temper::concat("/proc/self/fd/", descriptor);
@@ -259,6 +265,32 @@ BOOST_AUTO_TEST_CASE(what_cannot_be_removed_does_not_end_the_run) {
   if (world.rank() == 0) {
     BOOST_TEST(list_checkpoints(checkpoints_of(folder.path())).size() == 3u);
   }
+}
+
+// On rank 0 alone something is damaged, on the last one alone storage is away for a moment.
+BOOST_AUTO_TEST_CASE(all_ranks_agree_on_what_is_damaged_and_what_could_not_be_read) {
+  save(2);
+  const int last = world.world_size() - 1;
+  const auto lose_a_read = [&] {
+    if (world.rank() != last) return;
+    faults[kPread].reason = ESTALE;
+    faults[kPread].countdown = last == 0 ? 2 : 0;  // Rank 0 reads the manifest first.
+  };
+  lose_a_read();
+  BOOST_CHECK_THROW(find_newest_whole(folder.path(), world, Pauses{}), StorageError);
+  lose_a_read();
+  BOOST_TEST(find_newest_whole(folder.path(), world, Pauses(1))->manifest().step == 2);
+
+  if (world.rank() == 0) {
+    const fs::path weights = "step-00000002/model/model-00001-of-00004.safetensors";
+    const File file =
+        File::open_shared(checkpoints_of(folder.path()) / weights, FilePurpose::kCheckpoint);
+    file.write(0, std::as_bytes(std::span("?", 1)));
+  }
+  world.barrier();
+  lose_a_read();
+  BOOST_TEST(find_newest_whole(folder.path(), world, Pauses(1))->manifest().step == 1);
+  faults[kPread].countdown = -1;
 }
 
 BOOST_AUTO_TEST_SUITE_END()

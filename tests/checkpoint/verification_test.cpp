@@ -3,6 +3,10 @@
 
 #include <dirent.h>
 #include <dlfcn.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <boost/test/unit_test.hpp>
 #include <cerrno>
@@ -19,13 +23,41 @@
 #include "io/file.h"
 #include "io/json.h"
 #include "io/says.h"
+#include "io/storage_error.h"
 #include "io/temporary_folder.h"
 
 namespace {
+
 bool is_listing_forbidden = false;  // As by the rights of a folder, which root does not feel.
+
+// So many of the next calls fail, as over a network file system whose server is away.
+int num_lost_reads = 0;
+int num_lost_stats = 0;
+
+bool is_lost(int& count) {
+  if (count == 0) return false;
+  --count;
+  errno = ESTALE;
+  return true;
 }
 
-// This definition stands before libc's.
+}  // namespace
+
+// These definitions stand before libc's.
+extern "C" ssize_t pread(int descriptor, void* bytes, size_t count, off_t offset) {
+  return is_lost(num_lost_reads) ? -1 : syscall(SYS_pread64, descriptor, bytes, count, offset);
+}
+
+// std::filesystem asks for a file's status by one of these, as old as the library that has it.
+extern "C" int stat(const char* path, struct stat* status) noexcept {
+  if (is_lost(num_lost_stats)) return -1;
+  return static_cast<int>(syscall(SYS_newfstatat, AT_FDCWD, path, status, 0));
+}
+
+extern "C" int __xstat(int, const char* path, struct stat* status) noexcept {
+  return stat(path, status);
+}
+
 extern "C" DIR* fdopendir(int descriptor) {
   using Call = DIR* (*)(int);
   static const auto next = reinterpret_cast<Call>(::dlsym(RTLD_NEXT, "fdopendir"));
@@ -39,6 +71,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::Head;
+
+const Pauses kTwoTries(2);  // More than the first, without a pause.
 
 /// A run with checkpoints of steps 1 and 2.
 struct Fixture {
@@ -173,12 +207,38 @@ BOOST_AUTO_TEST_CASE(the_manifest_of_another_step_is_passed_over) {
   expect_passed_over("step-00000002/MANIFEST.json is that of step 1");
 }
 
-BOOST_AUTO_TEST_CASE(a_newer_format_is_passed_over) {
+BOOST_AUTO_TEST_CASE(a_newer_format_is_no_damage) {
   std::string text = content_of(checkpoint(2) / "MANIFEST.json");
   const std::string now = concat("\"format_version\": ", Manifest::kFormatVersion);
   text.replace(text.find(now), now.size(), "\"format_version\": 99");
   put(checkpoint(2) / "MANIFEST.json", text);
-  expect_passed_over("MANIFEST.json has format version 99; this temper reads up to 2");
+  const auto refusal = says(concat("MANIFEST.json has format version 99; this temper reads up to ",
+                                   Manifest::kFormatVersion));
+  BOOST_CHECK_EXCEPTION(verify_checkpoint(checkpoint(2), ranks), NewerFormatError, refusal);
+  BOOST_CHECK_EXCEPTION(find_newest_whole(folder.path(), ranks), NewerFormatError, refusal);
+}
+
+// Two tries may fail here, and the third does not.
+BOOST_AUTO_TEST_CASE(what_cannot_be_read_for_a_moment_is_tried_again) {
+  for (int* lost : {&num_lost_reads, &num_lost_stats}) {
+    *lost = 2;
+    const auto found = find_newest_whole(folder.path(), ranks, kTwoTries);
+    BOOST_REQUIRE(found.has_value());
+    BOOST_TEST(found->manifest().step == 2);
+    BOOST_TEST(*lost == 0);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(what_cannot_be_read_is_never_passed_over) {
+  for (int* lost : {&num_lost_reads, &num_lost_stats}) {
+    *lost = 3;
+    BOOST_CHECK_EXCEPTION(find_newest_whole(folder.path(), ranks, kTwoTries), StorageError,
+                          says("step-00000002 cannot be read now, and may be whole: "));
+    BOOST_TEST(*lost == 0);
+  }
+  is_listing_forbidden = true;
+  BOOST_CHECK_THROW(find_newest_whole(folder.path(), ranks, kTwoTries), StorageError);
+  is_listing_forbidden = false;
 }
 
 // Rewritten as version 1 had it: each segment with its digest in the manifest, and no other list.
@@ -261,7 +321,7 @@ BOOST_AUTO_TEST_CASE(a_folder_that_cannot_be_listed_is_named) {
   const std::string refused = concat("cannot read ", checkpoint(2).string(), ": Permission denied");
   BOOST_CHECK_EXCEPTION(check_files(checkpoint(2)), CheckpointError, says(refused));
   const fs::path all = checkpoints_of(folder.path());
-  BOOST_CHECK_EXCEPTION(find_newest_whole(folder.path(), ranks), CheckpointError,
+  BOOST_CHECK_EXCEPTION(find_newest_whole(folder.path(), ranks, kTwoTries), StorageError,
                         says(concat("cannot read the folder ", all.string(), ": Permission den")));
   is_listing_forbidden = false;
   BOOST_TEST(list_checkpoints(all / "not there").empty());

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import sys
 import time
@@ -30,10 +31,11 @@ NUM_KILLS = 15
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     """The configuration of a run that was left alone."""
-    config = tiny_job.write(tmp_path_factory.mktemp("undisturbed") / "job")
+    config = tiny_job.write(tmp_path_factory.mktemp("undisturbed") / "job", evaluates=True)
     code, log = tiny_job.train(2, config)
     assert code == FINISHED, log
     assert len(tiny_job.step_lines(config)) == tiny_job.NUM_STEPS
+    assert len(tiny_job.metrics_of(config.parent / "run")) == 3 * tiny_job.NUM_STEPS + 2
     assert [path.name for path in tiny_job.checkpoints(config)] == [
         f"step-{step:08d}" for step in (20, 25, 30)
     ]
@@ -42,7 +44,7 @@ def undisturbed(tmp_path_factory) -> Path:
 
 def start_over(undisturbed: Path, folder: Path) -> Path:
     """The same run, from its beginning, in a folder of its own."""
-    config = tiny_job.write(folder)
+    config = tiny_job.write(folder, evaluates=True)
     assert tiny_job.file_digests(folder / "model") == tiny_job.file_digests(
         undisturbed.parent / "model"
     )
@@ -90,6 +92,19 @@ def test_kills_at_any_time_change_nothing(undisturbed, tmp_path):
     assert num_kills >= NUM_KILLS // 2, "the run was over before it could be killed"
     code, log = tiny_job.train(2, config, "checkpoint.every_steps=1")
     assert code == FINISHED, log
+    assert tiny_job.result(config) == tiny_job.result(undisturbed)
+
+
+def test_an_evaluation_that_a_kill_cut_off_is_made_up_for(undisturbed, tmp_path):
+    """Killed after the last save, between the hold-outs: its metrics end in half a line, and there
+    is no final model yet."""
+    config = tiny_job.copy(undisturbed, tmp_path / "job")
+    shutil.rmtree(config.parent / "run" / "final")
+    metrics = config.parent / "run" / "metrics.jsonl"
+    metrics.write_text(metrics.read_text()[:-40])
+    code, log = tiny_job.train(2, config)
+    assert code == FINISHED, log
+    assert log.count(" evaluation step=30 ") == 1 and "holdout=second" in log, log
     assert tiny_job.result(config) == tiny_job.result(undisturbed)
 
 
@@ -162,7 +177,7 @@ def test_an_adapters_run_that_is_killed_comes_to_the_same_bits(tmp_path, method,
     code, log = tiny_job.train(3, killed, *options, "parallel.stage=1")
     assert code == FINISHED and "resumed step=" in log, log
     curves, files = zip(*map(tiny_job.result, (alone, killed)))
-    assert curves[0] == curves[1] and len(curves[0]) == tiny_job.NUM_STEPS
+    assert curves[0] == curves[1] and len(tiny_job.step_lines(alone)) == tiny_job.NUM_STEPS
     # The others name the base, which lies in another folder.
     weights = "adapter.safetensors" if method == "bottleneck" else "adapter_model.safetensors"
     assert files[0][weights] == files[1][weights]
@@ -247,7 +262,17 @@ def test_another_run_does_not_go_on_in_this_ones_folder(undisturbed, tmp_path, c
     assert tiny_job.file_digests(config.parent / "run") == before
 
 
-# Numbers that are not finite.
+# Steps that teach nothing.
+
+
+def test_steps_without_a_target_are_no_question_of_numbers(tmp_path):
+    config = tiny_job.write(tmp_path / "job")
+    # One target in 626 rows, which the first steps do not come to.
+    tiny_run.write_shard(config.parent / "train.h5", lengths=(*[1] * 20_000, 2))
+    code, log = tiny_job.train(2, config, "train.max_skipped_in_a_row=4")
+    assert code == DATA, log
+    assert "steps 1 to 4 had no target, so there was nothing to learn from" in log
+    assert log.count(" skipped=no_target ") == 4, log
 
 
 def test_steps_without_a_finite_loss_are_skipped_counted_and_end_the_run(tmp_path):

@@ -35,12 +35,20 @@ checkpoint: {{every_steps: 5, keep: 3}}
 """
 
 
-def write(folder: Path) -> Path:
-    """Model, shard and configuration; returns the path of the latter."""
+# Each step is evaluated, on a few rows.
+HOLDOUTS = "  holdout: [{name: first, path: held.h5}, {name: second, path: held.h5}]\n"
+
+
+def write(folder: Path, evaluates: bool = False) -> Path:
+    """Model, shards and configuration; returns the path of the latter."""
     tiny_run.write_model(folder / "model")
     tiny_run.write_shard(folder / "train.h5")
+    tiny_run.write_shard(folder / "held.h5", num_documents=4)
     config = folder / "run.yaml"
-    config.write_text(CONFIG.format(steps=NUM_STEPS))
+    text = CONFIG.format(steps=NUM_STEPS)
+    if evaluates:
+        text = text.replace("train: {", HOLDOUTS + "train: {evaluate_every_steps: 1, ")
+    config.write_text(text)
     return config
 
 
@@ -135,10 +143,14 @@ def step_lines(config: Path) -> list[dict]:
 
 def steps_of(run: Path) -> list[dict]:
     """The same for the folder of any run."""
+    return [entry for entry in metrics_of(run) if entry["kind"] == "step"]
+
+
+def metrics_of(run: Path) -> list[dict]:
+    """All whole lines."""
     path = run / "metrics.jsonl"
     text = path.read_text() if path.exists() else ""
-    entries = [json.loads(line) for line in text.split("\n")[:-1]]
-    return [entry for entry in entries if entry["kind"] == "step"]
+    return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 def wait_for_step(job: Job, config: Path, step: int) -> None:
@@ -162,11 +174,15 @@ def file_digests(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def result(config: Path) -> tuple[list, dict[str, str]]:
-    """All that must not depend on how a run came to its end: curve, and final files."""
-    keys = ("step", "loss", "grad_norm", "learning_rate", "num_targets", "updated")
-    curve = [[line[key] for key in keys] for line in step_lines(config)]
-    return curve, file_digests(config.parent / "run" / "final")
+TIMINGS = ("seconds", "data_seconds", "tokens_per_second", "limit_share")
+
+
+def result(config: Path) -> tuple[list[dict], dict[str, str]]:
+    """All that must not depend on how a run came to its end: what its metrics say of steps and
+    evaluations, in their order, and final files."""
+    run = config.parent / "run"
+    told = [{k: v for k, v in entry.items() if k not in TIMINGS} for entry in metrics_of(run)]
+    return told, file_digests(run / "final")
 
 
 def copy(source: Path, destination: Path) -> Path:

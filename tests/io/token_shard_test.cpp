@@ -131,6 +131,9 @@ BOOST_AUTO_TEST_CASE(a_damaged_block_is_named_when_it_is_first_read) {
                         says(path.string() + ", /tokens is damaged: block 3, elements [96, 128), "
                                              "does not have the hash it was written with"));
   BOOST_CHECK_EXCEPTION(shard.verify_all(), DataError, says("/tokens is damaged: block 3"));
+  BOOST_CHECK_EXCEPTION(
+      shard.verify_all(), DataError,
+      says(concat("`temper inspect --verify ", path.string(), "` reads all of it")));
 }
 
 BOOST_AUTO_TEST_CASE(a_damaged_mask_or_offset_is_named) {

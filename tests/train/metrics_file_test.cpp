@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <sstream>
+#include <utility>
 #include <vector>
 
 #include "core/concat.h"
@@ -73,6 +75,43 @@ BOOST_AUTO_TEST_CASE(resuming_drops_later_steps_and_a_torn_line) {
   const auto lines = entries();
   BOOST_REQUIRE(lines.size() == 3);
   for (int64_t k = 0; k < 3; ++k) BOOST_TEST(lines[static_cast<size_t>(k)].at("step") == k + 1);
+}
+
+// A job that was killed in its second evaluation after step 2.
+BOOST_AUTO_TEST_CASE(it_knows_which_evaluations_it_has) {
+  {
+    MetricsFile metrics(path, 0);
+    BOOST_TEST(!metrics.has_evaluation(0, "a"));
+    metrics.add_evaluation(0, "a", 2.0, 50);
+    metrics.add_step(2, {}, {.seconds = 1.0});
+    metrics.add_evaluation(2, "a", 2.0, 50);
+    metrics.add_evaluation(3, "b", 2.0, 50);
+    BOOST_TEST(metrics.has_evaluation(3, "b"));
+    metrics.sync();
+    std::ofstream(path, std::ios::app) << R"({"kind":"evaluation","step":2,"name":"b")";
+  }
+  const MetricsFile metrics(path, 2);
+  BOOST_TEST(metrics.has_evaluation(0, "a"));
+  BOOST_TEST(metrics.has_evaluation(2, "a"));
+  BOOST_TEST(!metrics.has_evaluation(2, "b"));
+  BOOST_TEST(!metrics.has_evaluation(3, "b"));
+}
+
+BOOST_AUTO_TEST_CASE(a_line_whose_step_is_no_number_is_named_and_kept) {
+  for (const auto& [line, found] :
+       {std::pair(R"({"step": "two"})", "is '\"two\"'"), std::pair(R"({"kind": 1})", "is missing"),
+        std::pair(R"({"step": 1.5})", "is '1.5'")}) {
+    const std::string text = concat("{\"step\": 1}\n", line, '\n');
+    std::ofstream(path) << text;
+    const std::string message = concat(path.string(), " line 2: \"step\" ", found,
+                                       ", wanted a whole number\n  try: mend or remove that line");
+    BOOST_CHECK_EXCEPTION(MetricsFile(path, 2), CheckpointError, [&](const CheckpointError& error) {
+      return std::string(error.what()).find(message) == 0;
+    });
+    std::ostringstream now;
+    now << std::ifstream(path).rdbuf();
+    BOOST_TEST(now.str() == text);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(a_folder_that_is_gone_is_an_error_that_names_the_file) {

@@ -107,6 +107,7 @@ BOOST_AUTO_TEST_CASE(one_ranks_nan_makes_all_ranks_skip) {
   BOOST_TEST(!trainer.train_step(batch(), state).updated);
   BOOST_TEST(state.num_skipped == 1);
   BOOST_TEST(state.num_skipped_in_a_row == 1);
+  BOOST_TEST(state.num_without_target_in_a_row == 0);
   BOOST_TEST(state.num_updates == 0);
 
   master.copy_(kept);
@@ -145,6 +146,8 @@ BOOST_AUTO_TEST_CASE(a_step_without_any_target_changes_nothing) {
   const StepResult result = trainer.train_step(empty, state);
   BOOST_TEST(!result.updated);
   BOOST_TEST(result.num_targets == 0);
+  BOOST_TEST(state.num_skipped_in_a_row == 1);
+  BOOST_TEST(state.num_without_target_in_a_row == 1);
   BOOST_TEST(at::equal(weights(), before));
 }
 

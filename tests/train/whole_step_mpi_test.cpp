@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/agree.h"
 #include "comm/mpi_communicator.h"
 #include "core/targets.h"
 #include "io/says.h"
@@ -179,7 +180,7 @@ EvaluationResult evaluate_on(Communicator& ranks) {
   const auto micro_batch = [&](int64_t index) {
     return testing::to_micro_batch(testing::tiny_batch(decoder.config(), index));
   };
-  return evaluate(engine, {"uneven", 7, micro_batch}, ranks, at::kCPU);
+  return *evaluate(engine, {"uneven", 7, micro_batch}, ranks, at::kCPU);
 }
 
 BOOST_FIXTURE_TEST_CASE(an_evaluation_has_the_bits_of_one_rank, WorldFixture) {
@@ -187,6 +188,24 @@ BOOST_FIXTURE_TEST_CASE(an_evaluation_has_the_bits_of_one_rank, WorldFixture) {
   const EvaluationResult shared = evaluate_on(world), alone = evaluate_on(self);
   BOOST_TEST(shared.loss == alone.loss);
   BOOST_TEST(shared.num_targets == alone.num_targets);
+}
+
+// One rank alone is told to stop, in the third round: none may go on without the others.
+BOOST_FIXTURE_TEST_CASE(an_evaluation_is_cut_off_between_micro_batches, WorldFixture) {
+  Decoder decoder(testing::tiny_config(/*has_tied_head=*/true));
+  UnitStore store(decoder.units(), world, {{3, Reduction::kExact, true}});
+  testing::fill_weights(store);
+  Engine engine(decoder, store, Activations::kKept);
+  int num_read = 0, num_asked = 0;
+  const auto micro_batch = [&](int64_t index) {
+    ++num_read;
+    return testing::to_micro_batch(testing::tiny_batch(decoder.config(), index));
+  };
+  const auto is_stopped = [&] {
+    return any_of(world, ++num_asked == 3 && world.rank() + 1 == world.world_size());
+  };
+  BOOST_TEST(!evaluate(engine, {"long", 1000, micro_batch}, world, at::kCPU, is_stopped));
+  BOOST_TEST(num_read == 2);
 }
 
 BOOST_FIXTURE_TEST_CASE(a_hold_out_without_a_target_is_named, WorldFixture) {
