@@ -7,6 +7,7 @@
 
 #include "app/launch_resources.h"
 #include "app/loaded_model.h"
+#include "app/run_inputs.h"
 #include "checkpoint/checkpoint_saver.h"
 #include "checkpoint/run_state.h"
 #include "checkpoint/verification.h"
@@ -15,7 +16,6 @@
 #include "config/run_config.h"
 #include "config/trajectory.h"
 #include "data/loader.h"
-#include "data/mixture.h"
 #include "io/lock_file.h"
 #include "train/training_loop.h"
 
@@ -54,8 +54,8 @@ class TrainingJob {
   std::optional<double> seconds_left_;
   LoadedModel model_;
   Watchdog watchdog_;
-  Mixture mixture_;
-  int64_t num_steps_;
+  ShardOpening shards_;
+  TrainingPlan plan_;
   TrajectoryFacts facts_;
   RunState state_;
   std::optional<Loader> loader_;

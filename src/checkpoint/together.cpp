@@ -26,6 +26,7 @@ struct Outcome {
   const std::string remedy = outcome.remedy;
   const auto code = static_cast<ExitCode>(outcome.code);
   if (code == ExitCode::kConfiguration) throw ConfigError(problem, remedy);
+  if (code == ExitCode::kData) throw DataError(problem, remedy);
   if (code == ExitCode::kModel) throw ModelError(problem, remedy);
   if (code == ExitCode::kRefused) throw LaunchError(problem, remedy);
   throw CheckpointError(problem, remedy);

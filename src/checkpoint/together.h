@@ -13,7 +13,8 @@ namespace temper {
 /// one, the others that of the first rank that has one, with its number.
 ///
 /// Collective: all ranks; `work` itself must not communicate.
-/// Throws: ConfigError, ModelError, LaunchError or CheckpointError, as the rank that failed.
+/// Throws: ConfigError, DataError, ModelError, LaunchError or CheckpointError, as the rank that
+///   failed.
 void do_together(Communicator& ranks, const std::function<void()>& work);
 
 /// The same for work that rank 0 does for all.
