@@ -9,20 +9,17 @@
 #include "app/check_report.h"
 #include "app/commands.h"
 #include "app/launch_resources.h"
-#include "app/loaded_model.h"
 #include "app/memory_estimate.h"
 #include "app/readable.h"
 #include "app/resume_check.h"
+#include "app/run_inputs.h"
 #include "app/storage.h"
 #include "app/trajectory_facts.h"
-#include "checkpoint/companion_files.h"
 #include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/model_folder.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/message_text.h"
-#include "data/row_source.h"
-#include "data/shard_checks.h"
 #include "train/progress.h"
 #include "train/run_timing.h"
 #include "train/time_limit.h"
@@ -47,11 +44,10 @@ class RunCheck {
   int run() {
     read_config();
     if (!config_.model.path.empty()) {
-      report_.attempt([this] { check_model(); });
-      report_.attempt([this] { read_tokenizer(); });
+      check_model();
+      find_facts();
     }
     check_data();
-    check_steps();
     if (model_) check_memory();
     if (!config_.run.folder.empty() && report_.attempt([this] { check_storage(); })) {
       report_.attempt([this] { check_resume(); });
@@ -63,56 +59,59 @@ class RunCheck {
   void read_config() {
     RunConfigReport read = read_run_config(options_.config_path, options_.overrides);
     config_ = std::move(read.config);
-    report_.add_problems(read.problems);
-    report_.add_problems(validate_ranks(config_, options_.num_ranks));
+    report_.add(read.problems);
   }
 
   void check_model() {
-    const bool is_qlora = config_.method.kind == MethodOptions::Kind::kQlora;
-    model_.emplace(config_.model.path, is_qlora ? WeightForms::kAny : WeightForms::kDense);
-    const ModelConfig& config = model_->config();
+    model_ = open_model(config_, {.use = ModelOpening::Use::kTraining}, report_);
+    if (!model_) return;
+    const ModelFolder& folder = model_->folder;
     report_.add_fact("model",
-                     concat(config_.model.path, ": ", config.model_type, ", ",
-                            readable_count(num_elements(model_->units())), " parameters in ",
-                            model_->units().size(), " units, stored as ", stored_form(*model_)));
-    report_.add_problems(validate_model(config_, config));
-    report_.attempt([this] { quantisation_of(config_, *model_); });
-    adapter_ = make_adapter(config_.method, config);
-    if (adapter_) {
-      open_start(config_.method, *model_);
+                     concat(config_.model.path, ": ", folder.config().model_type, ", ",
+                            readable_count(num_elements(folder.units())), " parameters in ",
+                            folder.units().size(), " units, stored as ", stored_form(folder)));
+    if (const auto& adapter = model_->adapter) {
       report_.add_fact(
-          "method", concat(name_of(config_.method.kind), ", ",
-                           readable_count(num_elements(adapter_->units())),
-                           " trained parameters in ", adapter_->unit.slots().size(), " tensors"));
+          "method",
+          concat(name_of(config_.method.kind), ", ", readable_count(num_elements(adapter->units())),
+                 " trained parameters in ", adapter->unit.slots().size(), " tensors"));
     }
     const bool is_auto = config_.model.dtype == ModelOptions::Dtype::kAuto;
     report_.add_fact("compute", concat(name_of(compute_dtype_of(config_.model)),
                                        is_auto ? " (auto, by this machine's processor)" : ""));
   }
 
-  // Beside the model itself, so that shards are checked where only its weights are missing.
-  void read_tokenizer() { tokenizer_sha256_ = tokenizer_sha256_of(config_.model.path); }
-
-  void check_data() {
-    for (const DataSource& source : config_.data.sources) {
-      if (source.path.empty()) continue;
-      std::unique_ptr<RowSource> rows = open_shard("data", source.path);
-      if (rows) sources_.push_back(std::move(rows));
-    }
-    for (const HoldOutOptions& holdout : config_.holdouts) {
-      if (!holdout.path.empty()) open_shard("holdout", holdout.path);
-    }
+  // Also where the model's weights are missing.
+  void find_facts() {
+    report_.attempt([this] { shards_.model = read_model_facts(config_); });
+    if (model_) shards_.model.vocab_size = model_->folder.config().vocab_size;
   }
 
-  std::unique_ptr<RowSource> open_shard(const std::string& topic, const std::string& path) {
-    std::unique_ptr<RowSource> rows;
+  void check_data() {
+    Mixture::Sources sources;
+    for (const DataSource& source : config_.data.sources) {
+      sources.push_back(open_shard("data", source.path));
+    }
+    for (const HoldOutOptions& holdout : config_.holdouts) open_shard("holdout", holdout.path);
+    const DataOptions& data = config_.data;
+    report_.add_fact("batch", concat(data.global_batch_rows, " rows of ", data.sequence_length,
+                                     " tokens: ", data.global_batch_rows / data.micro_batch_rows,
+                                     " micro-batches, shared by ", options_.num_ranks, " ranks"));
+    plan_ = plan_training(config_, options_.num_ranks, std::move(sources), report_);
+    if (!plan_) return;
+    const int64_t rows = plan_->mixture.rows_per_epoch();
+    const double epochs =
+        static_cast<double>(plan_->num_steps * data.global_batch_rows) / static_cast<double>(rows);
+    report_.add_fact("steps",
+                     concat(plan_->num_steps, ", or ", epochs, " epochs of ", rows, " rows"));
+  }
+
+  // Nothing if it cannot be used, or if its path could not be read, which was said before.
+  std::unique_ptr<const RowSource> open_shard(const std::string& topic, const std::string& path) {
+    std::unique_ptr<const RowSource> rows;
+    if (path.empty()) return rows;
     report_.attempt([&] {
-      rows = std::make_unique<RowSource>(path, config_.data.sequence_length);
-      if (!tokenizer_sha256_.empty()) {
-        const int64_t vocab_size =
-            model_ ? model_->config().vocab_size : rows->shard().header().vocab_size;
-        require_fits(rows->shard(), {vocab_size, tokenizer_sha256_});
-      }
+      rows = open_rows(config_, path, shards_);
       if (options_.verifies_data) rows->shard().verify_all();
       add_shard_fact(topic, *rows);
     });
@@ -132,30 +131,11 @@ class RunCheck {
     report_.add_fact(topic, text);
   }
 
-  bool has_all_sources() const {
-    return !sources_.empty() && sources_.size() == config_.data.sources.size();
-  }
-
-  void check_steps() {
-    const DataOptions& data = config_.data;
-    report_.add_fact("batch", concat(data.global_batch_rows, " rows of ", data.sequence_length,
-                                     " tokens: ", data.global_batch_rows / data.micro_batch_rows,
-                                     " micro-batches, shared by ", options_.num_ranks, " ranks"));
-    if (!has_all_sources()) return;
-    int64_t rows = 0;
-    for (const auto& source : sources_) rows += source->num_rows();
-    num_steps_ = num_steps_of(config_, rows);
-    if (config_.train.max_steps == 0) report_.add_problems(validate_steps(config_, num_steps_));
-    const double epochs =
-        static_cast<double>(num_steps_ * data.global_batch_rows) / static_cast<double>(rows);
-    report_.add_fact("steps", concat(num_steps_, ", or ", epochs, " epochs of ", rows, " rows"));
-  }
-
   void check_memory() {
     const MemoryEstimate memory =
-        estimate_memory(config_, {.model = model_->config(),
-                                  .units = model_->units(),
-                                  .adapter = units_of(adapter_),
+        estimate_memory(config_, {.model = model_->folder.config(),
+                                  .units = model_->folder.units(),
+                                  .adapter = units_of(model_->adapter),
                                   .num_ranks = options_.num_ranks,
                                   .compute_dtype = compute_dtype_of(config_.model)});
     report_.add_fact(
@@ -169,15 +149,16 @@ class RunCheck {
   void check_storage() {
     const Storage storage = find_storage(config_.run.folder);
     if (!model_) return;
-    const DType stored = adapter_ ? DType::kF32 : model_->stored_dtype();
-    const std::vector<UnitLayout> trained = adapter_ ? adapter_->units() : model_->units();
+    const auto& adapter = model_->adapter;
+    const DType stored = adapter ? DType::kF32 : model_->folder.stored_dtype();
+    const std::vector<UnitLayout> trained = adapter ? adapter->units() : model_->folder.units();
     const RunSize size = run_size(config_, trained, stored);
     report_.add_fact(
         "checkpoint",
         concat(readable_bytes(size.checkpoint), " each, ", readable_bytes(size.most), " with ",
                config_.checkpoint.keep, " kept, one under way and the final model; ",
                readable_bytes(storage.free_bytes), " free"));
-    report_.add_problems(find_space_problems(config_, storage, size.most));
+    report_.add(find_space_problems(config_, storage, size.most));
     report_.attempt([&] { check_time(size.checkpoint); });
   }
 
@@ -230,22 +211,18 @@ class RunCheck {
     }
     report_.add_fact("resume",
                      concat("at step ", found->state.step, ", from ", found->checkpoint.string()));
-    if (!model_ || !has_all_sources()) return;
-    std::vector<const TokenShard*> shards;
-    for (const auto& source : sources_) shards.push_back(&source->shard());
-    require_same_trajectory(
-        config_, trajectory_facts(config_, *model_, shards, num_steps_, options_.num_ranks), *found,
-        AskedOn::kLoginNode);
+    if (!model_ || !plan_) return;
+    require_same_trajectory(config_, trajectory_facts(config_, *model_, *plan_, options_.num_ranks),
+                            *found, AskedOn::kLoginNode);
+    if (model_->adapter) require_same_base(found->checkpoint / "adapter", model_->folder);
   }
 
   const CheckOptions& options_;
   CheckReport report_;
   RunConfig config_;
-  std::optional<ModelFolder> model_;
-  std::optional<Adapter> adapter_;
-  std::string tokenizer_sha256_;                     // Empty if it could not be read.
-  std::vector<std::unique_ptr<RowSource>> sources_;  // Those of data.train that could be opened.
-  int64_t num_steps_ = 0;
+  std::optional<OpenedModel> model_;
+  ShardOpening shards_;
+  std::optional<TrainingPlan> plan_;  // Nothing unless all of data.train could be used.
 };
 
 }  // namespace

@@ -1,25 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <functional>
 #include <string>
-#include <vector>
 
-#include "config/problem.h"
+#include "app/findings.h"
 
 namespace temper {
 
 /// What `temper check` found: facts for people, and everything that is wrong.
-class CheckReport {
+class CheckReport : public Findings {
  public:
   /// A line of the summary.
   void add_fact(const std::string& topic, const std::string& text);
-
-  void add_problems(const std::vector<Problem>& problems);
-
-  /// Does a part of the checks. An Error that it throws becomes a problem; returns whether there
-  /// was none.
-  bool attempt(const std::function<void()>& part);
 
   /// The facts to standard output with `ok`, or the problems to standard error. Returns the exit
   /// code: that of the first problem.
@@ -27,7 +19,6 @@ class CheckReport {
 
  private:
   std::string facts_;
-  std::vector<Problem> problems_;
 };
 
 }  // namespace temper

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "app/chosen_weights.h"
 #include "checkpoint/peft/merge.h"
 #include "config/model_options.h"
 #include "model/quantised/four_bit_format.h"
@@ -60,13 +61,21 @@ int run_merge(const MergeArguments& arguments);
 /// Trains. Collective: under srun or mpirun, every rank.
 int run_train(const std::string& config_path, const std::vector<std::string>& overrides);
 
-/// Measures the loss on the hold-outs of a configuration. Collective, as run_train.
-int run_eval(const std::string& config_path, const std::vector<std::string>& overrides);
+struct EvaluationArguments {
+  std::string config_path;
+  std::vector<std::string> overrides;            ///< key.path=value.
+  WeightsChoice weights = WeightsChoice::kAuto;  ///< The base, if an override names weights.
+};
+
+/// Measures the loss on the hold-outs of a configuration; the first line says of which weights.
+/// Collective, as run_train.
+int run_eval(const EvaluationArguments& arguments);
 
 struct GenerateOptions {
-  std::string source;                         ///< A model folder, or a configuration file.
-  std::string adapter;                        ///< The folder of an adapter; empty: none.
-  std::vector<std::vector<int64_t>> prompts;  ///< [prompt][token]
+  std::string source;   ///< A model folder, or a configuration file.
+  std::string adapter;  ///< The folder of an adapter; empty: the run's, or none.
+  WeightsChoice weights = WeightsChoice::kAuto;  ///< Of the run of a configuration file.
+  std::vector<std::vector<int64_t>> prompts;     ///< [prompt][token]
   GenerationOptions generation;
   int threads = 0;  ///< 0: chosen.
   ModelOptions::Dtype dtype = ModelOptions::Dtype::kAuto;

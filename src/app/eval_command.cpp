@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -11,12 +12,28 @@
 namespace temper {
 namespace {
 
-int evaluate_model(const MpiSession& session, const RunConfig& config) {
-  LoadedModel model(session, config, StorePurpose::kFrozen);
-  const std::vector<HoldOut> holdouts = open_holdouts(config, model.folder);
-  if (holdouts.empty()) {
+// An override that says which weights are meant leaves nothing to be chosen.
+WeightsChoice choice_of(const EvaluationArguments& arguments) {
+  const bool names_weights = std::ranges::any_of(arguments.overrides, [](const std::string& one) {
+    return one.starts_with("model.path=") || one.starts_with("method=") ||
+           one.starts_with("adapter.start=");
+  });
+  const bool is_auto = arguments.weights == WeightsChoice::kAuto;
+  return is_auto && names_weights ? WeightsChoice::kBase : arguments.weights;
+}
+
+int evaluate_model(const MpiSession& session, const RunConfig& run, WeightsChoice choice) {
+  if (run.holdouts.empty()) {
     throw ConfigError("data.holdout names no token shard", "list at least one under data.holdout");
   }
+  auto ranks = open_ranks(session, run);
+  const ChosenWeights chosen = choose_weights(run, choice, *ranks);
+  if (session.rank() == 0) std::printf("%s\n", chosen.text.c_str());
+  const RunConfig& config = chosen.config;
+  LoadedModel model(session, std::move(ranks), config, ModelOpening::Use::kEvaluation);
+  const ShardOpening shards{find_model_facts(config, model.folder(), *model.ranks),
+                            once_for(session, *model.ranks)};
+  const std::vector<HoldOut> holdouts = open_holdouts(config, shards);
   model.load_start();
   for (const HoldOut& holdout : holdouts) {
     const EvaluationResult result =
@@ -30,9 +47,10 @@ int evaluate_model(const MpiSession& session, const RunConfig& config) {
 
 }  // namespace
 
-int run_eval(const std::string& config_path, const std::vector<std::string>& overrides) {
+int run_eval(const EvaluationArguments& arguments) {
   return run_as_launched([&](const MpiSession& session) {
-    return evaluate_model(session, load_run_config(config_path, overrides));
+    return evaluate_model(session, load_run_config(arguments.config_path, arguments.overrides),
+                          choice_of(arguments));
   });
 }
 

@@ -3,18 +3,14 @@
 
 #include <memory>
 #include <optional>
-#include <string>
-#include <vector>
 
 #include "app/memory_estimate.h"
-#include "checkpoint/model_folder.h"
-#include "checkpoint/peft/adapter_folder.h"
+#include "app/run_inputs.h"
 #include "comm/communicator.h"
 #include "comm/mpi_session.h"
 #include "config/run_config.h"
 #include "model/decoder.h"
 #include "train/engine.h"
-#include "train/evaluation.h"
 #include "zero/quantised_units.h"
 #include "zero/unit_store.h"
 
@@ -23,16 +19,18 @@ namespace temper {
 /// What training, evaluation and generation have in common: the ranks, the model's folder, and an
 /// engine over sharded units whose weights are still to be loaded.
 ///
-/// Collective. Throws: LaunchError if the ranks' binaries or configurations differ, if a rank has
-/// fewer CPUs than threads, or if what is to be trained does not fit into a node's memory;
-/// ModelError; ConfigError.
+/// Collective. Throws: LaunchError if a rank has fewer CPUs than threads, or if what is to be
+/// trained does not fit into a node's memory; Error for all that `open_model` finds.
 struct LoadedModel {
-  /// An adapter's store serves `purpose`, and the model's own units are frozen then. Weights that
-  /// are stored in four bits can be trained on by qlora alone, and used by every method.
-  LoadedModel(const MpiSession& session, const RunConfig& config, StorePurpose purpose);
+  /// With an adapter, its store is trained or used, and the model's own units are frozen.
+  LoadedModel(const MpiSession& session, std::unique_ptr<Communicator> all_ranks,
+              const RunConfig& config, ModelOpening::Use use);
+
+  const ModelFolder& folder() const { return opened.folder; }
+  const std::optional<Adapter>& adapter() const { return opened.adapter; }
 
   /// Loads the weights that a run begins with: the model's, and the adapter's if there is one.
-  /// Collective. Throws: ModelError; ConfigError if adapter.start is another kind of adapter.
+  /// Collective. Throws: ModelError.
   void load_start();
 
   /// Bytes of weights, gradients and state that this rank holds between steps.
@@ -50,32 +48,22 @@ struct LoadedModel {
 
   std::unique_ptr<Communicator> ranks;
   int num_threads;
-  ModelFolder folder;
+  OpenedModel opened;
   MethodOptions method;
   Decoder decoder;
   std::optional<UnitStore> store;  // Or else the units are quantised.
   std::optional<QuantisedUnits> quantised;
-  std::optional<Adapter> adapter;  // With its store, or neither.
-  std::optional<UnitStore> adapter_store;
+  std::optional<UnitStore> adapter_store;  // With an adapter, or neither.
   std::optional<Engine> engine;
 };
 
-/// How the blocks' matrices are kept in four bits: as the folder has them, or else as method qlora
-/// says; nothing if they are dense. Local.
-/// Throws: ConfigError if qlora says something else than the folder, or the device cannot.
-std::optional<QuantisationOptions> quantisation_of(const RunConfig& config,
-                                                   const ModelFolder& folder);
-
-/// The adapter that a method begins with; nothing if it begins from scratch. Local.
-/// Throws: ModelError; ConfigError if its options are not those of the method.
-std::optional<AdapterFolder> open_start(const MethodOptions& method, const ModelFolder& base);
+/// All ranks of a launch, of one binary and one configuration.
+/// Collective. Throws: LaunchError if they differ.
+std::unique_ptr<Communicator> open_ranks(const MpiSession& session, const RunConfig& config);
 
 /// The CPU, or a GPU that is still to be chosen by the rank's place on its node.
 at::Device device_of(const ModelOptions& options);
 
 at::ScalarType scalar_type_of(ComputeDtype dtype);
-
-/// The hold-outs of a configuration, each checked against the model.
-std::vector<HoldOut> open_holdouts(const RunConfig& config, const ModelFolder& folder);
 
 }  // namespace temper

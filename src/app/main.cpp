@@ -124,14 +124,33 @@ void add_merge(CLI::App& app, Verb& verb) {
   command->callback([=, &verb] { verb = [=] { return run_merge(*arguments); }; });
 }
 
-// A verb of many ranks: a configuration and overrides.
-void add_run(CLI::App& app, Verb& verb, const char* name, const char* description,
-             int (*run)(const std::string&, const std::vector<std::string>&)) {
+void add_train(CLI::App& app, Verb& verb) {
   const auto path = std::make_shared<std::string>();
   const auto overrides = std::make_shared<std::vector<std::string>>();
-  CLI::App* command = app.add_subcommand(name, description);
+  CLI::App* command = app.add_subcommand("train", "Train, under srun or mpirun");
   add_config(*command, *path, *overrides);
-  command->callback([=, &verb] { verb = [=] { return run(*path, *overrides); }; });
+  command->callback([=, &verb] { verb = [=] { return run_train(*path, *overrides); }; });
+}
+
+void add_weights(CLI::App& command, WeightsChoice& choice) {
+  const std::map<std::string, WeightsChoice> choices = {{"auto", WeightsChoice::kAuto},
+                                                        {"base", WeightsChoice::kBase},
+                                                        {"newest", WeightsChoice::kNewest},
+                                                        {"final", WeightsChoice::kFinal}};
+  command
+      .add_option("--weights", choice,
+                  "Of the run: its newest checkpoint, final, base, or auto: the first of them")
+      ->transform(CLI::CheckedTransformer(choices))
+      ->option_text("WHICH");
+}
+
+void add_eval(CLI::App& app, Verb& verb) {
+  const auto arguments = std::make_shared<EvaluationArguments>();
+  CLI::App* command =
+      app.add_subcommand("eval", "Measure the loss on the hold-outs, under srun or mpirun");
+  add_config(*command, arguments->config_path, arguments->overrides);
+  add_weights(*command, arguments->weights);
+  command->callback([=, &verb] { verb = [=] { return run_eval(*arguments); }; });
 }
 
 void add_generate(CLI::App& app, Verb& verb) {
@@ -144,6 +163,7 @@ void add_generate(CLI::App& app, Verb& verb) {
   command->add_option("--prompts", *prompts, "1,22,7 or a file with a prompt a line, or -")
       ->required();
   command->add_option("--adapter", options->adapter, "The folder of an adapter, as peft has it");
+  add_weights(*command, options->weights);
   GenerationOptions& generation = options->generation;
   command->add_option("--max-new-tokens", generation.max_new_tokens)
       ->check(CLI::Range(1, 1'000'000))
@@ -190,8 +210,8 @@ int run(int argc, char** argv) {
   app.footer("temper VERB --help tells more.");
   Verb verb;
   add_check(app, verb);
-  add_run(app, verb, "train", "Train, under srun or mpirun", run_train);
-  add_run(app, verb, "eval", "Measure the loss on the hold-outs, under srun or mpirun", run_eval);
+  add_train(app, verb);
+  add_eval(app, verb);
   add_generate(app, verb);
   add_inspect(app, verb);
   add_export(app, verb);

@@ -19,7 +19,6 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "data/shard_checks.h"
 #include "train/batch.h"
 #include "train/progress.h"
 
@@ -39,27 +38,23 @@ TrainingJob::TrainingJob(const MpiSession& session, RunConfig config,
     : session_(session),
       config_(std::move(config)),
       seconds_left_(seconds_left),
-      model_(session, config_, StorePurpose::kTraining),
+      model_(session, open_ranks(session, config_), config_, ModelOpening::Use::kTraining),
       watchdog_(session, *model_.ranks, config_.watchdog),
-      mixture_(config_.data),
-      num_steps_(num_steps_of(config_, mixture_.rows_per_epoch())) {
-  const ModelFacts facts{model_.folder.config().vocab_size, model_.folder.tokenizer_sha256()};
-  for (const auto& source : mixture_.sources()) require_fits(source->shard(), facts);
-  throw_if_any(validate_ranks(config_, session.world_size()));
-  throw_if_any(validate_steps(config_, num_steps_));
-}
+      shards_{find_model_facts(config_, model_.folder(), *model_.ranks),
+              once_for(session, *model_.ranks)},
+      plan_(open_training(config_, session.world_size(), shards_)) {}
 
 ExitCode TrainingJob::run() {
   const std::filesystem::path folder = config_.run.folder;
-  std::vector<HoldOut> holdouts = open_holdouts(config_, model_.folder);
+  std::vector<HoldOut> holdouts = open_holdouts(config_, shards_);
   require_fitting_launch();
   lock_folder();
   load();
   print_banner();
-  const PublishedFolder published = model_.adapter
-                                        ? published_adapter(config_.method, model_.folder,
-                                                            quantisation_of(config_, model_.folder))
-                                        : published_model(model_.folder);
+  const PublishedFolder published =
+      model_.adapter()
+          ? published_adapter(config_.method, model_.folder(), model_.opened.quantisation)
+          : published_model(model_.folder());
   CheckpointSaver saver({model_.trained(), *model_.ranks, folder, state_.step}, published,
                         config_.checkpoint);
   saver.tidy();
@@ -67,9 +62,9 @@ ExitCode TrainingJob::run() {
   std::optional<MetricsFile> metrics;
   do_on_rank_0(*model_.ranks, [&] { metrics.emplace(folder / "metrics.jsonl", state_.step); });
   Trainer trainer(*model_.engine, model_.trained(), *model_.ranks,
-                  Schedule(config_.schedule, num_steps_),
+                  Schedule(config_.schedule, plan_.num_steps),
                   {config_.optimizer, config_.train.max_grad_norm});
-  loader_.emplace([this](int64_t index) { return mixture_.micro_batch(index); },
+  loader_.emplace([this](int64_t index) { return plan_.mixture.micro_batch(index); },
                   RankSequence{state_.next_micro_batch + session_.rank(), session_.world_size()},
                   LoaderOptions{config_.data.loader_threads, config_.data.prefetch_depth});
   const int64_t tokens = config_.data.micro_batch_rows * config_.data.sequence_length;
@@ -80,13 +75,13 @@ ExitCode TrainingJob::run() {
                      .next_batch = [this] { return next_batch(); },
                      .holdouts = std::move(holdouts),
                      .metrics = metrics ? &*metrics : nullptr,
-                     .limit = measure_matmul_limit(model_.folder.config(), tokens,
+                     .limit = measure_matmul_limit(model_.folder().config(), tokens,
                                                    scalar_type_of(compute_dtype_of(config_.model)),
                                                    model_.ranks->device()),
                      .device = model_.ranks->device(),
                      .time = time_limit(),
                      .note_save = [this](const TimeLimit& time) { note_save(time); }},
-                    config_.train, config_.checkpoint, num_steps_);
+                    config_.train, config_.checkpoint, plan_.num_steps);
   const Ending ending = loop.run(state_);
   saver.settle();
   if (ending == Ending::kStopped) return ExitCode::kResume;
@@ -103,8 +98,8 @@ void TrainingJob::require_fitting_launch() {
 }
 
 RunSize TrainingJob::size() const {
-  if (model_.adapter) return run_size(config_, model_.adapter->units(), DType::kF32);
-  return run_size(config_, model_.decoder.units(), model_.folder.stored_dtype());
+  if (model_.adapter()) return run_size(config_, model_.adapter()->units(), DType::kF32);
+  return run_size(config_, model_.decoder.units(), model_.folder().stored_dtype());
 }
 
 JobShape TrainingJob::shape() const {
@@ -159,7 +154,7 @@ void TrainingJob::load() {
   }
   if (checkpoint) {
     require_continued(checkpoint->folder());
-    if (model_.adapter) load_base(*checkpoint);
+    if (model_.adapter()) load_base(*checkpoint);
     state_ = load_checkpoint(*checkpoint, model_.trained(), *model_.ranks);
     resumed_from_ = checkpoint->folder();
     resumed_step_ = state_.step;
@@ -182,21 +177,19 @@ void TrainingJob::require_continued(const std::filesystem::path& checkpoint) {
 // The checkpoint of an adapter has no weights of the model itself.
 void TrainingJob::load_base(const VerifiedCheckpoint& checkpoint) {
   do_on_rank_0(*model_.ranks,
-               [&] { require_same_base(checkpoint.folder() / "adapter", model_.folder); });
+               [&] { require_same_base(checkpoint.folder() / "adapter", model_.folder()); });
   model_.load_base();
 }
 
 TrajectoryFacts TrainingJob::find_facts() const {
-  std::vector<const TokenShard*> shards;
-  for (const auto& source : mixture_.sources()) shards.push_back(&source->shard());
-  return trajectory_facts(config_, model_.folder, shards, num_steps_, session_.world_size());
+  return trajectory_facts(config_, model_.opened, plan_, session_.world_size());
 }
 
 void TrainingJob::print_banner() const {
-  const ModelConfig& model = model_.folder.config();
+  const ModelConfig& model = model_.folder().config();
   const int64_t num_parameters = num_elements(model_.decoder.units());
   const int64_t num_trained =
-      num_elements(model_.adapter ? model_.adapter->units() : model_.decoder.units());
+      num_elements(model_.adapter() ? model_.adapter()->units() : model_.decoder.units());
   log_event(concat("temper model=", config_.model.path, " family=", model.model_type,
                    " parameters=", readable_count(num_parameters),
                    " dtype=", name_of(compute_dtype_of(config_.model)), " method=",
@@ -208,11 +201,11 @@ void TrainingJob::print_banner() const {
                    config_.parallel.reduction == Reduction::kExact ? "exact" : "fast",
                    " memory_per_rank=", readable_bytes(memory.total()),
                    " of_it_state=", readable_bytes(model_.state_bytes())));
-  log_event(concat("steps=", num_steps_, " rows_per_step=", config_.data.global_batch_rows,
-                   " rows_per_micro_batch=", config_.data.micro_batch_rows,
-                   " tokens_per_row=", config_.data.sequence_length,
-                   " rows_per_epoch=", mixture_.rows_per_epoch(), " folder=", config_.run.folder));
-  for (const auto& source : mixture_.sources()) {
+  log_event(concat("steps=", plan_.num_steps, " rows_per_step=", config_.data.global_batch_rows,
+                   " rows_per_micro_batch=", config_.data.micro_batch_rows, " tokens_per_row=",
+                   config_.data.sequence_length, " rows_per_epoch=", plan_.mixture.rows_per_epoch(),
+                   " folder=", config_.run.folder));
+  for (const auto& source : plan_.mixture.sources()) {
     log_event(concat("source=", source->shard().path().string(), " rows=", source->num_rows(),
                      " tokens=", source->num_tokens(), " truncated=", source->num_truncated(),
                      " without_target=", source->num_without_target()));

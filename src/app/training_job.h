@@ -8,6 +8,7 @@
 
 #include "app/launch_resources.h"
 #include "app/loaded_model.h"
+#include "app/run_inputs.h"
 #include "checkpoint/checkpoint_saver.h"
 #include "checkpoint/run_state.h"
 #include "checkpoint/verification.h"
@@ -17,7 +18,6 @@
 #include "config/trajectory.h"
 #include "core/clock.h"
 #include "data/loader.h"
-#include "data/mixture.h"
 #include "io/lock_file.h"
 #include "train/run_timing.h"
 #include "train/training_loop.h"
@@ -60,8 +60,8 @@ class TrainingJob {
   Stopwatch watch_;                     // since then, loading may have taken minutes.
   LoadedModel model_;
   Watchdog watchdog_;
-  Mixture mixture_;
-  int64_t num_steps_;
+  ShardOpening shards_;
+  TrainingPlan plan_;
   TrajectoryFacts facts_;
   RunState state_;
   std::filesystem::path resumed_from_;  // The checkpoint; empty for a fresh run.

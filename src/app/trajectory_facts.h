@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <vector>
-
-#include "checkpoint/model_folder.h"
+#include "app/run_inputs.h"
 #include "config/trajectory.h"
-#include "io/token_shard.h"
 
 namespace temper {
 
-/// What `trajectory_digest` needs beside the configuration. `shards` are those of data.train, in
-/// its order.
-TrajectoryFacts trajectory_facts(const RunConfig& config, const ModelFolder& model,
-                                 const std::vector<const TokenShard*>& shards, int64_t num_steps,
-                                 int world_size);
+/// What `trajectory_digest` needs beside the configuration.
+TrajectoryFacts trajectory_facts(const RunConfig& config, const OpenedModel& model,
+                                 const TrainingPlan& plan, int world_size);
 
 }  // namespace temper

@@ -90,6 +90,8 @@ using Shape = ScheduleOptions::Shape;
 constexpr Choice<Dtype> kDtypes[] = {
     {"auto", Dtype::kAuto}, {"float32", Dtype::kFloat32}, {"bfloat16", Dtype::kBfloat16}};
 constexpr Choice<Device> kDevices[] = {{"cpu", Device::kCpu}, {"cuda", Device::kCuda}};
+constexpr Choice<DataOptions::ChatTemplate> kChatTemplates[] = {
+    {"model", DataOptions::ChatTemplate::kModel}, {"any", DataOptions::ChatTemplate::kAny}};
 constexpr Choice<Shape> kShapes[] = {{"constant", Shape::kConstant},
                                      {"linear", Shape::kLinear},
                                      {"cosine", Shape::kCosine},
@@ -133,6 +135,7 @@ void visit_data(Visitor& section, RunConfig& config) {
     item.text("path", holdout.path, kShard);
     item.integer("max_rows", holdout.max_rows, kStepsOrNone);
   });
+  section.choice("chat_template", data.chat_template, kChatTemplates);
   section.integer("sequence_length", data.sequence_length, kTokens);
   section.integer("global_batch", data.global_batch_rows, kRows);
   section.integer("micro_batch", data.micro_batch_rows, kRows);

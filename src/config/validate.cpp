@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <set>
+#include <utility>
 
 #include "config/run_config.h"
 #include "core/concat.h"
@@ -143,6 +145,34 @@ void check_method(const RunConfig& config, Problems& problems) {
   }
 }
 
+// Steps of a run in which the rate rises and falls.
+struct StepParts {
+  int64_t warmup = 0;
+  int64_t decay = 0;
+
+  int64_t total() const { return warmup + decay; }
+};
+
+StepParts parts_of(const ScheduleOptions& schedule, int64_t num_steps) {
+  const auto share = [&](double ratio) {
+    return static_cast<int64_t>(std::ceil(static_cast<double>(num_steps) * ratio));
+  };
+  return {schedule.warmup_steps > 0 ? schedule.warmup_steps : share(schedule.warmup_ratio),
+          schedule.shape == Shape::kWsd ? share(schedule.decay_ratio) : 0};
+}
+
+// The length of a run from which on the parts fit; they may grow with it. Nothing if they never do.
+std::optional<int64_t> fewest_steps(const ScheduleOptions& schedule, int64_t too_few) {
+  constexpr int kMostTries = 1000;  // Arbitrary: enough for shares of up to 98 %.
+  int64_t num_steps = too_few;
+  for (int k = 0; k < kMostTries; ++k) {
+    const int64_t wanted = parts_of(schedule, num_steps).total();
+    if (wanted <= num_steps) return num_steps;
+    num_steps = wanted;
+  }
+  return std::nullopt;
+}
+
 void append(const Problems& more, Problems& problems) {
   problems.insert(problems.end(), more.begin(), more.end());
 }
@@ -178,32 +208,43 @@ Problems validate_ranks(const RunConfig& config, int world_size) {
 
 Problems validate_steps(const RunConfig& config, int64_t num_steps) {
   const ScheduleOptions& schedule = config.schedule;
-  const auto share = [&](double ratio) {
-    return static_cast<int64_t>(std::ceil(static_cast<double>(num_steps) * ratio));
-  };
-  const int64_t warmup =
-      schedule.warmup_steps > 0 ? schedule.warmup_steps : share(schedule.warmup_ratio);
-  const int64_t decay = schedule.shape == Shape::kWsd ? share(schedule.decay_ratio) : 0;
-  if (warmup + decay <= num_steps) return {};
+  const StepParts parts = parts_of(schedule, num_steps);
+  if (parts.total() <= num_steps) return {};
   const std::string with_decay =
-      decay > 0 ? concat(" and the decay of ", decay, " steps") : std::string();
-  return {{concat("the warm-up of ", warmup, " steps", with_decay, " cannot fit into the run of ",
-                  num_steps, " steps"),
-           concat("set schedule.warmup_steps to at most ", std::max<int64_t>(0, num_steps - decay),
-                  ", or train for at least ", warmup + decay, " steps"),
+      parts.decay > 0 ? concat(" and the decay of ", parts.decay, " steps") : std::string();
+  std::string remedy = schedule.warmup_steps > 0
+                           ? concat("set schedule.warmup_steps to at most ",
+                                    std::max<int64_t>(0, num_steps - parts.decay))
+                           : concat("lower schedule.warmup_ratio",
+                                    parts.decay > 0 ? " or schedule.decay_ratio" : "");
+  if (const auto enough = fewest_steps(schedule, num_steps)) {
+    remedy += concat(", or train for ", *enough, " steps");
+  }
+  return {{concat("the warm-up of ", parts.warmup, " steps", with_decay,
+                  " cannot fit into the run of ", num_steps, " steps"),
+           std::move(remedy),
            {"schedule.warmup_steps", "schedule.warmup_ratio", "schedule.decay_ratio",
             "train.max_steps", "train.epochs"}}};
 }
 
 Problems validate_model(const RunConfig& config, const ModelConfig& model) {
+  constexpr int64_t kShortestRow = 2;  // A token, and the one that it predicts.
   const int64_t before = config.method.num_virtual_tokens();
   if (before + config.data.sequence_length <= model.max_positions) return {};
   const std::string with =
       before > 0 ? concat(" with ", before, " virtual tokens before") : std::string();
-  return {{concat("data.sequence_length is ", config.data.sequence_length, with,
-                  ", but the model knows only ", model.max_positions, " positions"),
-           concat("set data.sequence_length to at most ", model.max_positions - before),
-           {"data.sequence_length"}}};
+  Problem problem{concat("data.sequence_length is ", config.data.sequence_length, with,
+                         ", but the model knows only ", model.max_positions, " positions"),
+                  concat("set data.sequence_length to at most ", model.max_positions - before),
+                  {"data.sequence_length"}};
+  const int64_t most_before = model.max_positions - kShortestRow;
+  if (before > most_before) {
+    problem.remedy = most_before > 0 && before > 0
+                         ? concat("set ", name_of(config.method.kind), ".tokens to at most ",
+                                  most_before, ", and data.sequence_length so that both fit")
+                         : std::string("use a model that knows more positions");
+  }
+  return {std::move(problem)};
 }
 
 int64_t num_steps_of(const RunConfig& config, int64_t rows_per_epoch) {

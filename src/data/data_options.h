@@ -14,7 +14,14 @@ struct DataSource {
 };
 
 struct DataOptions {
+  /// By which chat template the conversations of shards may have been rendered.
+  enum class ChatTemplate {
+    kModel,  ///< The model's own alone: it is what the trained model will be used with.
+    kAny,
+  };
+
   std::vector<DataSource> sources;
+  ChatTemplate chat_template = ChatTemplate::kModel;
   int64_t sequence_length = 1024;  ///< Tokens in a row, at most.
   int64_t micro_batch_rows = 1;    ///< Rows in one forward pass: the quantum of arithmetic.
   int64_t global_batch_rows = 8;   ///< Rows in a step, of all ranks together.

@@ -2,7 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
+#include <memory>
+#include <utility>
 
 #include "data/micro_batch.h"
 #include "data/row_source.h"
@@ -12,14 +13,15 @@ namespace temper {
 /// All rows of one shard, once and in order, as micro-batches; the last one may be smaller.
 class EvaluationRows {
  public:
-  EvaluationRows(std::filesystem::path path, int64_t sequence_length, int64_t micro_batch_rows);
+  EvaluationRows(std::unique_ptr<const RowSource> source, int64_t micro_batch_rows)
+      : source_(std::move(source)), micro_batch_rows_(micro_batch_rows) {}
 
-  const TokenShard& shard() const { return source_.shard(); }
+  const TokenShard& shard() const { return source_->shard(); }
   int64_t num_micro_batches() const;
   MicroBatch micro_batch(int64_t index) const;
 
  private:
-  RowSource source_;
+  std::unique_ptr<const RowSource> source_;
   int64_t micro_batch_rows_;
 };
 

@@ -2,6 +2,7 @@
 #include "data/mixture.h"
 
 #include <stdexcept>
+#include <utility>
 
 #include "core/concat.h"
 #include "core/error.h"
@@ -15,16 +16,18 @@ constexpr int64_t kSlots = 65536;
 
 }  // namespace
 
-Mixture::Mixture(const DataOptions& options) : options_(options) {
-  if (options.sources.empty()) throw std::invalid_argument("a mixture needs a source");
+Mixture::Mixture(const DataOptions& options, Sources sources)
+    : options_(options), sources_(std::move(sources)) {
+  if (sources_.empty() || sources_.size() != options.sources.size()) {
+    throw std::invalid_argument("a mixture needs the sources of its options, and at least one");
+  }
   std::vector<double> shares;
   double total = 0.0;
-  for (const DataSource& source : options.sources) {
-    sources_.push_back(std::make_unique<RowSource>(source.path, options.sequence_length));
-    const RowSource& rows = *sources_.back();
+  for (size_t k = 0; k < sources_.size(); ++k) {
+    const RowSource& rows = *sources_[k];
     const double tokens_per_row =
         static_cast<double>(rows.num_tokens()) / static_cast<double>(rows.num_rows());
-    shares.push_back(source.weight / tokens_per_row);
+    shares.push_back(options.sources[k].weight / tokens_per_row);
     total += shares.back();
   }
   for (double& share : shares) share /= total;

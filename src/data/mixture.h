@@ -20,11 +20,14 @@ namespace temper {
 /// May be used from many threads. Throws: DataError.
 class Mixture {
  public:
-  /// Opens the sources. Throws: std::invalid_argument without a source; DataError if one's share is
-  /// too small to be ever drawn.
-  explicit Mixture(const DataOptions& options);
+  using Sources = std::vector<std::unique_ptr<const RowSource>>;
 
-  const std::vector<std::unique_ptr<RowSource>>& sources() const { return sources_; }
+  /// `sources` are those of the options, in their order.
+  /// Throws: std::invalid_argument if they are not, or if there is none; DataError if one's share
+  /// is too small to be ever drawn.
+  Mixture(const DataOptions& options, Sources sources);
+
+  const Sources& sources() const { return sources_; }
 
   /// As many rows as all sources have together; with one source, a pass over it.
   int64_t rows_per_epoch() const;
@@ -48,7 +51,7 @@ class Mixture {
   void deal_slots(const std::vector<double>& row_shares);
 
   DataOptions options_;
-  std::vector<std::unique_ptr<RowSource>> sources_;
+  Sources sources_;
   std::vector<Slot> slots_;         // [slot], repeated for ever
   std::vector<int64_t> num_slots_;  // [source]
 };

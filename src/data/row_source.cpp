@@ -6,15 +6,10 @@
 #include <stdexcept>
 #include <utility>
 
-#include "core/concat.h"
-#include "core/error.h"
 #include "core/targets.h"
-#include "data/packing.h"
 
 namespace temper {
 namespace {
-
-constexpr int64_t kDocumentsAtOnce = 512;  // Offsets of a page.
 
 // Appends `length` tokens of one document. `ids` may have one more, which is then the last target.
 void append_document(std::span<const int64_t> ids, size_t length,
@@ -32,64 +27,23 @@ void append_document(std::span<const int64_t> ids, size_t length,
 
 }  // namespace
 
-RowSource::RowSource(std::filesystem::path path, int64_t sequence_length)
-    : shard_(std::move(path)), sequence_length_(sequence_length), num_tokens_(shard_.num_tokens()) {
+RowSource::RowSource(std::filesystem::path path, int64_t sequence_length, const ModelFacts& model,
+                     const OnceForAll& once)
+    : shard_(std::move(path), once), sequence_length_(sequence_length) {
   if (sequence_length < 1) throw std::invalid_argument("a row needs at least one token");
-  if (shard_.header().kind == ShardKind::kSft) pack();
+  require_fits(shard_, model);
+  if (is_packed()) plan_ = RowPlan(shard_, sequence_length, once);
 }
 
 int64_t RowSource::num_rows() const {
-  if (shard_.header().kind == ShardKind::kSft) return static_cast<int64_t>(packed_.size());
+  if (is_packed()) return plan_.num_rows();
   return (shard_.num_tokens() + sequence_length_ - 1) / sequence_length_;
-}
-
-void RowSource::pack() {
-  std::vector<int64_t> documents;
-  std::vector<int64_t> lengths;
-  num_tokens_ = 0;
-  const int64_t num_documents = shard_.num_documents();
-  for (int64_t first = 0; first < num_documents; first += kDocumentsAtOnce) {
-    const int64_t end = std::min(first + kDocumentsAtOnce, num_documents);
-    const auto offsets = shard_.documents().offsets({first, end + 1});
-    for (size_t i = 0; i + 1 < offsets.size(); ++i) {
-      const Range tokens = kept_part({offsets[i], offsets[i + 1]});
-      if (tokens.end < offsets[i + 1]) ++num_truncated_;
-      if (!has_target(tokens)) {
-        ++num_without_target_;
-        continue;
-      }
-      documents.push_back(first + static_cast<int64_t>(i));
-      lengths.push_back(tokens.size());
-      num_tokens_ += tokens.size();
-    }
-  }
-  if (documents.empty()) {
-    throw DataError(concat(shard_.path().string(), " has no target within the first ",
-                           sequence_length_, " tokens of any document"),
-                    "raise data.sequence_length");
-  }
-  packed_ = pack_best_fit(lengths, sequence_length_);
-  for (auto& row : packed_) {
-    for (int64_t& document : row) document = documents[static_cast<size_t>(document)];
-  }
-}
-
-Range RowSource::kept_part(Range document) const {
-  return {document.begin, std::min(document.end, document.begin + sequence_length_)};
-}
-
-bool RowSource::has_target(Range tokens) const {
-  std::vector<uint8_t> mask(static_cast<size_t>(tokens.size()));
-  shard_.read_target_mask(tokens, mask);
-  return std::find(mask.begin(), mask.end(), 1) != mask.end();
 }
 
 void RowSource::append_row(int64_t row, MicroBatch& batch) const {
   if (batch.document_begins.empty()) batch.document_begins.push_back(0);
-  if (shard_.header().kind == ShardKind::kSft) {
-    for (const int64_t document : packed_.at(static_cast<size_t>(row))) {
-      append_conversation(document, batch);
-    }
+  if (is_packed()) {
+    for (const int64_t document : plan_.documents(row)) append_conversation(document, batch);
   } else {
     append_slice(
         {row * sequence_length_, std::min(shard_.num_tokens(), (row + 1) * sequence_length_)},
@@ -98,7 +52,8 @@ void RowSource::append_row(int64_t row, MicroBatch& batch) const {
 }
 
 void RowSource::append_conversation(int64_t document, MicroBatch& batch) const {
-  const Range tokens = kept_part(shard_.documents().document(document));
+  Range tokens = shard_.documents().document(document);
+  tokens.end = std::min(tokens.end, tokens.begin + sequence_length_);
   std::vector<int64_t> ids(static_cast<size_t>(tokens.size()));
   std::vector<uint8_t> carries_loss(ids.size());
   shard_.read_tokens(tokens, ids);

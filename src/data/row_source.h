@@ -3,9 +3,10 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <vector>
 
 #include "data/micro_batch.h"
+#include "data/row_plan.h"
+#include "data/shard_checks.h"
 #include "io/token_shard.h"
 
 namespace temper {
@@ -20,32 +21,30 @@ namespace temper {
 /// Reads may come from many threads. Throws: DataError.
 class RowSource {
  public:
-  RowSource(std::filesystem::path path, int64_t sequence_length);
+  /// Refuses a shard that does not fit the model. One rank alone reads what tells how rows are cut.
+  /// Collective if `once` is.
+  RowSource(std::filesystem::path path, int64_t sequence_length, const ModelFacts& model,
+            const OnceForAll& once = find_alone);
 
   const TokenShard& shard() const { return shard_; }
   int64_t num_rows() const;
 
   /// All rows' tokens: less than the shard's where documents were cut or left out.
-  int64_t num_tokens() const { return num_tokens_; }
-  int64_t num_truncated() const { return num_truncated_; }
-  int64_t num_without_target() const { return num_without_target_; }
+  int64_t num_tokens() const { return is_packed() ? plan_.num_tokens() : shard_.num_tokens(); }
+  int64_t num_truncated() const { return plan_.num_truncated(); }
+  int64_t num_without_target() const { return plan_.num_without_target(); }
 
   /// Appends a row's documents to the micro-batch.
   void append_row(int64_t row, MicroBatch& batch) const;
 
  private:
-  void pack();
-  Range kept_part(Range document) const;
-  bool has_target(Range tokens) const;
+  bool is_packed() const { return shard_.header().kind == ShardKind::kSft; }
   void append_conversation(int64_t document, MicroBatch& batch) const;
   void append_slice(Range tokens, MicroBatch& batch) const;
 
   TokenShard shard_;
   int64_t sequence_length_;
-  int64_t num_tokens_;
-  int64_t num_truncated_ = 0;
-  int64_t num_without_target_ = 0;
-  std::vector<std::vector<int64_t>> packed_;  // [row][document]; empty for pretrain.
+  RowPlan plan_;  // Of sft.
 };
 
 }  // namespace temper

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,16 +10,15 @@
 
 namespace temper {
 
-/// What a shard must fit.
+/// What a shard must fit. Nothing: it is not known, and not compared.
 struct ModelFacts {
-  int64_t vocab_size = 0;
-  std::string tokenizer_sha256;  ///< Of the model folder's tokenizer.json, hex.
+  std::optional<int64_t> vocab_size = {};
+  std::optional<std::string> tokenizer_sha256 = {};  ///< Of the model folder's tokenizer.json, hex.
+  /// Of the texts of the chat templates that conversations may have been rendered by, hex.
+  std::optional<std::vector<std::string>> template_sha256s = {};
 };
 
-/// Why the shard cannot be used with the model, each in one sentence; none if it can.
-std::vector<std::string> mismatches(const TokenShard& shard, const ModelFacts& model);
-
-/// Throws: DataError with all mismatches.
+/// Throws: DataError with all reasons why the shard cannot be used with the model.
 void require_fits(const TokenShard& shard, const ModelFacts& model);
 
 }  // namespace temper

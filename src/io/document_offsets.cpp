@@ -2,6 +2,7 @@
 #include "io/document_offsets.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/concat.h"
 #include "core/error.h"
@@ -17,28 +18,39 @@ constexpr int64_t kScanned = 256 * kStride;  // Offsets read at once when all ar
                   "make the shard again as datasets/FORMAT.md describes");
 }
 
+std::vector<int64_t> read_offsets(const HashedPayload& payload, Range indices) {
+  std::vector<int64_t> result(static_cast<size_t>(indices.size()));
+  payload.read(indices.begin, std::as_writable_bytes(std::span(result)));
+  return result;
+}
+
 }  // namespace
 
-DocumentOffsets::DocumentOffsets(const HashedPayload& payload, int64_t num_tokens)
-    : payload_(payload) {
+std::vector<int64_t> read_sparse_offsets(const HashedPayload& payload, int64_t num_tokens) {
+  std::vector<int64_t> sparse;
   int64_t previous = -1;
-  for (int64_t begin = 0; begin <= num_documents(); begin += kScanned) {
-    const auto part = offsets({begin, std::min(begin + kScanned, num_documents() + 1)});
+  const int64_t count = payload.num_elements();
+  for (int64_t begin = 0; begin < count; begin += kScanned) {
+    const auto part = read_offsets(payload, {begin, std::min(begin + kScanned, count)});
     for (size_t i = 0; i < part.size(); ++i) {
       const int64_t index = begin + static_cast<int64_t>(i);
       if (part[i] <= previous) {
-        refuse(payload_,
+        refuse(payload,
                concat("does not rise: offset ", index, " is ", part[i], " after ", previous));
       }
-      if (index == 0 && part[i] != 0) refuse(payload_, concat("begins with ", part[i], ", not 0"));
-      if (index % kStride == 0) sparse_.push_back(part[i]);
+      if (index == 0 && part[i] != 0) refuse(payload, concat("begins with ", part[i], ", not 0"));
+      if (index % kStride == 0) sparse.push_back(part[i]);
       previous = part[i];
     }
   }
   if (previous != num_tokens) {
-    refuse(payload_, concat("ends with ", previous, "; wanted the number of tokens, ", num_tokens));
+    refuse(payload, concat("ends with ", previous, "; wanted the number of tokens, ", num_tokens));
   }
+  return sparse;
 }
+
+DocumentOffsets::DocumentOffsets(const HashedPayload& payload, std::vector<int64_t> sparse)
+    : payload_(payload), sparse_(std::move(sparse)) {}
 
 Range DocumentOffsets::document(int64_t index) const {
   const auto pair = offsets({index, index + 2});
@@ -53,9 +65,7 @@ int64_t DocumentOffsets::document_of(int64_t token) const {
 }
 
 std::vector<int64_t> DocumentOffsets::offsets(Range indices) const {
-  std::vector<int64_t> result(static_cast<size_t>(indices.size()));
-  payload_.read(indices.begin, std::as_writable_bytes(std::span(result)));
-  return result;
+  return read_offsets(payload_, indices);
 }
 
 std::vector<int64_t> DocumentOffsets::offsets_in(Range tokens) const {

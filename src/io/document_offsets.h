@@ -9,13 +9,16 @@
 
 namespace temper {
 
+/// Reads all offsets of documents, and returns every 512th.
+/// Throws: DataError if they do not rise strictly from 0 to `num_tokens`.
+std::vector<int64_t> read_sparse_offsets(const HashedPayload& payload, int64_t num_tokens);
+
 /// Where the documents of a shard begin. Memory holds one offset of each 512, the file the others.
 /// May be used from many threads.
 class DocumentOffsets {
  public:
-  /// Reads all offsets once. `payload` is not copied.
-  /// Throws: DataError if they do not rise strictly from 0 to `num_tokens`.
-  DocumentOffsets(const HashedPayload& payload, int64_t num_tokens);
+  /// `sparse` is what `read_sparse_offsets` finds. `payload` is not copied.
+  DocumentOffsets(const HashedPayload& payload, std::vector<int64_t> sparse);
 
   int64_t num_documents() const { return payload_.num_elements() - 1; }
 

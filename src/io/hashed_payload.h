@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 
+#include "core/range.h"
 #include "io/file.h"
 #include "io/shard_header.h"
 
@@ -31,7 +32,8 @@ class HashedPayload {
   std::string name() const;
 
  private:
-  void verify(int64_t block) const;
+  Range range_of(int64_t block) const;
+  void read_and_verify(int64_t block, Range part, std::span<std::byte> out) const;
 
   const File& file_;
   const ShardDataset& dataset_;

@@ -9,7 +9,7 @@
 namespace temper {
 namespace {
 
-constexpr int64_t kPieceBytes = int64_t{1} << 20;  // Read at once for conversion; arbitrary.
+constexpr int64_t kConvertedBytes = int64_t{1} << 20;  // Read at once for conversion; arbitrary.
 
 SafetensorsHeader read_header(const File& file) {
   const JsonOrigin origin{file.path().string(), file.purpose()};
@@ -51,7 +51,7 @@ void SafetensorsFile::read_floats(const SafetensorsTensor& tensor, Range element
   int64_t offset = tensor.bytes.begin + elements.begin * element_bytes;
   if (tensor.dtype == DType::kF32) return read(offset, std::as_writable_bytes(floats));
   std::vector<std::byte> piece(
-      static_cast<size_t>(std::min(kPieceBytes, elements.size() * element_bytes)));
+      static_cast<size_t>(std::min(kConvertedBytes, elements.size() * element_bytes)));
   while (!floats.empty()) {
     const auto count = std::min(floats.size(), piece.size() / static_cast<size_t>(element_bytes));
     const auto bytes = std::span(piece).first(count * static_cast<size_t>(element_bytes));

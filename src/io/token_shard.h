@@ -3,9 +3,10 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <span>
+#include <vector>
 
+#include "core/once_for_all.h"
 #include "core/range.h"
 #include "io/document_offsets.h"
 #include "io/file.h"
@@ -21,7 +22,8 @@ namespace temper {
 /// Throws: DataError.
 class TokenShard {
  public:
-  explicit TokenShard(std::filesystem::path path);
+  /// One rank alone reads where all documents begin. Collective if `once` is.
+  explicit TokenShard(std::filesystem::path path, const OnceForAll& once = find_alone);
   TokenShard(const TokenShard&) = delete;
   TokenShard& operator=(const TokenShard&) = delete;
 
@@ -54,6 +56,21 @@ class TokenShard {
   HashedPayload offsets_;
   HashedPayload mask_;
   DocumentOffsets documents_;
+};
+
+/// Reads the target masks of documents that come in rising order, many of them at once.
+class TargetMaskReader {
+ public:
+  /// `shard` is of kind sft, and is not copied.
+  explicit TargetMaskReader(const TokenShard& shard) : shard_(shard) {}
+
+  /// As TokenShard::read_target_mask; good until the next call.
+  std::span<const uint8_t> read(Range tokens);
+
+ private:
+  const TokenShard& shard_;
+  Range window_;
+  std::vector<uint8_t> mask_;  // [window_.size()]
 };
 
 }  // namespace temper

@@ -9,31 +9,32 @@
 #include "core/error.h"
 
 namespace temper {
-namespace {
 
 void require_usable(const std::vector<int64_t>& prompt, const GenerationOptions& options,
-                    const ModelConfig& model) {
-  if (prompt.empty()) throw DataError("the prompt has no token", "give at least one token id");
+                    const ModelConfig& model, int64_t num_virtual_tokens) {
+  if (prompt.empty()) throw ConfigError("the prompt has no token", "give at least one token id");
   for (const int64_t token : prompt) {
     if (token >= 0 && token < model.vocab_size) continue;
-    throw DataError(
+    throw ConfigError(
         concat("prompt token ", token, " is not in the vocabulary of ", model.vocab_size),
         "encode the prompt with this model's tokenizer");
   }
-  const int64_t length = static_cast<int64_t>(prompt.size()) + options.max_new_tokens;
-  if (length > model.max_positions) {
-    throw DataError(concat("prompt and answer may take ", length, " tokens, but the model knows ",
-                           model.max_positions, " positions"),
-                    "shorten the prompt or lower max_new_tokens");
-  }
+  const int64_t before = num_virtual_tokens + static_cast<int64_t>(prompt.size());
+  if (before + options.max_new_tokens <= model.max_positions) return;
+  const std::string with =
+      num_virtual_tokens > 0 ? concat("the adapter's ", num_virtual_tokens, ", ") : std::string();
+  const int64_t room = model.max_positions - before;
+  throw ConfigError(
+      concat(with, "prompt and answer may take ", before + options.max_new_tokens,
+             " tokens, but the model knows ", model.max_positions, " positions"),
+      room > 0 ? concat("set --max-new-tokens to at most ", room, ", or shorten the prompt")
+               : concat("shorten the prompt by at least ", 1 - room, " tokens"));
 }
-
-}  // namespace
 
 std::vector<int64_t> generate(Engine& engine, const std::vector<int64_t>& prompt,
                               const GenerationOptions& options, at::Device device) {
   const ModelConfig& model = engine.decoder().config();
-  require_usable(prompt, options, model);
+  require_usable(prompt, options, model, 0);
   std::vector<KeyValueCache> caches(static_cast<size_t>(model.num_layers));
   std::vector<int64_t> answer;
   std::vector<int64_t> next = prompt;

@@ -15,13 +15,17 @@ struct GenerationOptions {
   SamplingOptions sampling;
 };
 
+/// Throws: ConfigError for an empty prompt, a token out of the vocabulary, or a context that grows
+///   beyond the model's with the tokens that an adapter puts before it. Local.
+void require_usable(const std::vector<int64_t>& prompt, const GenerationOptions& options,
+                    const ModelConfig& model, int64_t num_virtual_tokens);
+
 /// Continues `prompt` until an end-of-sequence token of the model, which is not returned, or
 /// `max_new_tokens`.
 ///
 /// Keys and values are cached: each new token costs one forward pass of one token.
 /// Collective: every rank, with the same prompt and options, returns the same tokens.
-/// Throws: DataError for an empty prompt, a token out of the vocabulary, or a context that grows
-///   beyond the model's.
+/// Throws: ConfigError if the prompt is not usable.
 std::vector<int64_t> generate(Engine& engine, const std::vector<int64_t>& prompt,
                               const GenerationOptions& options, at::Device device);
 

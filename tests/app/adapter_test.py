@@ -71,10 +71,19 @@ def test_an_adapter_from_scratch_is_evaluated_as_its_base(trained):
     holdout = f"data.holdout=[{{name: same, path: {trained / 'train.h5'}}}]"
     config = trained / "run.yaml"
     base = temper("eval", config, holdout, "method=full", "lora={}")
-    assert base.returncode == 0 and "holdout=same loss=" in base.stdout, base
-    assert temper("eval", config, holdout).stdout == base.stdout
-    tuned = temper("eval", config, holdout, f"adapter.start={trained / 'run/final'}")
-    assert tuned.returncode == 0 and tuned.stdout != base.stdout, tuned
+    assert base.returncode == 0 and "\nholdout=same loss=" in base.stdout, base
+    assert base.stdout.startswith(f"weights=base path={trained / 'model'}\n")
+    assert temper("eval", config, holdout, "--weights", "base").stdout == base.stdout
+    start = trained / "run/final"
+    tuned = temper("eval", config, holdout, f"adapter.start={start}")
+    first, loss = tuned.stdout.splitlines()
+    assert first == f"weights=base path={trained / 'model'} adapter={start}"
+    assert loss != base.stdout.splitlines()[1]
+    result = temper("eval", config, holdout).stdout.splitlines()
+    newest = (trained / "run/checkpoints/latest").resolve() / "adapter"
+    assert result == [f"weights=newest step=3 path={newest}", loss]
+    done = temper("eval", config, holdout, "--weights", "final", "method=full", "lora={}")
+    assert_refused(done, CONFIGURATION, f"{start} is an adapter of method lora, and method is full")
 
 
 def test_check_tells_what_is_trained(trained):

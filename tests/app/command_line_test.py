@@ -130,11 +130,6 @@ def test_a_model_without_a_tensor_is_refused(tmp_path):
     assert_refused(done, MODEL, "missing: model.layers.2.mlp.up_proj.weight")
 
 
-def test_rows_longer_than_the_model_reads_are_refused(tmp_path):
-    done = temper("check", tiny_run.write_run(tmp_path), "data.sequence_length=65")
-    assert_refused(done, CONFIGURATION, "data.sequence_length is 65, but the model knows only 64")
-
-
 def test_an_altered_payload_is_found_when_asked_for(tmp_path):
     config = tiny_run.write_run(tmp_path)
     shard = tmp_path / "train.h5"
@@ -276,6 +271,37 @@ def test_inspect_refuses_what_it_does_not_know(tmp_path):
 def test_eval_needs_a_hold_out(tmp_path):
     done = temper("eval", tiny_run.write_run(tmp_path))
     assert_refused(done, CONFIGURATION, "data.holdout names no token shard", "list at least one")
+
+
+def test_eval_measures_the_runs_result_and_says_so(tmp_path):
+    config = tiny_run.write_run(tmp_path)
+    holdout = f"data.holdout=[{{name: h, path: {tmp_path}/train.h5}}]"
+    fresh = temper("eval", config, holdout).stdout.splitlines()
+    assert fresh[0] == f"weights=base path={tmp_path}/model"
+    options = (holdout, "optimizer.learning_rate=0.05", "train.evaluate_every_steps=3")
+    assert temper("train", config, *options).returncode == 0
+    newest = tmp_path / "run" / "checkpoints" / "step-00000003" / "model"
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    loss = [entry["loss"] for entry in map(json.loads, lines) if entry.get("name") == "h"][-1]
+    found = temper("eval", config, holdout).stdout.splitlines()
+    assert found[0] == f"weights=newest step=3 path={newest}"
+    assert math.isclose(float(pairs(found[1].replace(" ", "\n"))["loss"]), loss, rel_tol=1e-6)
+    final = temper("eval", config, holdout, "--weights", "final").stdout.splitlines()
+    assert final == [f"weights=final path={tmp_path}/run/final", found[1]] and found[1] != fresh[1]
+    for options in (["--weights", "base"], [f"model.path={tmp_path}/model"]):
+        assert temper("eval", config, holdout, *options).stdout.splitlines() == fresh
+    flip_byte(next(newest.glob("*.safetensors")), -1)
+    assert_refused(temper("eval", config, holdout), CHECKPOINT, "safetensors was altered")
+    done = temper("eval", config, holdout, f"run.folder={tmp_path}/none", "--weights", "newest")
+    assert_refused(done, CHECKPOINT, "none has no checkpoint", "choose --weights base")
+
+
+def test_a_prompt_that_cannot_be_continued_is_a_command_line_that_is_wrong(tmp_path):
+    model = tiny_run.write_model(tmp_path / "model")
+    done = temper("generate", model, "--prompts", "1,64", "--max-new-tokens", 2)
+    assert_refused(done, CONFIGURATION, "prompt token 64 is not in the vocabulary of 64")
+    done = temper("generate", model, "--prompts", "1,2", "--weights", "final")
+    assert_refused(done, CONFIGURATION, "--weights has no effect: ", "is a model's folder")
 
 
 # export

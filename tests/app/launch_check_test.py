@@ -10,13 +10,16 @@ import threading
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny_run  # noqa: E402
-from tiny_run import assert_refused  # noqa: E402
+from tiny_run import assert_refused, temper  # noqa: E402
 
-CHECKPOINT, REFUSED = 14, 18
+from temper_data.model_tokenizer import find_template  # noqa: E402
+
+CONFIGURATION, DATA, MODEL, CHECKPOINT, REFUSED = 11, 12, 13, 14, 18
 
 
 class Renewal:
@@ -74,6 +77,117 @@ def test_ranks_of_another_binary_are_refused(tmp_path):
     assert_refused(done, REFUSED, "rank 1 on ", " differs from rank 0 on ", " in the binary, and ")
     assert "start all ranks from one installation" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_rank_that_sees_another_shard_is_refused_by_train_and_eval(tmp_path):
+    """Under one name: each rank has a folder of its own, as nodes have disks of their own."""
+    for number, name in enumerate(("usual", "other")):
+        folder = tmp_path / name
+        config = tiny_run.write_run(folder)
+        config.write_text(config.read_text().replace(f"{folder}/", ""))
+        tiny_run.write_shard(folder / "holdout.h5", num_documents=40 + number)
+    holdout = "data.holdout=[{name: h, path: holdout.h5}]"
+    for verb in ("train", "eval"):
+        command = ["mpirun"]
+        for name in ("usual", "other"):
+            command += [":"] * (len(command) > 1) + ["-n", "1", "--wdir", tmp_path / name]
+            command += [os.environ["TEMPER_BINARY"], verb, "run.yaml", holdout]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert_refused(done, REFUSED, "rank 1 on ", " differs from rank 0 on ", " in holdout.h5, ")
+        assert not (tmp_path / "usual" / "run").exists()
+
+
+def test_one_rank_reads_for_all_what_all_need(tmp_path):
+    tiny_run.write_run(tmp_path)
+    (tmp_path / "train.h5").unlink()
+    tiny_run.write_conversations(tmp_path / "train.h5", "{{ messages }}")
+    (tmp_path / "model" / "chat_template.jinja").write_text("{{ messages }}")
+    library = Path(os.environ["TEMPER_BUILD_DIR"]) / "tests" / "app" / "libcount_reads.so"
+    done = train(tmp_path, ranks=2, LD_PRELOAD=str(library), TEMPER_COUNTS=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    counts = [(tmp_path / str(rank)).read_text().splitlines() for rank in range(2)]
+    opens = [{line.split(" ", 2)[2]: int(line.split()[0]) for line in lines} for lines in counts]
+    for rank, own in enumerate(opens):
+        assert own[f"{tmp_path}/train.h5"] == 2, own  # HDF5's, and the one that is read from.
+        assert own[f"{tmp_path}/model/config.json"] >= 1, own
+        for name in ("tokenizer.json", "chat_template.jinja"):
+            assert (f"{tmp_path}/model/{name}" in own) == (rank == 0), (rank, own)
+
+
+def other_tokenizer(folder: Path) -> list[str]:
+    (folder / "train.h5").unlink()
+    tiny_run.write_shard(folder / "train.h5", tokenizer=b"another one")
+    return []
+
+
+def other_template(folder: Path) -> list[str]:
+    (folder / "train.h5").unlink()
+    tiny_run.write_conversations(folder / "train.h5", "{{ messages }}")
+    (folder / "model" / "chat_template.jinja").write_text("{{ messages }}, changed")
+    return []
+
+
+def other_base(folder: Path) -> list[str]:
+    """An adapter that was trained on another model of the same shape."""
+    lora = ["method=lora", "lora={rank: 2, targets: [q_proj]}"]
+    assert temper("train", folder / "run.yaml", *lora, "train.max_steps=1").returncode == 0
+    (folder / "run").rename(folder / "before")
+    weights = load_file(folder / "model" / "model.safetensors")
+    weights["model.norm.weight"][0] += 1
+    save_file(weights, folder / "model" / "model.safetensors", metadata={"format": "pt"})
+    return [*lora, f"adapter.start={folder}/before/final"]
+
+
+@pytest.mark.parametrize(
+    "prepare, code, message",
+    [
+        (lambda _: ["data.sequence_length=65"], CONFIGURATION,
+         "data.sequence_length is 65, but the model knows only 64 positions"),
+        (lambda _: ["method=prefix", "prefix.tokens=8000"], CONFIGURATION,
+         "but the model knows only 64 positions\n  try: set prefix.tokens to at most 62"),
+        (other_tokenizer, DATA, "train.h5 was made with tokenizer "),
+        (other_template, DATA, "train.h5 was rendered by the chat template "),
+        (other_base, MODEL, "final was trained on "),
+    ],
+)  # fmt: skip
+def test_what_check_refuses_no_verb_does(tmp_path, prepare, code, message):
+    config = tiny_run.write_run(tmp_path)
+    overrides = prepare(tmp_path)
+    overrides += [f"data.holdout=[{{name: h, path: {tmp_path}/train.h5}}]"]
+    for verb in ("check", "train", "eval"):
+        assert_refused(temper(verb, config, *overrides), code, message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_template_can_be_allowed(tmp_path):
+    config = tiny_run.write_run(tmp_path)
+    other_template(tmp_path)
+    assert temper("check", config, "data.chat_template=any").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "jinja, config",
+    [
+        ("{{ jinja }}", None),
+        ("{{ jinja }}", "{{ config }}"),
+        (None, "{{ config }} ä"),
+        (None, [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]),
+    ],
+)
+def test_the_models_template_is_the_one_that_preparation_takes(tmp_path, jinja, config):
+    path = tiny_run.write_run(tmp_path)
+    keys = {} if config is None else {"chat_template": config}
+    (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(keys))
+    if jinja is not None:
+        (tmp_path / "model" / "chat_template.jinja").write_text(jinja)
+    template = find_template(tmp_path / "model", keys)
+    (tmp_path / "train.h5").unlink()
+    tiny_run.write_conversations(tmp_path / "train.h5", template)
+    done = temper("check", path)
+    assert done.returncode == 0, done
+    (tmp_path / "train.h5").unlink()
+    tiny_run.write_conversations(tmp_path / "train.h5", template + " ")
+    assert_refused(temper("check", path), DATA, "was rendered by the chat template")
 
 
 def test_below_mpirun_slurm_may_count_other_tasks(tmp_path):

@@ -195,7 +195,7 @@ def test_it_evaluates_the_same(trained):
         start = f"adapter.start={trained / 'runs' / name / 'final'}"
         done = temper("eval", trained / f"{name}.yaml", holdout, start)
         assert done.returncode == 0, done.stderr
-        losses.append(done.stdout)
+        losses.append(done.stdout.splitlines()[1])
     assert losses[0] == losses[1] and "loss=" in losses[0]
 
 

@@ -107,6 +107,17 @@ def write_shard(
     return path
 
 
+def write_conversations(path: Path, template: str, num_documents: int = 40) -> Path:
+    """A shard of conversations of 20 tokens, as if rendered by the template; half are targets."""
+    digest = hashlib.sha256(TOKENIZER).hexdigest()
+    tokens = np.random.default_rng(2).integers(1, VOCAB, num_documents * 20)
+    mask = np.tile(np.arange(20) >= 10, num_documents).astype(np.uint8)
+    with ShardWriter(path, ShardIdentity("sft", VOCAB, digest, template, 0)) as writer:
+        writer.append(tokens, np.full(num_documents, 20), mask)
+        writer.publish("{}")
+    return path
+
+
 def write_run(folder: Path) -> Path:
     """Model, shard and configuration; returns the path of the latter."""
     write_model(folder / "model")

@@ -23,6 +23,7 @@ import tiny_run  # noqa: E402
 LENGTHS = np.array([16, 7, 9, 21, 11, 30, 5, 13, 19, 8, 12, 26, 6, 14, 17, 10, 9, 20, 4, 15])
 WITH_TEMPER = {("temper", 1, 2), ("temper", 2, 1)}
 WITH_TRL = WITH_TEMPER | {("TRL packed", 1, 2), ("TRL padded", 1, 2)}
+TEMPLATE = "{{ x }}"
 SYSTEMS = {True: "temper,trl-packed,trl-padded", False: "temper"}
 
 
@@ -30,7 +31,8 @@ def write_tokenizer(folder: Path) -> bytes:
     """What TRL wants to open; the benchmark has no text."""
     words = {f"w{index}": index for index in range(tiny_run.VOCAB)}
     Tokenizer(models.WordLevel(words, unk_token="w1")).save(str(folder / "tokenizer.json"))
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "w0"}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "w0",
+              "chat_template": TEMPLATE}  # fmt: skip
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return (folder / "tokenizer.json").read_bytes()
 
@@ -46,7 +48,7 @@ def write_shard(path: Path, tokenizer: bytes) -> list[tuple[np.ndarray, np.ndarr
         tokens = random.integers(1, tiny_run.VOCAB, length)
         found.append((tokens, (np.arange(length) > length // 3).astype(np.uint8)))
     digest = hashlib.sha256(tokenizer).hexdigest()
-    identity = tiny_run.ShardIdentity("sft", tiny_run.VOCAB, digest, "{{ x }}", 0)
+    identity = tiny_run.ShardIdentity("sft", tiny_run.VOCAB, digest, TEMPLATE, 0)
     with tiny_run.ShardWriter(path, identity) as writer:
         tokens, masks = (np.concatenate(parts) for parts in zip(*found))
         writer.append(tokens, LENGTHS, masks)

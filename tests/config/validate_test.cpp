@@ -62,14 +62,14 @@ const std::vector<Contradiction> kContradictions = {
      "  try: keep one of them (0 counts as not set)"},
     {"long warm-up", [](RunConfig& c) { c.schedule.warmup_steps = 101; },
      "the warm-up of 101 steps cannot fit into the run of 100 steps\n"
-     "  try: set schedule.warmup_steps to at most 100, or train for at least 101 steps"},
+     "  try: set schedule.warmup_steps to at most 100, or train for 101 steps"},
     {"long warm-up and decay",
      [](RunConfig& c) {
        c.schedule.shape = Shape::kWsd;
        c.schedule.warmup_steps = 91;
      },
      "the warm-up of 91 steps and the decay of 10 steps cannot fit into the run of 100 steps\n"
-     "  try: set schedule.warmup_steps to at most 90, or train for at least 101 steps"},
+     "  try: set schedule.warmup_steps to at most 90, or train for 102 steps"},
     {"ratios",
      [](RunConfig& c) {
        c.train.max_steps = 0;
@@ -144,6 +144,29 @@ BOOST_AUTO_TEST_CASE(the_schedule_must_fit_into_the_steps_that_the_data_gives) {
   BOOST_TEST(to_text(validate_steps(config, 19)).starts_with("the warm-up of 20 steps cannot fit"));
 }
 
+// Who follows the advice gets a run that is accepted.
+BOOST_AUTO_TEST_CASE(the_advice_for_a_schedule_that_does_not_fit_helps) {
+  RunConfig config = valid();
+  config.schedule.shape = Shape::kWsd;
+  config.schedule.decay_ratio = 0.5;
+  config.schedule.warmup_steps = 20;
+  const std::string remedy = validate_steps(config, 10).at(0).remedy;
+  BOOST_TEST(remedy == "set schedule.warmup_steps to at most 5, or train for 40 steps");
+  BOOST_TEST(validate_steps(config, 40).empty());
+  BOOST_TEST(!validate_steps(config, 39).empty());
+  config.schedule.warmup_steps = 5;
+  BOOST_TEST(validate_steps(config, 10).empty());
+  config.schedule.warmup_steps = 0;
+  config.schedule.warmup_ratio = 0.5;
+  BOOST_TEST(validate_steps(config, 1).at(0).remedy ==
+             "lower schedule.warmup_ratio or schedule.decay_ratio, or train for 2 steps");
+  BOOST_TEST(validate_steps(config, 2).empty());
+  config.schedule.warmup_steps = 5;
+  config.schedule.decay_ratio = 1.0;
+  BOOST_TEST(validate_steps(config, 10).at(0).remedy ==
+             "set schedule.warmup_steps to at most 0");  // No length of the run helps.
+}
+
 // What is not refused here must not be refused by the schedule itself, and the reverse.
 BOOST_DATA_TEST_CASE(it_agrees_with_the_schedule,
                      data::make({0.0, 0.05, 0.33, 0.91, 1.0}) * data::xrange(1, 30), ratio,
@@ -166,6 +189,14 @@ BOOST_AUTO_TEST_CASE(rows_must_not_be_longer_than_the_model_reads) {
   BOOST_TEST(to_text(validate_model(config, model)) ==
              "data.sequence_length is 2048, but the model knows only 1024 positions\n"
              "  try: set data.sequence_length to at most 1024");
+  config.method.kind = MethodOptions::Kind::kPrefix;
+  config.method.prefix.num_tokens = 8960;
+  BOOST_TEST(to_text(validate_model(config, model)) ==
+             "data.sequence_length is 2048 with 8960 virtual tokens before, but the model knows "
+             "only 1024 positions\n"
+             "  try: set prefix.tokens to at most 1022, and data.sequence_length so that both fit");
+  config.method.prefix.num_tokens = 1022;
+  BOOST_TEST(validate_model(config, model).at(0).remedy == "set data.sequence_length to at most 2");
 }
 
 BOOST_AUTO_TEST_CASE(epochs_are_rounded_up_to_whole_steps) {

@@ -16,7 +16,7 @@ constexpr int64_t kNone = kNoTarget;
 
 struct Fixture {
   RowSource source(const ShardContent& content, int64_t sequence_length) {
-    return RowSource(write_shard(folder / "shard.h5", content), sequence_length);
+    return RowSource(write_shard(folder / "shard.h5", content), sequence_length, ModelFacts{});
   }
 
   TemporaryFolder folder;

@@ -98,10 +98,11 @@ def check_evaluation(model, tokenizer, folder: Path, shard: Path) -> None:
         f" {{name: chat, path: {conversations}}}]"
     )
     config = workspace.write_config("evaluated", folder, shard)
-    lines = temper(1, "eval", config, f"data.holdout={holdouts}")
-    assert temper(2, "eval", config, f"data.holdout={holdouts}") == lines
-    assert len(lines) == 2, lines
-    for line, pieces in zip(lines, (pieces_of_text(shard), documents), strict=True):
+    overrides = (f"data.holdout={holdouts}", "data.chat_template=any")
+    lines = temper(1, "eval", config, *overrides)
+    assert temper(2, "eval", config, *overrides) == lines
+    assert lines[0] == f"weights=base path={folder}" and len(lines) == 3, lines
+    for line, pieces in zip(lines[1:], (pieces_of_text(shard), documents), strict=True):
         found = dict(field.split("=") for field in line.split())
         loss, count = reference_loss(model, pieces)
         assert int(found["num_targets"]) == count, (line, count)

@@ -25,6 +25,7 @@ def write_shard(config: Path, vocab_size: int, tokens: np.ndarray, mask=None) ->
     path = config.parent / "train.h5"
     path.unlink()
     template = "" if mask is None else "{{ messages }}"
+    (config.parent / "model" / "chat_template.jinja").write_text(template)
     with ShardWriter(path, ShardIdentity(kind, vocab_size, digest, template, 0)) as writer:
         writer.append(tokens, np.full(len(tokens) // 40, 40), mask)
         writer.publish("{}")

@@ -36,6 +36,7 @@ def write_shard(path: Path, documents: np.ndarray, tokenizer: Path) -> None:
     """Conversations whose targets are all tokens but the first: they are packed, two in a row."""
     digest = hashlib.sha256(tokenizer.read_bytes()).hexdigest()
     path.unlink(missing_ok=True)
+    (tokenizer.parent / "chat_template.jinja").write_text("{{ x }}")
     identity = full.ShardIdentity("sft", full.VOCABULARY, digest, "{{ x }}", 2)
     mask = np.ones(documents.shape, np.uint8)
     mask[:, 0] = 0

@@ -74,7 +74,7 @@ def test_another_binary_on_one_node_is_refused(config, nodes):
 def test_other_data_on_one_node_are_refused(config, nodes):
     other = tiny_job.tiny_run.write_shard(config.parent / "other", num_documents=41)
     shard = config.parent / "train.h5"
-    assert_one_file_is_to_be_the_same(config, nodes, (shard, other), "the training shards")
+    assert_one_file_is_to_be_the_same(config, nodes, (shard, other), "train.h5")
 
 
 def test_a_disk_that_is_too_small_is_refused(config, nodes):

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/run_inputs.h"
+
+#include <algorithm>
+#include <span>
+#include <sstream>
+#include <utility>
+
+#include "checkpoint/chat_template.h"
+#include "checkpoint/four_bit/stored_format.h"
+#include "checkpoint/together.h"
+#include "comm/agree.h"
+#include "comm/bytes.h"
+#include "core/concat.h"
+#include "core/error.h"
+#include "core/hash.h"
+#include "data/evaluation_rows.h"
+
+namespace temper {
+namespace {
+
+using Use = ModelOpening::Use;
+
+WeightForms accepted_forms(const RunConfig& config, Use use) {
+  return config.method.kind == MethodOptions::Kind::kQlora || use != Use::kTraining
+             ? WeightForms::kAny
+             : WeightForms::kDense;
+}
+
+// How the blocks' matrices are kept in four bits: as the folder has them, or else as method qlora
+// says; nothing if they are dense.
+std::optional<QuantisationOptions> quantisation_of(const RunConfig& config,
+                                                   const ModelFolder& folder) {
+  const bool is_qlora = config.method.kind == MethodOptions::Kind::kQlora;
+  if (!folder.quantisation()) return is_qlora ? std::optional(config.quantise) : std::nullopt;
+  const QuantisationOptions& stored = *folder.quantisation();
+  if (is_qlora && config.quantise != stored) {
+    throw ConfigError(concat("quantise is ", describe(config.quantise), ", but the weights in ",
+                             folder.path().string(), " are ", describe(stored)),
+                      concat("set quantise: {type: ", name_of(stored.kind),
+                             ", double: ", stored.is_double ? "true" : "false", "}"));
+  }
+  return stored;
+}
+
+std::optional<AdapterFolder> open_start(const MethodOptions& method, const ModelFolder& base) {
+  if (method.start.empty()) return std::nullopt;
+  std::optional<AdapterFolder> start(std::in_place, method.start, base);
+  if (is_same_adapter(start->options(), method, base.config())) return start;
+  throw ConfigError(
+      concat("the adapter in ", method.start, " is one of method ", name_of(start->options().kind),
+             ", or has other tensors or scales than the configuration says"),
+      "set method and its options to those of the adapter's adapter_config.json");
+}
+
+}  // namespace
+
+std::optional<OpenedModel> open_model(const RunConfig& config, const ModelOpening& opening,
+                                      Findings& findings) {
+  std::optional<OpenedModel> model;
+  const auto open = [&] {
+    model.emplace(
+        OpenedModel{.folder = ModelFolder(config.model.path, accepted_forms(config, opening.use))});
+  };
+  if (!findings.attempt(open)) return model;
+  const ModelFolder& folder = model->folder;
+  if (opening.use != Use::kGeneration) findings.add(validate_model(config, folder.config()));
+  findings.attempt([&] { model->quantisation = quantisation_of(config, folder); });
+  findings.attempt([&] {
+    model->adapter = make_adapter(config.method, folder.config());
+    if (!model->adapter) return;
+    model->start = open_start(config.method, folder);
+    if (model->start && opening.samples_weights) require_same_base(model->start->path(), folder);
+  });
+  return model;
+}
+
+ModelFacts read_model_facts(const RunConfig& config) {
+  ModelFacts facts{.tokenizer_sha256 = tokenizer_sha256_of(config.model.path)};
+  if (config.data.chat_template == DataOptions::ChatTemplate::kModel) {
+    facts.template_sha256s = chat_template_sha256s(config.model.path);
+  }
+  return facts;
+}
+
+ModelFacts find_model_facts(const RunConfig& config, const ModelFolder& folder,
+                            Communicator& ranks) {
+  std::string found;  // The tokenizer's digest and those of the templates, each with a space.
+  do_on_rank_0(ranks, [&] {
+    const ModelFacts facts = read_model_facts(config);
+    found = *facts.tokenizer_sha256 + ' ';
+    if (!facts.template_sha256s) return;
+    for (const std::string& sha256 : *facts.template_sha256s) found += sha256 + ' ';
+  });
+  std::istringstream words(broadcast_text(ranks, found));
+  ModelFacts facts{.vocab_size = folder.config().vocab_size, .tokenizer_sha256 = ""};
+  words >> *facts.tokenizer_sha256;
+  if (config.data.chat_template == DataOptions::ChatTemplate::kAny) return facts;
+  facts.template_sha256s.emplace();
+  for (std::string sha256; words >> sha256;) facts.template_sha256s->push_back(sha256);
+  return facts;
+}
+
+OnceForAll once_for(const MpiSession& session, Communicator& ranks) {
+  return [&session, &ranks](const SharedFile& file, const auto& find) {
+    require_same_on_all_ranks(ranks, sha256(file.fingerprint), file.path, session.host_names());
+    std::vector<int64_t> numbers;
+    do_on_rank_0(ranks, [&] { numbers = find(); });
+    int64_t count = std::ssize(numbers);
+    broadcast_bytes(ranks, std::as_writable_bytes(std::span(&count, 1)));
+    numbers.resize(static_cast<size_t>(count));
+    broadcast_bytes(ranks, std::as_writable_bytes(std::span(numbers)));
+    return numbers;
+  };
+}
+
+std::unique_ptr<const RowSource> open_rows(const RunConfig& config, const std::string& path,
+                                           const ShardOpening& opening) {
+  return std::make_unique<const RowSource>(path, config.data.sequence_length, opening.model,
+                                           opening.once);
+}
+
+std::vector<HoldOut> open_holdouts(const RunConfig& config, const ShardOpening& opening) {
+  const int64_t micro_batch_rows = config.data.micro_batch_rows;
+  std::vector<HoldOut> holdouts;
+  for (const HoldOutOptions& options : config.holdouts) {
+    const auto rows = std::make_shared<EvaluationRows>(open_rows(config, options.path, opening),
+                                                       micro_batch_rows);
+    int64_t num_micro_batches = rows->num_micro_batches();
+    if (options.max_rows > 0) {
+      const int64_t wanted = (options.max_rows + micro_batch_rows - 1) / micro_batch_rows;
+      num_micro_batches = std::min(num_micro_batches, wanted);
+    }
+    holdouts.push_back({options.name, num_micro_batches,
+                        [rows](int64_t index) { return rows->micro_batch(index); }});
+  }
+  return holdouts;
+}
+
+std::optional<TrainingPlan> plan_training(const RunConfig& config, int num_ranks,
+                                          Mixture::Sources sources, Findings& findings) {
+  findings.add(validate_ranks(config, num_ranks));
+  const bool is_complete =
+      std::ranges::all_of(sources, [](const auto& source) { return source != nullptr; });
+  if (sources.empty() || !is_complete) return std::nullopt;
+  std::optional<TrainingPlan> plan;
+  findings.attempt([&] {
+    Mixture mixture(config.data, std::move(sources));
+    const int64_t num_steps = num_steps_of(config, mixture.rows_per_epoch());
+    plan.emplace(TrainingPlan{std::move(mixture), num_steps});
+  });
+  // What is set by max_steps was checked when the configuration was read.
+  if (plan && config.train.max_steps == 0) findings.add(validate_steps(config, plan->num_steps));
+  return plan;
+}
+
+TrainingPlan open_training(const RunConfig& config, int num_ranks, const ShardOpening& opening) {
+  Mixture::Sources sources;
+  for (const DataSource& source : config.data.sources) {
+    sources.push_back(open_rows(config, source.path, opening));
+  }
+  Findings findings;
+  std::optional<TrainingPlan> plan = plan_training(config, num_ranks, std::move(sources), findings);
+  findings.throw_if_any();
+  return std::move(*plan);
+}
+
+}  // namespace temper

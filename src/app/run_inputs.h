@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "app/findings.h"
+#include "checkpoint/model_folder.h"
+#include "checkpoint/peft/adapter_folder.h"
+#include "comm/communicator.h"
+#include "comm/mpi_session.h"
+#include "config/run_config.h"
+#include "core/once_for_all.h"
+#include "data/mixture.h"
+#include "model/adapter/method.h"
+#include "train/evaluation.h"
+
+namespace temper {
+
+// What a run reads, opened and checked: its model, its adapter, its shards. No verb has another way
+// to them, so that `check` finds what `train`, `eval` and `generate` refuse, and the other way
+// round.
+
+/// What a model is opened for.
+struct ModelOpening {
+  enum class Use {
+    kTraining,    ///< Weights in four bits are trained on by qlora alone.
+    kEvaluation,  ///< On rows of data.sequence_length.
+    kGeneration,  ///< On prompts, whose lengths are checked with each of them.
+  };
+  Use use = Use::kTraining;
+  bool samples_weights = true;  ///< To tell the base of an adapter; one rank does it for all.
+};
+
+/// A model's folder with what a configuration makes of it.
+struct OpenedModel {
+  ModelFolder folder;
+  std::optional<QuantisationOptions> quantisation = {};  ///< Of the blocks' matrices in memory.
+  std::optional<Adapter> adapter = {};                   ///< Of every method but full.
+  std::optional<AdapterFolder> start = {};               ///< What the adapter begins with.
+};
+
+/// Opens a model and the adapter that a configuration begins with, and checks that they and the
+/// options go together. Nothing if the model itself cannot be opened. Local.
+std::optional<OpenedModel> open_model(const RunConfig& config, const ModelOpening& opening,
+                                      Findings& findings);
+
+/// What shards must fit, as far as the files beside the weights say it. Local. Throws: ModelError.
+ModelFacts read_model_facts(const RunConfig& config);
+
+/// The same with the vocabulary of `folder`; rank 0 reads the files for all. Collective.
+ModelFacts find_model_facts(const RunConfig& config, const ModelFolder& folder,
+                            Communicator& ranks);
+
+/// Has rank 0 find out what all ranks need, and hands it round. Both must outlive the result.
+OnceForAll once_for(const MpiSession& session, Communicator& ranks);
+
+/// How shards are opened.
+struct ShardOpening {
+  ModelFacts model = {};
+  OnceForAll once = find_alone;
+};
+
+/// The rows of a shard. Collective if the opening is. Throws: DataError; LaunchError.
+std::unique_ptr<const RowSource> open_rows(const RunConfig& config, const std::string& path,
+                                           const ShardOpening& opening);
+
+/// The hold-outs of a configuration. Collective and throws as `open_rows`.
+std::vector<HoldOut> open_holdouts(const RunConfig& config, const ShardOpening& opening);
+
+/// What is trained on, and for how long.
+struct TrainingPlan {
+  Mixture mixture;
+  int64_t num_steps = 0;
+};
+
+/// `sources` are the rows of each shard of data.train, nullptr where it could not be opened; then
+/// there is no plan. Local.
+std::optional<TrainingPlan> plan_training(const RunConfig& config, int num_ranks,
+                                          Mixture::Sources sources, Findings& findings);
+
+/// Opens the shards and plans. Collective if the opening is. Throws: Error with all problems.
+TrainingPlan open_training(const RunConfig& config, int num_ranks, const ShardOpening& opening);
+
+}  // namespace temper
