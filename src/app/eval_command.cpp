@@ -13,7 +13,7 @@ namespace {
 
 int evaluate_model(const MpiSession& session, const RunConfig& config) {
   LoadedModel model(session, config, StorePurpose::kFrozen);
-  const std::vector<HoldOut> holdouts = open_holdouts(config, model.folder);
+  const std::vector<HoldOut> holdouts = open_holdouts(session, *model.ranks, config, model.folder);
   if (holdouts.empty()) {
     throw ConfigError("data.holdout names no token shard", "list at least one under data.holdout");
   }

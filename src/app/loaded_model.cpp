@@ -8,6 +8,7 @@
 
 #include "app/launch_check.h"
 #include "app/launch_resources.h"
+#include "app/processors.h"
 #include "app/rank_threads.h"
 #include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/load_state.h"
@@ -30,9 +31,8 @@ std::unique_ptr<Communicator> open_ranks(const MpiSession& session, const RunCon
   return ranks;
 }
 
-StoreOptions store_options(const RunConfig& config, StorePurpose purpose, at::Device device) {
-  return {config.parallel, config.method.has_adapter() ? StorePurpose::kFrozen : purpose,
-          scalar_type_of(compute_dtype_of(config.model)), device};
+ComputeDtype agreed_dtype(const MpiSession& session, Communicator& ranks, const RunConfig& config) {
+  return agree_on_dtype(ranks, session.host_names(), config, own_processor(config.model));
 }
 
 WeightForms accepted_forms(const RunConfig& config, StorePurpose purpose) {
@@ -45,17 +45,20 @@ WeightForms accepted_forms(const RunConfig& config, StorePurpose purpose) {
 
 LoadedModel::LoadedModel(const MpiSession& session, const RunConfig& config, StorePurpose purpose)
     : ranks(open_ranks(session, config)),
+      compute_dtype(agreed_dtype(session, *ranks, config)),
       num_threads(choose_num_threads(session, *ranks, config.train.threads)),
       folder(config.model.path, accepted_forms(config, purpose)),
       method(config.method),
       decoder(folder.config()) {
   at::set_num_threads(num_threads);
+  require_same_model({session.local_rank(), session.host_names()}, *ranks, folder);
   adapter = make_adapter(method, folder.config());
   if (purpose == StorePurpose::kTraining) {
     const std::string& node = session.host_names().at(static_cast<size_t>(session.rank()));
-    require_memory({session.local_size(), node}, config, memory_facts(config), available_memory());
+    require_memory({session.local_size(), node}, config, memory_facts(), available_memory());
   }
-  const StoreOptions options = store_options(config, purpose, ranks->device());
+  const StoreOptions options{config.parallel, adapter ? StorePurpose::kFrozen : purpose,
+                             scalar_type_of(compute_dtype), ranks->device()};
   const auto activations = config.train.recomputes ? Activations::kRecomputed : Activations::kKept;
   if (const auto quantisation = quantisation_of(config, folder)) {
     quantised.emplace(decoder.units(), *ranks, options, *quantisation);
@@ -70,12 +73,12 @@ LoadedModel::LoadedModel(const MpiSession& session, const RunConfig& config, Sto
   engine->attach(*adapter, *adapter_store);
 }
 
-MemoryFacts LoadedModel::memory_facts(const RunConfig& config) const {
+MemoryFacts LoadedModel::memory_facts() const {
   return {.model = folder.config(),
           .units = decoder.units(),
           .adapter = units_of(adapter),
           .num_ranks = ranks->world_size(),
-          .compute_dtype = compute_dtype_of(config.model)};
+          .compute_dtype = compute_dtype};
 }
 
 int64_t LoadedModel::state_bytes() const {
@@ -138,13 +141,16 @@ at::ScalarType scalar_type_of(ComputeDtype dtype) {
   return dtype == ComputeDtype::kBfloat16 ? at::kBFloat16 : at::kFloat;
 }
 
-std::vector<HoldOut> open_holdouts(const RunConfig& config, const ModelFolder& folder) {
+std::vector<HoldOut> open_holdouts(const MpiSession& session, Communicator& ranks,
+                                   const RunConfig& config, const ModelFolder& folder) {
   const ModelFacts facts{folder.config().vocab_size, folder.tokenizer_sha256()};
   std::vector<HoldOut> holdouts;
+  std::vector<std::string> fingerprints;  // [hold-out]
   for (const HoldOutOptions& options : config.holdouts) {
     const auto rows = std::make_shared<EvaluationRows>(options.path, config.data.sequence_length,
                                                        config.data.micro_batch_rows);
     require_fits(rows->shard(), facts);
+    fingerprints.push_back(rows->shard().header().fingerprint);
     int64_t num_micro_batches = rows->num_micro_batches();
     if (options.max_rows > 0) {
       const int64_t wanted =
@@ -154,6 +160,7 @@ std::vector<HoldOut> open_holdouts(const RunConfig& config, const ModelFolder& f
     holdouts.push_back({options.name, num_micro_batches,
                         [rows](int64_t index) { return rows->micro_batch(index); }});
   }
+  require_same_fingerprints(session, ranks, fingerprints, "the hold-outs");
   return holdouts;
 }
 

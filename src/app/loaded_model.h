@@ -23,9 +23,9 @@ namespace temper {
 /// What training, evaluation and generation have in common: the ranks, the model's folder, and an
 /// engine over sharded units whose weights are still to be loaded.
 ///
-/// Collective. Throws: LaunchError if the ranks' binaries or configurations differ, if a rank has
-/// fewer CPUs than threads, or if what is to be trained does not fit into a node's memory;
-/// ModelError; ConfigError.
+/// Collective. Throws: LaunchError if the ranks' binaries, configurations, kinds of processor or
+/// copies of the model differ, if a rank has fewer CPUs than threads, or if what is to be trained
+/// does not fit into a node's memory; ModelError; ConfigError.
 struct LoadedModel {
   /// An adapter's store serves `purpose`, and the model's own units are frozen then. Weights that
   /// are stored in four bits can be trained on by qlora alone, and used by every method.
@@ -39,7 +39,7 @@ struct LoadedModel {
   int64_t state_bytes() const;
 
   /// What an estimate of this rank's memory depends on. It refers to this object.
-  MemoryFacts memory_facts(const RunConfig& config) const;
+  MemoryFacts memory_facts() const;
 
   /// What is trained.
   UnitStore& trained() { return adapter_store ? *adapter_store : *store; }
@@ -49,6 +49,7 @@ struct LoadedModel {
   void load_base();
 
   std::unique_ptr<Communicator> ranks;
+  ComputeDtype compute_dtype;  // The same on all ranks.
   int num_threads;
   ModelFolder folder;
   MethodOptions method;
@@ -76,6 +77,8 @@ at::Device device_of(const ModelOptions& options);
 at::ScalarType scalar_type_of(ComputeDtype dtype);
 
 /// The hold-outs of a configuration, each checked against the model.
-std::vector<HoldOut> open_holdouts(const RunConfig& config, const ModelFolder& folder);
+/// Collective: all ranks. Throws: DataError; LaunchError if ranks see other ones.
+std::vector<HoldOut> open_holdouts(const MpiSession& session, Communicator& ranks,
+                                   const RunConfig& config, const ModelFolder& folder);
 
 }  // namespace temper

@@ -50,7 +50,7 @@ TrainingJob::TrainingJob(const MpiSession& session, RunConfig config,
 
 ExitCode TrainingJob::run() {
   const std::filesystem::path folder = config_.run.folder;
-  std::vector<HoldOut> holdouts = open_holdouts(config_, model_.folder);
+  std::vector<HoldOut> holdouts = open_holdouts(session_, *model_.ranks, config_, model_.folder);
   require_fitting_launch();
   lock_folder();
   load();
@@ -73,19 +73,19 @@ ExitCode TrainingJob::run() {
                   RankSequence{state_.next_micro_batch + session_.rank(), session_.world_size()},
                   LoaderOptions{config_.data.loader_threads, config_.data.prefetch_depth});
   const int64_t tokens = config_.data.micro_batch_rows * config_.data.sequence_length;
-  TrainingLoop loop({.engine = *model_.engine,
-                     .trainer = trainer,
-                     .ranks = *model_.ranks,
-                     .save = save,
-                     .next_batch = [this] { return next_batch(); },
-                     .holdouts = std::move(holdouts),
-                     .metrics = metrics ? &*metrics : nullptr,
-                     .limit = measure_matmul_limit(model_.folder.config(), tokens,
-                                                   scalar_type_of(compute_dtype_of(config_.model)),
-                                                   model_.ranks->device()),
-                     .device = model_.ranks->device(),
-                     .time = time_limit()},
-                    config_.train, config_.checkpoint, num_steps_);
+  const at::ScalarType dtype = scalar_type_of(model_.compute_dtype);
+  TrainingLoop loop(
+      {.engine = *model_.engine,
+       .trainer = trainer,
+       .ranks = *model_.ranks,
+       .save = save,
+       .next_batch = [this] { return next_batch(); },
+       .holdouts = std::move(holdouts),
+       .metrics = metrics ? &*metrics : nullptr,
+       .limit = measure_matmul_limit(model_.folder.config(), tokens, dtype, model_.ranks->device()),
+       .device = model_.ranks->device(),
+       .time = time_limit()},
+      config_.train, config_.checkpoint, num_steps_);
   if (loop.run(state_) == Ending::kStopped) return ExitCode::kResume;
   export_final();
   return ExitCode::kFinished;
@@ -94,7 +94,10 @@ ExitCode TrainingJob::run() {
 // Before anything is made.
 void TrainingJob::require_fitting_launch() {
   facts_ = find_facts();
-  require_same_inputs(session_, *model_.ranks, facts_);
+  require_same_fingerprints(session_, *model_.ranks, {facts_.start_fingerprint},
+                            "the adapter to begin with");
+  require_same_fingerprints(session_, *model_.ranks, facts_.data_fingerprints,
+                            "the training shards");
   do_on_rank_0(*model_.ranks,
                [&] { require_run_space(config_, size().most, session_.host_names().front()); });
 }
@@ -170,7 +173,10 @@ void TrainingJob::load_base(const VerifiedCheckpoint& checkpoint) {
 TrajectoryFacts TrainingJob::find_facts() const {
   std::vector<const TokenShard*> shards;
   for (const auto& source : mixture_.sources()) shards.push_back(&source->shard());
-  return trajectory_facts(config_, model_.folder, shards, num_steps_, session_.world_size());
+  TrajectoryFacts facts =
+      trajectory_facts(config_, model_.folder, shards, num_steps_, session_.world_size());
+  facts.compute_dtype = model_.compute_dtype;
+  return facts;
 }
 
 void TrainingJob::print_banner() const {
@@ -178,11 +184,11 @@ void TrainingJob::print_banner() const {
   const int64_t num_parameters = num_elements(model_.decoder.units());
   const int64_t num_trained =
       num_elements(model_.adapter ? model_.adapter->units() : model_.decoder.units());
-  log_event(concat("temper model=", config_.model.path, " family=", model.model_type,
-                   " parameters=", readable_count(num_parameters),
-                   " dtype=", name_of(compute_dtype_of(config_.model)), " method=",
-                   name_of(config_.method.kind), " trained=", readable_count(num_trained)));
-  const MemoryEstimate memory = estimate_memory(config_, model_.memory_facts(config_));
+  log_event(concat(
+      "temper model=", config_.model.path, " family=", model.model_type,
+      " parameters=", readable_count(num_parameters), " dtype=", name_of(model_.compute_dtype),
+      " method=", name_of(config_.method.kind), " trained=", readable_count(num_trained)));
+  const MemoryEstimate memory = estimate_memory(config_, model_.memory_facts());
   const int num_nodes = session_.world_size() / session_.local_size();
   log_event(concat("ranks=", session_.world_size(), " nodes=", num_nodes,
                    " threads_per_rank=", model_.num_threads, " stage=", config_.parallel.stage,
