@@ -2,8 +2,11 @@
 #include "app/launch_check.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <initializer_list>
+#include <set>
+#include <span>
 #include <vector>
 
 #include "app/ending.h"
@@ -13,12 +16,16 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "io/file.h"
+#include "io/safetensors_folder.h"
 
 namespace temper {
 namespace {
 
 constexpr const char* kStartWithPmix =
     "start with srun --mpi=pmix, or with mpirun; srun --mpi=list shows what this Slurm has";
+
+constexpr const char* kSameFiles =
+    "give all nodes one copy of it on a shared file system, or copy it to them again";
 
 bool has_any(std::initializer_list<const char*> names) {
   return std::any_of(names.begin(), names.end(),
@@ -52,6 +59,26 @@ void require_ranks_as_told(const MpiSession& session, int num_told) {
                     kStartWithPmix);
 }
 
+// SHA-256 over the first, the middle and the last page of each tensor, in the order of their names:
+// what another training, another file or a copy that ended early changes, at 12 KiB a tensor
+// however large it is.
+Digest sample_content(const SafetensorsFolder& weights) {
+  constexpr int64_t kPageBytes = 4096;
+  std::array<std::byte, kPageBytes> page{};
+  Sha256 hash;
+  for (const auto& [name, place] : weights.tensors()) {
+    const Range bytes = place.tensor->bytes;
+    const int64_t count = std::min(kPageBytes, bytes.size());
+    const int64_t last = bytes.size() - count;
+    for (const int64_t offset : std::set{int64_t{0}, last / 2, last}) {
+      const auto part = std::span(page).first(static_cast<size_t>(count));
+      place.file->read(bytes.begin + offset, part);
+      hash.update(part);
+    }
+  }
+  return hash.finish();
+}
+
 }  // namespace
 
 int run_as_launched(const std::function<int(const MpiSession&)>& verb) {
@@ -66,17 +93,25 @@ int run_as_launched(const std::function<int(const MpiSession&)>& verb) {
 void require_same_program(const MpiSession& session, Communicator& ranks, const RunConfig& config) {
   const std::vector<std::string>& hosts = session.host_names();
   const std::string binary = read_file("/proc/self/exe", FilePurpose::kData);
-  require_same_on_all_ranks(ranks, sha256(binary), "the binary", hosts);
-  require_same_on_all_ranks(ranks, sha256(to_yaml(config)), "the configuration", hosts);
+  require_same_on_all_ranks(ranks, sha256(binary), {"the binary"}, hosts);
+  require_same_on_all_ranks(ranks, sha256(to_yaml(config)), {"the configuration"}, hosts);
 }
 
-void require_same_inputs(const MpiSession& session, Communicator& ranks,
-                         const TrajectoryFacts& facts) {
-  const std::vector<std::string>& hosts = session.host_names();
-  const std::string model = concat(facts.model_fingerprint, ' ', facts.start_fingerprint);
-  require_same_on_all_ranks(ranks, sha256(model), "the model's weights", hosts);
-  require_same_on_all_ranks(ranks, sha256(joined(facts.data_fingerprints)), "the training shards",
-                            hosts);
+void require_same_model(const Seat& seat, Communicator& ranks, const ModelFolder& folder) {
+  const auto is_first_node = [&](const std::string& host) { return host == seat.hosts.front(); };
+  if (std::ranges::all_of(seat.hosts, is_first_node)) return;
+  std::optional<Digest> digest;
+  if (seat.local_rank == 0) {
+    digest = sha256(folder.fingerprint() + to_hex(sample_content(folder.weights())));
+  }
+  require_same_on_all_ranks(ranks, digest, {"the model's weights", kSameFiles}, seat.hosts);
+}
+
+void require_same_fingerprints(const MpiSession& session, Communicator& ranks,
+                               const std::vector<std::string>& fingerprints,
+                               std::string_view what) {
+  require_same_on_all_ranks(ranks, sha256(joined(fingerprints)), {what, kSameFiles},
+                            session.host_names());
 }
 
 }  // namespace temper

@@ -2,11 +2,14 @@
 #pragma once
 
 #include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
 
+#include "checkpoint/model_folder.h"
 #include "comm/communicator.h"
 #include "comm/mpi_session.h"
 #include "config/run_config.h"
-#include "config/trajectory.h"
 
 namespace temper {
 
@@ -19,9 +22,24 @@ int run_as_launched(const std::function<int(const MpiSession&)>& verb);
 /// Collective: all ranks; all throw or none does. Throws: LaunchError, naming rank and host.
 void require_same_program(const MpiSession& session, Communicator& ranks, const RunConfig& config);
 
-/// Refuses ranks that see another model, or other training shards, under the same paths.
+/// Where a rank is. Shapes: hosts [rank].
+struct Seat {
+  int local_rank = 0;  ///< On its node.
+  const std::vector<std::string>& hosts;
+};
+
+/// Refuses nodes that have another model under the same path, such as a stale copy on their own
+/// disk: by its configuration, the names and places of its tensors, and a sample of what is in
+/// them. One rank of each node reads, and none where there is but one node.
+/// Collective: all ranks; all throw or none does. Throws: LaunchError, naming rank and host;
+/// ModelError if a weight cannot be read.
+void require_same_model(const Seat& seat, Communicator& ranks, const ModelFolder& folder);
+
+/// Refuses ranks that see other files than most, `what`, under the same paths. The fingerprint of a
+/// token shard covers the hash of each of its blocks, and each block is compared with its hash when
+/// it is read, so that no content has to be sampled here.
 /// Collective: all ranks; all throw or none does. Throws: LaunchError, naming rank and host.
-void require_same_inputs(const MpiSession& session, Communicator& ranks,
-                         const TrajectoryFacts& facts);
+void require_same_fingerprints(const MpiSession& session, Communicator& ranks,
+                               const std::vector<std::string>& fingerprints, std::string_view what);
 
 }  // namespace temper

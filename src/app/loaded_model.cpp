@@ -7,6 +7,7 @@
 
 #include "app/launch_check.h"
 #include "app/launch_resources.h"
+#include "app/processors.h"
 #include "app/rank_threads.h"
 #include "checkpoint/load_state.h"
 #include "checkpoint/together.h"
@@ -21,9 +22,8 @@ StorePurpose purpose_of(ModelOpening::Use use) {
   return use == ModelOpening::Use::kTraining ? StorePurpose::kTraining : StorePurpose::kFrozen;
 }
 
-StoreOptions store_options(const RunConfig& config, StorePurpose purpose, at::Device device) {
-  return {config.parallel, config.method.has_adapter() ? StorePurpose::kFrozen : purpose,
-          scalar_type_of(compute_dtype_of(config.model)), device};
+ComputeDtype agreed_dtype(const MpiSession& session, Communicator& ranks, const RunConfig& config) {
+  return agree_on_dtype(ranks, session.host_names(), config, own_processor(config.model));
 }
 
 OpenedModel open_together(Communicator& ranks, const RunConfig& config, ModelOpening::Use use) {
@@ -48,17 +48,20 @@ std::unique_ptr<Communicator> open_ranks(const MpiSession& session, const RunCon
 LoadedModel::LoadedModel(const MpiSession& session, std::unique_ptr<Communicator> all_ranks,
                          const RunConfig& config, ModelOpening::Use use)
     : ranks(std::move(all_ranks)),
+      compute_dtype(agreed_dtype(session, *ranks, config)),
       num_threads(choose_num_threads(session, *ranks, config.train.threads)),
       opened(open_together(*ranks, config, use)),
       method(config.method),
       decoder(folder().config()) {
   at::set_num_threads(num_threads);
   const StorePurpose purpose = purpose_of(use);
+  require_same_model({session.local_rank(), session.host_names()}, *ranks, folder());
   if (purpose == StorePurpose::kTraining) {
     const std::string& node = session.host_names().at(static_cast<size_t>(session.rank()));
-    require_memory({session.local_size(), node}, config, memory_facts(config), available_memory());
+    require_memory({session.local_size(), node}, config, memory_facts(), available_memory());
   }
-  const StoreOptions options = store_options(config, purpose, ranks->device());
+  const StoreOptions options{config.parallel, adapter() ? StorePurpose::kFrozen : purpose,
+                             scalar_type_of(compute_dtype), ranks->device()};
   const auto activations = config.train.recomputes ? Activations::kRecomputed : Activations::kKept;
   if (opened.quantisation) {
     quantised.emplace(decoder.units(), *ranks, options, *opened.quantisation);
@@ -73,12 +76,12 @@ LoadedModel::LoadedModel(const MpiSession& session, std::unique_ptr<Communicator
   engine->attach(*adapter(), *adapter_store);
 }
 
-MemoryFacts LoadedModel::memory_facts(const RunConfig& config) const {
+MemoryFacts LoadedModel::memory_facts() const {
   return {.model = folder().config(),
           .units = decoder.units(),
           .adapter = units_of(adapter()),
           .num_ranks = ranks->world_size(),
-          .compute_dtype = compute_dtype_of(config.model)};
+          .compute_dtype = compute_dtype};
 }
 
 int64_t LoadedModel::state_bytes() const {

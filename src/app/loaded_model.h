@@ -19,8 +19,9 @@ namespace temper {
 /// What training, evaluation and generation have in common: the ranks, the model's folder, and an
 /// engine over sharded units whose weights are still to be loaded.
 ///
-/// Collective. Throws: LaunchError if a rank has fewer CPUs than threads, or if what is to be
-/// trained does not fit into a node's memory; Error for all that `open_model` finds.
+/// Collective. Throws: LaunchError if the ranks' kinds of processor or copies of the model differ,
+/// if a rank has fewer CPUs than threads, or if what is to be trained does not fit into a node's
+/// memory; Error for all that `open_model` finds.
 struct LoadedModel {
   /// With an adapter, its store is trained or used, and the model's own units are frozen.
   LoadedModel(const MpiSession& session, std::unique_ptr<Communicator> all_ranks,
@@ -37,7 +38,7 @@ struct LoadedModel {
   int64_t state_bytes() const;
 
   /// What an estimate of this rank's memory depends on. It refers to this object.
-  MemoryFacts memory_facts(const RunConfig& config) const;
+  MemoryFacts memory_facts() const;
 
   /// What is trained.
   UnitStore& trained() { return adapter_store ? *adapter_store : *store; }
@@ -47,6 +48,7 @@ struct LoadedModel {
   void load_base();
 
   std::unique_ptr<Communicator> ranks;
+  ComputeDtype compute_dtype;  // The same on all ranks.
   int num_threads;
   OpenedModel opened;
   MethodOptions method;

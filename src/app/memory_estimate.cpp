@@ -78,9 +78,7 @@ int64_t exchange_bytes(const std::vector<ShardLayout>& shards, const RunConfig& 
   const int64_t gradients = !facts.adapter.empty() ? 0 : ends + 2 * block;
   const int64_t largest = gathered > 0 ? block : std::max(shards.front().padded_size(), block);
   const int64_t received = is_alone || !facts.adapter.empty() ? 0 : largest;
-  const bool is_fast = config.parallel.reduction == Reduction::kFast;
-  const int64_t widened = is_fast ? received * kFloatBytes : 0;
-  return (gathered + gradients + received) * element + widened;
+  return (gathered + gradients + received) * element;
 }
 
 // An adapter's gathered weights, its gradient, and what is received for it.

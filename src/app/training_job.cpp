@@ -68,6 +68,7 @@ ExitCode TrainingJob::run() {
                   RankSequence{state_.next_micro_batch + session_.rank(), session_.world_size()},
                   LoaderOptions{config_.data.loader_threads, config_.data.prefetch_depth});
   const int64_t tokens = config_.data.micro_batch_rows * config_.data.sequence_length;
+  const at::ScalarType dtype = scalar_type_of(model_.compute_dtype);
   TrainingLoop loop({.engine = *model_.engine,
                      .trainer = trainer,
                      .ranks = *model_.ranks,
@@ -75,8 +76,7 @@ ExitCode TrainingJob::run() {
                      .next_batch = [this] { return next_batch(); },
                      .holdouts = std::move(holdouts),
                      .metrics = metrics ? &*metrics : nullptr,
-                     .limit = measure_matmul_limit(model_.folder().config(), tokens,
-                                                   scalar_type_of(compute_dtype_of(config_.model)),
+                     .limit = measure_matmul_limit(model_.folder().config(), tokens, dtype,
                                                    model_.ranks->device()),
                      .device = model_.ranks->device(),
                      .time = time_limit(),
@@ -92,7 +92,10 @@ ExitCode TrainingJob::run() {
 // Before anything is made.
 void TrainingJob::require_fitting_launch() {
   facts_ = find_facts();
-  require_same_inputs(session_, *model_.ranks, facts_);
+  require_same_fingerprints(session_, *model_.ranks, {facts_.start_fingerprint},
+                            "the adapter to begin with");
+  require_same_fingerprints(session_, *model_.ranks, facts_.data_fingerprints,
+                            "the training shards");
   do_on_rank_0(*model_.ranks,
                [&] { require_run_space(config_, size().most, session_.host_names().front()); });
 }
@@ -182,7 +185,9 @@ void TrainingJob::load_base(const VerifiedCheckpoint& checkpoint) {
 }
 
 TrajectoryFacts TrainingJob::find_facts() const {
-  return trajectory_facts(config_, model_.opened, plan_, session_.world_size());
+  TrajectoryFacts facts = trajectory_facts(config_, model_.opened, plan_, session_.world_size());
+  facts.compute_dtype = model_.compute_dtype;
+  return facts;
 }
 
 void TrainingJob::print_banner() const {
@@ -190,11 +195,11 @@ void TrainingJob::print_banner() const {
   const int64_t num_parameters = num_elements(model_.decoder.units());
   const int64_t num_trained =
       num_elements(model_.adapter() ? model_.adapter()->units() : model_.decoder.units());
-  log_event(concat("temper model=", config_.model.path, " family=", model.model_type,
-                   " parameters=", readable_count(num_parameters),
-                   " dtype=", name_of(compute_dtype_of(config_.model)), " method=",
-                   name_of(config_.method.kind), " trained=", readable_count(num_trained)));
-  const MemoryEstimate memory = estimate_memory(config_, model_.memory_facts(config_));
+  log_event(concat(
+      "temper model=", config_.model.path, " family=", model.model_type,
+      " parameters=", readable_count(num_parameters), " dtype=", name_of(model_.compute_dtype),
+      " method=", name_of(config_.method.kind), " trained=", readable_count(num_trained)));
+  const MemoryEstimate memory = estimate_memory(config_, model_.memory_facts());
   log_event(concat("ranks=", session_.world_size(), " nodes=", shape().num_nodes,
                    " threads_per_rank=", model_.num_threads, " stage=", config_.parallel.stage,
                    " sharded=", sharded_at(config_.parallel.stage), " reduction=",

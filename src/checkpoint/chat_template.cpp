@@ -14,7 +14,7 @@ namespace temper {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr const char* kKey = "chat_template";
+constexpr const char* kTemplateKey = "chat_template";
 constexpr std::array kNames = {"default", "tool_use"};
 
 bool is_there(const fs::path& path) {
@@ -43,10 +43,11 @@ const Json* find_named(const Json& list, const std::string& name, const fs::path
 
 std::vector<std::string> sha256s_in_config(const fs::path& path) {
   const std::string text = read_file(path, FilePurpose::kModel);
-  if (text.find(kKey) == std::string::npos) return {};
+  if (text.find(kTemplateKey) == std::string::npos) return {};
   const Json config = parse_json(text, {path.string(), FilePurpose::kModel});
-  if (!config.is_object() || !config.contains(kKey) || config[kKey].is_null()) return {};
-  const Json& value = config[kKey];
+  if (!config.is_object() || !config.contains(kTemplateKey) || config[kTemplateKey].is_null())
+    return {};
+  const Json& value = config[kTemplateKey];
   if (value.is_string()) return {to_hex(sha256(value.get<std::string>()))};
   if (!value.is_array()) refuse(path);
   std::vector<std::string> sha256s;

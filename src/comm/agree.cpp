@@ -4,6 +4,7 @@
 #include <ATen/ops/full.h>
 
 #include <algorithm>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -20,11 +21,8 @@ bool reduce_flag(Communicator& ranks, bool flag, ReduceOp op) {
   return tensor.item<int>() != 0;
 }
 
-std::vector<Digest> gather(Communicator& ranks, const Digest& digest) {
-  std::vector<Digest> digests(static_cast<size_t>(ranks.world_size()));
-  gather_bytes(ranks, std::as_bytes(std::span(digest)), std::as_writable_bytes(std::span(digests)));
-  return digests;
-}
+// What a rank without a digest sends: no SHA-256 is known to be this.
+constexpr Digest kNone{};
 
 }  // namespace
 
@@ -32,21 +30,39 @@ bool all_of(Communicator& ranks, bool flag) { return reduce_flag(ranks, flag, Re
 
 bool any_of(Communicator& ranks, bool flag) { return reduce_flag(ranks, flag, ReduceOp::kMax); }
 
-void require_same_on_all_ranks(Communicator& ranks, const Digest& digest, std::string_view what,
-                               const std::vector<std::string>& hosts) {
-  const std::vector<Digest> digests = gather(ranks, digest);
-  const auto count = [&](const Digest& one) { return std::ranges::count(digests, one); };
-  const auto usual = std::ranges::max_element(digests, {}, count);
-  const auto odd = std::ranges::find_if(digests, [&](const Digest& one) { return one != *usual; });
-  if (odd == digests.end()) return;
-  const auto name = [&](auto place) {
-    const auto rank = static_cast<size_t>(place - digests.begin());
-    return concat("rank ", rank, " on ", hosts.at(rank));
-  };
-  throw LaunchError(
-      concat(name(odd), " differs from ", name(usual), " in ", what, ", and so do ",
-             std::ssize(digests) - count(*usual) - 1, " more of ", digests.size(), " ranks"),
-      "start all ranks from one installation with one configuration");
+std::optional<Disagreement> find_disagreement(Communicator& ranks,
+                                              const std::optional<Digest>& digest) {
+  const Digest own = digest.value_or(kNone);
+  std::vector<Digest> digests(static_cast<size_t>(ranks.world_size()));
+  gather_bytes(ranks, std::as_bytes(std::span(own)), std::as_writable_bytes(std::span(digests)));
+  std::map<Digest, int64_t> counts;
+  int64_t num_digests = 0, most = 0;
+  for (const Digest& one : digests) {
+    if (one == kNone) continue;
+    ++num_digests;
+    most = std::max(most, ++counts[one]);
+  }
+  if (counts.size() < 2) return std::nullopt;
+  const auto is_usual = [&](const Digest& one) { return one != kNone && counts[one] == most; };
+  const auto usual = std::ranges::find_if(digests, is_usual);
+  const auto odd = std::ranges::find_if(
+      digests, [&](const Digest& one) { return one != kNone && one != *usual; });
+  return Disagreement{static_cast<size_t>(odd - digests.begin()),
+                      static_cast<size_t>(usual - digests.begin()), num_digests - most};
+}
+
+void require_same_on_all_ranks(Communicator& ranks, const std::optional<Digest>& digest,
+                               const Compared& compared, const std::vector<std::string>& hosts) {
+  const std::optional<Disagreement> found = find_disagreement(ranks, digest);
+  if (!found) return;
+  throw LaunchError(concat(place_of(found->odd, hosts), " differs from ",
+                           place_of(found->usual, hosts), " in ", compared.what, ", and so do ",
+                           found->num_odd - 1, " more of ", hosts.size(), " ranks"),
+                    compared.remedy);
+}
+
+std::string place_of(size_t rank, const std::vector<std::string>& hosts) {
+  return concat("rank ", rank, " on ", hosts.at(rank));
 }
 
 }  // namespace temper

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <mutex>
@@ -45,6 +46,10 @@ class CollectiveRing {
   int64_t begin(const char* name, int64_t num_bytes);
   void end(int64_t number);
 
+  /// Bytes that this rank sends to others, and all that it has sent so.
+  void add_sent(int64_t num_bytes) { num_bytes_sent_ += num_bytes; }
+  int64_t num_bytes_sent() const { return num_bytes_sent_; }
+
   /// From now on `step` is under way.
   void begin_step(int64_t step);
 
@@ -67,6 +72,7 @@ class CollectiveRing {
   Clock::time_point last_change_ = Clock::now();
   Clock::time_point step_began_ = Clock::now();
   double waited_seconds_ = 0.0;  // In this step.
+  std::atomic<int64_t> num_bytes_sent_ = 0;
 };
 
 /// Long work that a rank does by itself while others wait for it in a collective, such as copying a

@@ -71,10 +71,14 @@ Pending copy_alone(const at::Tensor& from, at::Tensor to) {
   return Pending();
 }
 
-// Starts a collective and keeps it in the ring until somebody has waited for it.
+int64_t bytes_of(const at::Tensor& tensor) { return static_cast<int64_t>(tensor.nbytes()); }
+
+// Starts a collective and keeps it in the ring until somebody has waited for it. `num_sent`: bytes
+// that this rank sends to others.
 template <typename Start>
-Pending recorded(const char* verb, const at::Tensor& tensor, const Start& start) {
-  const int64_t number = CollectiveRing::own().begin(verb, static_cast<int64_t>(tensor.nbytes()));
+Pending recorded(const char* verb, const at::Tensor& tensor, int64_t num_sent, const Start& start) {
+  const int64_t number = CollectiveRing::own().begin(verb, bytes_of(tensor));
+  CollectiveRing::own().add_sent(num_sent);
   auto pending = std::make_shared<Pending>(start());
   return Pending([pending, number] {
     const Stopwatch watch;
@@ -109,11 +113,14 @@ void Pending::finish_silently() noexcept {
   }
 }
 
+// Of what is counted as sent, the library chooses the way in all_reduce and broadcast; as many
+// bytes as the best one needs are taken there.
 Pending Communicator::all_reduce(at::Tensor tensor, ReduceOp op) {
   require_contiguous("all_reduce", tensor);
   require_reducible("all_reduce", tensor);
   if (tensor.numel() == 0 || world_size() == 1) return Pending();
-  return recorded("all_reduce", tensor, [&] { return do_all_reduce(tensor, op); });
+  const int64_t num_sent = 2 * bytes_of(tensor) / world_size() * (world_size() - 1);
+  return recorded("all_reduce", tensor, num_sent, [&] { return do_all_reduce(tensor, op); });
 }
 
 Pending Communicator::reduce_scatter(const at::Tensor& full, at::Tensor shard, ReduceOp op) {
@@ -121,14 +128,16 @@ Pending Communicator::reduce_scatter(const at::Tensor& full, at::Tensor shard, R
   require_reducible("reduce_scatter", full);
   if (full.numel() == 0) return Pending();
   if (world_size() == 1) return copy_alone(full, std::move(shard));
-  return recorded("reduce_scatter", full, [&] { return do_reduce_scatter(full, shard, op); });
+  return recorded("reduce_scatter", full, bytes_of(shard) * (world_size() - 1),
+                  [&] { return do_reduce_scatter(full, shard, op); });
 }
 
 Pending Communicator::all_gather(const at::Tensor& shard, at::Tensor full) {
   require_blocks("all_gather", full, shard, rank(), world_size());
   if (full.numel() == 0) return Pending();
   if (world_size() == 1) return copy_alone(shard, std::move(full));
-  return recorded("all_gather", full, [&] { return do_all_gather(shard, full); });
+  return recorded("all_gather", full, bytes_of(shard) * (world_size() - 1),
+                  [&] { return do_all_gather(shard, full); });
 }
 
 Pending Communicator::all_to_all(const at::Tensor& send, at::Tensor receive) {
@@ -140,7 +149,8 @@ Pending Communicator::all_to_all(const at::Tensor& send, at::Tensor receive) {
   if (overlap(send, receive)) refuse("all_to_all", "send and receive overlap");
   if (send.numel() == 0) return Pending();
   if (world_size() == 1) return copy_alone(send, std::move(receive));
-  return recorded("all_to_all", send, [&] { return do_all_to_all(send, receive); });
+  return recorded("all_to_all", send, bytes_of(send) / world_size() * (world_size() - 1),
+                  [&] { return do_all_to_all(send, receive); });
 }
 
 Pending Communicator::broadcast(at::Tensor tensor, int root) {
@@ -149,7 +159,8 @@ Pending Communicator::broadcast(at::Tensor tensor, int root) {
     refuse("broadcast", concat("root ", root, " is none of ", world_size(), " ranks"));
   }
   if (tensor.numel() == 0 || world_size() == 1) return Pending();
-  return recorded("broadcast", tensor, [&] { return do_broadcast(tensor, root); });
+  return recorded("broadcast", tensor, bytes_of(tensor),
+                  [&] { return do_broadcast(tensor, root); });
 }
 
 void Communicator::barrier() {

@@ -124,7 +124,6 @@ void add_parallel(const ZeroOptions& parallel, int world_size, Lines& lines) {
     return;
   }
   lines.add("parallel.reduction", std::string("fast"));
-  lines.add("parallel.stage", static_cast<int64_t>(parallel.stage));
   lines.add("ranks", static_cast<int64_t>(world_size));
 }
 

@@ -26,9 +26,9 @@ struct TrajectoryFacts {
 /// In it: the model's weights and the dtype and device they compute with; the method with all of
 /// its options, and the adapter it begins with; the training shards and their weights,
 /// sequence_length, global_batch, micro_batch, seed; the number of steps and max_grad_norm; all of
-/// the optimizer and the schedule; the reduction and, if it is fast, the number of ranks and the
-/// stage. Not in it, since results do not depend on them: paths, ranks, stage, prefetching,
-/// recomputation, threads, hold-outs, logging, evaluation, checkpoints.
+/// the optimizer and the schedule; the reduction and, if it is fast, the number of ranks. Not in
+/// it, since results do not depend on them: paths, ranks, stage, prefetching, recomputation,
+/// threads, hold-outs, logging, evaluation, checkpoints.
 std::string trajectory_text(const RunConfig& config, const TrajectoryFacts& facts);
 
 /// SHA-256 of `trajectory_text`, hexadecimal: what a checkpoint keeps, so that a resume on another

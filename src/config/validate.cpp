@@ -173,6 +173,15 @@ std::optional<int64_t> fewest_steps(const ScheduleOptions& schedule, int64_t too
   return std::nullopt;
 }
 
+void check_parallel(const ZeroOptions& parallel, Problems& problems) {
+  if (parallel.reduction == Reduction::kExact || parallel.stage < 2) return;
+  problems.push_back({concat("parallel.reduction is fast at parallel.stage ", parallel.stage,
+                             ", where each micro-batch's gradients have to be exchanged: it would "
+                             "move no fewer bytes than exact"),
+                      "set parallel.stage to 0 or 1, or parallel.reduction to exact",
+                      {"parallel.reduction", "parallel.stage"}});
+}
+
 void append(const Problems& more, Problems& problems) {
   problems.insert(problems.end(), more.begin(), more.end());
 }
@@ -187,6 +196,7 @@ Problems validate(const RunConfig& config) {
   check_schedule(config.schedule, problems);
   check_method(config, problems);
   check_evaluation(config, problems);
+  check_parallel(config.parallel, problems);
   if (config.train.max_steps > 0) append(validate_steps(config, config.train.max_steps), problems);
   return problems;
 }

@@ -24,6 +24,9 @@ UnitStore::UnitStore(const std::vector<UnitLayout>& units, Communicator& ranks,
   if (options_.zero.stage < 0 || options_.zero.stage > 3) {
     throw std::invalid_argument(concat("there is no ZeRO stage ", options_.zero.stage));
   }
+  if (is_fast() && options_.zero.stage > 1) {
+    throw std::invalid_argument("the fast reduction needs whole gradients: stage 0 or 1");
+  }
   for (const UnitLayout& unit : units) states_.push_back(make_state(unit));
 }
 
@@ -54,10 +57,7 @@ UnitState UnitStore::make_state(const UnitLayout& unit) const {
 }
 
 // Only the fast mode can add up whole gradients on each rank before it exchanges them.
-bool UnitStore::keeps_whole_gradients() const {
-  return options_.zero.stage == 0 ||
-         (options_.zero.stage == 1 && options_.zero.reduction == Reduction::kFast);
-}
+bool UnitStore::keeps_whole_gradients() const { return options_.zero.stage == 0 || is_fast(); }
 
 void UnitStore::publish_weights() {
   for (int unit = 0; unit < num_units(); ++unit) publish(unit);
@@ -111,28 +111,22 @@ at::Tensor UnitStore::gradient_buffer(int unit) {
 void UnitStore::reduce(int unit) {
   at::Tensor buffer = std::exchange(gradients_[static_cast<size_t>(unit)], {});
   if (!buffer.defined()) throw std::logic_error("reduce without a gradient buffer");
-  if (ranks_.world_size() == 1 || keeps_local_sum()) {
+  if (ranks_.world_size() == 1 || is_fast()) {
     fold(unit, buffer, 1);
     pool_.put(std::move(buffer));
     return;
   }
+  exchange(unit, std::move(buffer));
+}
+
+void UnitStore::exchange(int unit, at::Tensor buffer) {
   finish_exchange();
   Exchange exchange;
   exchange.unit = unit;
-  if (options_.zero.reduction == Reduction::kExact) {
-    exchange.received = pool_.take(buffer.numel());
-    exchange.pending = ranks_.all_to_all(buffer, exchange.received);
-  } else {
-    exchange.wide = buffer.to(at::kFloat);
-    exchange.received = at::empty({state(unit).shards.shard_size()}, exchange.wide.options());
-    exchange.pending = ranks_.reduce_scatter(exchange.wide, exchange.received, ReduceOp::kSum);
-  }
+  exchange.received = pool_.take(buffer.numel());
+  exchange.pending = ranks_.all_to_all(buffer, exchange.received);
   exchange.sent = std::move(buffer);
   exchange_ = std::move(exchange);
-}
-
-bool UnitStore::keeps_local_sum() const {
-  return keeps_whole_gradients() && options_.zero.reduction == Reduction::kFast;
 }
 
 // The blocks of one round come from consecutive micro-batches, rank by rank: added in this order,
@@ -142,10 +136,9 @@ void UnitStore::finish_exchange() {
   Exchange exchange = std::move(*exchange_);
   exchange_.reset();
   exchange.pending.wait();
-  const bool is_exact = options_.zero.reduction == Reduction::kExact;
-  fold(exchange.unit, exchange.received, is_exact ? ranks_.world_size() : 1);
+  fold(exchange.unit, exchange.received, ranks_.world_size());
   pool_.put(std::move(exchange.sent));
-  if (is_exact) pool_.put(std::move(exchange.received));
+  pool_.put(std::move(exchange.received));
 }
 
 void UnitStore::fold(int unit, const at::Tensor& blocks, int num_blocks) {
@@ -163,20 +156,23 @@ void UnitStore::fold(int unit, const at::Tensor& blocks, int num_blocks) {
 void UnitStore::finish_gradients() {
   finish_exchange();
   if (ranks_.world_size() == 1 || !keeps_whole_gradients()) return;
-  for (UnitState& at_unit : states_) finish_whole_gradient(at_unit);
+  if (is_fast()) exchange_local_sums();
+  if (options_.zero.stage > 0) return;
+  for (UnitState& at_unit : states_) {
+    const Range own = at_unit.shards.block(ranks_.rank());
+    ranks_.all_gather(at_unit.gradient.narrow(0, own.begin, own.size()), at_unit.gradient).wait();
+  }
 }
 
-void UnitStore::finish_whole_gradient(UnitState& at_unit) {
-  const Range own = at_unit.shards.block(ranks_.rank());
-  if (options_.zero.reduction == Reduction::kExact) {
-    ranks_.all_gather(at_unit.gradient.narrow(0, own.begin, own.size()), at_unit.gradient).wait();
-  } else if (options_.zero.stage == 0) {
-    ranks_.all_reduce(at_unit.gradient, ReduceOp::kSum).wait();
-  } else {
-    at::Tensor sum = at::empty({own.size()}, at_unit.gradient.options());
-    ranks_.reduce_scatter(at_unit.gradient, sum, ReduceOp::kSum).wait();
-    at_unit.gradient.narrow(0, own.begin, own.size()).copy_(sum);
+// The sums of all ranks replace the block of this rank's own sum that it updates with.
+void UnitStore::exchange_local_sums() {
+  for (int unit = 0; unit < num_units(); ++unit) {
+    at::Tensor rounded = pool_.take(state(unit).shards.padded_size());
+    rounded.copy_(state(unit).gradient);
+    exchange(unit, std::move(rounded));
+    has_gradient_[static_cast<size_t>(unit)] = false;
   }
+  finish_exchange();
 }
 
 at::Tensor UnitStore::gradient_of(const UnitState& at_unit, Range elements) const {

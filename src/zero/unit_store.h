@@ -91,19 +91,19 @@ class UnitStore : public UnitWeights {
   struct Exchange {
     int unit = 0;
     at::Tensor sent, received;
-    at::Tensor wide;  // What is sent in fp32, in fast mode.
     Pending pending;
   };
 
   bool is_sharded_in_compute() const;
   bool keeps_whole_gradients() const;
-  bool keeps_local_sum() const;
+  bool is_fast() const { return options_.zero.reduction == Reduction::kFast; }
   UnitState make_state(const UnitLayout& unit) const;
   void publish(int unit);
   void start_gather(int unit);
+  void exchange(int unit, at::Tensor buffer);
   void fold(int unit, const at::Tensor& blocks, int num_blocks);
   void finish_exchange();
-  void finish_whole_gradient(UnitState& at_unit);
+  void exchange_local_sums();
   at::Tensor gradient_of(const UnitState& at_unit, Range elements) const;
 
   Communicator& ranks_;

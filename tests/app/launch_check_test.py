@@ -190,10 +190,30 @@ def test_the_models_template_is_the_one_that_preparation_takes(tmp_path, jinja, 
     assert_refused(temper("check", path), DATA, "was rendered by the chat template")
 
 
+def test_ranks_that_would_compute_with_other_instructions_are_refused(tmp_path):
+    tiny_run.write_run(tmp_path)
+    one = [os.environ["TEMPER_BINARY"], "train", tmp_path / "run.yaml"]
+    other = ["env", "ATEN_CPU_CAPABILITY=default", *one]
+    command = ["mpirun", "-n", "1", *one, ":", "-n", "1", *other]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert_refused(done, REFUSED, "rank 1 on ", " has another kind of processor, ",
+                   " with 'ATEN_CPU_CAPABILITY=default', than rank 0 on ")  # fmt: skip
+    assert "\n  try: ask Slurm for nodes of one kind" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_below_mpirun_slurm_may_count_other_tasks(tmp_path):
     tiny_run.write_run(tmp_path)
     done = train(tmp_path, ranks=2, SLURM_NTASKS="1")
     assert done.returncode == 0, done.stderr
+    assert " begun ranks=2\n" in done.stderr
+
+
+def test_where_mpi_cannot_start_nothing_says_that_it_began(tmp_path):
+    tiny_run.write_run(tmp_path)
+    done = train(tmp_path, ranks=2, OMPI_MCA_pml="none")
+    assert done.returncode not in (0, *range(10, 20)), done.stderr
+    assert "begun" not in done.stderr
 
 
 def train_on_cpus(folder: Path, num_cpus: int, num_threads: int, launcher: tuple = ()):

@@ -83,10 +83,10 @@ BOOST_AUTO_TEST_CASE(equal_digests_pass_and_the_rank_that_differs_is_named) {
   const auto usual = temper::sha256("one configuration"), other = temper::sha256("another");
   std::vector<std::string> hosts;
   for (int host = 0; host < n; ++host) hosts.push_back("n" + std::to_string(host));
-  BOOST_CHECK_NO_THROW(require_same_on_all_ranks(world, usual, "the configuration", hosts));
+  BOOST_CHECK_NO_THROW(require_same_on_all_ranks(world, usual, {"the configuration"}, hosts));
   if (n == 1) return;
   const auto compare = [&](int odd) {
-    require_same_on_all_ranks(world, rank == odd ? other : usual, "the configuration", hosts);
+    require_same_on_all_ranks(world, rank == odd ? other : usual, {"the configuration"}, hosts);
   };
   const std::string last = std::to_string(n - 1);
   fails_with<LaunchError>(

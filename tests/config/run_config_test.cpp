@@ -94,6 +94,10 @@ const std::vector<Fault> kFaults = {
      "CONFIG: parallel.prefetch (line 13) is 'yes'\n  try: set it to true or false"},
     {"parallel:\n  prefetch: \"true\"\n",
      "CONFIG: parallel.prefetch (line 13) is 'true' in quotes\n  try: set it to true or false"},
+    {"parallel:\n  reduction: fast\n",
+     "CONFIG: parallel.reduction is fast at parallel.stage 3, where each micro-batch's gradients "
+     "have to be exchanged: it would move no fewer bytes than exact (line 13)\n"
+     "  try: set parallel.stage to 0 or 1, or parallel.reduction to exact"},
     {"parallel:\n  reduction: True\n",
      "CONFIG: parallel.reduction (line 13) is 'True'\n  try: set it to one of: exact, fast"},
     {"parallel: &x\n  stage: 3\n", "CONFIG: line 12 has an anchor (&name)"},
@@ -223,7 +227,8 @@ BOOST_AUTO_TEST_CASE(the_resolved_configuration_reads_as_the_same) {
        "data.train=[{path: x.h5, weight: 0.3}, {path: y.h5}]", "data.seed=9223372036854775807",
        "data.holdout=[{name: h, path: z.h5, max_rows: 3}]", "train.recompute=true",
        "optimizer.epsilon=1e-20", "train.max_steps=0", "train.epochs=0.1", "schedule.name=wsd",
-       "schedule.decay_ratio=0.25", "parallel.reduction=fast", "checkpoint.resume=some/folder"});
+       "schedule.decay_ratio=0.25", "parallel={stage: 1, reduction: fast}",
+       "checkpoint.resume=some/folder"});
   const std::string yaml = to_yaml(config);
   const RunConfig again = parse_run_config(yaml, "the checkpoint");
   BOOST_TEST(to_yaml(again) == yaml);

@@ -17,7 +17,8 @@ namespace data = boost::unit_test::data;
 
 namespace {
 
-const std::string kBase = kValid + "schedule:\n  name: wsd\n  warmup_steps: 1\n";
+const std::string kBase =
+    kValid + "schedule:\n  name: wsd\n  warmup_steps: 1\nparallel:\n  stage: 1\n";
 
 TrajectoryFacts facts() {
   return {.model_fingerprint = "model-1", .data_fingerprints = {"data-1"}, .num_steps = 10};
@@ -89,7 +90,7 @@ const std::vector<std::string> kIndifferent = {
     "train.log_every_steps=7",
     "train.recompute=true",
     "train.threads=7",
-    "parallel.stage=1",
+    "parallel.stage=0",
     "parallel.prefetch=false",
     "checkpoint.every_steps=7",
     "train.time_limit_minutes=7",
@@ -162,13 +163,13 @@ BOOST_AUTO_TEST_CASE(the_facts_decide_too) {
   BOOST_TEST(digest({"method=lora"}, other) != digest({"method=lora"}, facts()));
 }
 
-BOOST_AUTO_TEST_CASE(ranks_and_stage_count_in_fast_mode_only) {
+BOOST_AUTO_TEST_CASE(ranks_count_in_fast_mode_only) {
   TrajectoryFacts two_ranks = facts();
   two_ranks.world_size = 2;
   BOOST_TEST(digest({}, two_ranks) == digest({}, facts()));
   const std::string fast = "parallel.reduction=fast";
   BOOST_TEST(digest({fast}, two_ranks) != digest({fast}, facts()));
-  BOOST_TEST(digest({fast, "parallel.stage=1"}, facts()) != digest({fast}, facts()));
+  BOOST_TEST(digest({fast, "parallel.stage=0"}, facts()) == digest({fast}, facts()));
 }
 
 BOOST_AUTO_TEST_CASE(the_digest_is_the_hash_of_the_text) {
@@ -185,7 +186,7 @@ BOOST_AUTO_TEST_CASE(changes_are_named_for_people) {
   };
   BOOST_TEST(explained({"data.seed=5", "model.path=other", "parallel.reduction=fast"}) ==
              "data.seed was 0 and is 5, model was model and is other, "
-             "parallel.reduction was exact and is fast, parallel.stage was not set and is 3, "
+             "parallel.reduction was exact and is fast, "
              "ranks was not set and is 1");
   BOOST_TEST(explained({"train.max_steps=0", "train.epochs=2"}) ==
              "steps was 10 and is 0, train.epochs was 0 and is 2");
