@@ -103,7 +103,7 @@ ModelFacts find_model_facts(const RunConfig& config, const ModelFolder& folder,
 
 OnceForAll once_for(const MpiSession& session, Communicator& ranks) {
   return [&session, &ranks](const SharedFile& file, const auto& find) {
-    require_same_on_all_ranks(ranks, sha256(file.fingerprint), file.path, session.host_names());
+    require_same_fingerprints(session, ranks, {file.fingerprint}, file.path);
     std::vector<int64_t> numbers;
     do_on_rank_0(ranks, [&] { numbers = find(); });
     int64_t count = std::ssize(numbers);

@@ -57,7 +57,7 @@ void for_each_piece(int64_t size, int64_t max_piece, const Make& make) {
   }
 }
 
-std::byte* bytes_of(const at::Tensor& tensor) {
+std::byte* data_of(const at::Tensor& tensor) {
   return static_cast<std::byte*>(tensor.mutable_data_ptr());
 }
 
@@ -137,7 +137,7 @@ Pending MpiCommunicator::do_all_reduce(at::Tensor tensor, ReduceOp op) {
   const int64_t max_piece = max_message_bytes_ / tensor.element_size();
   return worker_->submit("MPI_Iallreduce", [=, comm = comm_](Requests& requests) {
     for_each_piece(tensor.numel(), max_piece, [&](int64_t first, int count) {
-      check(MPI_Iallreduce(MPI_IN_PLACE, bytes_of(tensor) + first * tensor.element_size(), count,
+      check(MPI_Iallreduce(MPI_IN_PLACE, data_of(tensor) + first * tensor.element_size(), count,
                            datatype_of(tensor), op_of(op), comm, &next(requests)),
             "MPI_Iallreduce");
     });
@@ -165,8 +165,8 @@ Pending MpiCommunicator::do_all_gather(const at::Tensor& shard, at::Tensor full)
   }
   const Group group{comm_, rank_, world_size_, max_message_bytes_};
   return worker_->submit("all_gather", [=](Requests& requests) {
-    const auto ours = [&](int) { return bytes_of(shard); };
-    group.exchange(ours, bytes_of(full), size_in_bytes(shard), requests);
+    const auto ours = [&](int) { return data_of(shard); };
+    group.exchange(ours, data_of(full), size_in_bytes(shard), requests);
   });
 }
 
@@ -179,8 +179,8 @@ Pending MpiCommunicator::do_all_to_all(const at::Tensor& send, at::Tensor receiv
   const Group group{comm_, rank_, world_size_, max_message_bytes_};
   return worker_->submit("all_to_all", [=](Requests& requests) {
     const int64_t block_bytes = size_in_bytes(send) / group.world_size;
-    const auto block = [&](int rank) { return bytes_of(send) + rank * block_bytes; };
-    group.exchange(block, bytes_of(receive), block_bytes, requests);
+    const auto block = [&](int rank) { return data_of(send) + rank * block_bytes; };
+    group.exchange(block, data_of(receive), block_bytes, requests);
   });
 }
 
@@ -191,7 +191,7 @@ Pending MpiCommunicator::do_broadcast(at::Tensor tensor, int root) {
   return worker_->submit(
       "MPI_Ibcast", [=, max_piece = max_message_bytes_, comm = comm_](Requests& requests) {
         for_each_piece(size_in_bytes(tensor), max_piece, [&](int64_t first, int count) {
-          check(MPI_Ibcast(bytes_of(tensor) + first, count, MPI_BYTE, root, comm, &next(requests)),
+          check(MPI_Ibcast(data_of(tensor) + first, count, MPI_BYTE, root, comm, &next(requests)),
                 "MPI_Ibcast");
         });
       });
