@@ -2,6 +2,7 @@
 #include "checkpoint/checkpoint_saver.h"
 
 #include <algorithm>
+#include <set>
 #include <span>
 #include <stdexcept>
 #include <system_error>
@@ -80,6 +81,7 @@ void CheckpointSaver::prepare_folder() const {
   if (is_first_) set_aside_after(checkpoints_, setup_.resumed_step);
   require_space();
   make_folder(temporary() / published_);
+  for (const TextFile& file : companions_) make_folder((temporary() / file.path).parent_path());
   make_folder(temporary() / "optimizer");
 }
 
@@ -178,7 +180,9 @@ Manifest CheckpointSaver::make_manifest(const JobDigests& own,
 
 void CheckpointSaver::finish_folder(const Manifest& manifest) const {
   write_parts({temporary() / Manifest::kFileName, {{0, to_json(manifest), {}, DType::kU8}}});
-  for (const char* folder : {published_, "optimizer", ""}) {
+  std::set<fs::path> folders = {published_, "optimizer", ""};
+  for (const TextFile& file : companions_) folders.insert(fs::path(file.path).parent_path());
+  for (const fs::path& folder : folders) {
     sync_folder(temporary() / folder, FilePurpose::kCheckpoint);
   }
   set_aside_after(checkpoints_, step_ - 1);
