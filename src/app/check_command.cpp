@@ -7,6 +7,7 @@
 
 #include "app/check_report.h"
 #include "app/commands.h"
+#include "app/end_of_turn.h"
 #include "app/launch_resources.h"
 #include "app/loaded_model.h"
 #include "app/memory_estimate.h"
@@ -43,6 +44,7 @@ class RunCheck {
     }
     check_data();
     check_steps();
+    check_turn_ends();
     if (model_) check_memory();
     if (!config_.run.folder.empty() && report_.attempt([this] { check_storage(); })) {
       report_.attempt([this] { check_resume(); });
@@ -70,7 +72,9 @@ class RunCheck {
     report_.attempt([this] { quantisation_of(config_, *model_); });
     adapter_ = make_adapter(config_.method, config);
     if (adapter_) {
-      open_start(config_.method, *model_);
+      if (const auto start = open_start(config_.method, *model_)) {
+        require_same_base(start->path(), *model_);
+      }
       report_.add_fact(
           "method", concat(name_of(config_.method.kind), ", ",
                            readable_count(num_elements(adapter_->units())),
@@ -140,6 +144,15 @@ class RunCheck {
     const double epochs =
         static_cast<double>(num_steps_ * data.global_batch_rows) / static_cast<double>(rows);
     report_.add_fact("steps", concat(num_steps_, ", or ", epochs, " epochs of ", rows, " rows"));
+  }
+
+  void check_turn_ends() {
+    if (!model_ || config_.model.end_of_turn == ModelOptions::EndOfTurn::kAdd) return;
+    std::vector<const TokenShard*> shards;
+    for (const auto& source : sources_) shards.push_back(&source->shard());
+    const std::vector<int64_t> tokens = foreign_turn_ends(shards, model_->config());
+    if (tokens.empty()) return;
+    report_.add_fact("end of turn", describe_turn_ends(tokens, model_->config(), config_.method));
   }
 
   void check_memory() {

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "app/commands.h"
+#include "app/end_of_turn.h"
 #include "app/launch_check.h"
 #include "app/memory_estimate.h"
 #include "app/readable.h"
@@ -55,10 +56,11 @@ ExitCode TrainingJob::run() {
   lock_folder();
   load();
   print_banner();
+  const std::vector<int64_t> end_tokens = added_end_tokens();
   const PublishedFolder published = model_.adapter
                                         ? published_adapter(config_.method, model_.folder,
                                                             quantisation_of(config_, model_.folder))
-                                        : published_model(model_.folder);
+                                        : published_model(model_.folder, end_tokens);
   CheckpointSaver saver({model_.trained(), *model_.ranks, folder, state_.step}, published,
                         config_.checkpoint);
   BackgroundSave save(saver, *model_.ranks, model_.ranks->device());
@@ -89,6 +91,21 @@ ExitCode TrainingJob::run() {
   if (loop.run(state_) == Ending::kStopped) return ExitCode::kResume;
   export_final();
   return ExitCode::kFinished;
+}
+
+std::vector<const TokenShard*> TrainingJob::shards() const {
+  std::vector<const TokenShard*> shards;
+  for (const auto& source : mixture_.sources()) shards.push_back(&source->shard());
+  return shards;
+}
+
+// Those that the result has beside the model's.
+std::vector<int64_t> TrainingJob::added_end_tokens() const {
+  const std::vector<int64_t> tokens = foreign_turn_ends(shards(), model_.folder.config());
+  if (tokens.empty() || config_.model.end_of_turn == ModelOptions::EndOfTurn::kAdd) return tokens;
+  log_event(concat("warning=\"", describe_turn_ends(tokens, model_.folder.config(), config_.method),
+                   '"'));
+  return {};
 }
 
 // Before anything is made.
@@ -168,9 +185,7 @@ void TrainingJob::load_base(const VerifiedCheckpoint& checkpoint) {
 }
 
 TrajectoryFacts TrainingJob::find_facts() const {
-  std::vector<const TokenShard*> shards;
-  for (const auto& source : mixture_.sources()) shards.push_back(&source->shard());
-  return trajectory_facts(config_, model_.folder, shards, num_steps_, session_.world_size());
+  return trajectory_facts(config_, model_.folder, shards(), num_steps_, session_.world_size());
 }
 
 void TrainingJob::print_banner() const {

@@ -42,6 +42,8 @@ class TrainingJob {
   void require_continued(const std::filesystem::path& checkpoint);
   void load_base(const VerifiedCheckpoint& checkpoint);
   TrajectoryFacts find_facts() const;
+  std::vector<const TokenShard*> shards() const;
+  std::vector<int64_t> added_end_tokens() const;
   void print_banner() const;
   RankBatch next_batch();
   void export_final();
