@@ -8,6 +8,7 @@
 #include "app/allocation_end.h"
 #include "app/check_report.h"
 #include "app/commands.h"
+#include "app/end_of_turn.h"
 #include "app/launch_resources.h"
 #include "app/memory_estimate.h"
 #include "app/readable.h"
@@ -48,6 +49,7 @@ class RunCheck {
       find_facts();
     }
     check_data();
+    check_turn_ends();
     if (model_) check_memory();
     if (!config_.run.folder.empty() && report_.attempt([this] { check_storage(); })) {
       report_.attempt([this] { check_resume(); });
@@ -129,6 +131,14 @@ class RunCheck {
       text += concat(", ", rows.num_without_target(), " without a target left out");
     }
     report_.add_fact(topic, text);
+  }
+
+  void check_turn_ends() {
+    if (!model_ || !plan_ || config_.model.end_of_turn == ModelOptions::EndOfTurn::kAdd) return;
+    const ModelConfig& model = model_->folder.config();
+    const std::vector<int64_t> tokens = foreign_turn_ends(plan_->mixture, model);
+    if (tokens.empty()) return;
+    report_.add_fact("end of turn", describe_turn_ends(tokens, model, config_.method));
   }
 
   void check_memory() {

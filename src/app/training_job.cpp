@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "app/end_of_turn.h"
 #include "app/launch_check.h"
 #include "app/memory_estimate.h"
 #include "app/readable.h"
@@ -51,10 +52,11 @@ ExitCode TrainingJob::run() {
   lock_folder();
   load();
   print_banner();
+  const std::vector<int64_t> end_tokens = added_end_tokens();
   const PublishedFolder published =
       model_.adapter()
           ? published_adapter(config_.method, model_.folder(), model_.opened.quantisation)
-          : published_model(model_.folder());
+          : published_model(model_.folder(), end_tokens);
   CheckpointSaver saver({model_.trained(), *model_.ranks, folder, state_.step}, published,
                         config_.checkpoint);
   saver.tidy();
@@ -87,6 +89,15 @@ ExitCode TrainingJob::run() {
   if (ending == Ending::kStopped) return ExitCode::kResume;
   publish_result();
   return ExitCode::kFinished;
+}
+
+// Those that the result has beside the model's.
+std::vector<int64_t> TrainingJob::added_end_tokens() const {
+  const ModelConfig& model = model_.folder().config();
+  const std::vector<int64_t> tokens = foreign_turn_ends(plan_.mixture, model);
+  if (tokens.empty() || config_.model.end_of_turn == ModelOptions::EndOfTurn::kAdd) return tokens;
+  log_event(concat("warning=\"", describe_turn_ends(tokens, model, config_.method), '"'));
+  return {};
 }
 
 // Before anything is made.

@@ -47,6 +47,7 @@ class TrainingJob {
   void require_continued(const std::filesystem::path& checkpoint);
   void load_base(const VerifiedCheckpoint& checkpoint);
   TrajectoryFacts find_facts() const;
+  std::vector<int64_t> added_end_tokens() const;
   void print_banner() const;
   RankBatch next_batch();
   void publish_result();

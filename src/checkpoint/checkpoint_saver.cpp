@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <set>
 #include <span>
 #include <stdexcept>
 #include <system_error>
@@ -82,6 +83,7 @@ void CheckpointSaver::prepare_folder() const {
   if (is_first_) set_aside_after(checkpoints_, setup_.resumed_step);
   require_space();
   make_folder(temporary() / published_);
+  for (const TextFile& file : companions_) make_folder((temporary() / file.path).parent_path());
   make_folder(temporary() / "optimizer");
 }
 
@@ -215,7 +217,9 @@ void CheckpointSaver::finish_folder(const JobDigests& own,
   const fs::path list = temporary() / Manifest::kDigestsName;
   add(Manifest::kDigestsName, text, write_parts({list, {{0, text, {}, DType::kU8}}}).front());
   write_parts({temporary() / Manifest::kFileName, {{0, to_json(manifest), {}, DType::kU8}}});
-  for (const char* folder : {published_, "optimizer", ""}) {
+  std::set<fs::path> folders = {published_, "optimizer", ""};
+  for (const TextFile& file : companions_) folders.insert(fs::path(file.path).parent_path());
+  for (const fs::path& folder : folders) {
     sync_folder(temporary() / folder, FilePurpose::kCheckpoint);
   }
   set_aside_after(checkpoints_, step_ - 1);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/companion_files.h"
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <stdexcept>
@@ -14,12 +15,13 @@
 #include "io/json.h"
 
 namespace temper {
+namespace fs = std::filesystem;
 namespace {
 
 constexpr std::pair<DType, std::string_view> kDtypeNames[] = {
     {DType::kF32, "float32"}, {DType::kBF16, "bfloat16"}, {DType::kF16, "float16"}};
 
-// All that transformers and vLLM look for beside weights, and what a licence asks to be passed on.
+// All that transformers and vLLM look for beside weights.
 constexpr std::array kFileNames = {
     "config.json",
     "generation_config.json",
@@ -30,15 +32,53 @@ constexpr std::array kFileNames = {
     "added_tokens.json",
     "special_tokens_map.json",
     "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
     "vocab.json",
+    "vocab.txt",
     "merges.txt",
     "preprocessor_config.json",
-    "LICENSE",
-    "LICENSE.txt",
-    "LICENSE.md",
-    "NOTICE",
-    "USE_POLICY.md",
+    "processor_config.json",
 };
+
+// What a licence asks to be passed on begins so, in whatever case and with whatever ending.
+constexpr std::array kNotices = {"license", "licence",    "notice",
+                                 "copying", "use_policy", "acceptable_use"};
+
+constexpr const char* kTemplates = "additional_chat_templates";  // Other templates than the first.
+
+bool is_notice(std::string name) {
+  std::ranges::transform(name, name.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
+  return std::ranges::any_of(kNotices, [&](const char* begin) { return name.starts_with(begin); });
+}
+
+// The files in a folder of which `is_wanted` says so, by name; none if there is no folder.
+template <typename Predicate>
+std::vector<std::string> names_in(const fs::path& folder, Predicate is_wanted) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (auto it = fs::directory_iterator(folder, error); !error && it != fs::directory_iterator();
+       it.increment(error)) {
+    std::error_code ignored;
+    if (it->is_regular_file(ignored) && is_wanted(it->path())) {
+      names.push_back(it->path().filename().string());
+    }
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
+// Whether a configuration names classes of the folder's own code.
+bool names_own_code(const std::vector<TextFile>& files) {
+  return std::ranges::any_of(files, [](const TextFile& file) {
+    if (file.path != "config.json" && file.path != "tokenizer_config.json") return false;
+    const Json json = Json::parse(file.text, nullptr, false);
+    return json.is_object() && json.contains("auto_map");
+  });
+}
 
 size_t end_of_string(std::string_view json, size_t begin) {
   size_t at = begin + 1;
@@ -71,14 +111,28 @@ std::optional<Range> find_value(std::string_view json, std::string_view key) {
 
 }  // namespace
 
-std::vector<TextFile> read_companion_files(const std::filesystem::path& folder) {
+std::vector<TextFile> read_companion_files(const fs::path& folder) {
   std::vector<TextFile> files;
+  const auto add = [&](const std::string& name) {
+    files.push_back({name, read_file(folder / name, FilePurpose::kModel)});
+  };
   for (const char* name : kFileNames) {
-    const std::filesystem::path path = folder / name;
     std::error_code ignored;
-    if (!std::filesystem::exists(path, ignored)) continue;
-    files.push_back({name, read_file(path, FilePurpose::kModel)});
+    if (fs::exists(folder / name, ignored)) add(name);
   }
+  const auto ends_in = [](const char* ending) {
+    return [ending](const fs::path& path) { return path.extension() == ending; };
+  };
+  for (const std::string& name : names_in(folder / kTemplates, ends_in(".jinja"))) {
+    add(concat(kTemplates, '/', name));
+  }
+  if (names_own_code(files)) {
+    // All of it: one file of code may import another.
+    for (const std::string& name : names_in(folder, ends_in(".py"))) add(name);
+  }
+  const auto notices =
+      names_in(folder, [](const fs::path& path) { return is_notice(path.filename().string()); });
+  for (const std::string& name : notices) add(name);
   return files;
 }
 
@@ -103,6 +157,12 @@ std::string with_member(const std::string& object, const std::string& key,
 std::string with_flag(const std::string& object, const std::string& key, bool value) {
   auto json = nlohmann::ordered_json::parse(object);
   json[key] = value;
+  return json.dump(2) + '\n';
+}
+
+std::string with_end_tokens(const std::string& object, const std::vector<int64_t>& tokens) {
+  auto json = nlohmann::ordered_json::parse(object);
+  json["eos_token_id"] = tokens;
   return json.dump(2) + '\n';
 }
 

@@ -12,8 +12,8 @@
 namespace temper {
 
 /// The small files that go with a model's weights, byte for byte, in a fixed order: configuration,
-/// tokenizer, chat template, licence.
-/// Throws: ModelError if one cannot be read.
+/// tokenizer, chat templates, the code of its own that these name, licences and notices. Their
+/// paths are below the folder. Throws: ModelError if one cannot be read.
 std::vector<TextFile> read_companion_files(const std::filesystem::path& folder);
 
 /// The text of a config.json with its `dtype` or `torch_dtype`, if it has one, set to `dtype`; all
@@ -28,6 +28,10 @@ std::string with_member(const std::string& object, const std::string& key,
 /// The text of a JSON object with a member set to a truth value, the others in their order, laid
 /// out as transformers does.
 std::string with_flag(const std::string& object, const std::string& key, bool value);
+
+/// The text of a config.json or generation_config.json with these `eos_token_id`s, laid out as
+/// transformers does.
+std::string with_end_tokens(const std::string& object, const std::vector<int64_t>& tokens);
 
 /// The text of a JSON object without one of its members, the others in their order, laid out as
 /// transformers does.

@@ -71,7 +71,7 @@ std::vector<TensorGroup> groups_of(const ModelFolder& source,
 void export_model(const ModelFolder& source, const std::filesystem::path& destination,
                   int64_t max_file_bytes) {
   require_new_folder(destination);
-  const ModelContent content{.texts = read_companion_files(source.path()),
+  const ModelContent content{.texts = source.companions(),
                              .groups = groups_of(source,
                                                  [&](const TensorSlot& slot) {
                                                    return copy_whole(

@@ -146,8 +146,7 @@ void export_quantised(const ModelFolder& source, const std::filesystem::path& de
                       const QuantisedExportOptions& options) {
   options.format.require_valid();
   require_new_folder(destination);
-  ModelContent content{.texts = read_companion_files(source.path()),
-                       .max_file_bytes = options.max_file_bytes};
+  ModelContent content{.texts = source.companions(), .max_file_bytes = options.max_file_bytes};
   for (TextFile& text : content.texts) {
     if (text.path != "config.json") continue;
     text.text = with_member(text.text, "quantization_config",

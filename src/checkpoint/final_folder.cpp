@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <set>
 #include <span>
 #include <string>
 #include <system_error>
@@ -27,7 +28,19 @@ fs::path old_one(const fs::path& destination) { return destination.string() + ".
 
 bool is_weights(const ManifestFile& file) { return file.path.ends_with(".safetensors"); }
 
-fs::path name_in_final(const ManifestFile& file) { return fs::path(file.path).filename(); }
+// What is below model/ or adapter/ in the checkpoint.
+fs::path name_in_final(const ManifestFile& file) {
+  return file.path.substr(file.path.find('/') + 1);
+}
+
+// `root` and those below it that files of the checkpoint lie in.
+std::set<fs::path> folders_of(const Manifest& manifest, const fs::path& root) {
+  std::set<fs::path> folders = {root};
+  for (const ManifestFile& file : manifest.files) {
+    if (is_published(file)) folders.insert((root / name_in_final(file)).parent_path());
+  }
+  return folders;
+}
 
 void make_folder(const fs::path& folder) {
   std::error_code error;
@@ -74,9 +87,9 @@ void copy_segments(const fs::path& checkpoint, std::span<const Segment> segments
 }
 
 // In one call where the file system can swap names, else in two, which tidy_final knows of.
-void put_in_place(const fs::path& destination) {
+void put_in_place(const std::set<fs::path>& folders, const fs::path& destination) {
   const fs::path fresh = new_one(destination);
-  sync_folder(fresh, FilePurpose::kCheckpoint);
+  for (const fs::path& folder : folders) sync_folder(folder, FilePurpose::kCheckpoint);
   const bool has_old = is_there(destination);
   const bool is_swapped = has_old && ::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD,
                                                  destination.c_str(), RENAME_EXCHANGE) == 0;
@@ -99,19 +112,20 @@ void publish_final(const fs::path& checkpoint, const fs::path& destination, Comm
       share_manifest(checkpoint, VerifiedPart::kPublished, ranks,
                      [&](const Manifest& manifest) { require_all_there(checkpoint, manifest); });
   const fs::path fresh = new_one(destination);
+  const std::set<fs::path> folders = folders_of(shared.manifest, fresh);  // Outer ones first.
   bool is_linked = false;
   do_on_rank_0(ranks, [&] {
     tidy_final(destination);
-    make_folder(fresh);
+    for (const fs::path& folder : folders) make_folder(folder);
     is_linked = link_weights(checkpoint, shared.manifest, fresh);
     if (is_linked) return;
     remove_or_log(fresh);  // Links to write into would be the checkpoint's own files.
-    make_folder(fresh);
+    for (const fs::path& folder : folders) make_folder(folder);
   });
   is_linked = agree_with_rank_0(ranks, is_linked);
   do_together(ranks, [&] { copy_segments(checkpoint, shared.segments, fresh, is_linked); });
   do_on_rank_0(ranks, [&] {
-    put_in_place(destination);
+    put_in_place(folders, destination);
     tidy_final(destination);
     log_event(concat("final=", destination.string(), " checkpoint=", checkpoint.string(),
                      " weights=", is_linked ? "linked" : "copied"));

@@ -13,6 +13,84 @@
 namespace temper {
 namespace {
 
+// Keys of config.json that change no weight, no logit and no token: what transformers and those who
+// publish models note for themselves, how others run or sample from the model, and keys that a
+// family has and another one's class does not look at.
+constexpr const char* kHarmlessKeys[] = {
+    // Of transformers' classes.
+    "_name_or_path",
+    "architectures",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "id2label",
+    "initializer_range",
+    "label2id",
+    "output_attentions",
+    "output_hidden_states",
+    "pad_token_id",
+    "pretraining_tp",
+    "problem_type",
+    "return_dict",
+    "transformers_version",
+    "use_cache",
+    // Of one family, ignored by the others.
+    "attention_bias",
+    "max_window_layers",
+    "mlp_bias",
+    "sliding_window",
+    "use_sliding_window",
+    "layer_types",
+    "original_max_position_embeddings",
+    // How the weights are stored: see four_bit/stored_format.h and companion_files.h.
+    "dtype",
+    "quantization_config",
+    "torch_dtype",
+    // Of earlier versions, and of other programs.
+    "_attn_implementation",
+    "_attn_implementation_autoset",
+    "_attn_implementation_internal",
+    "_commit_hash",
+    "_flash_attn_2_enabled",
+    "_from_model_config",
+    "attn_implementation",
+    "auto_map",
+    "bos_token",
+    "decoder_start_token_id",
+    "do_sample",
+    "eos_token",
+    "finetuning_task",
+    "gradient_checkpointing",
+    "is_decoder",
+    "is_llama_config",
+    "keys_to_ignore_at_inference",
+    "license",
+    "max_length",
+    "max_new_tokens",
+    "max_sequence_length",
+    "model_max_length",
+    "name",
+    "neftune_noise_alpha",
+    "pad_token",
+    "repetition_penalty",
+    "return_dict_in_generate",
+    "sep_token_id",
+    "temperature",
+    "tokenizer_class",
+    "top_k",
+    "top_p",
+    "torchscript",
+    "transformers.js_config",
+    "unk_token_id",
+    "unsloth_fixed",
+    "unsloth_version",
+    "use_return_dict",
+};
+
+// Of the rotary settings those that a kind has and another one does not look at.
+constexpr const char* kHarmlessRopeKeys[] = {"factor",          "high_freq_factor",
+                                             "low_freq_factor", "original_max_position_embeddings",
+                                             "rope_type",       "type"};
+
 const Family* find_family(const JsonKeys& keys) {
   const std::string model_type = keys.text("model_type");
   std::string known;
@@ -21,7 +99,7 @@ const Family* find_family(const JsonKeys& keys) {
     known += concat(known.empty() ? "" : ", ", family.model_type);
   }
   if (!model_type.empty()) {
-    keys.refuse("model_type", concat("is \"", model_type, "\"; computed are ", known));
+    keys.refuse("model_type", concat("is ", shown(model_type), "; computed are ", known));
   }
   return nullptr;
 }
@@ -91,8 +169,9 @@ void read_rope(const JsonKeys& top, ModelConfig& config, std::vector<std::string
   config.rope.theta = top.positive("rope_theta", 10000.0);
   top.require("partial_rotary_factor", 1.0);
   const bool is_old = top.has("rope_scaling") && !top["rope_scaling"].empty();
+  const bool is_new = top.has("rope_parameters");
+  if (!is_old && !is_new) return;
   const char* section = is_old ? "rope_scaling" : "rope_parameters";
-  if (!top.has(section)) return;
   const JsonKeys keys(top[section], concat(section, "."), problems);
   config.rope.theta = keys.positive("rope_theta", config.rope.theta);
   keys.require("partial_rotary_factor", 1.0);
@@ -104,14 +183,17 @@ void read_rope(const JsonKeys& top, ModelConfig& config, std::vector<std::string
   } else if (type == "llama3") {
     read_llama3_scaling(keys, top, config);
   } else if (type != "default") {
-    keys.refuse(kind, concat("is \"", type, "\"; computed are default, linear and llama3"));
+    return keys.refuse(kind,
+                       concat("is ", shown(type), "; computed are default, linear and llama3"));
   }
+  keys.refuse_others(kHarmlessRopeKeys);
 }
 
 // A window per layer for the families whose configuration says which layers have one.
 void read_layer_windows(const JsonKeys& keys, ModelConfig& config) {
-  const int64_t window =
-      keys.flag("use_sliding_window", false) ? keys.integer("sliding_window", kPositions, 4096) : 0;
+  // A null is not an absent key: it says that there is no window.
+  const bool has_window = keys.flag("use_sliding_window", false) && !keys.is_null("sliding_window");
+  const int64_t window = has_window ? keys.integer("sliding_window", kPositions, 4096) : 0;
   const int64_t first = keys.integer("max_window_layers", Range{0, kLayers.end}, 28);
   const auto num_layers = static_cast<size_t>(config.num_layers);
   if (!keys.has("layer_types")) {
@@ -127,13 +209,14 @@ void read_layer_windows(const JsonKeys& keys, ModelConfig& config) {
   for (size_t layer = 0; layer < num_layers; ++layer) {
     if (types[layer] == "full_attention") continue;
     if (types[layer] != "sliding_attention") {
-      return keys.refuse("layer_types", concat("has ", types[layer].dump(), " at layer ", layer,
+      return keys.refuse("layer_types", concat("has ", shown(types[layer]), " at layer ", layer,
                                                "; computed are full_attention and "
                                                "sliding_attention"));
     }
     if (window == 0) {
       return keys.refuse("layer_types", concat("has sliding_attention at layer ", layer,
-                                               ", but use_sliding_window is false"));
+                                               ", but use_sliding_window is false, or there is no "
+                                               "sliding_window"));
     }
     config.windows[layer] = window;
   }
@@ -158,7 +241,7 @@ void read_end_tokens(const JsonKeys& keys, ModelConfig& config) {
   std::vector<int64_t> ids;
   for (const Json& id : list) {
     if (!id.is_number_integer() || id < 0 || id >= config.vocab_size) {
-      return keys.refuse("eos_token_id", concat("is ", value.dump(),
+      return keys.refuse("eos_token_id", concat("is ", shown(value),
                                                 ", wanted a token id or a list of them, below ",
                                                 config.vocab_size));
     }
@@ -170,6 +253,12 @@ void read_end_tokens(const JsonKeys& keys, ModelConfig& config) {
 void refuse_other_arithmetic(const JsonKeys& keys) {
   keys.require("hidden_act", "silu");
   keys.require("attention_dropout", 0.0);
+  keys.require("is_encoder_decoder", false);
+  for (const char* key : {"dtype", "torch_dtype"}) {
+    if (keys.has(key) && !keys[key].is_string()) {
+      keys.refuse(key, concat("is ", shown(keys[key]), ", wanted a name such as \"bfloat16\""));
+    }
+  }
 }
 
 void read_model(const JsonKeys& keys, ModelConfig& config, std::vector<std::string>& problems) {
@@ -185,6 +274,7 @@ void read_model(const JsonKeys& keys, ModelConfig& config, std::vector<std::stri
   const bool has_default = family->model_type == "llama" || family->model_type == "mistral";
   if (has_default && !keys.is_null("eos_token_id")) config.eos_token_ids = {2};
   read_end_tokens(keys, config);
+  keys.refuse_others(kHarmlessKeys);
 }
 
 void throw_if_any(const std::vector<std::string>& problems, const std::string& name) {

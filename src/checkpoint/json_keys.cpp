@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/json_keys.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/concat.h"
+#include "core/message_text.h"
 
 namespace temper {
 namespace {
@@ -11,6 +13,11 @@ namespace {
 const Json& empty_object() {
   static const Json kEmpty = Json::object();
   return kEmpty;
+}
+
+bool says_nothing(const Json& value) {
+  if (value.is_string()) return value.get_ref<const std::string&>().empty();
+  return value == false || value.empty();
 }
 
 }  // namespace
@@ -24,10 +31,12 @@ JsonKeys::JsonKeys(const Json& object, std::string prefix, std::vector<std::stri
 }
 
 bool JsonKeys::has(const char* key) const {
+  asked_.insert(key);
   return object_.contains(key) && !object_[key].is_null();
 }
 
 bool JsonKeys::is_null(const char* key) const {
+  asked_.insert(key);
   return object_.contains(key) && object_[key].is_null();
 }
 
@@ -84,7 +93,7 @@ std::string JsonKeys::text(const char* key) const {
 }
 
 void JsonKeys::require(const char* key, const Json& value) const {
-  if (has(key) && object_[key] != value) refuse_value(key, value.dump());
+  if (has(key) && object_[key] != value) refuse_value(key, shown(value));
 }
 
 void JsonKeys::refuse(const char* key, const std::string& problem) const {
@@ -92,7 +101,15 @@ void JsonKeys::refuse(const char* key, const std::string& problem) const {
 }
 
 void JsonKeys::refuse_value(const char* key, const std::string& wanted) const {
-  refuse(key, concat("is ", object_[key].dump(), ", wanted ", wanted));
+  refuse(key, concat("is ", shown(object_[key]), ", wanted ", wanted));
+}
+
+void JsonKeys::refuse_others(std::span<const char* const> harmless) const {
+  for (const auto& [key, value] : object_.items()) {
+    if (says_nothing(value) || asked_.contains(key)) continue;
+    if (std::ranges::find(harmless, key) != harmless.end()) continue;
+    refuse(quote(key).c_str(), concat("is ", shown(value), ", a key that is not known here"));
+  }
 }
 
 Json python_number(double value) {

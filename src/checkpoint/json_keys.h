@@ -2,6 +2,8 @@
 #pragma once
 
 #include <optional>
+#include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,11 +47,16 @@ class JsonKeys {
 
   void refuse(const char* key, const std::string& problem) const;
 
+  /// Notes a problem for each key that has a value, that nobody has asked for by now, and that is
+  /// not among the `harmless` ones. Null, false and what is empty say that nothing is set.
+  void refuse_others(std::span<const char* const> harmless) const;
+
  private:
   void refuse_value(const char* key, const std::string& wanted) const;
 
   const Json& object_;
   std::string prefix_;
+  mutable std::set<std::string, std::less<>> asked_;
   std::vector<std::string>& problems_;
 };
 

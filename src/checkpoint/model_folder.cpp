@@ -6,12 +6,14 @@
 #include <set>
 #include <system_error>
 
+#include "checkpoint/companion_files.h"
 #include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/four_bit/stored_matrix.h"
 #include "checkpoint/hugging_face_config.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/hash.h"
+#include "core/log.h"
 #include "core/message_text.h"
 #include "io/file.h"
 #include "model/decoder_units.h"
@@ -21,6 +23,7 @@ namespace {
 
 constexpr size_t kMostListed = 40;  // A message of more lines helps nobody.
 constexpr const char* kHead = "lm_head.weight";
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
 
 bool is_ignored(const std::string& name, const std::set<std::string>& wanted) {
   return name.ends_with("rotary_emb.inv_freq") || (name == kHead && !wanted.contains(kHead));
@@ -57,7 +60,9 @@ std::vector<std::string> differences(const SafetensorsFolder& weights,
   }
   for (const auto& [name, place] : weights.tensors()) {
     if (!names.contains(name) && !is_ignored(name, names)) {
-      found.push_back(concat("surplus: ", name, ' ', to_text(place.tensor->shape)));
+      const std::string quoted = quote(name);  // As it is where it is short and printable.
+      found.push_back(concat("surplus: ", quoted.size() == name.size() + 2 ? name : quoted, ' ',
+                             to_text(place.tensor->shape)));
     }
   }
   return found;
@@ -126,6 +131,36 @@ DType most_common_dtype(const SafetensorsFolder& weights, const std::vector<Unit
       ->first;
 }
 
+// Whether two tensors have the same numbers, whatever their dtypes; stops at the first difference.
+bool has_same_values(const SafetensorsFolder::Place& a, const SafetensorsFolder::Place& b) {
+  constexpr int64_t kPiece = int64_t{1} << 20;
+  if (a.tensor->shape != b.tensor->shape) return false;
+  const int64_t num_elements = a.tensor->num_elements();
+  std::vector<float> left(static_cast<size_t>(std::min(kPiece, num_elements))), right(left.size());
+  for (int64_t begin = 0; begin < num_elements; begin += kPiece) {
+    const Range piece{begin, std::min(begin + kPiece, num_elements)};
+    const auto size = static_cast<size_t>(piece.size());
+    a.file->read_floats(*a.tensor, piece, std::span(left).first(size));
+    b.file->read_floats(*b.tensor, piece, std::span(right).first(size));
+    if (!std::equal(left.begin(), left.begin() + piece.size(), right.begin())) return false;
+  }
+  return true;
+}
+
+// Whether the folder has all matrices of the blocks as floating-point numbers.
+bool has_dense_matrices(const SafetensorsFolder& weights, const std::vector<UnitLayout>& units) {
+  for (const UnitLayout& unit : units) {
+    for (const TensorSlot& slot : unit.slots()) {
+      if (!is_four_bit_matrix(slot.name, slot.shape)) continue;
+      const auto* place = weights.find(slot.name);
+      const bool is_dense = place != nullptr && is_convertible(place->tensor->dtype) &&
+                            place->tensor->shape == slot.shape;
+      if (!is_dense) return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 void require_tensors(const SafetensorsFolder& weights, const std::vector<UnitLayout>& units,
@@ -137,9 +172,10 @@ ModelFolder::ModelFolder(std::filesystem::path folder, WeightForms accepted)
     : path_(std::move(folder)),
       config_text_(read_file(path_ / "config.json", FilePurpose::kModel)),
       config_(parse_hugging_face_config(config_text_, (path_ / "config.json").string())),
-      quantisation_(parse_quantization_config(config_text_, (path_ / "config.json").string())),
-      units_(decoder_units(config_)),
       weights_(path_) {
+  look_at_head();
+  units_ = decoder_units(config_);
+  look_at_quantisation();
   if (quantisation_ && accepted == WeightForms::kDense) {
     throw ModelError(concat(path_.string(), " has its weights in four bits (",
                             describe(*quantisation_), "), which only method qlora trains on"),
@@ -153,6 +189,38 @@ ModelFolder::ModelFolder(std::filesystem::path folder, WeightForms accepted)
   }
   stored_dtype_ = quantisation_ ? check_stored(weights_, units_, *quantisation_)
                                 : most_common_dtype(weights_, units_);
+}
+
+void ModelFolder::look_at_head() {
+  if (!config_.has_tied_head) return;
+  const auto *head = weights_.find(kHead), *embedding = weights_.find(kEmbedding);
+  if (head == nullptr || embedding == nullptr || has_same_values(*head, *embedding)) return;
+  has_own_head_ = true;
+  config_.has_tied_head = false;
+  log_event(concat("warning=\"config.json in ", path_.string(),
+                   " says that the head is tied to the embedding, but the weights have a head of "
+                   "other values: it is not tied\""));
+}
+
+void ModelFolder::look_at_quantisation() {
+  has_stale_quantisation_ =
+      names_quantisation(config_text_) && has_dense_matrices(weights_, units_);
+  if (!has_stale_quantisation_) {
+    quantisation_ = parse_quantization_config(config_text_, (path_ / "config.json").string());
+    return;
+  }
+  log_event(concat("warning=\"config.json in ", path_.string(),
+                   " has a quantization_config, but the weights are dense: it is ignored\""));
+}
+
+std::vector<TextFile> ModelFolder::companions() const {
+  std::vector<TextFile> files = read_companion_files(path_);
+  for (TextFile& file : files) {
+    if (file.path != "config.json") continue;
+    if (has_own_head_) file.text = with_flag(file.text, "tie_word_embeddings", false);
+    if (has_stale_quantisation_) file.text = without_member(file.text, "quantization_config");
+  }
+  return files;
 }
 
 bool ModelFolder::is_four_bit(const TensorSlot& slot) const {

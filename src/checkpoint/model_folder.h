@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/text_file.h"
 #include "io/dtype.h"
 #include "io/safetensors_folder.h"
 #include "model/model_config.h"
@@ -36,7 +37,9 @@ class ModelFolder {
 
   const std::filesystem::path& path() const { return path_; }
 
-  /// The tokens that end a text are those of generation_config.json, if it names any.
+  /// The tokens that end a text are those of generation_config.json, if it names any. Where it says
+  /// that the head is tied, but the weights have a head of other values than the embedding, it is
+  /// not: so does transformers.
   const ModelConfig& config() const { return config_; }
   const std::vector<UnitLayout>& units() const { return units_; }
   const SafetensorsFolder& weights() const { return weights_; }
@@ -50,6 +53,10 @@ class ModelFolder {
   /// Whether this weight is stored in four bits.
   bool is_four_bit(const TensorSlot& slot) const;
 
+  /// The small files that go with the weights, as companion_files.h reads them; config.json says of
+  /// the head and of dense weights what is true. Throws: ModelError if one cannot be read.
+  std::vector<TextFile> companions() const;
+
   /// SHA-256 of the bytes of tokenizer.json, in hex.
   std::string tokenizer_sha256() const { return tokenizer_sha256_of(path_); }
 
@@ -58,12 +65,17 @@ class ModelFolder {
   std::string fingerprint() const;
 
  private:
+  void look_at_head();
+  void look_at_quantisation();
+
   std::filesystem::path path_;
   std::string config_text_;
   ModelConfig config_;
+  SafetensorsFolder weights_;
+  bool has_own_head_ = false;            // Though the configuration says that it is tied.
+  bool has_stale_quantisation_ = false;  // In the configuration, of weights that are dense.
   std::optional<QuantisationOptions> quantisation_;
   std::vector<UnitLayout> units_;
-  SafetensorsFolder weights_;
   DType stored_dtype_ = DType::kF32;
 };
 

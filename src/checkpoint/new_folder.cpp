@@ -40,6 +40,8 @@ NewFolder::~NewFolder() {
 }
 
 void NewFolder::write(const TextFile& text) const {
+  std::error_code error;  // Writing says so if there is no folder.
+  fs::create_directories((temporary_ / text.path).parent_path(), error);
   write_parts({temporary_ / text.path, {{0, text.text, {}, DType::kU8}}});
 }
 

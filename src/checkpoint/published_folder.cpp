@@ -1,16 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/published_folder.h"
 
+#include <algorithm>
+
 #include "checkpoint/companion_files.h"
 
 namespace temper {
 
-PublishedFolder published_model(const ModelFolder& source) {
-  return {kModelFiles, source.stored_dtype(), [path = source.path()](DType dtype) {
-            std::vector<TextFile> files = read_companion_files(path);
+namespace {
+
+constexpr const char* kConfig = "config.json";
+constexpr const char* kGeneration = "generation_config.json";
+
+// Both files name end tokens: programs look into one or the other.
+void add_end_tokens(const std::vector<int64_t>& added, const ModelFolder& source,
+                    std::vector<TextFile>& files) {
+  std::vector<int64_t> all = source.config().eos_token_ids;
+  for (const int64_t token : added) {
+    if (std::ranges::find(all, token) == all.end()) all.push_back(token);
+  }
+  if (std::ranges::find(files, kGeneration, &TextFile::path) == files.end()) {
+    files.push_back({kGeneration, "{}"});
+  }
+  for (TextFile& file : files) {
+    if (file.path == kConfig || file.path == kGeneration) {
+      file.text = with_end_tokens(file.text, all);
+    }
+  }
+}
+
+}  // namespace
+
+PublishedFolder published_model(const ModelFolder& source, const std::vector<int64_t>& end_tokens) {
+  return {kModelFiles, source.stored_dtype(), [&source, end_tokens](DType dtype) {
+            std::vector<TextFile> files = source.companions();
             for (TextFile& file : files) {
-              if (file.path == "config.json") file.text = with_dtype(file.text, dtype);
+              if (file.path == kConfig) file.text = with_dtype(file.text, dtype);
             }
+            if (!end_tokens.empty()) add_end_tokens(end_tokens, source, files);
             return files;
           }};
 }

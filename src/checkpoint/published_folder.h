@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <vector>
 
@@ -22,7 +23,9 @@ struct PublishedFolder {
   std::function<std::vector<TextFile>(DType)> companions;
 };
 
-/// That of a model: configuration and tokenizer are those of `source`.
-PublishedFolder published_model(const ModelFolder& source);
+/// That of a model: configuration and tokenizer are those of `source`, which must outlive the
+/// result. `end_tokens` end a text beside those of the model.
+PublishedFolder published_model(const ModelFolder& source,
+                                const std::vector<int64_t>& end_tokens = {});
 
 }  // namespace temper

@@ -16,10 +16,16 @@ struct ModelOptions {
     kBfloat16,
   };
   enum class Device { kCpu, kCuda };
+  /// What becomes of a token that turns in the data end with and that ends no text of the model.
+  enum class EndOfTurn {
+    kKeep,  ///< The result's end tokens are those of the model.
+    kAdd,   ///< It becomes one of them, so that generation stops there.
+  };
 
   std::string path;  ///< A Hugging Face model folder.
   Dtype dtype = Dtype::kAuto;
   Device device = Device::kCpu;
+  EndOfTurn end_of_turn = EndOfTurn::kKeep;
 };
 
 /// What `auto` means on this machine; a login node may have another processor than a compute node.

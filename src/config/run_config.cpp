@@ -89,6 +89,8 @@ using Shape = ScheduleOptions::Shape;
 
 constexpr Choice<Dtype> kDtypes[] = {
     {"auto", Dtype::kAuto}, {"float32", Dtype::kFloat32}, {"bfloat16", Dtype::kBfloat16}};
+constexpr Choice<ModelOptions::EndOfTurn> kTurnEnds[] = {{"keep", ModelOptions::EndOfTurn::kKeep},
+                                                         {"add", ModelOptions::EndOfTurn::kAdd}};
 constexpr Choice<Device> kDevices[] = {{"cpu", Device::kCpu}, {"cuda", Device::kCuda}};
 constexpr Choice<DataOptions::ChatTemplate> kChatTemplates[] = {
     {"model", DataOptions::ChatTemplate::kModel}, {"any", DataOptions::ChatTemplate::kAny}};
@@ -242,6 +244,7 @@ void visit(Visitor& root, RunConfig& config) {
     section.text("path", config.model.path, kFolder);
     section.choice("dtype", config.model.dtype, kDtypes);
     section.choice("device", config.model.device, kDevices);
+    section.choice("end_of_turn", config.model.end_of_turn, kTurnEnds);
   });
   visit_method(root, config.method);
   root.section("quantise", [&](auto& section) {

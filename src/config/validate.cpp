@@ -124,6 +124,12 @@ void check_method(const RunConfig& config, Problems& problems) {
          "set prefix.projection to 0, or begin without adapter.start",
          {"prefix.projection", "adapter.start"}});
   }
+  if (method.has_adapter() && config.model.end_of_turn == ModelOptions::EndOfTurn::kAdd) {
+    problems.push_back({"model.end_of_turn is add, but an adapter has the end tokens of its base",
+                        "leave it out, and add the token to eos_token_id in the base's "
+                        "generation_config.json",
+                        {"model.end_of_turn", "method"}});
+  }
   const LoraOptions& lora = method.lora;
   if (method.is_lora() && lora.init == LoraOptions::Init::kPrincipal) {
     if (is_qlora) {

@@ -86,6 +86,10 @@ int64_t Hdf5File::integer(const std::string& attribute) const {
   return value;
 }
 
+bool Hdf5File::has_attribute(const std::string& attribute) const {
+  return H5Aexists(file_, attribute.c_str()) > 0;
+}
+
 std::string Hdf5File::text(const std::string& attribute) const {
   const Hdf5Handle handle(H5Aopen(file_, attribute.c_str(), H5P_DEFAULT), H5Aclose);
   if (!handle.is_open()) refuse(concat("has no readable attribute ", attribute, hdf5_reason()));

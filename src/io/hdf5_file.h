@@ -62,6 +62,8 @@ class Hdf5File {
   /// An attribute that must be one 64-bit integer.
   int64_t integer(const std::string& attribute) const;
 
+  bool has_attribute(const std::string& attribute) const;
+
   /// An attribute that must be one string of fixed length.
   std::string text(const std::string& attribute) const;
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/concat.h"
+#include "core/message_text.h"
 
 namespace temper {
 namespace {
@@ -60,7 +61,7 @@ class StrictWatch {
 
   void add_key(const std::string& key) {
     if (!objects_.back().keys.insert(key).second) {
-      refuse(origin_, concat("the key ", Json(key).dump(), " occurs twice in ", path()));
+      refuse(origin_, concat("the key ", shown(key), " occurs twice in ", path()));
     }
     objects_.back().key = key;
   }
@@ -68,7 +69,8 @@ class StrictWatch {
   std::string path() const {
     std::string text = "/";
     for (size_t depth = 0; depth + 1 < objects_.size(); ++depth) text += objects_[depth].key + '/';
-    return text;
+    const std::string quoted = quote(text);
+    return quoted.size() == text.size() + 2 ? text : quoted;
   }
 
   const JsonOrigin& origin_;
@@ -92,6 +94,12 @@ Json parse_json(std::string_view text, const JsonOrigin& origin) {
     watch.see(depth, event, parsed);
     return true;
   });
+}
+
+std::string shown(const Json& value) {
+  constexpr size_t kLongest = 60;
+  std::string text = value.dump(-1, ' ', true);
+  return text.size() <= kLongest ? text : quote(text);
 }
 
 Json read_json(const std::filesystem::path& path, FilePurpose purpose) {

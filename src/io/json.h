@@ -25,7 +25,10 @@ struct JsonOrigin {
 /// Throws: the Error of `origin.purpose`, with the name and the line and column, or the key.
 Json parse_json(std::string_view text, const JsonOrigin& origin);
 
-/// The same for a file.
+/// A value for a message: JSON in ASCII, of bounded length.
+std::string shown(const Json& value);
+
+/// The same as parse_json for a file.
 Json read_json(const std::filesystem::path& path, FilePurpose purpose);
 
 /// Parses a text whose value is an object, and hands over its members one by one instead of keeping

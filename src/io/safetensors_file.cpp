@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "core/concat.h"
+#include "core/message_text.h"
 
 namespace temper {
 namespace {
@@ -38,7 +39,7 @@ void SafetensorsFile::read_floats(const SafetensorsTensor& tensor, Range element
                                   std::span<float> floats) const {
   if (!is_convertible(tensor.dtype)) {
     throw_file_error(file_.purpose(),
-                     concat(path().string(), ": tensor ", tensor.name, " has dtype ",
+                     concat(path().string(), ": tensor ", quote(tensor.name), " has dtype ",
                             to_string(tensor.dtype), "; only F32, BF16 and F16 can be read"),
                      "convert the model to BF16");
   }

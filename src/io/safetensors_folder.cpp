@@ -6,6 +6,8 @@
 #include <set>
 
 #include "core/concat.h"
+#include "core/log.h"
+#include "core/message_text.h"
 #include "io/json.h"
 
 namespace temper {
@@ -18,35 +20,21 @@ namespace fs = std::filesystem;
                    "fetch or export the model folder again");
 }
 
-bool is_below(const fs::path& path, const fs::path& folder) {
-  const fs::path relative = path.lexically_relative(folder);
-  return !relative.empty() && *relative.begin() != "..";
-}
-
-// In a Hugging Face cache, `snapshots/<revision>/<file>` is a link to `blobs/<hash>`.
-bool is_cached_blob(const fs::path& file, const fs::path& folder) {
-  return folder.parent_path().filename() == "snapshots" &&
-         is_below(file, folder.parent_path().parent_path() / "blobs");
-}
-
+// What the index itself says may not lead out of the folder. Links in it are followed like any
+// file.
 fs::path file_inside(const fs::path& index, const std::string& name, FilePurpose purpose) {
   const fs::path relative(name);
   bool climbs = relative.empty() || relative.is_absolute();
   for (const fs::path& part : relative) climbs = climbs || part == "..";
   if (climbs) {
-    refuse(index, purpose, concat("names the file ", Json(name).dump(), ", outside its folder"));
+    refuse(index, purpose, concat("names the file ", quote(name), ", outside its folder"));
   }
   const fs::path path = index.parent_path() / relative;
   std::error_code error;
-  const fs::path folder = fs::canonical(fs::absolute(index).parent_path(), error);
-  const fs::path target = fs::canonical(path, error);
-  if (error) {
+  if (!fs::exists(path, error)) {
     refuse(index, purpose,
-           concat("names the file ", name, ", which is not there (", error.message(), ")"));
-  }
-  if (!is_below(target, folder) && !is_cached_blob(target, folder)) {
-    refuse(index, purpose,
-           concat("names the file ", name, ", a link out of its folder to ", target.string()));
+           concat("names the file ", quote(name), ", which is not there",
+                  error ? concat(" (", error.message(), ')') : ""));
   }
   return path;
 }
@@ -58,6 +46,10 @@ SafetensorsFolder::SafetensorsFolder(const fs::path& folder, const std::string& 
   const fs::path single = folder / (stem + ".safetensors");
   const fs::path index = folder / (stem + ".safetensors.index.json");
   if (fs::exists(single)) {
+    if (fs::exists(index)) {
+      log_event(concat("warning=\"", index.string(), " is not looked at, since ",
+                       single.filename().string(), " lies beside it\""));
+    }
     add_file(single, purpose);
   } else if (fs::exists(index)) {
     open_index(index, purpose);
@@ -77,7 +69,8 @@ void SafetensorsFolder::open_index(const fs::path& path, FilePurpose purpose) {
   const Json& weight_map = json["weight_map"];
   std::set<std::string> names;
   for (const auto& [tensor, file] : weight_map.items()) {
-    if (!file.is_string()) refuse(path, purpose, concat("gives no file for tensor ", tensor));
+    if (!file.is_string())
+      refuse(path, purpose, concat("gives no file for tensor ", quote(tensor)));
     names.insert(file.get<std::string>());
   }
   for (const std::string& name : names) {
@@ -86,16 +79,16 @@ void SafetensorsFolder::open_index(const fs::path& path, FilePurpose purpose) {
       const auto said = weight_map.find(tensor.name);
       if (said == weight_map.end() || *said != name) {
         refuse(path, purpose,
-               concat("places tensor ", tensor.name, " in ",
-                      said == weight_map.end() ? "no file" : said->get<std::string>(),
-                      ", but it is in ", name));
+               concat("places tensor ", quote(tensor.name), " in ",
+                      said == weight_map.end() ? "no file" : quote(said->get<std::string>()),
+                      ", but it is in ", quote(name)));
       }
     }
   }
   for (const auto& [tensor, file] : weight_map.items()) {
     if (find(tensor) == nullptr) {
       refuse(path, purpose,
-             concat("places tensor ", tensor, " in ", file.get<std::string>(),
+             concat("places tensor ", quote(tensor), " in ", quote(file.get<std::string>()),
                     ", which does not have it"));
     }
   }

@@ -15,8 +15,8 @@ namespace temper {
 /// The tensors of a Hugging Face folder: `<stem>.safetensors`, or else all files that
 /// `<stem>.safetensors.index.json` names.
 ///
-/// An index is refused if it names a file outside the folder (a link into the blobs of a Hugging
-/// Face cache is fine), a file that is not there, or a tensor that its file does not have; and if a
+/// An index is refused if it names a file outside the folder (links in the folder are followed,
+/// wherever they lead), a file that is not there, or a tensor that its file does not have; and if a
 /// file has a tensor that the index places elsewhere or does not name.
 /// Throws: the Error of `purpose`.
 class SafetensorsFolder {

@@ -33,7 +33,7 @@ class TensorParser {
     const Json& dtype = member("dtype");
     const auto known = dtype.is_string() ? parse_dtype(dtype.get_ref<const std::string&>())
                                          : std::optional<DType>();
-    if (!known) fail(concat("has the unknown dtype ", dtype.dump()));
+    if (!known) fail(concat("has the unknown dtype ", shown(dtype)));
     SafetensorsTensor tensor{name_, *known, counts("shape"), {}};
     const std::vector<int64_t> offsets = counts("data_offsets");
     if (offsets.size() != 2) fail("has data_offsets that are not a pair");
@@ -47,7 +47,7 @@ class TensorParser {
 
  private:
   [[noreturn]] void fail(const std::string& problem) const {
-    refuse(origin_, concat("tensor ", Json(name_).dump(), ' ', problem));
+    refuse(origin_, concat("tensor ", shown(name_), ' ', problem));
   }
 
   const Json& member(const char* key) const {
@@ -62,7 +62,7 @@ class TensorParser {
     std::vector<int64_t> numbers;
     for (const Json& element : list) {
       const auto number = to_count(element);
-      if (!number) fail(concat("has ", element.dump(), " in its ", key));
+      if (!number) fail(concat("has ", shown(element), " in its ", key));
       numbers.push_back(*number);
     }
     return numbers;
@@ -91,7 +91,7 @@ std::map<std::string, std::string> parse_metadata(const Json& json, const JsonOr
   std::map<std::string, std::string> metadata;
   for (const auto& [key, value] : json.items()) {
     if (!value.is_string()) {
-      refuse(origin, concat("its __metadata__ has ", key, ", which is not a string"));
+      refuse(origin, concat("its __metadata__ has ", shown(key), ", which is not a string"));
     }
     metadata[key] = value.get<std::string>();
   }
@@ -107,8 +107,8 @@ void require_cover(std::vector<SafetensorsTensor>& tensors, int64_t data_bytes,
   int64_t next = 0;
   for (const SafetensorsTensor& tensor : tensors) {
     if (tensor.bytes.begin != next) {
-      refuse(origin, concat("tensor ", Json(tensor.name).dump(), " begins at byte ",
-                            tensor.bytes.begin, " of the data, ",
+      refuse(origin, concat("tensor ", shown(tensor.name), " begins at byte ", tensor.bytes.begin,
+                            " of the data, ",
                             tensor.bytes.begin < next ? "inside another one" : "after a hole",
                             "; wanted ", next));
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,7 @@ struct ShardHeader {
   std::string chat_template_sha256;  ///< Empty for pretrain.
   std::string chat_template;
   int64_t eos_token_id = 0;
+  std::optional<int64_t> end_of_turn_id;  ///< What turns of an assistant end with, where known.
   int64_t num_tokens = 0;
   int64_t num_documents = 0;
   int64_t num_targets = 0;

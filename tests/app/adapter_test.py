@@ -137,13 +137,50 @@ def test_another_rank_is_a_wrong_shape(trained, adapter):
         ({"target_modules": None}, "target_modules"),
         ({"target_modules": [3]}, "target_modules"),
         ({"rank_pattern": {"q_proj": -1}}, "rank_pattern"),
+        ({"rank_pattern": {"q_proj": 1.5}}, "rank_pattern has 1.5 for 'q_proj'"),
         ({"layers_to_transform": [-1]}, "layers_to_transform"),
+        ({"layers_to_transform": [0], "target_modules": "all-linear"}, "layers_to_transform"),
+        ({"lora_dropout": 1.5}, "lora_dropout is 1.5, wanted a number from 0 to below 1"),
+        ({"init_lora_weights": "pissa"}, "convert it in peft to one for the base as it is"),
+        ({"kasa_config": {"beta": 1}}, "kasa_config is set"),
+        ({"nobody": "x\0" + "y" * 60_000}, "'nobody' is '\"x\\u0000yyy"),
     ],
 )
 def test_what_is_not_computed_is_refused(trained, adapter, changes, message):
     change_config(adapter, **changes)
     done = generate(trained, adapter)
     assert_refused(done, MODEL, "is of an adapter that is not computed here", message)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"target_modules": ["q_proj", "embed_tokens"]}, "target_modules names 'embed_tokens'"),
+        ({"target_modules": ["q_proj\0"]}, "target_modules names 'q_proj\\x00'"),
+        ({"target_modules": ["x" * 60_000]}, "target_modules names 'xxx"),
+        ({"target_modules": "(q_proj"}, "target_modules has '(q_proj', which is no regular expr"),
+        ({"target_modules": ".*" * 3000 + "x"}, "mean no module"),
+        ({"target_modules": "(" * 4000}, "target_modules has '((("),
+        ({"target_modules": "." * 100_000}, "100000 characters, and 10000 are the most"),
+        ({"modules_to_save": ["o_proj"]}, "modules_to_save names 'o_proj', a matrix of the blocks"),
+        ({"layers_to_transform": [7]}, "layers_to_transform names block 7"),
+        ({"trainable_token_indices": [999]}, "trainable_token_indices has 999"),
+    ],
+)
+def test_what_the_base_does_not_have_is_a_problem_of_the_file(trained, adapter, changes, message):
+    change_config(adapter, **changes)
+    done = generate(trained, adapter)
+    assert_refused(done, MODEL, f"{adapter}/adapter_config.json", message)
+    assert "lora." not in done.stderr and len(done.stderr) < 1500, done.stderr
+
+
+def test_a_pattern_without_a_match_is_named(trained, adapter):
+    """In a configuration it is an error; peft loads an adapter in spite of it."""
+    done = temper("check", trained / "run.yaml", "lora.alpha_pattern=[{module: k_proj, alpha: 3}]")
+    assert_refused(done, CONFIGURATION, "lora.alpha_pattern has 'k_proj', which fits no module")
+    change_config(adapter, alpha_pattern={"k_proj": 64})
+    done = generate(trained, adapter)
+    assert done.returncode == 0 and "has the pattern 'k_proj', which fits no" in done.stderr, done
 
 
 def test_another_base_is_refused(trained, adapter, tmp_path):
@@ -157,6 +194,9 @@ def test_another_base_is_refused(trained, adapter, tmp_path):
     assert_refused(done, MODEL, message)
     assert_refused(temper("merge", other, adapter, tmp_path / "merged"), MODEL, message)
     assert not (tmp_path / "merged").exists()
+    start = [f"adapter.start={adapter}", f"model.path={other}", f"run.folder={tmp_path / 'run'}"]
+    for verb in ("check", "train"):
+        assert_refused(temper(verb, trained / "run.yaml", *start), MODEL, message)
 
 
 def test_a_resume_on_another_base_is_refused(trained, tmp_path):

@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -385,3 +387,44 @@ def test_export_names_a_folder_that_cannot_be_made(tmp_path):
 def test_export_needs_a_checkpoint(tmp_path):
     done = temper("export", tmp_path, tmp_path / "out")
     assert_refused(done, CHECKPOINT, "is no checkpoint, and no run that has one")
+
+
+def test_turns_that_end_otherwise_are_told_of_and_end_the_result(tmp_path):
+    """The shard says what its turns end with; the model ends its texts with token 0."""
+    config = tiny_run.write_run(tmp_path)
+    with h5py.File(tmp_path / "train.h5", "r+") as shard:
+        shard.attrs["end_of_turn_id"] = np.int64(7)
+    told = "turns in the data end with token 7, and the model's texts with 0"
+    for verb in ("check", "train"):
+        done = temper(verb, config)
+        assert done.returncode == 0 and told in done.stdout + done.stderr, done
+        assert "set model.end_of_turn to add" in done.stdout + done.stderr
+    final = tmp_path / "run/final"
+    assert not (final / "generation_config.json").exists()
+
+    add = ["model.end_of_turn=add", f"run.folder={tmp_path / 'added'}"]
+    for verb in ("check", "train"):
+        done = temper(verb, config, *add)
+        assert done.returncode == 0 and told not in done.stdout + done.stderr, done
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((tmp_path / "added/final" / name).read_text())["eos_token_id"] == [0, 7]
+    for path, lengths in ((final, {12}), (tmp_path / "added/final", {1})):
+        set_logits(path, favourite=7)
+        done = temper("generate", path, "--prompts", "3", "--max-new-tokens", 12)
+        assert done.returncode == 0 and len(done.stdout.split(",")) in lengths, done
+    done = temper("check", config, *add, "method=lora")
+    assert_refused(done, CONFIGURATION, "model.end_of_turn is add, but an adapter has the end")
+
+
+def set_logits(model: Path, favourite: int) -> None:
+    """Makes one token the likeliest after any other: the blocks add nothing, and only the first
+    number of an embedding counts."""
+    (path,) = model.glob("*.safetensors")
+    weights = {name: weight.copy() for name, weight in load_file(path).items()}
+    for name, weight in weights.items():
+        if name.endswith(("o_proj.weight", "down_proj.weight")) or name == "model.norm.weight":
+            weight[:] = 0
+    weights["model.norm.weight"][0] = 1
+    weights["model.embed_tokens.weight"][:, 0] = 1
+    weights["model.embed_tokens.weight"][favourite, 0] = 2
+    save_file(weights, path, metadata={"format": "pt"})

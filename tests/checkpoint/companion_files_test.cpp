@@ -49,6 +49,37 @@ BOOST_AUTO_TEST_CASE(known_files_are_taken_byte_for_byte_and_no_others) {
   BOOST_TEST(files[1].text == odd);
 }
 
+BOOST_AUTO_TEST_CASE(templates_own_code_and_notices_belong_to_a_model) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directories(folder / "additional_chat_templates");
+  std::filesystem::create_directories(folder / "LICENSES.d");
+  for (const char* name :
+       {"additional_chat_templates/tool_use.jinja", "additional_chat_templates/notes.txt",
+        "tekken.json", "spiece.model", "tokenization_x.py", "vocab_of_x.py", "LICENSE-3RD.txt",
+        "Notice.txt", "README.md", "unlicensed.txt"}) {
+    put(folder / name, name);
+  }
+  const auto names = [&] {
+    std::vector<std::string> found;
+    for (const TextFile& file : read_companion_files(folder.path())) found.push_back(file.path);
+    return found;
+  };
+  put(folder / "tokenizer_config.json", R"({"auto_map": {"AutoTokenizer": ["tokenization_x.X"]}})");
+  const std::vector<std::string> all = {
+      "tokenizer_config.json", "spiece.model",
+      "tekken.json",           "additional_chat_templates/tool_use.jinja",
+      "tokenization_x.py",     "vocab_of_x.py",
+      "LICENSE-3RD.txt",       "Notice.txt"};
+  BOOST_TEST(names() == all, boost::test_tools::per_element());
+  put(folder / "tokenizer_config.json", "{}");
+  BOOST_TEST(names().size() == all.size() - 2);
+}
+
+BOOST_AUTO_TEST_CASE(end_tokens_take_the_place_of_others) {
+  BOOST_TEST(with_end_tokens(R"({"a": 1, "eos_token_id": 2, "b": 3})", {2, 7}) ==
+             "{\n  \"a\": 1,\n  \"eos_token_id\": [\n    2,\n    7\n  ],\n  \"b\": 3\n}\n");
+}
+
 BOOST_AUTO_TEST_CASE(dtype_names_are_those_of_transformers) {
   BOOST_TEST(torch_name(DType::kBF16) == "bfloat16");
   BOOST_CHECK(dtype_named("float16", "x") == DType::kF16);

@@ -3,7 +3,9 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include "checkpoint/published_folder.h"
 #include "checkpoint/tiny_folder.h"
+#include "io/json.h"
 #include "io/says.h"
 #include "io/temporary_folder.h"
 
@@ -86,6 +88,41 @@ BOOST_AUTO_TEST_CASE(a_tied_head_may_be_there_again_but_an_untied_one_must) {
   testing::write_tiny_folder(folder.path(), Head::kUntied, DType::kF32);
   write(testing::tiny_tensors(Head::kTied, DType::kF32));
   BOOST_TEST(contains(refusal(), "\n  missing: lm_head.weight [151, 40]"));
+}
+
+BOOST_AUTO_TEST_CASE(a_quantisation_of_dense_weights_is_ignored_and_not_passed_on) {
+  testing::write_tiny_folder(folder.path(), Head::kTied, DType::kF32);
+  const auto write_method = [&](const char* method) {
+    Json config = Json::parse(testing::tiny_config_text(Head::kTied));
+    config["quantization_config"] = {{"quant_method", method}};
+    put(folder / "config.json", config.dump());
+  };
+  for (const char* method : {"bitsandbytes", "gptq", "fp8"}) {
+    write_method(method);
+    const ModelFolder model(folder.path());
+    BOOST_TEST(!model.quantisation().has_value());
+    for (const TextFile& file : model.companions()) {
+      BOOST_TEST(!contains(file.text, "quantization_config"), file.path);
+    }
+  }
+  std::vector<TensorSpec> tensors = testing::tiny_tensors(Head::kTied, DType::kF32);
+  for (TensorSpec& tensor : tensors) {
+    if (tensor.name.ends_with("mlp.up_proj.weight")) tensor.dtype = DType::kU8;
+  }
+  write(tensors);
+  BOOST_TEST(contains(refusal(), "quant_method is \"fp8\""), refusal());
+}
+
+BOOST_AUTO_TEST_CASE(end_tokens_are_added_to_both_files) {
+  testing::write_tiny_folder(folder.path(), Head::kTied, DType::kF32);
+  const ModelFolder model(folder.path());
+  int num_changed = 0;
+  for (const TextFile& file : published_model(model, {9, 2, 9}).companions(DType::kF32)) {
+    if (file.path == "tokenizer.json") continue;
+    BOOST_TEST(Json::parse(file.text)["eos_token_id"] == Json({2, 9}), file.path);
+    ++num_changed;
+  }
+  BOOST_TEST(num_changed == 2);
 }
 
 BOOST_AUTO_TEST_CASE(rotary_frequencies_are_ignored) {

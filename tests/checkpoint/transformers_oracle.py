@@ -4,6 +4,7 @@
 usage: transformers_oracle.py <checkpoint_probe>
 """
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 import transformers
 from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig, AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config,
 )
@@ -139,6 +141,37 @@ class Oracle(unittest.TestCase):
                 found = json.loads(probe("config", self.folder / name / "config.json"))
                 wanted = meaning(self.folder / name)
                 self.assertEqual({key: found[key] for key in wanted}, wanted)
+
+    def test_each_key_of_the_installed_classes_is_known(self):
+        """Honoured, harmless, or refused for itself: a new one is to be looked at."""
+        for config in (LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config):
+            fields = [field.name for field in dataclasses.fields(config)]
+            keys = dict.fromkeys([*config().to_dict(), *fields], ["?"])
+            keys |= {**SMALL, "model_type": config.model_type, "nobody_knows_this": 1}
+            path = self.folder / "config.json"
+            path.write_text(json.dumps(keys))
+            with self.subTest(config.model_type), self.assertRaises(AssertionError) as refusal:
+                probe("config", path)
+            lines = [line for line in str(refusal.exception).splitlines() if "not known" in line]
+            self.assertEqual([line.split("'")[1] for line in lines], ["nobody_knows_this"])
+
+    def test_a_head_of_its_own_is_not_tied(self):
+        """Though the configuration says so; one that is the embedding is."""
+        self.source(CONFIGS["llama_tied"], torch.float32)
+        path = self.folder / "source" / "model.safetensors"
+        tensors = load_file(path)
+        embedding = tensors["model.embed_tokens.weight"]
+        for name, head in {"same": embedding.clone(), "own": embedding.clone()}.items():
+            head[-1, -1] += name == "own"  # In its very last number.
+            save_file(tensors | {"lm_head.weight": head}, path, metadata={"format": "pt"})
+            model = AutoModelForCausalLM.from_pretrained(self.folder / "source")
+            probe("save", self.folder / "source", self.folder / name, "auto")
+            saved = self.folder / name / "checkpoints" / "latest" / "model"
+            self.assert_same_model(saved, model.state_dict(), torch.float32)
+            config = json.loads((saved / "config.json").read_text())
+            self.assertEqual(config["tie_word_embeddings"], name == "same")
+            names = {key for file in saved.glob("*.safetensors") for key in load_file(file)}
+            self.assertEqual("lm_head.weight" in names, name == "own")
 
     def test_a_saved_model_opens_with_equal_tensors(self):
         for name in ("llama", "llama_tied", "llama_biases", "qwen2", "qwen3"):

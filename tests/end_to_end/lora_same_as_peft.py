@@ -7,9 +7,11 @@ each step, every trained tensor, the hold-out loss of the saved adapter, and mer
 QLoRA the base that peft sees is what bitsandbytes makes of the one that temper quantises.
 """
 
+import json
 import shutil
 from pathlib import Path
 
+import foreign_adapters
 import numpy as np
 import peft
 import same_as_transformers as full
@@ -51,13 +53,20 @@ CASES = {
             lora_alpha=16,
             target_modules=r"model\.layers\.\d\.(self_attn\.(q|k)_proj|mlp\.(gate|down)_proj)",
             rank_pattern={"q_proj": 2, r"layers\.0\.mlp\.gate_proj": 3},
-            alpha_pattern={"down_proj": 3},
+            # The first one that fits counts: the second changes nothing, unless they are sorted.
+            alpha_pattern={
+                "q_proj": 3,
+                r"layers\.0\.self_attn\.q_proj": 30,
+                "^model.*down_proj": 3,
+            },
         ),
         r"rank: 8, alpha: 16, "
         r"target_pattern: 'model\.layers\.\d\.(self_attn\.(q|k)_proj|mlp\.(gate|down)_proj)', "
         r"rank_pattern: [{module: q_proj, rank: 2}, "
         r"{module: 'layers\.0\.mlp\.gate_proj', rank: 3}], "
-        r"alpha_pattern: [{module: down_proj, alpha: 3}]",
+        r"alpha_pattern: [{module: q_proj, alpha: 3}, "
+        r"{module: 'layers\.0\.self_attn\.q_proj', alpha: 30}, "
+        r"{module: '^model.*down_proj', alpha: 3}]",
         None,
     ),
     "decomposed": (
@@ -168,7 +177,14 @@ def write_start(folder: Path, base, options: dict, quantisation) -> peft.PeftMod
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, 0.0, 0.05)
     model.save_pretrained(folder / "start")
+    # peft sorts the keys when it saves them, and goes by their order when it loads them.
+    rewrite_config(folder / "start", alpha_pattern=options.get("alpha_pattern", {}))
     return model
+
+
+def rewrite_config(adapter: Path, **changes) -> None:
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def write_config(folder: Path, options: str, start: Path | None) -> Path:
@@ -337,6 +353,7 @@ def check_pissa() -> None:
 
 
 def main() -> None:
+    foreign_adapters.check()
     check_start()
     check_pissa()
     for name, case in CASES.items():

@@ -70,20 +70,20 @@ BOOST_AUTO_TEST_CASE(a_folder_without_tensors_says_what_is_read) {
 BOOST_AUTO_TEST_CASE(names_outside_the_folder_are_refused) {
   put(folder / "outside.safetensors", bytes_with({"a"}));
   expect_refusal(R"({"a":"../outside.safetensors"})",
-                 R"(names the file "../outside.safetensors", outside its folder)");
+                 "names the file '../outside.safetensors', outside its folder");
   expect_refusal(R"({"a":"x/../../outside.safetensors"})", "outside its folder");
   expect_refusal("{\"a\":\"" + (folder / "outside.safetensors").string() + "\"}",
                  "outside its folder");
-  expect_refusal(R"({"a":""})", R"(names the file "", outside its folder)");
-  fs::create_symlink("../outside.safetensors", folder / "model/link.safetensors");
-  expect_refusal(R"({"a":"link.safetensors"})",
-                 "names the file link.safetensors, a link out of its folder to ");
+  expect_refusal(R"({"a":""})", "names the file '', outside its folder");
+  expect_refusal(R"({"a":")" + std::string(60'000, 'x') + "/../..\"}", "xxx…', outside its folder");
   fs::create_symlink("loop.safetensors", folder / "model/loop.safetensors");
   expect_refusal(R"({"a":"loop.safetensors"})", "Too many levels of symbolic links");
 }
 
-BOOST_AUTO_TEST_CASE(links_inside_the_folder_and_of_a_cache_are_followed) {
-  fs::create_symlink("two.safetensors", folder / "model/three.safetensors");
+BOOST_AUTO_TEST_CASE(links_are_followed_wherever_they_lead) {
+  fs::create_directories(folder / "elsewhere");
+  put(folder / "elsewhere/shared.safetensors", bytes_with({"c"}));
+  fs::create_symlink("../elsewhere/shared.safetensors", folder / "model/three.safetensors");
   put(folder / "model/model.safetensors.index.json",
       R"({"weight_map": {"c": "three.safetensors"}})");
   BOOST_TEST(SafetensorsFolder(folder / "model").tensors().size() == 1u);
@@ -99,15 +99,15 @@ BOOST_AUTO_TEST_CASE(links_inside_the_folder_and_of_a_cache_are_followed) {
 
 BOOST_AUTO_TEST_CASE(an_index_that_does_not_fit_its_files_is_refused) {
   expect_refusal("[]", "has no object weight_map");
-  expect_refusal(R"({"a":1})", "gives no file for tensor a");
+  expect_refusal(R"({"a":1})", "gives no file for tensor 'a'");
   expect_refusal(R"({"a":"gone.safetensors"})",
-                 "names the file gone.safetensors, which is not there");
+                 "names the file 'gone.safetensors', which is not there");
   expect_refusal(R"({"a":"one.safetensors","b":"two.safetensors","c":"two.safetensors"})",
-                 "places tensor b in two.safetensors, but it is in one.safetensors");
+                 "places tensor 'b' in 'two.safetensors', but it is in 'one.safetensors'");
   expect_refusal(R"({"a":"one.safetensors"})",
-                 "places tensor b in no file, but it is in one.safetensors");
+                 "places tensor 'b' in no file, but it is in 'one.safetensors'");
   expect_refusal(R"({"c":"two.safetensors","d":"two.safetensors"})",
-                 "places tensor d in two.safetensors, which does not have it");
+                 "places tensor 'd' in 'two.safetensors', which does not have it");
   expect_refusal(R"({"c":"two.safetensors","c":"one.safetensors"})", "occurs twice");
   put(folder / "model/two.safetensors", "torn");
   expect_refusal(kGood, "two.safetensors is not a whole safetensors file");

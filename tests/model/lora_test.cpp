@@ -132,8 +132,24 @@ const std::vector<Refused> kRefused = {
     {{.layers = {1, 3}},
      "lora.layers names block 3, but the model has 3 blocks\n  try: take numbers from 0 to 2"},
     {{.target_pattern = "(q_proj"},
-     "lora.target_pattern has '(q_proj', which is no regular expression: "},
-    {{.rank_pattern = {{"[", 3}}}, "lora.rank_pattern has '(?:.*\\.)?(?:[)', which is no regular"},
+     "lora.target_pattern has '(q_proj', which is no regular expression that is read here: a ( "},
+    {{.rank_pattern = {{"[", 3}}}, "lora.rank_pattern has '[', which is no regular expression"},
+    {{.target_pattern = std::string(100'000, '.')},
+     "lora.target_pattern has '............................................................…', "
+     "which "
+     "is no regular expression that is read here: it has 100000 characters, and 10000 are the "
+     "most"},
+    {{.targets = {"q_proj"}, .rank_pattern = {{"q_porj", 3}}},
+     "lora.rank_pattern has 'q_porj', which fits no module that is adapted\n  try: compare it with "
+     "paths such as model.layers.0.self_attn.q_proj, or remove it"},
+    {{.targets = {"q_proj"}, .alpha_pattern = {{"v_proj", 3.0}}},
+     "lora.alpha_pattern has 'v_proj', which fits no module that is adapted"},
+    {{.alpha_pattern = {{"v_proj", 3.0}, {"v_proj", 4.0}}},
+     "lora.alpha_pattern has 'v_proj' twice\n  try: keep one of them"},
+    {{.target_pattern = ".*q_proj", .layers = {1}},
+     "lora.layers has no place beside a pattern for whole paths, as in peft"},
+    {{.targets = {std::string("q\0proj", 6)}},
+     "lora.targets names 'q\\x00proj', which is no linear"},
     {{.target_pattern = "lm_head"}, "the options under lora mean no module of the model"},
     {{.targets = {"layers.0.mlp.up_proj"}, .layers = {1}},
      "the options under lora mean no module of the model"},

@@ -3,8 +3,10 @@
 
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "core/concat.h"
+#include "core/message_text.h"
 #include "model/family.h"
 
 namespace temper {
@@ -90,7 +92,7 @@ void read_function(const JsonKeys& keys, BottleneckOptions& options) {
     if (name == known) options.activation = function;
   }
   if (!name.empty() && !options.activation) {
-    keys.refuse(kKey, concat("is '", name, "', wanted relu, swish or a kind of gelu"));
+    keys.refuse(kKey, concat("is ", quote(name), ", wanted relu, swish or a kind of gelu"));
   }
 }
 
@@ -121,13 +123,17 @@ void read_bottleneck(const JsonKeys& keys, BottleneckOptions& options) {
   const std::string version = keys.text("version");
   if (!version.empty() && !version.starts_with(kVersionPrefix)) {
     keys.refuse("version",
-                concat("is \"", version, "\", wanted one that begins with ", kVersionPrefix));
+                concat("is ", shown(version), ", wanted one that begins with ", kVersionPrefix));
   }
   const JsonKeys inner = keys.below("config");
   require_plain(inner);
   read_placement(inner, options);
   read_function(inner, options);
   options.reduction_factor = inner.positive("reduction_factor");
+  const Json plain = plain_keys();  // Of those that are left none changes what is computed here.
+  std::vector<const char*> harmless;
+  for (const auto& [key, value] : plain.items()) harmless.push_back(key.c_str());
+  inner.refuse_others(harmless);
 }
 
 }  // namespace temper

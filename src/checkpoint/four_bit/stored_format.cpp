@@ -24,7 +24,7 @@ QuantisationOptions read_options(const JsonKeys& keys) {
   const std::string kind = keys.has("bnb_4bit_quant_type") ? keys.text("bnb_4bit_quant_type")
                                                            : name_of(FourBitKind::kFp4);
   if (kind != name_of(FourBitKind::kNf4) && kind != name_of(FourBitKind::kFp4)) {
-    keys.refuse("bnb_4bit_quant_type", concat("is \"", kind, "\", wanted nf4 or fp4"));
+    keys.refuse("bnb_4bit_quant_type", concat("is ", shown(kind), ", wanted nf4 or fp4"));
   }
   return {.kind = kind == name_of(FourBitKind::kNf4) ? FourBitKind::kNf4 : FourBitKind::kFp4,
           .is_double = keys.flag("bnb_4bit_use_double_quant", false)};
@@ -64,10 +64,15 @@ std::vector<TensorSpec> four_bit_specs(const std::string& matrix, int64_t num_el
   return specs;
 }
 
+bool names_quantisation(std::string_view config) {
+  const Json json = Json::parse(config, nullptr, false);
+  return json.is_object() && json.contains(kSection) && !json[kSection].is_null();
+}
+
 std::optional<QuantisationOptions> parse_quantization_config(std::string_view config,
                                                              const std::string& name) {
+  if (!names_quantisation(config)) return {};
   const Json json = parse_json(config, {name, FilePurpose::kModel});
-  if (!json.is_object() || !json.contains(kSection) || json[kSection].is_null()) return {};
   std::vector<std::string> problems;
   const QuantisationOptions options =
       read_options(JsonKeys(json[kSection], concat(kSection, "."), problems));

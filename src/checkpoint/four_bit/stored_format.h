@@ -29,6 +29,9 @@ std::string four_bit_state_name(const std::string& matrix, FourBitKind kind);
 std::vector<TensorSpec> four_bit_specs(const std::string& matrix, int64_t num_elements,
                                        const QuantisationOptions& options, int64_t state_bytes);
 
+/// Whether a config.json has a `quantization_config`.
+bool names_quantisation(std::string_view config);
+
 /// How the matrices of a model are stored, by the `quantization_config` of its config.json; nothing
 /// if there is none. `name` is the file's, for messages.
 /// Throws: ModelError that lists all that is not read here: other methods than bitsandbytes, eight

@@ -23,7 +23,7 @@ DType read_dtype(const JsonKeys& keys) {
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
     if (text == torch_name(dtype)) return dtype;
   }
-  keys.refuse("dtype", concat("is \"", text, "\", wanted float32, bfloat16 or float16"));
+  keys.refuse("dtype", concat("is ", shown(text), ", wanted float32, bfloat16 or float16"));
   return DType::kF32;
 }
 

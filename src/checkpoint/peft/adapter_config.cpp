@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/peft/adapter_config.h"
 
+#include <map>
 #include <stdexcept>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "checkpoint/peft/lora_config.h"
 #include "core/concat.h"
 #include "core/error.h"
+#include "core/message_text.h"
 #include "io/json.h"
 
 namespace temper {
@@ -19,8 +21,38 @@ using Kind = MethodOptions::Kind;
 constexpr std::pair<Kind, const char*> kPeftTypes[] = {
     {Kind::kLora, "LORA"}, {Kind::kPrefix, "PREFIX_TUNING"}, {Kind::kPrompt, "PROMPT_TUNING"}};
 
-std::string to_text(const Json& json) {
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
+// Of peft's keys those that change nothing where an adapter is loaded: who wrote it, from what it
+// began (by `init_lora_weights` and the like), what follows from the base, and what only says how a
+// setting works that is refused itself.
+constexpr const char* kHarmlessKeys[] = {
+    "auto_mapping",
+    "base_model_name_or_path",
+    "corda_config",
+    "eva_config",
+    "inference_mode",
+    "loftq_config",
+    "lora_ga_config",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "runtime_config",
+    "task_type",
+    // Of prefixes and prompts.
+    "encoder_hidden_size",
+    "init_weights",
+    "num_attention_heads",
+    "num_layers",
+    "prefix_projection",
+    "prompt_tuning_init",
+    "prompt_tuning_init_text",
+    "token_dim",
+    "tokenizer_kwargs",
+    "tokenizer_name_or_path",
+};
+
+std::string to_text(const OrderedJson& json) {
+  return json.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + '\n';
 }
 
 // A quantised base is the reader's own choice.
@@ -59,7 +91,7 @@ void read_virtual_tokens(const JsonKeys& keys, MethodOptions& options) {
   if (keys.has("modules_to_save")) keys.refuse("modules_to_save", "is set");
 }
 
-void read_options(const JsonKeys& keys, MethodOptions& options) {
+void read_options(const JsonKeys& keys, const OrderedJson& ordered, MethodOptions& options) {
   if (is_adapter_hub_config(keys)) {
     options.kind = Kind::kBottleneck;
     return read_bottleneck(keys, options.bottleneck);
@@ -69,13 +101,15 @@ void read_options(const JsonKeys& keys, MethodOptions& options) {
     if (type == name) options.kind = kind;
   }
   if (options.kind == Kind::kLora) {
-    read_lora(keys, options.lora);
+    read_lora(keys, ordered, options.lora);
   } else if (options.has_adapter()) {
     read_virtual_tokens(keys, options);
   } else {
     keys.refuse("peft_type",
-                concat("is '", type, "', wanted LORA, PREFIX_TUNING or PROMPT_TUNING"));
+                concat("is ", quote(type), ", wanted LORA, PREFIX_TUNING or PROMPT_TUNING"));
+    return;
   }
+  keys.refuse_others(kHarmlessKeys);
 }
 
 }  // namespace
@@ -83,16 +117,20 @@ void read_options(const JsonKeys& keys, MethodOptions& options) {
 std::string adapter_config_text(const MethodOptions& options, const ModelConfig& config,
                                 const std::filesystem::path& base) {
   if (options.kind == Kind::kBottleneck) {
-    return to_text(bottleneck_keys(options.bottleneck, config, base));
+    return to_text(OrderedJson(bottleneck_keys(options.bottleneck, config, base)));
   }
-  Json json =
-      options.is_lora() ? lora_keys(options.lora, config) : virtual_token_keys(options, config);
-  json.update({{"auto_mapping", nullptr},
-               {"base_model_name_or_path", std::filesystem::absolute(base).string()},
-               {"inference_mode", true},
-               {"peft_type", peft_type_of(options.kind)},
-               {"revision", nullptr},
-               {"task_type", "CAUSAL_LM"}});
+  const OrderedJson own = options.is_lora() ? lora_keys(options.lora, config)
+                                            : OrderedJson(virtual_token_keys(options, config));
+  std::map<std::string, OrderedJson> sorted = {
+      {"auto_mapping", nullptr},
+      {"base_model_name_or_path", std::filesystem::absolute(base).string()},
+      {"inference_mode", true},
+      {"peft_type", peft_type_of(options.kind)},
+      {"revision", nullptr},
+      {"task_type", "CAUSAL_LM"}};
+  for (const auto& [key, value] : own.items()) sorted[key] = value;
+  OrderedJson json = OrderedJson::object();
+  for (auto& [key, value] : sorted) json[key] = std::move(value);
   return to_text(json);
 }
 
@@ -100,7 +138,7 @@ MethodOptions parse_adapter_config(std::string_view text, const std::string& nam
   const Json json = parse_json(text, {name, FilePurpose::kModel});
   std::vector<std::string> problems;
   MethodOptions options;
-  read_options(JsonKeys(json, "", problems), options);
+  read_options(JsonKeys(json, "", problems), OrderedJson::parse(text), options);
   if (problems.empty()) return options;
   std::string list = name + " is of an adapter that is not computed here:";
   for (const std::string& problem : problems) list += "\n  " + problem;

@@ -9,7 +9,10 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/hash.h"
+#include "core/log.h"
+#include "core/message_text.h"
 #include "io/file.h"
+#include "model/adapter/option_error.h"
 
 namespace temper {
 namespace fs = std::filesystem;
@@ -19,6 +22,43 @@ constexpr const char* kConfig = "adapter_config.json";
 constexpr const char* kBase = "base.json";
 constexpr const char* kPickledWeights = "pytorch_adapter.bin";  // The default of adapters.
 
+// What peft calls the options that may not fit a base.
+constexpr std::pair<const char*, const char*> kKeys[] = {
+    {"lora.targets", "target_modules"},
+    {"lora.target_pattern", "target_modules"},
+    {"lora.layers", "layers_to_transform"},
+    {"lora.rank_pattern", "rank_pattern"},
+    {"lora.alpha_pattern", "alpha_pattern"},
+    {"lora.modules_to_save", "modules_to_save"},
+    {"lora.trainable_tokens", "trainable_token_indices"}};
+
+std::string key_of(const std::string& option) {
+  for (const auto& [known, key] : kKeys) {
+    if (option == known) return key;
+  }
+  return option;
+}
+
+// The tensors that the adapter has on a base of this shape. Options that do not fit it are problems
+// of the adapter's file. Patterns that fit nothing change nothing in peft either: they are named.
+Adapter adapter_on(const ModelConfig& base, MethodOptions& options, const fs::path& file) {
+  try {
+    if (options.is_lora()) {
+      for (const std::string& pattern : remove_idle_patterns(options.lora, base)) {
+        log_event(concat("warning=\"", file.string(), " has the pattern ", quote(pattern),
+                         ", which fits no module that is adapted, and is ignored\""));
+      }
+    }
+    return make_adapter(options, base).value();
+  } catch (const OptionError& error) {
+    throw ModelError(concat(file.string(), ": ", key_of(error.option()), ' ', error.reason()),
+                     "use an adapter of linear modules of the blocks, on the model that it is for");
+  } catch (const ConfigError& error) {
+    throw ModelError(concat(file.string(), " does not fit this model: ", error.problem()),
+                     "use the adapter on the model that it is for");
+  }
+}
+
 }  // namespace
 
 AdapterFolder::AdapterFolder(fs::path folder, const ModelFolder& base)
@@ -26,7 +66,8 @@ AdapterFolder::AdapterFolder(fs::path folder, const ModelFolder& base)
       config_text_(read_file(path_ / kConfig, FilePurpose::kModel)),
       options_(parse_adapter_config(config_text_, (path_ / kConfig).string())),
       weights_(open_adapter_weights(path_, options_)) {
-  require_tensors(weights_, {make_adapter(options_, base.config())->unit}, path_.string());
+  require_tensors(weights_, {adapter_on(base.config(), options_, path_ / kConfig).unit},
+                  path_.string());
 }
 
 const UnitFileSet& adapter_files_of(const MethodOptions& options) {

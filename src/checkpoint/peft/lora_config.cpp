@@ -7,10 +7,13 @@
 #include <vector>
 
 #include "core/concat.h"
+#include "core/message_text.h"
 #include "io/json.h"
 
 namespace temper {
 namespace {
+
+constexpr int64_t kMostRank = 1'000'000;  // Arbitrary; more than any matrix has.
 
 template <typename T>
 Json null_if_empty(const std::vector<T>& values) {
@@ -25,7 +28,7 @@ std::vector<std::string> names_in(const JsonKeys& keys, const char* key) {
     if (item.is_string()) names.push_back(item.get<std::string>());
   }
   if (!value.is_array() || names.empty() || names.size() != value.size()) {
-    keys.refuse(key, concat("is ", value.dump(), ", wanted a list of module names"));
+    keys.refuse(key, concat("is ", shown(value), ", wanted a list of module names"));
   }
   return names;
 }
@@ -44,17 +47,35 @@ void read_targets(const JsonKeys& keys, LoraOptions& options) {
   }
 }
 
-// Calls add(module, number) for each member of an object from patterns to numbers.
-template <typename Add>
-void read_pattern(const JsonKeys& keys, const char* key, Add add) {
+// Calls add(module, number) for each member of an object from patterns to numbers, in its order.
+template <typename IsFitting, typename Add>
+void read_pattern(const JsonKeys& keys, const OrderedJson& ordered, const char* key,
+                  IsFitting is_fitting, Add add) {
   if (!keys.has(key)) return;
-  for (const auto& [module, value] : keys[key].items()) {
-    if (value.is_number() && value > 0.0) {
+  if (!keys[key].is_object()) return keys.refuse(key, concat("is ", shown(keys[key])));
+  for (const auto& [module, value] : ordered[key].items()) {
+    if (is_fitting(value)) {
       add(module, value);
     } else {
-      keys.refuse(key, concat("has ", value.dump(), " for ", module));
+      keys.refuse(key, concat("has ", shown(value), " for ", quote(module)));
     }
   }
+}
+
+void read_patterns(const JsonKeys& keys, const OrderedJson& ordered, LoraOptions& options) {
+  const auto is_rank = [](const Json& value) {
+    return value.is_number_unsigned() && value > 0 && value < kMostRank;
+  };
+  const auto is_alpha = [](const Json& value) {
+    return value.is_number() && value > 0.0 && std::isfinite(value.get<double>());
+  };
+  read_pattern(keys, ordered, "rank_pattern", is_rank, [&](const auto& module, const Json& value) {
+    options.rank_pattern.push_back({module, value.get<int64_t>()});
+  });
+  read_pattern(keys, ordered, "alpha_pattern", is_alpha,
+               [&](const auto& module, const Json& value) {
+                 options.alpha_pattern.push_back({module, value.get<double>()});
+               });
 }
 
 // Not every reader knows "all-linear".
@@ -78,7 +99,7 @@ std::vector<int64_t> read_layers(const JsonKeys& keys) {
   for (const Json& item : list) {
     if (item.is_number_unsigned()) layers.push_back(item.get<int64_t>());
   }
-  if (layers.size() != list.size()) keys.refuse(kKey, concat("is ", list.dump()));
+  if (layers.size() != list.size()) keys.refuse(kKey, concat("is ", shown(list)));
   return layers;
 }
 
@@ -89,8 +110,44 @@ void require_plain(const JsonKeys& keys) {
     keys.require(key, false);
   }
   for (const char* key : {"exclude_modules", "layers_pattern", "layer_replication",
-                          "target_parameters", "alora_invocation_tokens"}) {
-    if (keys.has(key)) keys.refuse(key, "is set");
+                          "target_parameters", "alora_invocation_tokens", "arrow_config",
+                          "kasa_config", "megatron_config", "monteclora_config", "velora_config"}) {
+    if (keys.has(key) && !keys[key].empty()) keys.refuse(key, "is set");
+  }
+}
+
+// By some of these peft takes what the adapter began with off the base, again and again when it
+// loads the adapter; by the others it only fills tensors that it then reads.
+// Source: peft 0.21, tuners/lora/layer.py, update_layer.
+void require_untouched_base(const JsonKeys& keys) {
+  constexpr const char* kKey = "init_lora_weights";
+  if (!keys.has(kKey) || keys[kKey].is_boolean()) return;
+  std::string name = keys[kKey].is_string() ? keys[kKey].get<std::string>() : std::string();
+  for (const char* exact : {"eva", "lora_ga", "orthogonal"}) {
+    if (name == exact) return;
+  }
+  const bool changes = name.starts_with("pissa") || name.starts_with("corda") || name == "loftq";
+  std::ranges::transform(name, name.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
+  if (name == "gaussian" || name == "mica") return;
+  const std::string value = concat("is ", shown(keys[kKey]));
+  if (!changes && name != "olora") return keys.refuse(kKey, value + ", which peft does not know");
+  keys.refuse(kKey, value +
+                        ": peft changes the base while it loads such an adapter, which is not "
+                        "done here; convert it in peft to one for the base as it is "
+                        "(save_pretrained with path_initial_model_for_weight_conversion), or "
+                        "merge it there (merge_and_unload)");
+}
+
+void read_dropout(const JsonKeys& keys, LoraOptions& options) {
+  constexpr const char* kKey = "lora_dropout";
+  if (!keys.has(kKey)) return;
+  const Json& value = keys[kKey];
+  if (value.is_number() && value >= 0.0 && value < 1.0) {
+    options.dropout = value.get<double>();
+  } else {
+    keys.refuse(kKey, concat("is ", shown(value), ", wanted a number from 0 to below 1"));
   }
 }
 
@@ -106,7 +163,7 @@ void read_tokens(const JsonKeys& keys, SavedModuleOptions& saved) {
     saved.trains_head_rows = lists.contains("lm_head");
     const bool is_known = lists.size() == (saved.trains_head_rows ? 2U : 1U);
     if (!is_known || (saved.trains_head_rows && lists["lm_head"] != list)) {
-      keys.refuse(kKey, concat("is ", lists.dump(),
+      keys.refuse(kKey, concat("is ", shown(lists),
                                ", wanted the same ids for embed_tokens, and "
                                "for lm_head if that is named"));
       return;
@@ -116,15 +173,15 @@ void read_tokens(const JsonKeys& keys, SavedModuleOptions& saved) {
     if (id.is_number_unsigned()) saved.tokens.push_back(id.get<int64_t>());
   }
   if (saved.tokens.empty() || saved.tokens.size() != list.size()) {
-    keys.refuse(kKey, concat("is ", list.dump(), ", wanted ids of tokens"));
+    keys.refuse(kKey, concat("is ", shown(list), ", wanted ids of tokens"));
   }
 }
 
 void read_saved(const JsonKeys& keys, SavedModuleOptions& saved) {
   if (keys.has("modules_to_save")) {
     saved.modules = names_in(keys, "modules_to_save");
-    keys.require("ensure_weight_tying", false);
   }
+  keys.require("ensure_weight_tying", false);
   read_tokens(keys, saved);
 }
 
@@ -153,49 +210,49 @@ Json tokens_of(const SavedModuleOptions& saved, const ModelConfig& config) {
 
 }  // namespace
 
-Json lora_keys(const LoraOptions& options, const ModelConfig& config) {
+OrderedJson lora_keys(const LoraOptions& options, const ModelConfig& config) {
   const bool is_gaussian = options.init == LoraOptions::Init::kGaussian;
   const Sizes sizes = sizes_of(options);
   const SavedModuleOptions& saved = options.saved;
-  Json ranks = Json::object(), alphas = Json::object();
+  OrderedJson ranks = OrderedJson::object(), alphas = OrderedJson::object();
   for (const auto& one : options.rank_pattern) ranks[one.module] = one.rank * sizes.rank_factor;
   for (const auto& one : options.alpha_pattern) {
     alphas[one.module] = python_number(one.alpha * sizes.alpha_factor);
   }
-  return {{"alpha_pattern", alphas},
-          {"bias", "none"},
-          {"fan_in_fan_out", false},
-          {"init_lora_weights", is_gaussian ? Json("gaussian") : Json(true)},
-          {"layers_pattern", nullptr},
-          {"layers_to_transform", null_if_empty(options.layers)},
-          {"lora_alpha", python_number(options.alpha * sizes.alpha_factor)},
-          {"lora_dropout", python_number(options.dropout)},
-          {"modules_to_save", null_if_empty(saved.modules)},
-          {"r", options.rank * sizes.rank_factor},
-          {"rank_pattern", ranks},
-          {"target_modules", targets_of(options, config)},
-          {"trainable_token_indices", tokens_of(saved, config)},
-          {"use_dora", options.uses_dora},
-          {"use_rslora", options.uses_rslora}};
+  OrderedJson keys = Json{{"alpha_pattern", nullptr},
+                          {"bias", "none"},
+                          {"fan_in_fan_out", false},
+                          {"init_lora_weights", is_gaussian ? Json("gaussian") : Json(true)},
+                          {"layers_pattern", nullptr},
+                          {"layers_to_transform", null_if_empty(options.layers)},
+                          {"lora_alpha", python_number(options.alpha * sizes.alpha_factor)},
+                          {"lora_dropout", python_number(options.dropout)},
+                          {"modules_to_save", null_if_empty(saved.modules)},
+                          {"r", options.rank * sizes.rank_factor},
+                          {"rank_pattern", nullptr},
+                          {"target_modules", targets_of(options, config)},
+                          {"trainable_token_indices", tokens_of(saved, config)},
+                          {"use_dora", options.uses_dora},
+                          {"use_rslora", options.uses_rslora}};
+  keys["alpha_pattern"] = std::move(alphas);
+  keys["rank_pattern"] = std::move(ranks);
+  return keys;
 }
 
-void read_lora(const JsonKeys& keys, LoraOptions& options) {
+void read_lora(const JsonKeys& keys, const OrderedJson& ordered, LoraOptions& options) {
   require_plain(keys);
-  options.rank = keys.integer("r", {1, 1'000'000}, 8);
+  require_untouched_base(keys);
+  options.rank = keys.integer("r", {1, kMostRank}, 8);
   options.alpha = keys.positive("lora_alpha", 8.0);
   options.uses_rslora = keys.flag("use_rslora", false);
   options.uses_dora = keys.flag("use_dora", false);
   read_targets(keys, options);
-  read_pattern(keys, "rank_pattern", [&](const std::string& module, const Json& value) {
-    options.rank_pattern.push_back({module, value.get<int64_t>()});
-  });
-  read_pattern(keys, "alpha_pattern", [&](const std::string& module, const Json& value) {
-    options.alpha_pattern.push_back({module, value.get<double>()});
-  });
-  if (keys.has("lora_dropout") && keys["lora_dropout"].is_number()) {
-    options.dropout = keys["lora_dropout"].get<double>();
-  }
+  read_patterns(keys, ordered, options);
+  read_dropout(keys, options);
   options.layers = read_layers(keys);
+  if (!options.layers.empty() && keys["target_modules"].is_string()) {
+    keys.refuse("layers_to_transform", "is set beside a target_modules that is no list");
+  }
   read_saved(keys, options.saved);
 }
 

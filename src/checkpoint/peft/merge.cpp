@@ -94,7 +94,7 @@ std::string record_of(BaseIdentity base, const Quantisation& quantisation) {
 }
 
 std::vector<TextFile> texts_of(const ModelFolder& base, bool unties_head) {
-  std::vector<TextFile> texts = read_companion_files(base.path());
+  std::vector<TextFile> texts = base.companions();
   for (TextFile& text : texts) {
     if (text.path != "config.json") continue;
     if (base.quantisation()) text.text = without_member(text.text, "quantization_config");

@@ -3,54 +3,87 @@
 
 #include <algorithm>
 #include <cmath>
-#include <regex>
+#include <set>
 #include <span>
+#include <utility>
 
 #include "core/concat.h"
 #include "core/error.h"
+#include "core/message_text.h"
+#include "model/adapter/module_pattern.h"
+#include "model/adapter/option_error.h"
 
 namespace temper {
 namespace {
 
 constexpr const char* kAllLinear = "all-linear";
 
-std::regex compile(const std::string& pattern, const char* option) {
-  try {
-    return std::regex(pattern, std::regex::ECMAScript | std::regex::optimize);
-  } catch (const std::regex_error& error) {
-    throw ConfigError(
-        concat(option, " has '", pattern, "', which is no regular expression: ", error.what()),
-        "escape what is meant literally, as in model\\.layers\\.0");
-  }
-}
-
 // As peft matches a list: the whole path, or its end after a dot.
 bool is_meant(const std::string& path, const std::string& target) {
   return target == kAllLinear || path == target || path.ends_with("." + target);
 }
 
-// As peft matches rank_pattern: the whole path, or its end after a dot. Patterns are compiled once.
+// As peft matches rank_pattern: the whole path, or its end after a dot. Patterns are read once.
 template <typename Pattern>
 class PatternList {
  public:
   PatternList(const std::vector<Pattern>& patterns, const char* option) : patterns_(patterns) {
-    for (const Pattern& pattern : patterns) {
-      compiled_.push_back(compile("(?:.*\\.)?(?:" + pattern.module + ")", option));
-    }
+    for (const Pattern& pattern : patterns) read_.emplace_back(pattern.module, option);
   }
 
   // The first one that fits, or null.
   const Pattern* find(const std::string& path) const {
-    for (size_t i = 0; i < compiled_.size(); ++i) {
-      if (std::regex_match(path, compiled_[i])) return &patterns_[i];
+    for (size_t i = 0; i < read_.size(); ++i) {
+      if (read_[i].fits_end_of(path)) return &patterns_[i];
     }
     return nullptr;
   }
 
+  // Whether it fits one of the modules, be it the first that does or not.
+  bool has_match(size_t i, const std::vector<LoraModule>& modules) const {
+    return std::ranges::any_of(
+        modules, [&](const LoraModule& module) { return read_[i].fits_end_of(module.path); });
+  }
+
  private:
   const std::vector<Pattern>& patterns_;
-  std::vector<std::regex> compiled_;
+  std::vector<ModulePattern> read_;
 };
+
+constexpr const char* kRankPattern = "lora.rank_pattern";
+constexpr const char* kAlphaPattern = "lora.alpha_pattern";
+
+// A misspelt pattern would silently change nothing, and of two alike the second would.
+template <typename Pattern>
+void require_matches(const std::vector<Pattern>& patterns, const char* option,
+                     const std::vector<LoraModule>& modules) {
+  const PatternList list(patterns, option);
+  std::set<std::string> seen;
+  for (size_t i = 0; i < patterns.size(); ++i) {
+    const std::string name = quote(patterns[i].module);
+    if (!seen.insert(patterns[i].module).second) {
+      throw OptionError(option, concat("has ", name, " twice"), "keep one of them");
+    }
+    if (list.has_match(i, modules)) continue;
+    throw OptionError(option, concat("has ", name, ", which fits no module that is adapted"),
+                      concat("compare it with paths such as ", modules[0].path, ", or remove it"));
+  }
+}
+
+template <typename Pattern>
+void remove_idle(std::vector<Pattern>& patterns, const char* option,
+                 const std::vector<LoraModule>& modules, std::vector<std::string>& removed) {
+  std::vector<Pattern> kept;
+  const PatternList list(patterns, option);
+  for (size_t i = 0; i < patterns.size(); ++i) {
+    if (list.has_match(i, modules)) {
+      kept.push_back(patterns[i]);
+    } else {
+      removed.push_back(patterns[i].module);
+    }
+  }
+  patterns = std::move(kept);
+}
 
 bool is_principal(const LoraOptions& options) {
   return options.init == LoraOptions::Init::kPrincipal;
@@ -58,8 +91,8 @@ bool is_principal(const LoraOptions& options) {
 
 // All modules of the model, with the rank and scale that they would have.
 std::vector<LoraModule> all_modules(const LoraOptions& options, const ModelConfig& config) {
-  const PatternList ranks(options.rank_pattern, "lora.rank_pattern");
-  const PatternList alphas(options.alpha_pattern, "lora.alpha_pattern");
+  const PatternList ranks(options.rank_pattern, kRankPattern);
+  const PatternList alphas(options.alpha_pattern, kAlphaPattern);
   std::vector<LoraModule> all;
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     for (const LinearModule& module : linear_modules(config)) {
@@ -77,11 +110,16 @@ std::vector<LoraModule> all_modules(const LoraOptions& options, const ModelConfi
 }
 
 void require_layers(const LoraOptions& options, const ModelConfig& config) {
+  if (!options.layers.empty() && !options.target_pattern.empty()) {
+    throw OptionError("lora.layers", "has no place beside a pattern for whole paths, as in peft",
+                      "write the blocks into the pattern, as in model\\.layers\\.[01]\\..*");
+  }
   for (const int64_t layer : options.layers) {
     if (layer < config.num_layers) continue;
-    throw ConfigError(concat("lora.layers names block ", layer, ", but the model has ",
-                             config.num_layers, " blocks"),
-                      concat("take numbers from 0 to ", config.num_layers - 1));
+    throw OptionError(
+        "lora.layers",
+        concat("names block ", layer, ", but the model has ", config.num_layers, " blocks"),
+        concat("take numbers from 0 to ", config.num_layers - 1));
   }
 }
 
@@ -94,8 +132,9 @@ void require_targets(const LoraOptions& options, const ModelConfig& config,
     const bool is_known = std::ranges::any_of(
         all, [&](const LoraModule& module) { return is_meant(module.path, target); });
     if (is_known || !options.target_pattern.empty()) continue;
-    throw ConfigError(concat("lora.targets names '", target,
-                             "', which is no linear module of this ", config.model_type, " model"),
+    throw OptionError("lora.targets",
+                      concat("names ", quote(target), ", which is no linear module of this ",
+                             config.model_type, " model"),
                       "take some of: " + names);
   }
 }
@@ -104,9 +143,10 @@ void require_ranks(const LoraOptions& options, const std::vector<LoraModule>& mo
   for (const LoraModule& module : modules) {
     const int64_t most = std::min(module.module.in, module.module.out), rank = module.rank / 2;
     if (!is_principal(options) || rank <= most) continue;
-    throw ConfigError(
-        concat("lora.init is pissa, but ", module.path, " has no ", rank,
-               " principal parts: it is ", module.module.out, " by ", module.module.in),
+    throw OptionError(
+        "lora.init",
+        concat("is pissa, but ", module.path, " has no ", rank, " principal parts: it is ",
+               module.module.out, " by ", module.module.in),
         concat("lower its rank to ", most));
   }
 }
@@ -185,6 +225,29 @@ void attach(std::span<const LoraModule> group, bool is_principal, Adapter& adapt
   low_rank.place = static_cast<uint64_t>(begin);
 }
 
+// The modules that are adapted, whether or not each pattern for ranks and alphas fits one of them.
+std::vector<LoraModule> targeted_modules(const LoraOptions& options, const ModelConfig& config) {
+  require_layers(options, config);
+  std::vector<LoraModule> modules = all_modules(options, config);
+  require_targets(options, config, modules);
+  const bool has_pattern = !options.target_pattern.empty();
+  const ModulePattern pattern(options.target_pattern, "lora.target_pattern");
+  std::erase_if(modules, [&](const LoraModule& module) {
+    const bool is_target =
+        has_pattern ? pattern.fits(module.path)
+                    : std::ranges::any_of(options.targets, [&](const std::string& target) {
+                        return is_meant(module.path, target);
+                      });
+    const auto& layers = options.layers;
+    return !is_target ||
+           (!layers.empty() && std::ranges::find(layers, module.layer) == layers.end());
+  });
+  require_ranks(options, modules);
+  if (!modules.empty()) return modules;
+  throw ConfigError("the options under lora mean no module of the model: nothing would be trained",
+                    "compare them with paths such as model.layers.0.self_attn.q_proj");
+}
+
 std::vector<std::span<const LoraModule>> groups_of(const std::vector<LoraModule>& modules) {
   std::vector<std::span<const LoraModule>> groups;
   for (size_t i = 0; i < modules.size();) {
@@ -215,25 +278,18 @@ const char* name_of(LoraOptions::Init init) {
 }
 
 std::vector<LoraModule> lora_modules(const LoraOptions& options, const ModelConfig& config) {
-  require_layers(options, config);
-  std::vector<LoraModule> modules = all_modules(options, config);
-  require_targets(options, config, modules);
-  const bool has_pattern = !options.target_pattern.empty();
-  const std::regex pattern = compile(options.target_pattern, "lora.target_pattern");
-  std::erase_if(modules, [&](const LoraModule& module) {
-    const bool is_target =
-        has_pattern ? std::regex_match(module.path, pattern)
-                    : std::ranges::any_of(options.targets, [&](const std::string& target) {
-                        return is_meant(module.path, target);
-                      });
-    const auto& layers = options.layers;
-    return !is_target ||
-           (!layers.empty() && std::ranges::find(layers, module.layer) == layers.end());
-  });
-  require_ranks(options, modules);
-  if (!modules.empty()) return modules;
-  throw ConfigError("the options under lora mean no module of the model: nothing would be trained",
-                    "compare them with paths such as model.layers.0.self_attn.q_proj");
+  const std::vector<LoraModule> modules = targeted_modules(options, config);
+  require_matches(options.rank_pattern, kRankPattern, modules);
+  require_matches(options.alpha_pattern, kAlphaPattern, modules);
+  return modules;
+}
+
+std::vector<std::string> remove_idle_patterns(LoraOptions& options, const ModelConfig& config) {
+  const std::vector<LoraModule> modules = targeted_modules(options, config);
+  std::vector<std::string> removed;
+  remove_idle(options.rank_pattern, kRankPattern, modules, removed);
+  remove_idle(options.alpha_pattern, kAlphaPattern, modules, removed);
+  return removed;
 }
 
 Adapter make_lora(const LoraOptions& options, uint64_t seed, const ModelConfig& config) {

@@ -75,6 +75,10 @@ std::string tensor_name(const LoraModule& module, const char* part);
 ///   matrix does not have where its principal parts are wanted.
 std::vector<LoraModule> lora_modules(const LoraOptions& options, const ModelConfig& config);
 
+/// Takes the patterns for ranks and alphas that fit no module out, and returns them: peft loads an
+/// adapter in spite of them. Throws: as lora_modules for all else.
+std::vector<std::string> remove_idle_patterns(LoraOptions& options, const ModelConfig& config);
+
 /// LoRA: low-rank additions to the linear modules of the blocks; with DoRA, and with PiSSA, whose
 /// tensors hold what is taken off the base beside what is trained: a LoRA on the base as it is.
 /// `seed` is that of dropout. Throws: as lora_modules and saved_tensors.

@@ -5,7 +5,8 @@
 #include <set>
 
 #include "core/concat.h"
-#include "core/error.h"
+#include "core/message_text.h"
+#include "model/adapter/option_error.h"
 #include "model/linear_modules.h"
 
 namespace temper {
@@ -54,11 +55,13 @@ void require_modules(const SavedModuleOptions& options, const ModelConfig& confi
     if (std::ranges::any_of(all, [&](const auto& one) { return is_meant(one, module); })) continue;
     const auto linear = linear_modules(config);
     if (std::ranges::any_of(linear, [&](const auto& one) { return one.name.ends_with(module); })) {
-      throw ConfigError(concat("lora.modules_to_save names '", module, "', a matrix of the blocks"),
+      throw OptionError("lora.modules_to_save",
+                        concat("names ", quote(module), ", a matrix of the blocks"),
                         "name it in lora.targets, or set method to full");
     }
-    throw ConfigError(concat("lora.modules_to_save names '", module,
-                             "', which is no module of this ", config.model_type, " model"),
+    throw OptionError("lora.modules_to_save",
+                      concat("names ", quote(module), ", which is no module of this ",
+                             config.model_type, " model"),
                       "take some of: embed_tokens, lm_head, model.norm, input_layernorm, "
                       "post_attention_layernorm");
   }
@@ -68,12 +71,13 @@ void require_tokens(const SavedModuleOptions& options, const ModelConfig& config
   std::set<int64_t> seen;
   for (const int64_t token : options.tokens) {
     if (token >= config.vocab_size) {
-      throw ConfigError(concat("lora.trainable_tokens has ", token, ", but the vocabulary has ",
-                               config.vocab_size, " tokens"),
-                        "name ids of this model's tokenizer");
+      throw OptionError(
+          "lora.trainable_tokens",
+          concat("has ", token, ", but the vocabulary has ", config.vocab_size, " tokens"),
+          "name ids of this model's tokenizer");
     }
     if (!seen.insert(token).second) {
-      throw ConfigError(concat("lora.trainable_tokens has ", token, " twice"), "name it once");
+      throw OptionError("lora.trainable_tokens", concat("has ", token, " twice"), "name it once");
     }
   }
 }
@@ -95,9 +99,10 @@ void add_rows(const SavedModuleOptions& options, const ModelConfig& config,
   bool trains_head = options.trains_head_rows && !config.has_tied_head;
   for (const SavedTensor& whole : chosen) {
     if (whole.place == Place::kEmbedding || (whole.place == Place::kHead && config.has_tied_head)) {
-      throw ConfigError(concat("lora.modules_to_save trains ", whole.module,
-                               " as a whole, and lora.trainable_tokens rows of it"),
-                        "keep one of them");
+      throw OptionError(
+          "lora.modules_to_save",
+          concat("trains ", whole.module, " as a whole, and lora.trainable_tokens rows of it"),
+          "keep one of them");
     }
     if (whole.place == Place::kHead) trains_head = false;
   }
