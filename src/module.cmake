@@ -5,9 +5,9 @@ include(headers)
 # temper_module(<name> [TORCH] [NUMERIC] HEADERS ... SOURCES ...
 #               [USES <modules>] [LIBRARIES <targets>])
 # One static library per folder of src/, called from the CMakeLists.txt in that folder. USES is
-# every module it may include. TORCH links LibTorch and precompiles its headers. NUMERIC: a release
-# build compiles its files one by one in any case, since a function that is inlined into another
-# file's may round otherwise, and numbers are not to depend on TEMPER_UNITY.
+# every module it may include. TORCH links LibTorch and precompiles its headers. NUMERIC: its files
+# are compiled one by one in any case, since a function that is inlined into another file's may round
+# otherwise, and numbers are not to depend on TEMPER_UNITY.
 function(temper_module name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH;NUMERIC" "" "HEADERS;SOURCES;USES;LIBRARIES")
   list(TRANSFORM arg_USES PREPEND temper_)
@@ -16,7 +16,7 @@ function(temper_module name)
     FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/src FILES ${arg_HEADERS})
   target_link_libraries(temper_${name}
     PUBLIC ${arg_USES} ${arg_LIBRARIES} temper_options PRIVATE temper_warnings)
-  if(TEMPER_UNITY AND NOT (arg_NUMERIC AND CMAKE_BUILD_TYPE STREQUAL "Release"))
+  if(TEMPER_UNITY AND NOT arg_NUMERIC)
     set_target_properties(temper_${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 12)
   endif()
   temper_check_headers(${name} ${arg_HEADERS})
