@@ -10,7 +10,8 @@ ProcessorCount(TEMPER_CORES)
 
 # temper_unit_test(<path> [TORCH] USES <modules> [LIBRARIES <targets>] [TIMEOUT <seconds>])
 # One process, no MPI. Where TEMPER_UNITY is on, the files of a folder make one program, and each is
-# a suite of it; but one that replaces functions of libc (extern "C") has a program of its own.
+# a suite of it; but one that replaces functions of libc (extern "C") or defines an operator<< has
+# a program of its own, since a suite's own namespace would hide either.
 function(temper_unit_test path)
   cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "TIMEOUT;PROCESSORS" "USES;LIBRARIES")
   temper_test_program(unit)
@@ -62,8 +63,8 @@ macro(temper_test_program kind)
   cmake_path(GET path FILENAME file)
   set(program ${name})
   set(suite "")
-  file(STRINGS ${file}.cpp replaced REGEX "^extern \"C\"")
-  if(TEMPER_UNITY AND NOT replaced)
+  file(STRINGS ${file}.cpp global REGEX "^extern \"C\"|operator<<")
+  if(TEMPER_UNITY AND NOT global)
     cmake_path(GET path PARENT_PATH folder)
     set(program ${folder}.${kind}_tests)
     set(suite --run_test=${file})
@@ -122,6 +123,7 @@ function(temper_write_suites program)
       string(APPEND suites
         "BOOST_AUTO_TEST_SUITE(${file})\n"
         "namespace temper { using namespace ::temper; }\n"
+        "namespace temper::testing { using namespace ::temper::testing; }\n"
         "#include \"${source}\"\n"
         "BOOST_AUTO_TEST_SUITE_END()\n")
     endwhile()
@@ -129,7 +131,7 @@ function(temper_write_suites program)
     list(JOIN includes "\n" includes)
     set(written ${CMAKE_CURRENT_BINARY_DIR}/${program}.${left}.cpp)
     file(CONFIGURE OUTPUT ${written} CONTENT
-      "${includes}\nnamespace temper {}\n${suites}" @ONLY)
+      "${includes}\nnamespace temper::testing {}\n${suites}" @ONLY)
     target_sources(${program} PRIVATE ${written})
   endwhile()
 endfunction()
