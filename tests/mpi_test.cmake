@@ -10,8 +10,7 @@ ProcessorCount(TEMPER_CORES)
 
 # temper_unit_test(<path> [TORCH] USES <modules> [LIBRARIES <targets>] [TIMEOUT <seconds>])
 # One process, no MPI. Where TEMPER_UNITY is on, the files of a folder make one program, and each is
-# a suite of it; but one that replaces functions of libc (extern "C") or defines an operator<< has
-# a program of its own, since a suite's own namespace would hide either.
+# a suite of it; but one that replaces functions of libc (extern "C") has a program of its own.
 function(temper_unit_test path)
   cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "TIMEOUT;PROCESSORS" "USES;LIBRARIES")
   temper_test_program(unit)
@@ -63,8 +62,8 @@ macro(temper_test_program kind)
   cmake_path(GET path FILENAME file)
   set(program ${name})
   set(suite "")
-  file(STRINGS ${file}.cpp global REGEX "^extern \"C\"|operator<<")
-  if(TEMPER_UNITY AND NOT global)
+  file(STRINGS ${file}.cpp replaced REGEX "^extern \"C\"")
+  if(TEMPER_UNITY AND NOT replaced)
     cmake_path(GET path PARENT_PATH folder)
     set(program ${folder}.${kind}_tests)
     set(suite --run_test=${file})

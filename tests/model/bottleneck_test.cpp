@@ -17,17 +17,20 @@
 #include "support/tiny_model.h"
 
 namespace temper {
-
-std::ostream& operator<<(std::ostream& out, ActivationFunction function) {
-  return out << name_of(function);
-}
-
 namespace {
 
 namespace data = boost::unit_test::data;
 using enum ActivationFunction;
 
-const std::vector<ActivationFunction> kFunctions = {kRelu, kSwish, kGelu, kGeluNew, kQuickGelu};
+// A function that a failing case is named after.
+struct Named {
+  ActivationFunction function;
+
+  operator ActivationFunction() const { return function; }
+};
+std::ostream& operator<<(std::ostream& out, Named one) { return out << name_of(one.function); }
+
+const std::vector<Named> kFunctions = {{kRelu}, {kSwish}, {kGelu}, {kGeluNew}, {kQuickGelu}};
 
 // By LibTorch's operators, from the definitions in transformers.
 at::Tensor reference(ActivationFunction function, const at::Tensor& x) {
