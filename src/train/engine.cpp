@@ -219,7 +219,7 @@ at::Tensor Engine::extend(const at::Tensor& tokens, const at::Tensor& positions,
                           std::vector<KeyValueCache>& caches) {
   acquire_adapter();
   const PackedBatch batch{tokens, positions, at::full_like(tokens, kNoTarget), {0, tokens.size(0)}};
-  const bool begins = !caches.front().keys.defined();
+  const bool begins = caches.front().is_empty();
   const int64_t num_before = has_prompt() && !begins ? adapter_->prompt.shape()[0] : 0;
   const at::Tensor places = begins ? after_prompt(batch).positions : positions.add(num_before);
   at::Tensor hidden = begins ? embed(batch) : embed(tokens);

@@ -21,7 +21,7 @@ struct GenerationOptions {
 /// Keys and values are cached: each new token costs one forward pass of one token.
 /// Collective: every rank, with the same prompt and options, returns the same tokens.
 /// Throws: DataError for an empty prompt, a token out of the vocabulary, or a context that grows
-///   beyond the model's.
+///   beyond the model's. ModelError if logits are not finite.
 std::vector<int64_t> generate(Engine& engine, const std::vector<int64_t>& prompt,
                               const GenerationOptions& options, at::Device device);
 

@@ -17,6 +17,10 @@ struct AttentionResult {
 AttentionResult attention_on_cpu(const at::Tensor& qkv, const Heads& heads,
                                  const AttentionMask& mask);
 
+/// `attention_over_cache` in the same way. Shapes: as there.
+at::Tensor attention_over_cache_on_cpu(const at::Tensor& queries, const at::Tensor& keys,
+                                       const at::Tensor& values, int64_t window);
+
 /// Returns the gradient of qkv. The probabilities are computed again.
 at::Tensor attention_backward_on_cpu(const at::Tensor& gradient, const at::Tensor& qkv,
                                      const Heads& heads, const AttentionMask& mask,
