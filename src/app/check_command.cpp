@@ -148,6 +148,7 @@ class RunCheck {
                                   .units = model_->units(),
                                   .adapter = units_of(adapter_),
                                   .num_ranks = options_.num_ranks,
+                                  .num_threads = std::max(1, config_.train.threads),
                                   .compute_dtype = compute_dtype_of(config_.model)});
     report_.add_fact(
         "memory",
