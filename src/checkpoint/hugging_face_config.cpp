@@ -110,8 +110,9 @@ void read_rope(const JsonKeys& top, ModelConfig& config, std::vector<std::string
 
 // A window per layer for the families whose configuration says which layers have one.
 void read_layer_windows(const JsonKeys& keys, ModelConfig& config) {
-  const int64_t window =
-      keys.flag("use_sliding_window", false) ? keys.integer("sliding_window", kPositions, 4096) : 0;
+  // As in transformers a window of null is none, and an absent one has 4,096 tokens.
+  const bool has_window = keys.flag("use_sliding_window", false) && !keys.is_null("sliding_window");
+  const int64_t window = has_window ? keys.integer("sliding_window", kPositions, 4096) : 0;
   const int64_t first = keys.integer("max_window_layers", Range{0, kLayers.end}, 28);
   const auto num_layers = static_cast<size_t>(config.num_layers);
   if (!keys.has("layer_types")) {
@@ -133,7 +134,8 @@ void read_layer_windows(const JsonKeys& keys, ModelConfig& config) {
     }
     if (window == 0) {
       return keys.refuse("layer_types", concat("has sliding_attention at layer ", layer,
-                                               ", but use_sliding_window is false"));
+                                               ", but use_sliding_window is false or "
+                                               "sliding_window is null"));
     }
     config.windows[layer] = window;
   }

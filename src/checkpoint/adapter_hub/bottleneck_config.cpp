@@ -128,6 +128,10 @@ void read_bottleneck(const JsonKeys& keys, BottleneckOptions& options) {
   read_placement(inner, options);
   read_function(inner, options);
   options.reduction_factor = inner.positive("reduction_factor");
+  if (options.reduction_factor < BottleneckOptions::kLowestReduction) {
+    inner.refuse("reduction_factor", concat("is ", options.reduction_factor,
+                                            ", wanted a number from 0.015625 (1/64) on"));
+  }
 }
 
 }  // namespace temper
