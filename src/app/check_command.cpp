@@ -147,6 +147,7 @@ class RunCheck {
                                   .units = model_->folder.units(),
                                   .adapter = units_of(model_->adapter),
                                   .num_ranks = options_.num_ranks,
+                                  .num_threads = std::max(1, config_.train.threads),
                                   .compute_dtype = compute_dtype_of(config_.model)});
     report_.add_fact(
         "memory",

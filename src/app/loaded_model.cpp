@@ -81,6 +81,7 @@ MemoryFacts LoadedModel::memory_facts() const {
           .units = decoder.units(),
           .adapter = units_of(adapter()),
           .num_ranks = ranks->world_size(),
+          .num_threads = num_threads,
           .compute_dtype = compute_dtype};
 }
 

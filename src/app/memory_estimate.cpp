@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "model/head.h"
+#include "model/ops/attention_cpu.h"
 #include "model/quantised/four_bit_format.h"
 #include "model/quantised/quantised_absmax.h"
 #include "zero/shard_layout.h"
@@ -11,9 +13,7 @@ namespace temper {
 namespace {
 
 constexpr int64_t kFloatBytes = 4;
-constexpr int64_t kProgramBytes = 200'000'000;       // Measured: 160 to 190 MB with OpenMPI.
-constexpr int64_t kLogitsBytes = int64_t{32} << 20;  // As the head cuts its chunks.
-constexpr int64_t kFewestLogitRows = 128;
+constexpr int64_t kProgramBytes = 200'000'000;  // Measured: 160 to 190 MB with OpenMPI.
 
 int64_t bytes_of(ComputeDtype dtype) { return dtype == ComputeDtype::kBfloat16 ? 2 : 4; }
 
@@ -64,18 +64,21 @@ int64_t largest_block(const std::vector<ShardLayout>& shards) {
 }
 
 // At the fullest a block's gathered weights and the next one's, its gradient, the one that is being
-// exchanged and what is received for it, and the gradients of the embedding; at the head the
-// weights of head and embedding, whose buffers then receive their gradients' exchange.
+// exchanged and what is received for it; at the head the weights of head and embedding, whose
+// buffers then receive their gradients' exchange. A tied embedding's gradient is kept from the head
+// to the end; another one takes the buffer that the head's has left.
 int64_t exchange_bytes(const std::vector<ShardLayout>& shards, const RunConfig& config,
                        const MemoryFacts& facts) {
   const int64_t element = bytes_of(facts.compute_dtype);
-  const int64_t ends = shards.front().padded_size() + shards.back().padded_size();
+  const int64_t front = shards.front().padded_size(), back = shards.back().padded_size();
+  const int64_t ends = front + back;
+  const int64_t lent = facts.model.has_tied_head ? ends : std::max(front, back);
   const int64_t block = largest_block(shards);
   const bool is_alone = facts.num_ranks == 1;
   const bool is_quantised = config.method.kind == MethodOptions::Kind::kQlora;
   const int64_t sharded = is_alone || config.parallel.stage < 3 ? 0 : ends + 2 * block;
   const int64_t gathered = is_quantised ? std::max(sharded, block) : sharded;
-  const int64_t gradients = !facts.adapter.empty() ? 0 : ends + 2 * block;
+  const int64_t gradients = !facts.adapter.empty() ? 0 : lent + 2 * block;
   const int64_t largest = gathered > 0 ? block : std::max(shards.front().padded_size(), block);
   const int64_t received = is_alone || !facts.adapter.empty() ? 0 : largest;
   return (gathered + gradients + received) * element;
@@ -90,7 +93,7 @@ int64_t adapter_exchange_bytes(const ShardLayout& shards, const RunConfig& confi
 }
 
 // What a block keeps of one token for its backward pass: its input, the sum in the middle, queries,
-// keys and values, the context, gate and up.
+// keys and values, the context, gate and up. Beside them a number for each head and two norms.
 int64_t elements_per_token(const ModelConfig& model) {
   const int64_t queries = model.num_heads * model.head_dim;
   const int64_t keys_and_values = 2 * model.num_key_value_heads * model.head_dim;
@@ -111,15 +114,21 @@ int64_t activation_bytes(const RunConfig& config, const MemoryFacts& facts) {
   const int64_t element = bytes_of(facts.compute_dtype);
   const int64_t tokens = config.data.micro_batch_rows * config.data.sequence_length;
   const int64_t block =
-      tokens * (elements_per_token(model) * element + bottleneck_bytes_per_token(config, facts));
+      tokens * (elements_per_token(model) * element + (model.num_heads + 2) * kFloatBytes +
+                bottleneck_bytes_per_token(config, facts));
   const int64_t inputs = tokens * model.num_layers * model.hidden_size * element;
   const int64_t kept = config.train.recomputes ? inputs : model.num_layers * block;
-  const int64_t row = model.vocab_size * element;
-  const int64_t chunk = std::min(tokens, std::max(kFewestLogitRows, kLogitsBytes / row));
-  const bool adds_in_fp32 = chunk < tokens && facts.compute_dtype == ComputeDtype::kBfloat16;
-  const int64_t head_sum = adds_in_fp32 ? model.vocab_size * model.hidden_size * kFloatBytes : 0;
+  const int64_t head =
+      head_bytes({tokens, model.hidden_size, model.vocab_size, element, facts.adapter.empty()},
+                 facts.num_threads);
+  const bool has_windows = std::ranges::find(model.windows, 0) == model.windows.end();
+  const AttentionBytes attention =
+      attention_bytes({model.num_heads, model.num_key_value_heads, model.head_dim},
+                      {tokens, config.data.sequence_length,
+                       has_windows ? std::ranges::max(model.windows) : 0, element},
+                      facts.num_threads);
   // Two blocks' worth for the gradients within the block that is going backward.
-  return kept + 2 * block + chunk * row + 2 * head_sum;
+  return kept + attention.threads + std::max(head, 2 * block + attention.backward);
 }
 
 void add_trained(const ShardLayout& shards, const RunConfig& config, ComputeDtype dtype,

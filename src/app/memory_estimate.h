@@ -28,6 +28,7 @@ struct MemoryFacts {
   const std::vector<UnitLayout>& units;
   std::vector<UnitLayout> adapter = {};  ///< If there are any, the units themselves are frozen.
   int num_ranks = 1;
+  int num_threads = 1;  ///< Of each.
   ComputeDtype compute_dtype = ComputeDtype::kFloat32;
 };
 

@@ -127,7 +127,7 @@ void load_weights(const ModelFolder& folder, QuantisedUnits& units, Communicator
     });
     units.finish(unit);
   }
-  load_weights(folder.weights(), units.rest(), ranks);
+  load_weights(folder.weights(), units.unquantised(), ranks);
 }
 
 RunState load_checkpoint(const VerifiedCheckpoint& checkpoint, UnitStore& store,

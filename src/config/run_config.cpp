@@ -39,6 +39,8 @@ constexpr Rule<int64_t> kTokenId{is_between<0, 1'000'000'000>, "the id of a toke
 constexpr Rule<int64_t> kLayer{is_between<0, 1'000'000>, "the number of a block, from 0"};
 constexpr Rule<int64_t> kStage{is_between<0, 3>, "0, 1, 2 or 3"};
 
+constexpr Rule<double> kReduction{[](double x) { return x >= BottleneckOptions::kLowestReduction; },
+                                  "a number from 0.015625 (1/64) on"};
 constexpr Rule<double> kPositive{[](double x) { return x > 0.0; }, "a positive number"};
 constexpr Rule<double> kEpochs{[](double x) { return x >= 0.0 && x <= 1e6; },
                                "a number from 0 to 1000000"};
@@ -186,7 +188,7 @@ void visit_method(Visitor& root, MethodOptions& method) {
   });
   root.section("bottleneck", [&](auto& section) {
     section.choice("placement", method.bottleneck.placement, kPlacements);
-    section.real("reduction_factor", method.bottleneck.reduction_factor, kPositive);
+    section.real("reduction_factor", method.bottleneck.reduction_factor, kReduction);
     section.choice("activation", method.bottleneck.activation, kActivations);
     section.text("name", method.bottleneck.name, kAdapterName);
   });

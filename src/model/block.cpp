@@ -41,10 +41,6 @@ at::Tensor add_sublayer(const at::Tensor& residual, const Activation& x,
   return network.is_defined() ? bottleneck(sum, network) : sum;
 }
 
-at::Tensor append(const at::Tensor& past, const at::Tensor& next) {
-  return past.defined() ? at::cat({past, next}) : next.contiguous();
-}
-
 }  // namespace
 
 Block::Block(const ModelConfig& config, int64_t layer, const UnitLayout& unit,
@@ -84,10 +80,7 @@ void Block::attach(const BlockAddition& addition) {
 at::Tensor Block::forward(const at::Tensor& hidden, const RotaryAngles& angles,
                           const std::vector<int64_t>& document_begins) const {
   const at::Tensor qkv = queries_keys_values(hidden, angles);
-  const AttentionMask mask{document_begins, window_};
-  const at::Tensor attended = prefix_.is_defined()
-                                  ? attention_after_prefix(qkv, heads_, mask, prefix_)
-                                  : attention(qkv, heads_, mask);
+  const at::Tensor attended = attend(qkv, document_begins);
   return add_mlp(add_sublayer(hidden, attended, output_, after_attention_));
 }
 
@@ -98,20 +91,26 @@ at::Tensor Block::forward_cached(const at::Tensor& hidden, const RotaryAngles& a
     return qkv.narrow(1, first_column, num_heads * heads_.head_dim)
         .unflatten(1, {num_heads, heads_.head_dim});
   };
-  const at::Tensor queries = part(0, heads_.num_heads);
-  if (prefix_.is_defined() && !cache.keys.defined()) begin_with_prefix(cache, qkv.scalar_type());
-  cache.keys = append(cache.keys, part(heads_.first_key_column(), heads_.num_key_value_heads));
-  cache.values =
-      append(cache.values, part(heads_.first_value_column(), heads_.num_key_value_heads));
-  const at::Tensor attended = attention_over_cache(queries, cache.keys, cache.values, window_);
+  const bool begins = cache.is_empty();
+  if (prefix_.is_defined() && begins) begin_with_prefix(cache, qkv.scalar_type());
+  cache.append(part(heads_.first_key_column(), heads_.num_key_value_heads),
+               part(heads_.first_value_column(), heads_.num_key_value_heads));
+  const at::Tensor attended = begins ? attend(qkv, {0, qkv.size(0)})
+                                     : attention_over_cache(part(0, heads_.num_heads), cache.keys(),
+                                                            cache.values(), window_);
   return add_mlp(add_sublayer(hidden, attended, output_, after_attention_));
+}
+
+at::Tensor Block::attend(const at::Tensor& qkv, const std::vector<int64_t>& document_begins) const {
+  const AttentionMask mask{document_begins, window_};
+  return prefix_.is_defined() ? attention_after_prefix(qkv, heads_, mask, prefix_)
+                              : attention(qkv, heads_, mask);
 }
 
 void Block::begin_with_prefix(KeyValueCache& cache, at::ScalarType dtype) const {
   const at::Tensor both = prefix_.keys_values(heads_, dtype)
                               .unflatten(1, {2, heads_.num_key_value_heads, heads_.head_dim});
-  cache.keys = both.select(1, 0);
-  cache.values = both.select(1, 1);
+  cache.append(both.select(1, 0), both.select(1, 1));
 }
 
 at::Tensor Block::queries_keys_values(const at::Tensor& hidden, const RotaryAngles& angles) const {

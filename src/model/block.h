@@ -39,6 +39,7 @@ class Block {
                             KeyValueCache& cache) const;
 
  private:
+  at::Tensor attend(const at::Tensor& qkv, const std::vector<int64_t>& document_begins) const;
   at::Tensor queries_keys_values(const at::Tensor& hidden, const RotaryAngles& angles) const;
   void begin_with_prefix(KeyValueCache& cache, at::ScalarType dtype) const;
   at::Tensor add_mlp(const at::Tensor& hidden) const;

@@ -5,36 +5,17 @@
 
 #include <algorithm>
 
-#include "core/range.h"
 #include "core/targets.h"
 #include "model/ops/backward.h"
 #include "model/ops/cross_entropy.h"
-#include "model/ops/few_rows.h"
+#include "model/ops/product.h"
 #include "model/ops/rms_norm.h"
 
 namespace temper {
 namespace {
 
-// As many logits as fit are computed at a time.
-constexpr int64_t kLogitBytesPerChunk = int64_t{32} << 20;
-
-// Equal chunks of rows; depends on the shapes alone.
-class Chunks {
- public:
-  Chunks(int64_t num_rows, int64_t bytes_per_row)
-      : num_rows_(num_rows),
-        count_(std::max<int64_t>(
-            1, (num_rows * bytes_per_row + kLogitBytesPerChunk - 1) / kLogitBytesPerChunk)) {}
-
-  int64_t count() const { return num_rows_ == 0 ? 0 : count_; }
-  Range operator[](int64_t chunk) const {
-    return {chunk * num_rows_ / count_, (chunk + 1) * num_rows_ / count_};
-  }
-
- private:
-  int64_t num_rows_;
-  int64_t count_;
-};
+constexpr int64_t kFloatBytes = sizeof(float);
+constexpr int64_t kWordsPerBlock = 8192;  // Few enough that their rows take some megabytes.
 
 double sum_in_order(const at::Tensor& losses) {
   const at::Tensor on_host = losses.cpu();
@@ -44,22 +25,71 @@ double sum_in_order(const at::Tensor& losses) {
   return sum;
 }
 
-// sum = a b, or sum += a b; an adapter's own matrix is wider than the products.
-enum class Sum { kFresh, kAdded };
-void put_product(at::Tensor sum, const at::Tensor& a, const at::Tensor& b, Sum how) {
-  const bool is_wider = sum.scalar_type() != a.scalar_type();
-  if (how == Sum::kFresh) {
-    is_wider ? sum.copy_(at::mm(a, b)) : at::mm_out(sum, a, b);
-  } else {
-    is_wider ? sum.add_(at::mm(a, b)) : sum.addmm_(a, b);
+// The gradient of the matrix, added up over chunks in fp32: in bf16 its error would grow with their
+// number. An adapter's own matrix has a gradient in fp32 in any case.
+class MatrixGradient {
+ public:
+  MatrixGradient(at::Tensor gradient, int64_t num_chunks) : gradient_(std::move(gradient)) {
+    const bool is_exact =
+        !gradient_.defined() || num_chunks == 1 || gradient_.scalar_type() == at::kFloat;
+    sum_ =
+        is_exact ? gradient_ : at::empty(gradient_.sizes(), gradient_.options().dtype(at::kFloat));
   }
-}
+
+  // Shapes: logit_gradient [n, vocab_size], x [n, hidden].
+  void add(const at::Tensor& logit_gradient, const at::Tensor& x) {
+    if (!sum_.defined()) return;
+    if (sum_.scalar_type() == x.scalar_type()) {
+      product_out(sum_, logit_gradient.t(), x, {.keep = has_begun_ ? 1.0F : 0.0F});
+    } else {
+      for (int64_t word = 0; word < sum_.size(0); word += kWordsPerBlock) {
+        at::Tensor part = sum_.slice(0, word, word + kWordsPerBlock);
+        const at::Tensor addend =
+            product(logit_gradient.slice(1, word, word + kWordsPerBlock).t(), x);
+        has_begun_ ? part.add_(addend) : part.copy_(addend);
+      }
+    }
+    has_begun_ = true;
+  }
+
+  void finish() {
+    if (sum_.defined() && !sum_.is_same(gradient_)) gradient_.copy_(sum_);
+  }
+
+ private:
+  at::Tensor gradient_;  // Undefined where it is not trained.
+  at::Tensor sum_;
+  bool has_begun_ = false;
+};
 
 at::Tensor rows_with_target(const at::Tensor& targets) {
   return at::nonzero(targets.ne(kNoTarget)).squeeze(1);
 }
 
 }  // namespace
+
+HeadChunks::HeadChunks(int64_t num_rows, int64_t bytes_per_row, LogitLimits limits)
+    : num_rows_(num_rows) {
+  const int64_t most = std::max(limits.rows, limits.bytes / bytes_per_row);
+  count_ = (num_rows + most - 1) / most;
+}
+
+int64_t HeadChunks::largest() const { return count_ == 0 ? 0 : (num_rows_ + count_ - 1) / count_; }
+
+int64_t head_bytes(const HeadWork& work, int num_threads) {
+  const HeadChunks chunks(work.num_rows, work.vocab_size * work.element_bytes);
+  const int64_t logits = chunks.largest() * work.vocab_size * work.element_bytes;
+  const int64_t row_scratch = num_threads * work.vocab_size * kFloatBytes;
+  // The hidden states, normed, and the gradients of both, of which the last one is scattered.
+  const int64_t rows = 5 * work.num_rows * work.hidden_size * work.element_bytes;
+  int64_t sum = 0;
+  if (work.is_trained && chunks.count() > 1 && work.element_bytes < kFloatBytes) {
+    const int64_t block = std::min(kWordsPerBlock, work.vocab_size);
+    sum = (work.vocab_size * kFloatBytes + block * (work.element_bytes + kFloatBytes)) *
+          work.hidden_size;
+  }
+  return logits + row_scratch + rows + sum;
+}
 
 void Head::attach(const Weight& norm, const Weight& matrix, const TokenRows& rows) {
   if (norm.is_defined()) norm_ = norm;
@@ -73,13 +103,12 @@ HeadResult Head::loss(const at::Tensor& hidden, const at::Tensor& targets) const
   const at::Tensor own = targets.index_select(0, rows);
   const at::Tensor normed = rms_norm(hidden.index_select(0, rows), norm_, epsilon_);
   const at::Tensor transposed = matrix_.value().to(hidden.scalar_type()).t();
-  const Chunks chunks(rows.numel(), matrix_.shape()[0] * hidden.element_size());
+  const HeadChunks chunks(rows.numel(), matrix_.shape()[0] * hidden.element_size(), limits_);
   HeadResult result;
   for (int64_t i = 0; i < chunks.count(); ++i) {
     const Range range = chunks[i];
     const at::Tensor x = normed.slice(0, range.begin, range.end);
-    const FewRowsGuard guard(x);
-    const at::Tensor logits = at::mm(x, transposed);
+    const at::Tensor logits = product(x, transposed);
     result.loss_sum += sum_in_order(cross_entropy(logits, own.slice(0, range.begin, range.end)));
   }
   return result;
@@ -106,31 +135,29 @@ HeadResult Head::loss_and_gradient(const at::Tensor& hidden, const at::Tensor& t
 at::Tensor Head::project(const at::Tensor& normed, const at::Tensor& targets,
                          double& loss_sum) const {
   const at::Tensor matrix = matrix_.value().to(normed.scalar_type());
-  at::Tensor matrix_gradient = matrix_.gradient();
   at::Tensor normed_gradient = at::empty_like(normed);
-  const Chunks chunks(normed.size(0), matrix.size(0) * normed.element_size());
+  const HeadChunks chunks(normed.size(0), matrix.size(0) * normed.element_size(), limits_);
+  MatrixGradient matrix_gradient(matrix_.gradient(), chunks.count());
   for (int64_t i = 0; i < chunks.count(); ++i) {
     const Range range = chunks[i];
     const at::Tensor x = normed.slice(0, range.begin, range.end);
-    const FewRowsGuard guard(x);
-    const at::Tensor logits = at::mm(x, matrix.t());
+    const at::Tensor logits = product(x, matrix.t());
     loss_sum +=
         sum_in_order(cross_entropy_with_gradient(logits, targets.slice(0, range.begin, range.end)));
-    at::Tensor place = normed_gradient.slice(0, range.begin, range.end);
-    at::mm_out(place, logits, matrix);
-    const Sum how = i == 0 ? Sum::kFresh : Sum::kAdded;
-    if (matrix_gradient.defined()) put_product(matrix_gradient, logits.t(), x, how);
+    product_out(normed_gradient.slice(0, range.begin, range.end), logits, matrix);
+    matrix_gradient.add(logits, x);
     if (!rows_.is_defined()) continue;
     if (i == 0) rows_.rows.gradient().zero_();
     rows_.rows.gradient().add_(rows_.head_gradient(logits, x));
   }
+  matrix_gradient.finish();
   return normed_gradient;
 }
 
 at::Tensor Head::logits(const at::Tensor& hidden) const {
   const at::NoGradGuard no_graph;
   const at::Tensor matrix = matrix_.value().to(hidden.scalar_type());
-  return at::mm(rms_norm(hidden, norm_, epsilon_), matrix.t()).to(at::kFloat);
+  return product(rms_norm(hidden, norm_, epsilon_), matrix.t()).to(at::kFloat);
 }
 
 }  // namespace temper

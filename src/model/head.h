@@ -3,8 +3,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <utility>
 
+#include "core/range.h"
 #include "model/ops/token_rows.h"
 #include "model/weight.h"
 
@@ -16,13 +18,46 @@ struct HeadResult {
   at::Tensor hidden_gradient;  ///< [T, hidden], of loss_sum; undefined from `loss`.
 };
 
+/// How many logits may exist at a time: as many rows as fit into the bytes, and in any case so many
+/// rows that reading the matrix is cheap beside computing with it.
+struct LogitLimits {
+  int64_t bytes = int64_t{128} << 20;
+  int64_t rows = 1024;
+};
+
+/// Equal chunks of the rows with a target. They depend on the shapes alone.
+class HeadChunks {
+ public:
+  HeadChunks(int64_t num_rows, int64_t bytes_per_row, LogitLimits limits = {});
+
+  int64_t count() const { return count_; }
+  int64_t largest() const;  ///< In rows.
+  Range operator[](int64_t chunk) const {
+    return {chunk * num_rows_ / count_, (chunk + 1) * num_rows_ / count_};
+  }
+
+ private:
+  int64_t num_rows_;
+  int64_t count_;
+};
+
+/// What `Head::loss_and_gradient` allocates at its fullest, for rows that all have a target.
+struct HeadWork {
+  int64_t num_rows;
+  int64_t hidden_size;
+  int64_t vocab_size;
+  int64_t element_bytes;  ///< Of the compute dtype.
+  bool is_trained;        ///< Whether there is a gradient of the matrix, in that dtype.
+};
+int64_t head_bytes(const HeadWork& work, int num_threads);
+
 /// The final norm and the output head.
 ///
 /// Only rows with a target are computed, in chunks, so that few logits exist at a time.
 class Head {
  public:
-  Head(Weight norm, Weight matrix, double epsilon)
-      : norm_(std::move(norm)), matrix_(std::move(matrix)), epsilon_(epsilon) {}
+  Head(Weight norm, Weight matrix, double epsilon, LogitLimits limits = {})
+      : norm_(std::move(norm)), matrix_(std::move(matrix)), epsilon_(epsilon), limits_(limits) {}
 
   const Weight& matrix() const { return matrix_; }
 
@@ -47,6 +82,7 @@ class Head {
   Weight matrix_;   // [vocab_size, hidden_size]
   TokenRows rows_;  // Of the matrix, where only they are trained.
   double epsilon_;
+  LogitLimits limits_;
 };
 
 }  // namespace temper

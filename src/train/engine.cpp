@@ -186,7 +186,7 @@ HeadResult Engine::head_with_gradient(const at::Tensor& hidden, const PackedBatc
   acquire_head();
   weights_.prefetch(num_layers());
   lend_gradients(head_unit());
-  lend_gradients(0);
+  if (decoder_.config().has_tied_head) lend_gradients(0);
   HeadResult result = decoder_.head_loss_and_gradient(hidden, batch.targets);
   release_head();
   reduce(head_unit());
@@ -211,8 +211,10 @@ at::Tensor Engine::backward_blocks(at::Tensor gradient, const PackedBatch& batch
   return gradient;
 }
 
-// The embedding's gradient buffer was lent before the head: a tied head has written to it.
+// A tied head has been lent the same buffer before, and has written to it. Without one the buffer
+// is needed no earlier: it is as large as several blocks'.
 void Engine::embed_backward(const at::Tensor& gradient, const at::Tensor& tokens) {
+  lend_gradients(0);
   decoder_.embed_backward(gradient, tokens);
   reduce(0);
 }
@@ -222,7 +224,7 @@ at::Tensor Engine::extend(const at::Tensor& tokens, const at::Tensor& positions,
                           std::vector<KeyValueCache>& caches) {
   acquire_adapter();
   const PackedBatch batch{tokens, positions, at::full_like(tokens, kNoTarget), {0, tokens.size(0)}};
-  const bool begins = !caches.front().keys.defined();
+  const bool begins = caches.front().is_empty();
   const int64_t num_before = has_prompt() && !begins ? adapter_->prompt.shape()[0] : 0;
   const at::Tensor places = begins ? after_prompt(batch).positions : positions.add(num_before);
   at::Tensor hidden = begins ? embed(batch) : embed(tokens);

@@ -4,9 +4,12 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cmath>
+#include <span>
 
 #include "core/concat.h"
 #include "core/error.h"
+#include "core/floats.h"
 
 namespace temper {
 
@@ -31,6 +34,20 @@ void require_usable(const std::vector<int64_t>& prompt, const GenerationOptions&
                : concat("shorten the prompt by at least ", 1 - room, " tokens"));
 }
 
+namespace {
+
+void require_finite(std::span<const float> logits, size_t num_answered) {
+  if (all_finite(logits)) return;
+  const auto bad = std::ranges::find_if(logits, [](float logit) { return !std::isfinite(logit); });
+  throw ModelError(
+      concat("the logits of answer token ", num_answered, " are not finite: that of token ",
+             bad - logits.begin(), " is ", *bad, ", wanted numbers to choose a token by"),
+      "look for tensors that are not finite in the model or adapter; if they are whole, compute "
+      "with --dtype float32");
+}
+
+}  // namespace
+
 std::vector<int64_t> generate(Engine& engine, const std::vector<int64_t>& prompt,
                               const GenerationOptions& options, at::Device device) {
   const ModelConfig& model = engine.decoder().config();
@@ -45,9 +62,10 @@ std::vector<int64_t> generate(Engine& engine, const std::vector<int64_t>& prompt
     const at::Tensor tokens = at::tensor(next, at::kLong).to(device);
     const at::Tensor logits = engine.extend(tokens, positions, caches).cpu();
     position += count;
-    const int64_t token =
-        sample_token({logits.const_data_ptr<float>(), static_cast<size_t>(logits.numel())},
-                     options.sampling, answer.size());
+    const std::span<const float> scores(logits.const_data_ptr<float>(),
+                                        static_cast<size_t>(logits.numel()));
+    require_finite(scores, answer.size());
+    const int64_t token = sample_token(scores, options.sampling, answer.size());
     const auto& ends = model.eos_token_ids;
     if (std::find(ends.begin(), ends.end(), token) != ends.end()) break;
     answer.push_back(token);

@@ -6,18 +6,23 @@
 namespace temper {
 
 at::Tensor BufferPool::take(int64_t num_elements) {
-  std::vector<at::Tensor>& free = free_[num_elements];
-  if (free.empty()) {
-    return at::empty({num_elements}, at::TensorOptions().dtype(dtype_).device(device_));
+  constexpr int64_t kSlackShare = 8;  // A buffer may be larger than asked by one eighth.
+  const auto smallest = free_.lower_bound(num_elements);
+  if (smallest == free_.end() || smallest->first > num_elements + num_elements / kSlackShare) {
+    at::Tensor buffer =
+        at::empty({num_elements}, at::TensorOptions().dtype(dtype_).device(device_));
+    owned_bytes_ += static_cast<int64_t>(buffer.nbytes());
+    return buffer;
   }
-  at::Tensor buffer = std::move(free.back());
-  free.pop_back();
-  return buffer;
+  const at::Tensor buffer = std::move(smallest->second);
+  free_.erase(smallest);
+  return buffer.narrow(0, 0, num_elements);
 }
 
 void BufferPool::put(at::Tensor buffer) {
-  std::vector<at::Tensor>& free = free_[buffer.numel()];
-  free.push_back(std::move(buffer));
+  const auto capacity =
+      static_cast<int64_t>(buffer.storage().nbytes()) / static_cast<int64_t>(buffer.element_size());
+  free_.emplace(capacity, buffer.as_strided({capacity}, {1}, 0));
 }
 
 }  // namespace temper

@@ -6,11 +6,11 @@
 #include <cstdint>
 #include <map>
 #include <utility>
-#include <vector>
 
 namespace temper {
 
-/// Flat buffers that are used again, so that a step in the steady state allocates nothing.
+/// Flat buffers that are used again, so that a step in the steady state allocates nothing. One may
+/// be a little larger than asked: a head's then serves an embedding.
 class BufferPool {
  public:
   BufferPool(at::ScalarType dtype, at::Device device) : dtype_(dtype), device_(device) {}
@@ -21,10 +21,13 @@ class BufferPool {
   /// Gives a buffer back. Nobody else may use it any more.
   void put(at::Tensor buffer);
 
+  int64_t owned_bytes() const { return owned_bytes_; }  ///< Lent or free.
+
  private:
   at::ScalarType dtype_;
   at::Device device_;
-  std::map<int64_t, std::vector<at::Tensor>> free_;  // By number of elements.
+  std::multimap<int64_t, at::Tensor> free_;  // By number of elements.
+  int64_t owned_bytes_ = 0;
 };
 
 }  // namespace temper

@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <map>
 #include <span>
 #include <string>
@@ -16,45 +17,68 @@ namespace {
 
 using Distribution = InitialValues::Distribution;
 
-// The principal parts of the matrices, each decomposed by one rank: that takes a while.
+// The principal parts of the matrices, each decomposed by one rank: that takes a while. All are
+// gathered first, then all ranks decompose theirs at once: none waits for another to gather on.
 class SharedPrincipalParts {
  public:
   SharedPrincipalParts(const Adapter& adapter, BaseTensors& base, Communicator& ranks)
-      : ranks_(ranks) {
+      : ranks_(ranks), work_(static_cast<size_t>(ranks.world_size()), 0.0) {
     for (size_t i = 0; i < adapter.initial.size(); ++i) {
       const InitialValues& initial = adapter.initial[i];
       if (initial.distribution != Distribution::kPrincipalDown) continue;
-      const at::Tensor matrix = base.get(initial.base);
-      const int owner = static_cast<int>(owners_.size()) % ranks.world_size();
-      const int64_t rank = adapter.unit.slots()[i].shape[0] / 2;
-      owners_[initial.base] = owner;
-      parts_[initial.base] =
-          owner == ranks.rank()
-              ? principal_parts(matrix, rank, initial.scale)
-              : PrincipalParts{
-                    at::empty({matrix.size(0), rank}, matrix.options().dtype(at::kFloat)),
-                    at::empty({rank, matrix.size(1)}, matrix.options().dtype(at::kFloat))};
+      take(initial, adapter.unit.slots()[i].shape[0] / 2, base.get(initial.base));
     }
-    for (auto& [name, parts] : parts_) {
-      for (at::Tensor* part : {&parts.up, &parts.down}) {
+    for (auto& [name, one] : decompositions_) {
+      if (!one.matrix.defined()) continue;
+      one.parts = principal_parts(one.matrix, one.rank, one.scale);
+      one.matrix.reset();
+    }
+    for (auto& [name, one] : decompositions_) {
+      for (at::Tensor* part : {&one.parts.up, &one.parts.down}) {
         *part = part->contiguous();
-        ranks_.broadcast(*part, owners_[name]).wait();
+        ranks_.broadcast(*part, one.owner).wait();
       }
     }
   }
 
   // Of A or B: what is trained, then the same to be taken off the base. Returns them flat.
   at::Tensor values(const InitialValues& initial) const {
-    const PrincipalParts& parts = parts_.at(initial.base);
+    const PrincipalParts& parts = decompositions_.at(initial.base).parts;
     return initial.distribution == Distribution::kPrincipalDown
                ? at::cat({parts.down, parts.down}, 0).flatten()
                : at::cat({parts.up, parts.up.neg()}, 1).flatten();
   }
 
  private:
+  struct Decomposition {
+    int owner;
+    int64_t rank;
+    double scale;
+    at::Tensor matrix;  // On its owner, until it is decomposed.
+    PrincipalParts parts;
+  };
+
+  // Gives the matrix to the rank that has least to do so far.
+  void take(const InitialValues& initial, int64_t rank, const at::Tensor& matrix) {
+    const auto owner = std::min_element(work_.begin(), work_.end());
+    const auto fewer = static_cast<double>(std::min(matrix.size(0), matrix.size(1)));
+    *owner += fewer * static_cast<double>(matrix.numel());
+    Decomposition one{static_cast<int>(owner - work_.begin()), rank, initial.scale, {}, {}};
+    if (ranks_.world_size() == 1) {  // No copy of the model where there is nobody to wait for.
+      one.parts = principal_parts(matrix, rank, initial.scale);
+    } else if (one.owner == ranks_.rank()) {
+      one.matrix = matrix.clone();
+    } else {
+      const auto fp32 = matrix.options().dtype(at::kFloat);
+      one.parts = {at::empty({matrix.size(0), rank}, fp32),
+                   at::empty({rank, matrix.size(1)}, fp32)};
+    }
+    decompositions_[initial.base] = std::move(one);
+  }
+
   Communicator& ranks_;
-  std::map<std::string, int> owners_;
-  std::map<std::string, PrincipalParts> parts_;
+  std::vector<double> work_;  // [rank], operations of its decompositions.
+  std::map<std::string, Decomposition> decompositions_;  // By the matrix's name.
 };
 
 at::Tensor drawn_values(const InitialValues& initial, uint64_t seed, const std::string& name,

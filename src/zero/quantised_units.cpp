@@ -17,7 +17,7 @@ namespace temper {
 namespace {
 
 // The same units without the matrices of blocks.
-std::vector<UnitLayout> rest_of(const std::vector<UnitLayout>& units) {
+std::vector<UnitLayout> unquantised_parts(const std::vector<UnitLayout>& units) {
   std::vector<UnitLayout> rest = units;
   for (size_t unit = 1; unit + 1 < units.size(); ++unit) {
     std::vector<TensorSlot> slots = units[unit].slots();
@@ -48,9 +48,9 @@ QuantisedUnits::QuantisedUnits(const std::vector<UnitLayout>& units, Communicato
       options_(options),
       quantisation_(quantisation),
       format_{quantisation.kind},
-      rest_(rest_of(units), ranks, frozen(options)),
-      bytes_(at::kByte, options.device),
-      numbers_(options.compute_dtype, options.device) {
+      unquantised_(unquantised_parts(units), ranks, frozen(options)),
+      packed_buffers_(at::kByte, options.device),
+      open_buffers_(options.compute_dtype, options.device) {
   if (by_torch || !options.device.is_cpu()) device_.emplace(format_, options.device);
   for (size_t unit = 0; unit < units.size(); ++unit) {
     const bool is_block = unit > 0 && unit + 1 < units.size();
@@ -177,7 +177,7 @@ void QuantisedUnits::finish_scales(Unit& unit, size_t i) {
 }
 
 void QuantisedUnits::prefetch(int index) {
-  rest_.prefetch(index);
+  unquantised_.prefetch(index);
   if (is_quantised(index) && is_sharded() && options_.zero.prefetches) {
     start_gather(units_[static_cast<size_t>(index)]);
   }
@@ -185,28 +185,28 @@ void QuantisedUnits::prefetch(int index) {
 
 void QuantisedUnits::start_gather(Unit& unit) {
   if (unit.gathered.defined()) return;
-  unit.gathered = bytes_.take(ranks_.world_size() * slice_bytes(unit));
+  unit.gathered = packed_buffers_.take(ranks_.world_size() * slice_bytes(unit));
   unit.pending = ranks_.all_gather(unit.packed, unit.gathered);
 }
 
 at::Tensor QuantisedUnits::gather(int index) {
-  if (!is_quantised(index)) return rest_.gather(index);
+  if (!is_quantised(index)) return unquantised_.gather(index);
   Unit& unit = units_[static_cast<size_t>(index)];
   if (unit.open.defined()) return unit.open;
   if (is_sharded()) {
-    rest_.prefetch(index);  // In the order of `prefetch`, which other ranks may have called.
+    unquantised_.prefetch(index);  // In the order of `prefetch`, which other ranks may have called.
     start_gather(unit);
     unit.pending.wait();
   }
-  unit.open = numbers_.take(unit.num_elements);
+  unit.open = open_buffers_.take(unit.num_elements);
   const at::Tensor packed = is_sharded() ? unit.gathered : unit.packed;
   for (size_t i = 0; i < unit.matrices.size(); ++i) dequantise_matrix(unit, packed, i);
-  if (is_sharded()) bytes_.put(std::exchange(unit.gathered, {}));
+  if (is_sharded()) packed_buffers_.put(std::exchange(unit.gathered, {}));
 
   const int64_t first = unit.shards.num_elements();
   const int64_t count = unit.num_elements - first;
-  unit.open.narrow(0, first, count).copy_(rest_.gather(index).narrow(0, 0, count));
-  rest_.release(index);
+  unit.open.narrow(0, first, count).copy_(unquantised_.gather(index).narrow(0, 0, count));
+  unquantised_.release(index);
   return unit.open;
 }
 
@@ -250,13 +250,13 @@ void QuantisedUnits::dequantise_matrix(const Unit& unit, const at::Tensor& packe
 }
 
 void QuantisedUnits::release(int index) {
-  if (!is_quantised(index)) return rest_.release(index);
+  if (!is_quantised(index)) return unquantised_.release(index);
   Unit& unit = units_[static_cast<size_t>(index)];
-  if (unit.open.defined()) numbers_.put(std::exchange(unit.open, {}));
+  if (unit.open.defined()) open_buffers_.put(std::exchange(unit.open, {}));
 }
 
 int64_t QuantisedUnits::state_bytes() const {
-  int64_t bytes = rest_.state_bytes();
+  int64_t bytes = unquantised_.state_bytes();
   for (const Unit& unit : units_) {
     if (unit.packed.defined()) bytes += static_cast<int64_t>(unit.packed.nbytes());
     for (const QuantisedAbsmax& scales : unit.scales) {

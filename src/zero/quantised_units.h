@@ -48,7 +48,7 @@ class QuantisedUnits : public UnitWeights {
   int num_units() const { return static_cast<int>(units_.size()); }
 
   /// What is not quantised, under the same numbers of units.
-  UnitStore& rest() { return rest_; }
+  UnitStore& unquantised() { return unquantised_; }
 
   /// Reads this rank's part of the unit's matrices and quantises it: one matrix's part is held in
   /// fp32 at a time. Local.
@@ -102,10 +102,10 @@ class QuantisedUnits : public UnitWeights {
   QuantisationOptions quantisation_;
   FourBitFormat format_;
   std::optional<DeviceDequantiser> device_;  // Where the CPU's own functions do not serve.
-  UnitStore rest_;
+  UnitStore unquantised_;
   std::vector<Unit> units_;  // Empty ones where nothing is quantised.
-  BufferPool bytes_;
-  BufferPool numbers_;
+  BufferPool packed_buffers_;
+  BufferPool open_buffers_;
 };
 
 }  // namespace temper

@@ -83,6 +83,9 @@ class UnitStore : public UnitWeights {
   /// Bytes of weights, gradients and state that this rank holds between steps.
   int64_t state_bytes() const;
 
+  /// Bytes of the buffers that gathered weights and gradients have passed through so far.
+  int64_t exchange_bytes() const { return pool_.owned_bytes(); }
+
  private:
   struct Gathered {
     at::Tensor full;

@@ -120,6 +120,7 @@ def test_a_pickle_is_refused(trained, adapter):
         ({"architecture": "lora"}, "config.architecture is set"),
         ({"leave_out": [1]}, "config.leave_out is [1], wanted []"),
         ({"reduction_factor": {"default": 4}}, "config.reduction_factor"),
+        ({"reduction_factor": 1e-20}, "config.reduction_factor is 1e-20, wanted a number from 0.0"),
         ({"non_linearity": "mish"}, "config.non_linearity is 'mish', wanted relu, swish or"),
         ({"outer": {"name": 7}}, "name is 7, wanted a string"),
         ({"outer": {"version": "0.9"}}, 'version is "0.9", wanted one that begins with adapters.'),

@@ -160,6 +160,12 @@ BOOST_AUTO_TEST_CASE(windows_by_layer_come_from_either_key) {
   BOOST_TEST(parse(json).windows == none, boost::test_tools::per_element());
   json["use_sliding_window"] = true;
   BOOST_TEST(parse(json).windows == late, boost::test_tools::per_element());
+  // As in transformers: a null is no window, an absent key one of 4,096 tokens.
+  json["sliding_window"] = nullptr;
+  BOOST_TEST(parse(json).windows == none, boost::test_tools::per_element());
+  json.erase("sliding_window");
+  BOOST_TEST(parse(json).windows[3] == 4096);
+  json["sliding_window"] = 32;
   json["layer_types"] = {"sliding_attention", "full_attention", "sliding_attention",
                          "full_attention"};
   BOOST_TEST(parse(json).windows == listed, boost::test_tools::per_element());

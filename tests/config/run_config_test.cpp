@@ -127,6 +127,19 @@ BOOST_DATA_TEST_CASE(one_fault_gives_one_problem_with_its_place_and_cure, data::
   BOOST_TEST(message.find("\nCONFIG") == std::string::npos, "not one problem: " << message);
 }
 
+// Of 1e-20 the width overflowed, and became 1.
+BOOST_AUTO_TEST_CASE(a_bottleneck_is_not_wider_than_64_times_the_model) {
+  const auto problems = [](const std::string& factor) {
+    return ConfigFile(kValid + "method: bottleneck\nbottleneck: {reduction_factor: " + factor +
+                      "}\n")
+        .problems();
+  };
+  BOOST_TEST(problems("0.015625") == "");
+  BOOST_TEST(problems("1e-20").find("bottleneck.reduction_factor (line ") != std::string::npos);
+  BOOST_TEST(problems("1e-20").find("try: set it to a number from 0.015625 (1/64) on") !=
+             std::string::npos);
+}
+
 BOOST_AUTO_TEST_CASE(all_problems_are_reported_at_once) {
   const ConfigFile file(
       "model:\n  path: model\n  dtype: fp16\ndata:\n  train:\n    - weight: 0\n"

@@ -63,13 +63,13 @@ void fill_weights(UnitStore& store) {
 
 void fill_weights(QuantisedUnits& units) {
   for (int unit = 0; unit < units.num_units(); ++unit) {
-    const std::string name = units.rest().state(unit).unit.name();
+    const std::string name = units.unquantised().state(unit).unit.name();
     units.read(unit, [&](const TensorSlot& slot, Range range, std::span<float> values) {
       fill(name, slot, range, values);
     });
     units.finish(unit);
   }
-  fill_weights(units.rest());
+  fill_weights(units.unquantised());
 }
 
 PackedBatch tiny_batch(const ModelConfig& config, int64_t index) {

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The same promise for every adapter: the bits of one rank at every stage, and with prefetching,
 // recomputation and threads as they may be.
+#include <ATen/record_function.h>
+
+#include <algorithm>
 #include <boost/test/data/monomorphic.hpp>
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 #include <map>
+#include <memory>
 #include <string>
+#include <string_view>
 
 #include "train/invariant_run.h"
 
@@ -108,8 +113,50 @@ BOOST_DATA_TEST_CASE_F(RanksFixture, prefetching_recomputation_and_threads_do_no
   check_equal(train(world, variant), expected);
   variant.activations = Activations::kRecomputed;
   check_equal(train(world, variant), expected);
-  variant.threads = 2;
+  variant.threads = 3;
   check_equal(train(world, variant), expected);
+}
+
+// Of one rank, in their order: g for a gather, d for a decomposition.
+thread_local std::string events;
+
+struct LoggedWeights : UnitWeights {
+  explicit LoggedWeights(UnitWeights& weights) : inner(weights) {}
+  void prefetch(int unit) override { inner.prefetch(unit); }
+  at::Tensor gather(int unit) override {
+    events += 'g';
+    return inner.gather(unit);
+  }
+  void release(int unit) override { inner.release(unit); }
+
+  UnitWeights& inner;
+};
+
+std::unique_ptr<at::ObserverContext> log_decomposition(const at::RecordFunction& operation) {
+  if (std::string_view(operation.name()) == "aten::linalg_svd") events += 'd';
+  return nullptr;
+}
+
+// At stage 3 a rank that decomposes before all have gathered lets all others wait.
+BOOST_FIXTURE_TEST_CASE(ranks_decompose_at_once_after_all_is_gathered, RanksFixture) {
+  events.clear();
+  Decoder decoder(testing::tiny_config(true));
+  UnitStore store(decoder.units(), world, {{3, Reduction::kExact, true}, StorePurpose::kFrozen});
+  testing::fill_weights(store);
+  LoggedWeights logged(store);
+  const auto adapter =
+      make_adapter(lora({.rank = 2, .init = LoraOptions::Init::kPrincipal}), decoder.config());
+  UnitStore adapter_store(adapter->units(), world, {{3, Reduction::kExact, true}});
+  BaseTensors base(decoder.units(), logged);
+  const auto handle = at::addThreadLocalCallback(at::RecordFunctionCallback(&log_decomposition));
+  initialise(*adapter, /*seed=*/3, base, world, adapter_store);
+  at::removeCallback(handle);
+  const auto num_decompositions = std::ranges::count(events, 'd');
+  BOOST_TEST(num_decompositions > 0);
+  BOOST_TEST(events.find('d') > events.rfind('g'), "the order is " << events);
+  at::Tensor all = at::tensor({static_cast<float>(num_decompositions)});
+  world.all_reduce(all, ReduceOp::kSum).wait();
+  BOOST_TEST(all.item<float>() == static_cast<float>(adapter->unit.slots().size() / 2));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/generation.h"
 
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
 #include <boost/test/unit_test.hpp>
+#include <cmath>
 
 #include "checkpoint/single_rank.h"
 #include "io/says.h"
@@ -44,6 +48,51 @@ BOOST_AUTO_TEST_CASE(what_cannot_be_continued_is_refused) {
   BOOST_CHECK_NO_THROW(require_usable({1, 2}, {.max_new_tokens = 8, .sampling = {}}, model, 54));
   BOOST_CHECK_EXCEPTION(require_usable({1, 2}, {.max_new_tokens = 9, .sampling = {}}, model, 54),
                         ConfigError, says("the adapter's 54, prompt and answer may take 65"));
+}
+
+BOOST_AUTO_TEST_CASE(logits_that_are_not_finite_are_an_error_and_no_answer) {
+  store.state(decoder.num_units() - 1).weights.fill_(std::nan(""));
+  BOOST_CHECK_EXCEPTION(
+      answer({1, 2}, 4), ModelError,
+      says("the logits of answer token 0 are not finite: that of token 0 is nan, wanted numbers to "
+           "choose a token by\n  try: look for tensors that are not finite"));
+}
+
+// Of one new token the products are so thin that LibTorch's own attention follows the threads.
+BOOST_AUTO_TEST_CASE(logits_are_the_same_bits_on_any_number_of_threads) {
+  const auto logits = [&](int num_threads) {
+    at::set_num_threads(num_threads);
+    std::vector<KeyValueCache> caches(static_cast<size_t>(decoder.config().num_layers));
+    const at::Tensor tokens = at::arange(1, 42, at::kLong);
+    engine.extend(tokens, tokens - 1, caches);
+    const at::Tensor next = at::tensor({7}, at::kLong);
+    engine.extend(next, at::tensor({41}, at::kLong), caches);
+    at::Tensor last = engine.extend(next, at::tensor({42}, at::kLong), caches);
+    at::set_num_threads(1);
+    return last;
+  };
+  const at::Tensor expected = logits(1);
+  for (const int num_threads : {2, 3, 5, 64}) {
+    BOOST_TEST(at::equal(logits(num_threads), expected), num_threads << " threads");
+  }
+  std::vector<KeyValueCache> caches(static_cast<size_t>(decoder.config().num_layers));
+  const at::Tensor whole = at::cat({at::arange(1, 42, at::kLong), at::full({2}, 7, at::kLong)});
+  const at::Tensor at_once = engine.extend(whole, at::arange(43, at::kLong), caches);
+  BOOST_TEST(at::allclose(at_once, expected, 1e-4, 1e-5));
+}
+
+// Four kilobytes a token and block of 8 B parameters: not all of them again for each new token.
+BOOST_AUTO_TEST_CASE(a_cached_token_is_moved_about_once) {
+  KeyValueCache cache;
+  constexpr int64_t kTokens = 3000;
+  for (int64_t i = 0; i < kTokens; ++i) {
+    const at::Tensor next = at::full({1, 2, 4}, static_cast<double>(i));
+    cache.append(next, -next);
+  }
+  BOOST_TEST(cache.num_moved_tokens() < 2 * kTokens);
+  const at::Tensor wanted = at::arange(kTokens, at::kFloat).view({-1, 1, 1}).expand({-1, 2, 4});
+  BOOST_TEST(at::equal(cache.keys(), wanted));
+  BOOST_TEST(at::equal(cache.values(), -wanted));
 }
 
 BOOST_AUTO_TEST_CASE(the_whole_context_can_be_used) {

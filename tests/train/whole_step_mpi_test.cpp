@@ -171,6 +171,20 @@ BOOST_DATA_TEST_CASE_F(WorldFixture, steps_are_those_of_the_formulas,
   check_weights(store, reference);
 }
 
+// Without a tied head nothing needs the embedding's gradient while blocks go backward: its buffer
+// is the head's, which is free again by then.
+BOOST_DATA_TEST_CASE(an_untied_model_has_one_large_gradient_at_a_time, data::make({0, 1, 2, 3}),
+                     stage) {
+  MpiCommunicator self{MPI_COMM_SELF};
+  Decoder decoder(testing::tiny_config(/*has_tied_head=*/false));
+  UnitStore store(decoder.units(), self, {{stage, Reduction::kExact, true}});
+  testing::fill_weights(store);
+  Engine engine(decoder, store, Activations::kKept);
+  engine.forward_backward(testing::tiny_batch(decoder.config(), 2), 0);
+  const auto bytes = [&](int unit) { return store.state(unit).shards.padded_size() * 4; };
+  BOOST_TEST(store.exchange_bytes() == bytes(decoder.num_units() - 1) + bytes(1));
+}
+
 // Of seven micro-batches, which no two, three or four ranks share evenly.
 EvaluationResult evaluate_on(Communicator& ranks) {
   Decoder decoder(testing::tiny_config(/*has_tied_head=*/true));

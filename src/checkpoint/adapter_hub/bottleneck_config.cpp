@@ -130,6 +130,10 @@ void read_bottleneck(const JsonKeys& keys, BottleneckOptions& options) {
   read_placement(inner, options);
   read_function(inner, options);
   options.reduction_factor = inner.positive("reduction_factor");
+  if (options.reduction_factor < BottleneckOptions::kLowestReduction) {
+    inner.refuse("reduction_factor", concat("is ", options.reduction_factor,
+                                            ", wanted a number from 0.015625 (1/64) on"));
+  }
   const Json plain = plain_keys();  // Of those that are left none changes what is computed here.
   std::vector<const char*> harmless;
   for (const auto& [key, value] : plain.items()) harmless.push_back(key.c_str());

@@ -18,6 +18,9 @@ struct BottleneckOptions {
   };
   std::string name = "default";  ///< Of the adapter, in its files.
   Placement placement = Placement::kHoulsby;
+  /// Networks are at most 64 times as wide as the hidden states.
+  static constexpr double kLowestReduction = 1.0 / 64;
+
   double reduction_factor = 16.0;  ///< hidden_size is so many times the bottleneck's size.
   std::optional<ActivationFunction> activation = {};  ///< Empty: that of the placement's paper.
 

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "model/ops/column_sum.h"
-#include "model/ops/few_rows.h"
+#include "model/ops/product.h"
 
 namespace temper {
 namespace {
@@ -19,7 +19,9 @@ InitialValues uniform(int64_t in) {
 }
 
 at::Tensor affine(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  return at::addmm(bias, x, weight.t());
+  at::Tensor y = bias.repeat({x.size(0), 1});
+  product_out(y, x, weight.t(), {.keep = 1.0F});
+  return y;
 }
 
 }  // namespace
@@ -51,7 +53,6 @@ at::Tensor PrefixProjection::part(const at::Tensor& flat, int slot) const {
 
 PrefixProjection::Pass PrefixProjection::forward(const at::Tensor& flat) const {
   const at::Tensor embedding = part(flat, kEmbedding);
-  const FewRowsGuard guard(embedding);
   const at::Tensor hidden = affine(embedding, part(flat, kInWeight), part(flat, kInBias)).tanh_();
   return {hidden, affine(hidden, part(flat, kOutWeight), part(flat, kOutBias))};
 }
@@ -63,15 +64,14 @@ at::Tensor PrefixProjection::values(const at::Tensor& flat) const {
 at::Tensor PrefixProjection::backward(const at::Tensor& flat, const at::Tensor& gradient) const {
   const Pass pass = forward(flat);
   const at::Tensor upper = gradient.view(pass.values.sizes());
-  const FewRowsGuard guard(upper);
   const at::Tensor result = at::empty({unit_.num_elements()}, gradient.options());
-  part(result, kOutWeight).copy_(at::mm(upper.t(), pass.hidden));
+  product_out(part(result, kOutWeight), upper.t(), pass.hidden);
   column_sum_out(part(result, kOutBias), upper);
   const at::Tensor slope = pass.hidden.square().neg_().add_(1.0);
-  const at::Tensor inner = at::mm(upper, part(flat, kOutWeight)).mul_(slope);
-  part(result, kInWeight).copy_(at::mm(inner.t(), part(flat, kEmbedding)));
+  const at::Tensor inner = product(upper, part(flat, kOutWeight)).mul_(slope);
+  product_out(part(result, kInWeight), inner.t(), part(flat, kEmbedding));
   column_sum_out(part(result, kInBias), inner);
-  part(result, kEmbedding).copy_(at::mm(inner, part(flat, kInWeight)));
+  product_out(part(result, kEmbedding), inner, part(flat, kInWeight));
   return result;
 }
 

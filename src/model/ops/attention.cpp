@@ -56,6 +56,7 @@ at::Tensor attention(const at::Tensor& qkv, const Heads& heads, const AttentionM
 
 at::Tensor attention_over_cache(const at::Tensor& queries, const at::Tensor& keys,
                                 const at::Tensor& values, int64_t window) {
+  if (queries.is_cpu()) return attention_over_cache_on_cpu(queries, keys, values, window);
   const auto by_head = [](const at::Tensor& tokens) { return tokens.transpose(0, 1).unsqueeze(0); };
   const at::Tensor visible = visible_keys(queries.size(0), keys.size(0), window, queries.device());
   const at::Tensor out = at::scaled_dot_product_attention(

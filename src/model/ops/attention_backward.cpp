@@ -97,6 +97,16 @@ void sum_groups(const float* partial, T* gradient, int64_t num_rows, const Heads
 
 }  // namespace
 
+AttentionBytes attention_bytes(const Heads& heads, const AttentionWork& work, int num_threads) {
+  constexpr int64_t kFloatBytes = sizeof(float);
+  const int64_t size = work.longest_document;
+  const int64_t scores = 2 * kQueriesPerTile * QueryTile::widest(size, work.window);
+  // Queries, keys, values, output and the gradients of output and queries, unless they are fp32.
+  const int64_t converted = work.element_bytes == kFloatBytes ? 0 : 6 * size * heads.head_dim;
+  return {num_threads * (scores + converted) * kFloatBytes,
+          heads.num_heads * work.num_tokens * 2 * heads.head_dim * kFloatBytes};
+}
+
 at::Tensor attention_backward_on_cpu(const at::Tensor& gradient, const at::Tensor& qkv,
                                      const Heads& heads, const AttentionMask& mask,
                                      const AttentionResult& result) {

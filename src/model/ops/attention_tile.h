@@ -108,12 +108,19 @@ struct QueryTile {
   int64_t end;
   int64_t first_key;
   int64_t window;
+  int64_t most_keys;  ///< Of any tile of the document.
 
   QueryTile(int64_t first_query, int64_t size, int64_t window_size)
       : begin(first_query),
         end(std::min(first_query + kQueriesPerTile, size)),
         first_key(window_size > 0 ? std::max<int64_t>(0, first_query - window_size + 1) : 0),
-        window(window_size) {}
+        window(window_size),
+        most_keys(widest(size, window_size)) {}
+
+  /// The most keys that a tile of a document of `size` tokens sees.
+  static int64_t widest(int64_t size, int64_t window_size) {
+    return window_size > 0 ? std::min(size, window_size + kQueriesPerTile - 1) : size;
+  }
 
   int64_t num_queries() const { return end - begin; }
   int64_t num_keys() const { return end - first_key; }
@@ -132,8 +139,9 @@ struct QueryTile {
 
   /// A buffer for one number per query and key.
   MatrixView scores_in(std::vector<float>& memory) const {
-    const auto size = static_cast<size_t>(num_queries() * num_keys());
-    if (memory.size() < size) memory.resize(size);
+    // At once what the largest tile needs: a vector that grows takes up to twice as much.
+    const auto size = static_cast<size_t>(kQueriesPerTile * most_keys);
+    if (memory.size() < size) memory = std::vector<float>(size);
     return {memory.data(), num_queries(), num_keys(), num_keys()};
   }
 };

@@ -8,7 +8,7 @@
 
 #include "model/ops/backward.h"
 #include "model/ops/column_sum.h"
-#include "model/ops/tiled_product.h"
+#include "model/ops/product.h"
 
 namespace temper {
 namespace {
@@ -24,18 +24,18 @@ at::Tensor rows_of(const Weight& bias, int64_t count) { return bias.value().repe
 // `residual` may be undefined.
 Sum forward(const at::Tensor& residual, const at::Tensor& x, const BottleneckWeights& weights) {
   at::Tensor projected = rows_of(weights.down_bias, x.size(0));
-  tiled_product(projected, x.to(at::kFloat), weights.down.value().t(), {.keep = 1.0F});
+  product_out(projected, x.to(at::kFloat), weights.down.value().t(), {.keep = 1.0F});
   at::Tensor sum = rows_of(weights.up_bias, x.size(0)).add_(x);
   if (residual.defined()) sum.add_(residual);
-  tiled_product(sum, activate(weights.function, projected), weights.up.value().t(), {.keep = 1.0F});
+  product_out(sum, activate(weights.function, projected), weights.up.value().t(), {.keep = 1.0F});
   return {sum.to(x.scalar_type()), std::move(projected)};
 }
 
 void write_gradients(const BottleneckWeights& weights, const at::Tensor& gradient,
                      const at::Tensor& x, const at::Tensor& projected,
                      const at::Tensor& projected_gradient) {
-  tiled_product(weights.up.gradient(), gradient.t(), activate(weights.function, projected));
-  tiled_product(weights.down.gradient(), projected_gradient.t(), x);
+  product_out(weights.up.gradient(), gradient.t(), activate(weights.function, projected));
+  product_out(weights.down.gradient(), projected_gradient.t(), x);
   column_sum_out(weights.up_bias.gradient(), gradient);
   column_sum_out(weights.down_bias.gradient(), projected_gradient);
 }
@@ -45,10 +45,10 @@ at::Tensor backward(const at::Tensor& gradient, const at::Tensor& x, const at::T
                     const BottleneckWeights& weights) {
   at::Tensor x_gradient = at::empty(gradient.sizes(), projected.options()).copy_(gradient);
   at::Tensor projected_gradient = at::empty_like(projected);
-  tiled_product(projected_gradient, x_gradient, weights.up.value());
+  product_out(projected_gradient, x_gradient, weights.up.value());
   projected_gradient = activate_backward(weights.function, projected, projected_gradient);
   write_gradients(weights, x_gradient, x.to(at::kFloat), projected, projected_gradient);
-  tiled_product(x_gradient, projected_gradient, weights.down.value(), {.keep = 1.0F});
+  product_out(x_gradient, projected_gradient, weights.down.value(), {.keep = 1.0F});
   return x_gradient.to(gradient.scalar_type());
 }
 

@@ -4,9 +4,8 @@
 #include <ATen/ATen.h>
 
 #include "model/ops/column_sum.h"
-#include "model/ops/few_rows.h"
+#include "model/ops/product.h"
 #include "model/ops/row_norms.h"
-#include "model/ops/tiled_product.h"
 
 namespace temper {
 namespace {
@@ -21,7 +20,7 @@ at::Tensor adapted_rows(const LowRankPart& part, const LowRank& low_rank, const 
   const at::Tensor own = matrix.value().narrow(0, part.first_column, up.size(0));
   const at::Tensor rows = at::empty(own.sizes(), up.options()).copy_(own);
   const at::Tensor down = low_rank.down.value().narrow(0, part.first_row, up.size(1));
-  tiled_product(rows, up, down, {.scale = static_cast<float>(part.scale), .keep = 1.0F});
+  product_out(rows, up, down, {.scale = static_cast<float>(part.scale), .keep = 1.0F});
   return rows;
 }
 
@@ -29,8 +28,8 @@ at::Tensor adapted_rows(const LowRankPart& part, const LowRank& low_rank, const 
 at::Tensor unscaled(const LowRankPart& part, const DecomposedPass& pass) {
   const at::Tensor base = columns_of(pass.base, part);
   at::Tensor sum = at::empty(base.sizes(), pass.projected.options()).copy_(base);
-  tiled_product(sum, pass.projected.narrow(1, part.first_row, part.up.shape()[1]),
-                part.up.value().t(), {.scale = static_cast<float>(part.scale), .keep = 1.0F});
+  product_out(sum, pass.projected.narrow(1, part.first_row, part.up.shape()[1]),
+              part.up.value().t(), {.scale = static_cast<float>(part.scale), .keep = 1.0F});
   return sum;
 }
 
@@ -42,14 +41,13 @@ at::Tensor factors(const LowRankPart& part, const at::Tensor& inverse_lengths) {
 
 at::Tensor decomposed_product(const at::Tensor& x, const Weight& matrix, const LowRank& low_rank,
                               DecomposedPass& pass) {
-  const FewRowsGuard guard(x);
   const Dropout& dropout = *low_rank.dropout;
   const at::Tensor transposed = matrix.value().t();
-  at::Tensor y = at::mm(x, transposed);
+  at::Tensor y = product(x, transposed);
   const at::Tensor input = low_rank_input(x, low_rank);
   pass.projected = project_down(input, low_rank);
   if (dropout.is_active()) {
-    pass.base = at::mm(input.to(x.scalar_type()), transposed);
+    pass.base = product(input.to(x.scalar_type()), transposed);
   } else {
     pass.base = y.clone();
   }
@@ -66,7 +64,6 @@ at::Tensor decomposed_product(const at::Tensor& x, const Weight& matrix, const L
 at::Tensor decomposed_backward(const at::Tensor& gradient, const at::Tensor& x,
                                const DecomposedPass& pass, const Weight& matrix,
                                const LowRank& low_rank) {
-  const FewRowsGuard guard(gradient);
   const at::Tensor scaled = gradient.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
   for (size_t i = 0; i < low_rank.parts.size(); ++i) {
     const LowRankPart& part = low_rank.parts[i];
@@ -80,11 +77,11 @@ at::Tensor decomposed_backward(const at::Tensor& gradient, const at::Tensor& x,
   const Dropout& dropout = *low_rank.dropout;
   at::Tensor x_gradient;
   if (dropout.is_active()) {
-    const at::Tensor change = at::mm((scaled - gradient).to(gradient.scalar_type()), weights);
+    const at::Tensor change = product((scaled - gradient).to(gradient.scalar_type()), weights);
     x_gradient =
-        at::mm(gradient, weights).add_(dropout.apply(change.to(at::kFloat), low_rank.place));
+        product(gradient, weights).add_(dropout.apply(change.to(at::kFloat), low_rank.place));
   } else {
-    x_gradient = at::mm(scaled.to(gradient.scalar_type()), weights);
+    x_gradient = product(scaled.to(gradient.scalar_type()), weights);
   }
   low_rank_backward(scaled, x, pass.projected, low_rank, x_gradient);
   return x_gradient;

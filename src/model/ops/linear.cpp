@@ -6,7 +6,7 @@
 #include "model/ops/backward.h"
 #include "model/ops/column_sum.h"
 #include "model/ops/decomposed.h"
-#include "model/ops/few_rows.h"
+#include "model/ops/product.h"
 
 namespace temper {
 namespace {
@@ -20,9 +20,8 @@ struct Kept {
 };
 
 // onto + x W^T + b, and what LoRA adds. `onto` may be undefined.
-at::Tensor product(const at::Tensor& onto, const at::Tensor& x, const LinearWeights& weights,
+at::Tensor forward(const at::Tensor& onto, const at::Tensor& x, const LinearWeights& weights,
                    Kept& kept) {
-  const FewRowsGuard guard(x);
   const bool has_bias = weights.bias.is_defined();
   if (weights.low_rank.has_magnitude()) {
     at::Tensor y = decomposed_product(x, weights.matrix, weights.low_rank, kept.decomposed);
@@ -30,14 +29,15 @@ at::Tensor product(const at::Tensor& onto, const at::Tensor& x, const LinearWeig
     if (has_bias) y.add_(weights.bias.value());
     return y;
   }
-  const at::Tensor transposed = weights.matrix.value().t();
-  at::Tensor y;
+  at::Tensor y = at::empty({x.size(0), weights.matrix.shape()[0]}, x.options());
   if (onto.defined()) {
-    y = at::addmm(onto, x, transposed);
-    if (has_bias) y.add_(weights.bias.value());
-  } else {
-    y = has_bias ? at::addmm(weights.bias.value(), x, transposed) : at::mm(x, transposed);
+    y.copy_(onto);
+  } else if (has_bias) {
+    y.copy_(weights.bias.value());
   }
+  const bool is_added = onto.defined() || has_bias;
+  product_out(y, x, weights.matrix.value().t(), {.keep = is_added ? 1.0F : 0.0F});
+  if (onto.defined() && has_bias) y.add_(weights.bias.value());
   if (weights.low_rank.is_defined()) kept.projected = add_low_rank(y, x, weights.low_rank);
   return y;
 }
@@ -45,16 +45,15 @@ at::Tensor product(const at::Tensor& onto, const at::Tensor& x, const LinearWeig
 // Writes the gradients of what is trained, and returns that of x.
 at::Tensor backward(const at::Tensor& gradient, const Recompute& x, const LinearWeights& weights,
                     const Kept& kept) {
-  const FewRowsGuard guard(gradient);
   at::Tensor matrix = weights.matrix.gradient();
   if (matrix.defined()) {
-    at::mm_out(matrix, gradient.t(), x());
+    product_out(matrix, gradient.t(), x());
     if (weights.bias.is_defined()) column_sum_out(weights.bias.gradient(), gradient);
   }
   if (weights.low_rank.has_magnitude()) {
     return decomposed_backward(gradient, x(), kept.decomposed, weights.matrix, weights.low_rank);
   }
-  at::Tensor x_gradient = at::mm(gradient, weights.matrix.value());
+  at::Tensor x_gradient = product(gradient, weights.matrix.value());
   if (weights.low_rank.is_defined()) {
     low_rank_backward(gradient, x(), kept.projected, weights.low_rank, x_gradient);
   }
@@ -65,7 +64,7 @@ at::Tensor backward(const at::Tensor& gradient, const Recompute& x, const Linear
 
 at::Tensor linear(const Activation& x, const LinearWeights& weights) {
   Kept kept;
-  at::Tensor y = without_graph([&] { return product({}, x.value, weights, kept); });
+  at::Tensor y = without_graph([&] { return forward({}, x.value, weights, kept); });
   return with_backward(std::move(y), {x.value},
                        [x = x.again, weights, kept = std::move(kept)](
                            const at::Tensor& gradient) -> std::vector<at::Tensor> {
@@ -76,7 +75,7 @@ at::Tensor linear(const Activation& x, const LinearWeights& weights) {
 at::Tensor linear_onto(const at::Tensor& residual, const Activation& x,
                        const LinearWeights& weights) {
   Kept kept;
-  at::Tensor y = without_graph([&] { return product(residual, x.value, weights, kept); });
+  at::Tensor y = without_graph([&] { return forward(residual, x.value, weights, kept); });
   return with_backward(std::move(y), {residual, x.value},
                        [x = x.again, weights, kept = std::move(kept)](
                            const at::Tensor& gradient) -> std::vector<at::Tensor> {

@@ -3,7 +3,7 @@
 
 #include <ATen/ATen.h>
 
-#include "model/ops/tiled_product.h"
+#include "model/ops/product.h"
 
 namespace temper {
 namespace {
@@ -13,19 +13,12 @@ float as_float(double scale) { return static_cast<float>(scale); }
 // sum += scale * a b, rounded once where sum is narrower than the fp32 of a and b.
 void add_product(at::Tensor sum, const at::Tensor& a, const at::Tensor& b, double scale) {
   if (sum.scalar_type() == at::kFloat) {
-    tiled_product(std::move(sum), a, b, {.scale = as_float(scale), .keep = 1.0F});
+    product_out(std::move(sum), a, b, {.scale = as_float(scale), .keep = 1.0F});
   } else {
     const at::Tensor wide = sum.to(at::kFloat);
-    tiled_product(wide, a, b, {.scale = as_float(scale), .keep = 1.0F});
+    product_out(wide, a, b, {.scale = as_float(scale), .keep = 1.0F});
     sum.copy_(wide);
   }
-}
-
-// gradient^T x of few rows, which are computed as columns, since rows are dealt to threads.
-void write_few_rows(at::Tensor few_rows, const at::Tensor& gradient, const at::Tensor& x) {
-  const at::Tensor columns = at::empty({few_rows.size(1), few_rows.size(0)}, few_rows.options());
-  tiled_product(columns, x.t(), gradient);
-  few_rows.copy_(columns.t());
 }
 
 // What is not trained has no gradient.
@@ -46,7 +39,7 @@ at::Tensor low_rank_input(const at::Tensor& x, const LowRank& low_rank) {
 
 at::Tensor project_down(const at::Tensor& input, const LowRank& low_rank) {
   at::Tensor projected = at::empty({input.size(0), low_rank.down.shape()[0]}, input.options());
-  tiled_product(projected, input, low_rank.down.value().t());
+  product_out(projected, input, low_rank.down.value().t());
   return projected;
 }
 
@@ -69,14 +62,14 @@ void low_rank_backward(const at::Tensor& gradient, const at::Tensor& x, const at
     const at::Tensor own = wide.narrow(1, part.first_column, out);
     const auto columns = [&](const at::Tensor& all) { return all.narrow(1, part.first_row, rank); };
     const ProductScales scales{.scale = as_float(part.scale)};
-    tiled_product(part.up.gradient(), own.t(), columns(projected), scales);
-    tiled_product(columns(projected_gradient), own, part.up.value(), scales);
+    product_out(part.up.gradient(), own.t(), columns(projected), scales);
+    product_out(columns(projected_gradient), own, part.up.value(), scales);
   }
-  write_few_rows(low_rank.down.gradient(), projected_gradient, low_rank_input(x, low_rank));
+  product_out(low_rank.down.gradient(), projected_gradient.t(), low_rank_input(x, low_rank));
   clear_frozen(low_rank);
   if (low_rank.dropout->is_active()) {
     const at::Tensor dropped = at::empty(x_gradient.sizes(), projected.options());
-    tiled_product(dropped, projected_gradient, low_rank.down.value());
+    product_out(dropped, projected_gradient, low_rank.down.value());
     x_gradient.add_(low_rank.dropout->apply(dropped, low_rank.place));
   } else {
     add_product(std::move(x_gradient), projected_gradient, low_rank.down.value(), 1.0);

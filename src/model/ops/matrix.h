@@ -20,6 +20,11 @@ struct MatrixView {
     return {data + begin * (is_transposed ? 1 : stride), end - begin, columns, stride,
             is_transposed};
   }
+
+  /// Some columns of what is seen.
+  MatrixView column_range(int64_t begin, int64_t end) const {
+    return transposed().row_range(begin, end).transposed();
+  }
 };
 
 /// c = scale * a b + keep * c, on this thread. c is not transposed.

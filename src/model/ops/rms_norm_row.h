@@ -20,7 +20,7 @@ struct NormRow {
 
 // In one fp32 sum a row of some thousand elements loses its last bit, and an element of bf16 in ten
 // thousand becomes another than with the exact sum, which transformers has.
-inline float sum_of_squares(const float* x, int64_t size) {
+inline float mean_of_squares(const float* x, int64_t size) {
   constexpr int64_t kBlock = 128;
   double sum = 0.0;
   for (int64_t begin = 0; begin < size; begin += kBlock) {
@@ -28,14 +28,14 @@ inline float sum_of_squares(const float* x, int64_t size) {
                                           [](Vector a, Vector b) { return a + b; }, x + begin,
                                           std::min(kBlock, size - begin));
   }
-  return static_cast<float>(sum);
+  return static_cast<float>(sum) / static_cast<float>(size);
 }
 
 /// Writes the normalized row; returns 1 / rms(x).
 template <typename T>
 float rms_norm_row(NormRow<T> row, T* out, float epsilon) {
   const float* x = read_row(row.x, row.scratch, row.size);
-  const float mean = sum_of_squares(x, row.size) / static_cast<float>(row.size);
+  const float mean = mean_of_squares(x, row.size);
   const float inverse = 1.0F / std::sqrt(mean + epsilon);
   float* y = row_buffer(out, row.scratch + row.size);
   for (int64_t i = 0; i < row.size; ++i) y[i] = x[i] * inverse;

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include "model/ops/embedding.h"
+#include "model/ops/product.h"
 
 namespace temper {
 
@@ -16,10 +17,9 @@ void TokenRows::put_into(at::Tensor matrix) const {
   matrix.index_copy_(0, index(matrix), rows.value().to(matrix.scalar_type()));
 }
 
-// The few rows are computed as columns: a product of few rows depends on the number of threads.
 at::Tensor TokenRows::head_gradient(const at::Tensor& gradient, const at::Tensor& x) const {
   const at::Tensor own = gradient.index_select(1, index(gradient)).to(at::kFloat);
-  return at::mm(x.to(at::kFloat).t(), own).t();
+  return product(own.t(), x.to(at::kFloat));
 }
 
 void TokenRows::add_embedding_gradient(const at::Tensor& gradient,
