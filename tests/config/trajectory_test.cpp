@@ -83,6 +83,7 @@ const std::vector<std::string> kDecidingAdapter = {
 const std::vector<std::string> kIndifferent = {
     "run.folder=elsewhere",
     "model.path=elsewhere",
+    "model.end_of_turn=add",
     "data.holdout=[{name: h, path: h.h5}]",
     "data.loader_threads=7",
     "data.prefetch=7",
