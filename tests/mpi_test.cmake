@@ -10,7 +10,8 @@ ProcessorCount(TEMPER_CORES)
 
 # temper_unit_test(<path> [TORCH] USES <modules> [LIBRARIES <targets>] [TIMEOUT <seconds>])
 # One process, no MPI. Where TEMPER_UNITY is on, the files of a folder make one program, and each is
-# a suite of it; but one that replaces functions of libc (extern "C") has a program of its own.
+# a suite of it; but one that replaces functions of libc (extern "C") or operator new has a program
+# of its own.
 function(temper_unit_test path)
   cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "TIMEOUT;PROCESSORS" "USES;LIBRARIES")
   temper_test_program(unit)
@@ -62,7 +63,7 @@ macro(temper_test_program kind)
   cmake_path(GET path FILENAME file)
   set(program ${name})
   set(suite "")
-  file(STRINGS ${file}.cpp replaced REGEX "^extern \"C\"")
+  file(STRINGS ${file}.cpp replaced REGEX "^extern \"C\"|^void\\* operator new")
   if(TEMPER_UNITY AND NOT replaced)
     cmake_path(GET path PARENT_PATH folder)
     set(program ${folder}.${kind}_tests)

@@ -6,19 +6,18 @@
 #include <ATen/Parallel.h>
 
 #include <boost/test/unit_test.hpp>
-#include <ostream>
+#include <string>
 #include <vector>
 
+#include "core/concat.h"
 #include "model/ops/one_thread.h"
 
 namespace temper {
-
-static std::ostream& operator<<(std::ostream& out, const ProductShape& shape) {
-  return out << '[' << shape.rows << ", " << shape.depth << "] x [" << shape.depth << ", "
-             << shape.columns << ']';
-}
-
 namespace {
+
+std::string text_of(const ProductShape& shape) {
+  return concat('[', shape.rows, ", ", shape.depth, "] x [", shape.depth, ", ", shape.columns, ']');
+}
 
 enum class Layout { kBothPlain, kLeftTransposed, kRightTransposed };
 
@@ -70,8 +69,9 @@ BOOST_AUTO_TEST_CASE(any_number_of_threads_gives_the_same_bits) {
         const at::Tensor alone = with_threads(1, factors, scales);
         for (const int num_threads : {2, 3, 5, 8, 16, 64}) {
           BOOST_TEST(at::equal(with_threads(num_threads, factors, scales), alone),
-                     shape << " of " << c10::toString(dtype) << ", layout "
-                           << static_cast<int>(layout) << ", on " << num_threads << " threads");
+                     text_of(shape)
+                         << " of " << c10::toString(dtype) << ", layout "
+                         << static_cast<int>(layout) << ", on " << num_threads << " threads");
         }
       }
     }
@@ -85,7 +85,8 @@ BOOST_AUTO_TEST_CASE(blocks_make_up_the_product) {
     const at::Tensor expected =
         at::mm(factors.a.to(at::kDouble), factors.b.to(at::kDouble)).mul(0.5).add(2.0);
     const at::Tensor found = with_threads(2, factors, {.scale = 0.5F, .keep = 2.0F});
-    BOOST_TEST(at::allclose(found.to(at::kDouble), expected, 1e-5, 1e-4), shape << " is wrong");
+    BOOST_TEST(at::allclose(found.to(at::kDouble), expected, 1e-5, 1e-4), text_of(shape)
+                                                                              << " is wrong");
     BOOST_TEST(at::equal(with_threads(2, factors, {}), with_threads(2, factors, {.keep = 0.0F})));
   }
 }
@@ -96,8 +97,8 @@ BOOST_AUTO_TEST_CASE(a_short_batch_occupies_many_threads) {
   for (const int64_t rows : {2, 16, 130, 500}) {
     for (const ProductShape& shape :
          {ProductShape{rows, 128256, 4096}, {rows, 28672, 4096}, {rows, 4096 * 2, 4096}}) {
-      BOOST_TEST(product_blocks(shape, at::kBFloat16).count(shape) >= 32,
-                 shape << " is cut in few");
+      BOOST_TEST(product_blocks(shape, at::kBFloat16).count(shape) >= 32, text_of(shape)
+                                                                              << " is cut in few");
     }
   }
   BOOST_TEST(product_blocks({1024, 128256, 4096}, at::kBFloat16).is_whole);
