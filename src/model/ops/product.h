@@ -30,7 +30,7 @@ struct ProductShape {
 ///
 /// A BLAS that deals a product to its own threads takes, for the rows and columns that do not fill
 /// one of its kernels, others that add in another order: which ones these are depends on the number
-/// of threads. Measured with LibTorch 2.11.0 (MKL, fp32, AVX2) on up to 64 threads, 1,800 shapes:
+/// of threads. Measured with LibTorch 2.11.0 (MKL, fp32, AVX2) on up to 64 threads, 1,400 shapes:
 /// with a multiple of 16 columns and at least 171 rows the bits never changed, and with other
 /// shapes, for instance of 36 columns or 33 rows, they often did. Such products are cut here; they
 /// then occupy all threads even if they have few rows.
