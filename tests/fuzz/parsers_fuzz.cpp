@@ -106,7 +106,11 @@ std::string sealed(std::string text) {
 }
 
 void parse_manifest_text(const std::string& bytes) {
-  const std::string written = to_json(parse_manifest(sealed(bytes), "file"));
+  std::vector<Digest> digests;
+  const Manifest manifest = parse_manifest(sealed(bytes), "file", &digests);
+  const auto num_digests = static_cast<int64_t>(digests.size());
+  require(num_digests == 0 || num_digests == manifest.num_digests(), "each segment has a digest");
+  const std::string written = to_json(manifest);
   require(to_json(parse_manifest(written, "file")) == written, "a manifest reads as written");
 }
 
@@ -116,13 +120,24 @@ Seeds manifest_seeds() {
   manifest.world_size = 2;
   manifest.model_dtype = "F32";
   manifest.units = {{"unit", 10, 5}};
-  const std::string digest(64, 'a');
-  manifest.files = {{"state.json", {{0, 10, digest}}},
-                    {"model/m", {{0, 4, digest}, {4, 4, digest}}}};
+  manifest.files = {
+      {.path = "state.json", .bytes = 10, .first_segment_bytes = 10, .sha256 = sha256("a")},
+      {.path = "model/m",
+       .bytes = 9,
+       .first_segment_bytes = 1,
+       .segment_bytes = 4,
+       .sha256 = sha256("b")},
+  };
   std::string text = to_json(manifest);
   const std::string member = "\"manifest_sha256\": \"";
   text.replace(text.find(member) + member.size(), 64, std::string(64, '0'));
-  return {text};
+  const std::string version_1 =
+      R"({"format":"temper-checkpoint","format_version":1,"manifest_sha256":")" +
+      std::string(64, '0') + R"(","step":1,"world_size":1,"model_dtype":"F32",)" +
+      R"("units":[{"name":"u","num_elements":1,"shard_size":1}],)" +
+      R"("files":[{"path":"state.json","bytes":8,"segments":[{"offset":0,"bytes":8,"sha256":")" +
+      std::string(64, 'a') + R"("}]}]})";
+  return {text, version_1};
 }
 
 void parse_state(const std::string& bytes) {
@@ -146,7 +161,7 @@ Seeds yaml_seeds() {
   const std::string least =
       "run: {folder: run}\nmodel: {path: model}\ndata:\n  train: [{path: a.h5}]\n"
       "  sequence_length: 8\n  global_batch: 2\n  micro_batch: 1\ntrain: {max_steps: 3}\n";
-  Seeds seeds = {least, least + "method: lora\nlora: {rank: 4, targets: [q_proj, 'v.*']}\n"};
+  Seeds seeds = {least, least + "method: lora\nlora: {rank: 4, targets: [q_proj, v_proj]}\n"};
   for (const char* method : {"full", "qlora", "prefix", "prompt", "bottleneck"}) {
     seeds.push_back(to_yaml(parse_run_config(least + "method: " + method + "\n", "file")));
   }
@@ -171,6 +186,7 @@ Seeds model_config_seeds() {
 
 void parse_generation_config(const std::string& bytes) {
   ModelConfig config;
+  config.vocab_size = 64;
   take_end_tokens(bytes, "file", config);
 }
 
@@ -183,11 +199,15 @@ Seeds quantization_seeds() {
           R"("llm_int8_skip_modules":["lm_head"]}})"};
 }
 
+std::string adapter_text(const MethodOptions& options) {
+  static const ModelConfig base = parse_hugging_face_config(model_config_seeds().front(), "seed");
+  return adapter_config_text(options, base, "base");
+}
+
 void parse_adapter(const std::string& bytes) {
-  const MethodOptions options = parse_adapter_config(bytes, "file");
-  const std::string written = adapter_config_text(options, {}, "base");
-  const MethodOptions again = parse_adapter_config(written, "file");
-  require(adapter_config_text(again, {}, "base") == written, "an adapter reads as written");
+  const std::string written = adapter_text(parse_adapter_config(bytes, "file"));
+  require(adapter_text(parse_adapter_config(written, "file")) == written,
+          "an adapter reads as written");
 }
 
 Seeds adapter_seeds() {
@@ -198,7 +218,7 @@ Seeds adapter_seeds() {
     options.kind = kind;
     options.lora.rank_pattern = {{"q_proj", 4}};
     options.lora.layers = {0, 1};
-    seeds.push_back(adapter_config_text(options, {}, "base"));
+    seeds.push_back(adapter_text(options));
   }
   return seeds;
 }
