@@ -6,8 +6,8 @@ include(headers)
 #               [USES <modules>] [LIBRARIES <targets>])
 # One static library per folder of src/, called from the CMakeLists.txt in that folder. USES is
 # every module it may include. TORCH links LibTorch and precompiles its headers. NUMERIC: its files
-# are compiled one by one in any case, since a function that is inlined into another file's may round
-# otherwise, and numbers are not to depend on TEMPER_UNITY.
+# are compiled one by one in any case, since a function that is inlined into another file's may
+# round otherwise, and numbers are not to depend on TEMPER_UNITY.
 function(temper_module name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH;NUMERIC" "" "HEADERS;SOURCES;USES;LIBRARIES")
   list(TRANSFORM arg_USES PREPEND temper_)
