@@ -4,6 +4,7 @@
 The other endings are in signals_test.py, nodes_test.py and launch_test.py.
 """
 
+import json
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,9 @@ def take_memory_away(config: Path) -> None:
     tiny_job.tiny_run.write_shard(config.parent / "train.h5", num_documents=50_000)
     longer = ("sequence_length: 32", "sequence_length: 1000000")
     change(config, longer, ("global_batch: 6", "global_batch: 2"))
+    model = config.parent / "model" / "config.json"
+    positions = {"max_position_embeddings": 1_000_000}
+    model.write_text(json.dumps(json.loads(model.read_text()) | positions))
     add_site(
         config.parent, "TEMPER_CONTAINER=(bash -c 'ulimit -v 2000000; exec \"$@\"' temper)"
     )
