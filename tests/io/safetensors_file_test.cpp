@@ -78,7 +78,7 @@ BOOST_AUTO_TEST_CASE(a_dtype_that_is_no_number_of_ours_is_named) {
   const SafetensorsFile file = open(safetensors_bytes(kPair, "123456"));
   std::vector<float> part(2);
   BOOST_CHECK_EXCEPTION(file.read_floats(*file.find("b"), {0, 2}, part), ModelError,
-                        says("tensor b has dtype U8; only F32, BF16 and F16 can be read"));
+                        says("tensor 'b' has dtype U8; only F32, BF16 and F16 can be read"));
 }
 
 BOOST_AUTO_TEST_CASE(a_header_that_does_not_fit_is_refused) {
@@ -110,7 +110,7 @@ BOOST_AUTO_TEST_CASE(a_header_that_is_not_an_object_of_tensors_is_refused) {
   BOOST_CHECK_EXCEPTION(open(safetensors_bytes(R"({"__metadata__":[]})", "")), ModelError,
                         says("its __metadata__ is not an object"));
   BOOST_CHECK_EXCEPTION(open(safetensors_bytes(R"({"__metadata__":{"a":1}})", "")), ModelError,
-                        says("its __metadata__ has a, which is not a string"));
+                        says("its __metadata__ has \"a\", which is not a string"));
   const std::string one = R"("t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]})";
   BOOST_CHECK_EXCEPTION(open(safetensors_bytes("{" + one + "," + one + "}", "x")), ModelError,
                         says(R"(the key "t" occurs twice in /)"));
