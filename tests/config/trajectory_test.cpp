@@ -85,6 +85,7 @@ const std::vector<std::string> kIndifferent = {
     "model.path=elsewhere",
     "model.end_of_turn=add",
     "data.holdout=[{name: h, path: h.h5}]",
+    "data.chat_template=any",
     "data.loader_threads=7",
     "data.prefetch=7",
     "train.max_skipped_in_a_row=7",
