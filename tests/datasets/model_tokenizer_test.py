@@ -129,7 +129,10 @@ def test_a_folder_with_another_kind_of_tokenizer_says_how_to_convert_it(tmp_path
     [
         ({}, {257}),
         ({"config.json": {"eos_token_id": 5}}, {5}),
-        ({"config.json": {"eos_token_id": 5}, "generation_config.json": {"eos_token_id": [6]}}, {6}),
+        (
+            {"config.json": {"eos_token_id": 5}, "generation_config.json": {"eos_token_id": [6]}},
+            {6},
+        ),
         ({"generation_config.json": {"eos_token_id": [6, 7]}}, {6, 7}),
         ({"config.json": {"eos_token_id": None}, "generation_config.json": {}}, {257}),
     ],
