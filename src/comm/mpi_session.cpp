@@ -21,8 +21,8 @@ volatile std::sig_atomic_t abort_code = 0;
 
 extern "C" void end_hanging_abort(int) { ::_exit(abort_code); }
 
-// Open MPI's MPI_Abort writes eight lines of its own below the message that says why. Below mpirun,
-// which writes them itself, `mpirun --quiet` does the same.
+// Open MPI's MPI_Abort writes eight lines of its own below the message that says why: a rank that
+// srun started by itself. Below mpirun it is mpirun that writes them, unless with --quiet.
 void silence_standard_error() {
   const int nowhere = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
   if (nowhere >= 0) ::dup2(nowhere, STDERR_FILENO);
@@ -55,6 +55,11 @@ void MpiSession::abort(ExitCode code) const {
   std::signal(SIGALRM, end_hanging_abort);  // MPI_Abort talks to daemons that may be gone.
   ::alarm(kAbortSeconds);
   silence_standard_error();
+  // A daemon that Open MPI starts for a process without a launcher would write those lines.
+  if (world_size_ == 1) {
+    MPI_Finalize();
+    std::_Exit(static_cast<int>(code));
+  }
   MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
   std::_Exit(static_cast<int>(code));
 }
