@@ -281,12 +281,15 @@ def test_turns_that_end_otherwise_are_told_of_and_end_the_result(tmp_path):
 def set_logits(model: Path, favourite: int) -> None:
     """Makes one token the likeliest after any other: the blocks add nothing, and only the first
     number of an embedding counts."""
-    (path,) = model.glob("*.safetensors")
-    weights = {name: weight.copy() for name, weight in load_file(path).items()}
-    for name, weight in weights.items():
-        if name.endswith(("o_proj.weight", "down_proj.weight")) or name == "model.norm.weight":
-            weight[:] = 0
-    weights["model.norm.weight"][0] = 1
-    weights["model.embed_tokens.weight"][:, 0] = 1
-    weights["model.embed_tokens.weight"][favourite, 0] = 2
-    save_file(weights, path, metadata={"format": "pt"})
+    for path in model.glob("*.safetensors"):
+        weights = {name: weight.copy() for name, weight in load_file(path).items()}
+        path.unlink()  # It is a link to the checkpoint's file.
+        for name, weight in weights.items():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                weight[:] = 0
+            elif name == "model.norm.weight":
+                weight[:] = [1] + [0] * (len(weight) - 1)
+            elif name == "model.embed_tokens.weight":
+                weight[:, 0] = 1
+                weight[favourite, 0] = 2
+        save_file(weights, path, metadata={"format": "pt"})

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tiny_run  # noqa: E402
 from tiny_run import assert_refused, temper  # noqa: E402
 
-from temper_data.model_tokenizer import find_template  # noqa: E402
+from temper_data.model_tokenizer import find_templates  # noqa: E402
 
 CONFIGURATION, DATA, MODEL, CHECKPOINT, REFUSED = 11, 12, 13, 14, 18
 
@@ -180,7 +180,7 @@ def test_the_models_template_is_the_one_that_preparation_takes(tmp_path, jinja, 
     (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(keys))
     if jinja is not None:
         (tmp_path / "model" / "chat_template.jinja").write_text(jinja)
-    template = find_template(tmp_path / "model", keys)
+    template = find_templates(tmp_path / "model", keys)["default"]
     (tmp_path / "train.h5").unlink()
     tiny_run.write_conversations(tmp_path / "train.h5", template)
     done = temper("check", path)
