@@ -98,7 +98,7 @@ std::vector<SignOfLife> WatchLink::receive() {
   }
   std::vector<SignOfLife> signs(received_.size() / sizeof(SignOfLife));
   const size_t num_read = signs.size() * sizeof(SignOfLife);
-  std::memcpy(signs.data(), received_.data(), num_read);
+  if (num_read > 0) std::memcpy(signs.data(), received_.data(), num_read);
   received_.erase(received_.begin(), received_.begin() + static_cast<std::ptrdiff_t>(num_read));
   return signs;
 }

@@ -151,7 +151,9 @@ void check_method(const RunConfig& config, Problems& problems) {
   }
 }
 
-// Steps of a run in which the rate rises and falls.
+constexpr int64_t kCountedSteps = int64_t{1} << 61;  // Two of them can be added.
+
+// Steps of a run in which the rate rises and falls; each at most kCountedSteps.
 struct StepParts {
   int64_t warmup = 0;
   int64_t decay = 0;
@@ -161,9 +163,11 @@ struct StepParts {
 
 StepParts parts_of(const ScheduleOptions& schedule, int64_t num_steps) {
   const auto share = [&](double ratio) {
-    return static_cast<int64_t>(std::ceil(static_cast<double>(num_steps) * ratio));
+    const double steps = std::ceil(static_cast<double>(num_steps) * ratio);
+    return static_cast<int64_t>(std::min(steps, static_cast<double>(kCountedSteps)));
   };
-  return {schedule.warmup_steps > 0 ? schedule.warmup_steps : share(schedule.warmup_ratio),
+  return {schedule.warmup_steps > 0 ? std::min(schedule.warmup_steps, kCountedSteps)
+                                    : share(schedule.warmup_ratio),
           schedule.shape == Shape::kWsd ? share(schedule.decay_ratio) : 0};
 }
 
@@ -173,6 +177,7 @@ std::optional<int64_t> fewest_steps(const ScheduleOptions& schedule, int64_t too
   int64_t num_steps = too_few;
   for (int k = 0; k < kMostTries; ++k) {
     const int64_t wanted = parts_of(schedule, num_steps).total();
+    if (wanted >= kCountedSteps) break;
     if (wanted <= num_steps) return num_steps;
     num_steps = wanted;
   }

@@ -106,9 +106,10 @@ BOOST_AUTO_TEST_CASE(operators_agree_with_the_loop) {
                                operators.second_moment},
                               kOptions, now);
   }
-  BOOST_TEST(at::allclose(loop.parameters, operators.parameters, 1e-6, 1e-7));
-  BOOST_TEST(at::allclose(loop.first_moment, operators.first_moment, 1e-6, 1e-7));
-  BOOST_TEST(at::allclose(loop.second_moment, operators.second_moment, 1e-6, 1e-7));
+  // Twenty steps, in each of which a compiler may fuse other products and sums.
+  BOOST_TEST(at::allclose(loop.parameters, operators.parameters, 3e-6, 1e-7));
+  BOOST_TEST(at::allclose(loop.first_moment, operators.first_moment, 3e-6, 1e-7));
+  BOOST_TEST(at::allclose(loop.second_moment, operators.second_moment, 3e-6, 1e-7));
 }
 
 BOOST_AUTO_TEST_CASE(tensors_that_do_not_fit_are_refused) {
