@@ -1,28 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
-# The target temper_headers compiles every header by itself: one file for each, which includes it
-# and nothing else.
+# The target temper_headers compiles every header in a file where nothing stands before it but what
+# it includes itself, so that a header which leans on its users' includes is found.
 #
-# Reading ATen takes longer than all the rest, so the two headers that bring it are precompiled.
-# That hides nothing: a header is compiled behind a precompiled one only where it includes that one
-# itself, directly or through others of ours, and so has all of its declarations in any case.
+# Headers that include each other share a file, innermost first: what stands before each is then
+# part of it in any case. Reading ATen or the JSON library takes longer than all the rest, so they
+# are precompiled, for those headers alone that include them, directly or through others of ours.
+set(TEMPER_PRECOMPILED ATen/ATen.h ATen/core/Tensor.h nlohmann/json.hpp)
 
 # temper_check_headers(<module> <headers...>)
 function(temper_check_headers module)
-  foreach(header IN LISTS ARGN)
+  get_property(known GLOBAL PROPERTY TEMPER_HEADERS)
+  if(NOT known)
+    cmake_language(EVAL CODE
+      "cmake_language(DEFER DIRECTORY ${PROJECT_SOURCE_DIR} CALL temper_write_header_checks)")
+  endif()
+  list(TRANSFORM ARGN PREPEND ${module}/)
+  set_property(GLOBAL APPEND PROPERTY TEMPER_HEADERS ${ARGN})
+endfunction()
+
+# Writes the files: each takes the header that includes most, then of what that one includes the
+# header that includes most, and so on.
+function(temper_write_header_checks)
+  get_property(headers GLOBAL PROPERTY TEMPER_HEADERS)
+  set(by_size "")
+  foreach(header IN LISTS headers)
     set(seen "")
-    temper_included(${module}/${header})
-    set(first plain)
-    if("ATen/ATen.h" IN_LIST seen)
-      set(first ATen/ATen.h)
-    elseif("ATen/core/Tensor.h" IN_LIST seen)
-      set(first ATen/core/Tensor.h)
-    endif()
-    set(stub ${PROJECT_BINARY_DIR}/headers/${module}/${header}.cpp)
-    file(CONFIGURE OUTPUT ${stub} CONTENT "#include \"${module}/${header}\"\n")
-    temper_header_group(${first})
-    target_sources(${group} PRIVATE ${stub})
-    target_link_libraries(${group} PRIVATE temper_${module})
+    temper_included(${header})
+    set(included_${header} ${seen})
+    set(first_${header} plain)
+    foreach(precompiled IN LISTS TEMPER_PRECOMPILED)
+      if(first_${header} STREQUAL plain AND precompiled IN_LIST seen)
+        set(first_${header} ${precompiled})
+      endif()
+    endforeach()
+    list(LENGTH seen size)
+    list(APPEND by_size ${size}|${header})
   endforeach()
+  list(SORT by_size COMPARE NATURAL ORDER DESCENDING)
+  list(TRANSFORM by_size REPLACE "^[0-9]+." "")
+  add_custom_target(temper_headers)
+  while(by_size)
+    list(POP_FRONT by_size outermost)
+    set(text "#include \"${outermost}\"\n")
+    set(last ${outermost})
+    foreach(header IN LISTS by_size)
+      if(header IN_LIST included_${last} AND first_${header} STREQUAL first_${last})
+        set(text "#include \"${header}\"\n${text}")
+        set(last ${header})
+        list(REMOVE_ITEM by_size ${header})
+      endif()
+    endforeach()
+    temper_add_header_check(${outermost} ${first_${outermost}} "${text}")
+  endwhile()
+endfunction()
+
+# Adds a file to the target of headers behind a precompiled one, or behind none.
+function(temper_add_header_check outermost precompiled text)
+  set(stub ${PROJECT_BINARY_DIR}/headers/${outermost}.cpp)
+  file(CONFIGURE OUTPUT ${stub} CONTENT "${text}" @ONLY)
+  string(MAKE_C_IDENTIFIER "temper_headers_${precompiled}" group)
+  if(NOT TARGET ${group})
+    add_library(${group} OBJECT EXCLUDE_FROM_ALL)
+    target_link_libraries(${group} PRIVATE temper_options temper_warnings)
+    if(NOT precompiled STREQUAL plain)
+      target_precompile_headers(${group} PRIVATE <${precompiled}>)
+    endif()
+    add_dependencies(temper_headers ${group})
+  endif()
+  cmake_path(GET outermost PARENT_PATH module)
+  string(REGEX REPLACE "/.*" "" module ${module})
+  target_sources(${group} PRIVATE ${stub})
+  target_link_libraries(${group} PRIVATE temper_${module})
 endfunction()
 
 # Appends to `seen` what a header of ours includes, directly or through other headers of ours.
@@ -38,20 +86,4 @@ macro(temper_included header)
       temper_included(${next})
     endif()
   endwhile()
-endmacro()
-
-# Sets `group` to the target of headers behind a precompiled one, or behind none.
-macro(temper_header_group precompiled)
-  string(MAKE_C_IDENTIFIER "temper_headers_${precompiled}" group)
-  if(NOT TARGET ${group})
-    add_library(${group} OBJECT EXCLUDE_FROM_ALL)
-    target_link_libraries(${group} PRIVATE temper_options temper_warnings)
-    if(NOT ${precompiled} STREQUAL plain)
-      target_precompile_headers(${group} PRIVATE <${precompiled}>)
-    endif()
-    if(NOT TARGET temper_headers)
-      add_custom_target(temper_headers)
-    endif()
-    add_dependencies(temper_headers ${group})
-  endif()
 endmacro()

@@ -2,22 +2,24 @@
 
 include(headers)
 
-# temper_module(<name> [TORCH] [NUMERIC] HEADERS ... SOURCES ...
+# temper_module(<name> [TORCH] HEADERS ... SOURCES ... [KERNELS ...]
 #               [USES <modules>] [LIBRARIES <targets>])
 # One static library per folder of src/, called from the CMakeLists.txt in that folder. USES is
-# every module it may include. TORCH links LibTorch and precompiles its headers. NUMERIC: its files
-# are compiled one by one in any case, since a function that is inlined into another file's may
-# round otherwise, and numbers are not to depend on TEMPER_UNITY.
+# every module it may include. TORCH links LibTorch and precompiles its headers. KERNELS are more
+# sources, those that compute with floating-point numbers themselves: they are compiled one by one
+# in any case, since a function that is inlined into another file's may round otherwise, and numbers
+# are not to depend on TEMPER_UNITY.
 function(temper_module name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH;NUMERIC" "" "HEADERS;SOURCES;USES;LIBRARIES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "" "HEADERS;SOURCES;KERNELS;USES;LIBRARIES")
   list(TRANSFORM arg_USES PREPEND temper_)
-  add_library(temper_${name} STATIC ${arg_SOURCES})
+  add_library(temper_${name} STATIC ${arg_SOURCES} ${arg_KERNELS})
   target_sources(temper_${name} PUBLIC
     FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/src FILES ${arg_HEADERS})
   target_link_libraries(temper_${name}
     PUBLIC ${arg_USES} ${arg_LIBRARIES} temper_options PRIVATE temper_warnings)
-  if(TEMPER_UNITY AND NOT arg_NUMERIC)
+  if(TEMPER_UNITY)
     set_target_properties(temper_${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 12)
+    set_source_files_properties(${arg_KERNELS} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
   endif()
   temper_check_headers(${name} ${arg_HEADERS})
   if(arg_TORCH)

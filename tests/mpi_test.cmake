@@ -3,15 +3,16 @@
 # without .cpp, and CTest knows the test as <folder>.<file>. TORCH: the test includes LibTorch.
 
 # Tests run side by side by CTest's slots: four for each core that a test keeps busy, but never more
-# than the machine has, and one for a test that mostly waits. launch/test has four a core.
+# than the machine has; five for ranks, which wait for each other; and one for a test that mostly
+# waits. launch/test has four a core.
 # Those with the label quick are what launch/test --quick runs.
 include(ProcessorCount)
 ProcessorCount(TEMPER_CORES)
 
 # temper_unit_test(<path> [TORCH] USES <modules> [LIBRARIES <targets>] [TIMEOUT <seconds>])
 # One process, no MPI. Where TEMPER_UNITY is on, the files of a folder make one program, and each is
-# a suite of it; but one that replaces functions of libc (extern "C") or operator new has a program
-# of its own.
+# a suite of it; but one that replaces functions of libc (extern "C", support/file_calls.h) or
+# operator new has a program of its own.
 function(temper_unit_test path)
   cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "TIMEOUT;PROCESSORS" "USES;LIBRARIES")
   temper_test_program(unit)
@@ -34,8 +35,10 @@ function(temper_mpi_test path)
     if(ranks EQUAL 2)
       list(APPEND labels quick)
     endif()
-    set(arg_PROCESSORS ${ranks})
     temper_test_properties(${name}.np${ranks} ${labels})
+    if(ranks GREATER 1)
+      set_tests_properties(${name}.np${ranks} PROPERTIES PROCESSORS 5)
+    endif()
   endforeach()
 endfunction()
 
@@ -63,7 +66,8 @@ macro(temper_test_program kind)
   cmake_path(GET path FILENAME file)
   set(program ${name})
   set(suite "")
-  file(STRINGS ${file}.cpp replaced REGEX "^extern \"C\"|^void\\* operator new")
+  file(STRINGS ${file}.cpp replaced REGEX
+    "^extern \"C\"|^void\\* operator new|^#include \"support/file_calls.h\"")
   if(TEMPER_UNITY AND NOT replaced)
     cmake_path(GET path PARENT_PATH folder)
     set(program ${folder}.${kind}_tests)

@@ -8,6 +8,7 @@
 #include "app/allocation_end.h"
 #include "app/check_report.h"
 #include "app/commands.h"
+#include "app/data_template.h"
 #include "app/end_of_turn.h"
 #include "app/launch_resources.h"
 #include "app/memory_estimate.h"
@@ -94,6 +95,7 @@ class RunCheck {
     for (const DataSource& source : config_.data.sources) {
       sources.push_back(open_shard("data", source.path));
     }
+    check_template(sources);
     for (const HoldOutOptions& holdout : config_.holdouts) open_shard("holdout", holdout.path);
     const DataOptions& data = config_.data;
     report_.add_fact("batch", concat(data.global_batch_rows, " rows of ", data.sequence_length,
@@ -106,6 +108,17 @@ class RunCheck {
         static_cast<double>(plan_->num_steps * data.global_batch_rows) / static_cast<double>(rows);
     report_.add_fact("steps",
                      concat(plan_->num_steps, ", or ", epochs, " epochs of ", rows, " rows"));
+    if (data.sources.size() < 2) return;
+    for (const SourceUse& use : source_uses(*plan_, config_)) {
+      report_.add_fact("mixture", describe(use));
+    }
+  }
+
+  void check_template(const Mixture::Sources& sources) {
+    report_.attempt([&] {
+      const std::string text = adopt_template(config_, sources, shards_.model);
+      if (!text.empty()) report_.add_fact("template", describe_adoption(shards_.model, text));
+    });
   }
 
   // Nothing if it cannot be used, or if its path could not be read, which was said before.
@@ -114,18 +127,20 @@ class RunCheck {
     if (path.empty()) return rows;
     report_.attempt([&] {
       rows = open_rows(config_, path, shards_);
-      if (options_.verifies_data) rows->shard().verify_all();
+      if (options_.verifies_data) rows->corpus().verify_all();
       add_shard_fact(topic, *rows);
     });
     return rows;
   }
 
   void add_shard_fact(const std::string& topic, const RowSource& rows) {
-    const ShardHeader& header = rows.shard().header();
+    const Corpus& corpus = rows.corpus();
+    const size_t num_files = corpus.parts().size();
+    const std::string files = num_files > 1 ? concat(" in ", num_files, " files") : std::string();
     std::string text =
-        concat(rows.shard().path().string(), ": ", to_string(header.kind), ", ",
-               header.num_documents, " documents, ", readable_count(header.num_tokens),
-               " tokens in ", rows.num_rows(), " rows", options_.verifies_data ? ", verified" : "");
+        concat(corpus.name(), ": ", to_string(corpus.kind()), ", ", corpus.num_documents(),
+               " documents", files, ", ", readable_count(corpus.num_tokens()), " tokens in ",
+               rows.num_rows(), " rows", options_.verifies_data ? ", verified" : "");
     if (rows.num_truncated() > 0) text += concat(", ", rows.num_truncated(), " truncated");
     if (rows.num_without_target() > 0) {
       text += concat(", ", rows.num_without_target(), " without a target left out");

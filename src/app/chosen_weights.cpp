@@ -3,12 +3,12 @@
 
 #include <filesystem>
 #include <optional>
-#include <system_error>
 #include <utility>
 
 #include "checkpoint/peft/adapter_config.h"
 #include "checkpoint/together.h"
 #include "checkpoint/verification.h"
+#include "comm/agree.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "io/file.h"
@@ -19,14 +19,9 @@ namespace {
 
 constexpr const char* kAdapterConfig = "adapter_config.json";
 
-bool is_there(const fs::path& path) {
-  std::error_code ignored;
-  return fs::exists(path, ignored);
-}
-
 // Rank 0's answer, since others need not see the same on a network file system yet.
 bool rank_0_sees(const fs::path& path, Communicator& ranks) {
-  return broadcast_text(ranks, ranks.rank() == 0 && is_there(path) ? "yes" : "") == "yes";
+  return any_of(ranks, ranks.rank() == 0 && is_there(path));
 }
 
 // Options of the adapter that lies there, if the configuration is of the same method.

@@ -22,9 +22,11 @@ std::vector<int64_t> foreign_turn_ends(const Mixture& mixture, const ModelConfig
     return std::ranges::find(list, token) != list.end();
   };
   for (const auto& source : mixture.sources()) {
-    const std::optional<int64_t> token = source->shard().header().end_of_turn_id;
-    if (!token || has(model.eos_token_ids, *token) || has(tokens, *token)) continue;
-    tokens.push_back(*token);
+    for (const Corpus::Part& part : source->corpus().parts()) {
+      const std::optional<int64_t> token = part.shard->header().end_of_turn_id;
+      if (!token || has(model.eos_token_ids, *token) || has(tokens, *token)) continue;
+      tokens.push_back(*token);
+    }
   }
   return tokens;
 }

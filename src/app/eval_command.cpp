@@ -32,8 +32,8 @@ int evaluate_model(const MpiSession& session, const RunConfig& run, WeightsChoic
   const RunConfig& config = chosen.config;
   LoadedModel model(session, std::move(ranks), config, ModelOpening::Use::kEvaluation);
   const ShardOpening shards{find_model_facts(config, model.folder(), *model.ranks),
-                            once_for(session, *model.ranks)};
-  const std::vector<HoldOut> holdouts = open_holdouts(config, shards);
+                            once_for(session, *model.ranks), find_once(*model.ranks)};
+  const std::vector<HoldOut> holdouts = to_holdouts(config, open_holdouts(config, shards));
   model.load_start();
   for (const HoldOut& holdout : holdouts) {
     const EvaluationResult result =

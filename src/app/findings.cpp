@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/findings.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 
 namespace temper {
@@ -14,7 +16,11 @@ bool Findings::attempt(const std::function<void()>& part) {
     part();
     return true;
   } catch (const Error& error) {
-    problems_.push_back({.what = error.problem(), .remedy = error.remedy(), .code = error.code()});
+    const Problem found{.what = error.problem(), .remedy = error.remedy(), .code = error.code()};
+    // Several parts may stumble over the same file.
+    const bool is_known =
+        std::ranges::find(problems_, found.what, &Problem::what) != problems_.end();
+    if (!is_known) problems_.push_back(found);
     return false;
   }
 }

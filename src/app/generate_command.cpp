@@ -6,9 +6,14 @@
 #include "app/commands.h"
 #include "app/ending.h"
 #include "app/loaded_model.h"
+#include "checkpoint/generation_config.h"
+#include "checkpoint/together.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/message_text.h"
+#include "data/shard_checks.h"
+#include "io/file.h"
 #include "train/generation.h"
 
 namespace temper {
@@ -52,6 +57,26 @@ RunConfig with_chosen_weights(const GenerateOptions& options, const RunConfig& c
   return std::move(chosen.config);
 }
 
+// What lies beside the weights and concerns those who generate: the tokenizer that prompts are
+// encoded by, and the settings that others would generate with.
+void look_at_companions(const std::filesystem::path& folder) {
+  const std::filesystem::path tokenizer = folder / "tokenizer.json";
+  if (is_there(tokenizer)) require_whole_tokenizer(tokenizer);
+  const std::filesystem::path path = folder / "generation_config.json";
+  if (!is_there(path)) return;
+  const GenerationKeys keys =
+      read_generation_keys(read_file(path, FilePurpose::kModel), path.string());
+  if (!keys.not_applied.empty()) {
+    log_event(concat("warning=\"", path.string(), " asks for ", list_names(keys.not_applied),
+                     ", which is not applied: give --temperature, --top-k and --top-p for what "
+                     "they can set\""));
+  }
+  if (!keys.unknown.empty()) {
+    log_event(concat("warning=\"", path.string(),
+                     " has keys that are not known here: ", list_names(keys.unknown), '"'));
+  }
+}
+
 void print_tokens(const std::vector<int64_t>& tokens) {
   for (size_t k = 0; k < tokens.size(); ++k) {
     std::printf(k == 0 ? "%lld" : ",%lld", static_cast<long long>(tokens[k]));
@@ -72,6 +97,7 @@ int run_generate(const GenerateOptions& options) {
       require_usable(prompt, options.generation, model.folder().config(),
                      config.method.num_virtual_tokens());
     }
+    do_on_rank_0(*model.ranks, [&] { look_at_companions(model.folder().path()); });
     model.load_start();
     for (const std::vector<int64_t>& prompt : options.prompts) {
       const std::vector<int64_t> answer =

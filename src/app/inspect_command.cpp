@@ -133,8 +133,7 @@ void inspect_run(const fs::path& path, bool verifies) {
       const int64_t bytes = manifest_of(found.path, verifies).bytes();
       print("checkpoint", concat(found.path.string(), " bytes=", bytes));
     } catch (const CheckpointError& error) {
-      const bool is_unread = dynamic_cast<const StorageError*>(&error) != nullptr ||
-                             dynamic_cast<const NewerFormatError*>(&error) != nullptr;
+      const bool is_unread = dynamic_cast<const UnjudgedError*>(&error) != nullptr;
       print(is_unread ? "unreadable" : "damaged",
             concat(found.path.string(), " reason=\"", error.problem(), '"'));
       if (num_problems++ == 0) first_problem = error.problem();

@@ -11,6 +11,7 @@
 #include "app/rank_threads.h"
 #include "checkpoint/load_state.h"
 #include "checkpoint/together.h"
+#include "comm/agree.h"
 #include "comm/make_communicator.h"
 #include "core/log.h"
 #include "zero/initialise.h"
@@ -23,15 +24,26 @@ StorePurpose purpose_of(ModelOpening::Use use) {
 }
 
 ComputeDtype agreed_dtype(const MpiSession& session, Communicator& ranks, const RunConfig& config) {
-  return agree_on_dtype(ranks, session.host_names(), config, own_processor(config.model));
+  const Processor own = own_processor(config.model, find_gpu_kind(ranks.device()));
+  return agree_on_dtype(ranks, session.host_names(), config, own);
 }
 
+OpenedModel open_locally(const RunConfig& config, const ModelOpening& opening) {
+  Findings findings;
+  std::optional<OpenedModel> model = open_model(config, opening, findings);
+  findings.throw_if_any();
+  return std::move(model).value();
+}
+
+// Rank 0 comes first: what it finds in the weights, no other rank reads them for.
 OpenedModel open_together(Communicator& ranks, const RunConfig& config, ModelOpening::Use use) {
   std::optional<OpenedModel> model;
+  do_on_rank_0(ranks, [&] { model = open_locally(config, {.use = use}); });
+  const bool has_own_head = any_of(ranks, model && model->folder.has_own_head());
   do_together(ranks, [&] {
-    Findings findings;
-    model = open_model(config, {.use = use, .samples_weights = ranks.rank() == 0}, findings);
-    findings.throw_if_any();
+    if (ranks.rank() == 0) return;
+    model =
+        open_locally(config, {.use = use, .samples_weights = false, .has_own_head = has_own_head});
   });
   return std::move(model).value();
 }

@@ -22,9 +22,11 @@ namespace temper {
 namespace {
 
 // With which the libraries choose other kernels than the processor's own.
-constexpr std::array kSettings = {
-    "ATEN_CPU_CAPABILITY",     "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA",   "ONEDNN_CPU_ISA_HINTS",
-    "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR",           "MKL_DEBUG_CPU_TYPE", "OPENBLAS_CORETYPE"};
+constexpr std::array kSettings = {"ATEN_CPU_CAPABILITY",     "ONEDNN_MAX_CPU_ISA",
+                                  "DNNL_MAX_CPU_ISA",        "ONEDNN_CPU_ISA_HINTS",
+                                  "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR",
+                                  "MKL_DEBUG_CPU_TYPE",      "OPENBLAS_CORETYPE",
+                                  "NVIDIA_TF32_OVERRIDE",    "CUBLAS_WORKSPACE_CONFIG"};
 
 // Whose core it is, on x86-64 and on Arm.
 constexpr std::array<std::string_view, 5> kIdentity = {"vendor_id", "cpu family", "model",
@@ -47,6 +49,12 @@ Processor from_text(const std::string& text) {
   std::getline(lines, processor.name);
   for (std::string line; std::getline(lines, line);) processor.traits.insert(line);
   return processor;
+}
+
+Processor to_processor(const GpuKind& gpu) {
+  return {.name = gpu.name,
+          .traits = {concat("compute capability=", gpu.capability),
+                     concat("multiprocessors=", gpu.num_multiprocessors)}};
 }
 
 // What `a` has and `b` has not.
@@ -78,10 +86,8 @@ std::string describe(const Disagreement& found, const std::vector<std::string>& 
                 " more of ", hosts.size(), " ranks");
 }
 
-// GPUs compute where there are any.
 void require_one_kind(Communicator& ranks, const std::vector<std::string>& hosts,
                       const RunConfig& config, const Processor& own) {
-  if (config.model.device != ModelOptions::Device::kCpu) return;
   const auto found = find_disagreement(ranks, sha256(to_text(own)));
   if (!found) return;
   const std::string problem = describe(*found, hosts, fetch(ranks, *found, own));
@@ -117,10 +123,10 @@ Processor parse_processor(std::string_view cpuinfo) {
   return processor;
 }
 
-Processor own_processor(const ModelOptions& options) {
+Processor own_processor(const ModelOptions& options, const std::optional<GpuKind>& gpu) {
   std::ifstream file("/proc/cpuinfo");
   std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  Processor processor = parse_processor(text);
+  Processor processor = gpu ? to_processor(*gpu) : parse_processor(text);
   for (const char* name : kSettings) {
     const char* value = std::getenv(name);
     if (value != nullptr) processor.traits.insert(concat(name, '=', value));

@@ -19,9 +19,7 @@ ResolvedCheckpoint resolve_checkpoint(const fs::path& path, const CheckpointChec
   for (const FoundCheckpoint& found : list_checkpoints(checkpoints_of(path))) {
     try {
       return {found.path, check(found.path)};
-    } catch (const StorageError&) {
-      throw;  // It may be whole.
-    } catch (const NewerFormatError&) {
+    } catch (const UnjudgedError&) {
       throw;
     } catch (const CheckpointError& error) {
       log_event(concat("checkpoint passed_over=", found.path.string(), " reason=\"",

@@ -19,7 +19,7 @@ using CheckpointCheck = std::function<Manifest(const std::filesystem::path&)>;
 /// The checkpoint that a path means: itself, which must pass the check, or the newest one of a
 /// run's folder that does. The log names each newer one that is damaged, with the reason. One that
 /// cannot be read is never passed over. Local. Throws: CheckpointError if there is none;
-/// StorageError; NewerFormatError.
+/// UnjudgedError.
 ResolvedCheckpoint resolve_checkpoint(const std::filesystem::path& path,
                                       const CheckpointCheck& check);
 

@@ -6,7 +6,7 @@
 #include "checkpoint/verification.h"
 #include "core/concat.h"
 #include "core/error.h"
-#include "io/file.h"
+#include "optim/schedule.h"
 
 namespace temper {
 namespace fs = std::filesystem;
@@ -22,6 +22,21 @@ bool is_trajectory(const std::string& digest, const RunConfig& config, Trajector
   return trajectory_digest(config, facts) == digest;
 }
 
+// Writers of format version 1 had a warm-up of n steps from a rate of 0 on, one step behind ours:
+// after it the rates are the same.
+void require_same_warmup(const RunConfig& config, int64_t num_steps, const FoundState& found) {
+  constexpr int64_t kFirstVersionOfOurs = 2;
+  const int64_t warmup_steps = Schedule(config.schedule, num_steps).warmup_steps();
+  if (found.format_version >= kFirstVersionOfOurs || found.state.step >= warmup_steps) return;
+  throw ConfigError(
+      concat(found.checkpoint.string(), " is in step ", found.state.step, " of a warm-up of ",
+             warmup_steps, " steps that an older temper began at a learning rate of 0",
+             "; this one's begins at 1/", warmup_steps, " of the peak",
+             ", so that going on would be the same as neither"),
+      "train to the end of the warm-up with the temper that began it, or begin again with "
+      "checkpoint.resume=never");
+}
+
 }  // namespace
 
 std::optional<FoundState> find_state(const RunConfig& config) {
@@ -29,14 +44,16 @@ std::optional<FoundState> find_state(const RunConfig& config) {
   if (resume == "never") return std::nullopt;
   const bool is_auto = resume == "auto";
   if (is_auto && list_checkpoints(checkpoints_of(config.run.folder)).empty()) return std::nullopt;
-  const fs::path checkpoint =
-      resolve_checkpoint(is_auto ? config.run.folder : resume, check_files).folder;
-  return FoundState{checkpoint, read_run_state(checkpoint)};
+  const auto [checkpoint, manifest] =
+      resolve_checkpoint(is_auto ? config.run.folder : resume, check_files);
+  return FoundState{checkpoint, manifest.format_version, read_run_state(checkpoint)};
 }
 
 void require_same_trajectory(const RunConfig& config, const TrajectoryFacts& facts,
                              const FoundState& found, AskedOn machine) {
-  if (is_trajectory(found.state.trajectory, config, facts, machine)) return;
+  if (is_trajectory(found.state.trajectory, config, facts, machine)) {
+    return require_same_warmup(config, facts.num_steps, found);
+  }
   throw ConfigError(concat(found.checkpoint.string(), " is of a run with another result: ",
                            explain_other_trajectory(found.state.config_yaml, config)),
                     "set the options back, set run.folder to a new folder, or begin again with "

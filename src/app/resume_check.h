@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "checkpoint/manifest.h"
 #include "checkpoint/run_state.h"
 #include "config/run_config.h"
 #include "config/trajectory.h"
@@ -14,6 +15,7 @@ namespace temper {
 /// A checkpoint that a run would go on from.
 struct FoundState {
   std::filesystem::path checkpoint;
+  int64_t format_version = Manifest::kFormatVersion;  ///< Of its manifest.
   RunState state;
 };
 
@@ -25,7 +27,8 @@ std::optional<FoundState> find_state(const RunConfig& config);
 /// Which machine asks: on a login node `auto` may mean another dtype than where the run computes.
 enum class AskedOn { kLoginNode, kComputeNode };
 
-/// A checkpoint of another trajectory would be continued into a result that no one asked for.
+/// A checkpoint of another trajectory would be continued into a result that no one asked for, and
+/// so would one from within a warm-up that an older temper began at other rates.
 /// Throws: ConfigError if `found` is of a run with another result, with what differs.
 void require_same_trajectory(const RunConfig& config, const TrajectoryFacts& facts,
                              const FoundState& found, AskedOn machine);

@@ -2,10 +2,14 @@
 #include "app/run_inputs.h"
 
 #include <algorithm>
+#include <cmath>
+#include <filesystem>
 #include <span>
 #include <sstream>
 #include <utility>
 
+#include "app/launch_check.h"
+#include "app/readable.h"
 #include "checkpoint/chat_template.h"
 #include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/together.h"
@@ -53,6 +57,17 @@ std::optional<AdapterFolder> open_start(const MethodOptions& method, const Model
       "set method and its options to those of the adapter's adapter_config.json");
 }
 
+std::filesystem::path tokenizer_path(const RunConfig& config) {
+  return std::filesystem::path(config.model.path) / "tokenizer.json";
+}
+
+// A model without a template is used with that of what it is trained on.
+void set_templates(std::vector<std::string> sha256s, const RunConfig& config, ModelFacts& facts) {
+  facts.adopts_template =
+      config.data.chat_template == DataOptions::ChatTemplate::kShard || sha256s.empty();
+  facts.template_sha256s = std::move(sha256s);
+}
+
 }  // namespace
 
 std::optional<OpenedModel> open_model(const RunConfig& config, const ModelOpening& opening,
@@ -60,7 +75,8 @@ std::optional<OpenedModel> open_model(const RunConfig& config, const ModelOpenin
   std::optional<OpenedModel> model;
   const auto open = [&] {
     model.emplace(
-        OpenedModel{.folder = ModelFolder(config.model.path, accepted_forms(config, opening.use))});
+        OpenedModel{.folder = ModelFolder(config.model.path, accepted_forms(config, opening.use),
+                                          opening.has_own_head)});
   };
   if (!findings.attempt(open)) return model;
   const ModelFolder& folder = model->folder;
@@ -76,10 +92,10 @@ std::optional<OpenedModel> open_model(const RunConfig& config, const ModelOpenin
 }
 
 ModelFacts read_model_facts(const RunConfig& config) {
-  ModelFacts facts{.tokenizer_sha256 = tokenizer_sha256_of(config.model.path)};
-  if (config.data.chat_template == DataOptions::ChatTemplate::kModel) {
-    facts.template_sha256s = chat_template_sha256s(config.model.path);
-  }
+  ModelFacts facts{.tokenizer_sha256 = tokenizer_sha256_of(config.model.path),
+                   .tokenizer = tokenizer_path(config)};
+  if (config.data.chat_template == DataOptions::ChatTemplate::kAny) return facts;
+  set_templates(chat_template_sha256s(config.model.path), config, facts);
   return facts;
 }
 
@@ -93,11 +109,14 @@ ModelFacts find_model_facts(const RunConfig& config, const ModelFolder& folder,
     for (const std::string& sha256 : *facts.template_sha256s) found += sha256 + ' ';
   });
   std::istringstream words(broadcast_text(ranks, found));
-  ModelFacts facts{.vocab_size = folder.config().vocab_size, .tokenizer_sha256 = ""};
+  ModelFacts facts{.vocab_size = folder.config().vocab_size,
+                   .tokenizer_sha256 = "",
+                   .tokenizer = tokenizer_path(config)};
   words >> *facts.tokenizer_sha256;
   if (config.data.chat_template == DataOptions::ChatTemplate::kAny) return facts;
-  facts.template_sha256s.emplace();
-  for (std::string sha256; words >> sha256;) facts.template_sha256s->push_back(sha256);
+  std::vector<std::string> template_sha256s;
+  for (std::string sha256; words >> sha256;) template_sha256s.push_back(sha256);
+  set_templates(std::move(template_sha256s), config, facts);
   return facts;
 }
 
@@ -114,18 +133,40 @@ OnceForAll once_for(const MpiSession& session, Communicator& ranks) {
   };
 }
 
-std::unique_ptr<const RowSource> open_rows(const RunConfig& config, const std::string& path,
-                                           const ShardOpening& opening) {
-  return std::make_unique<const RowSource>(path, config.data.sequence_length, opening.model,
-                                           opening.once);
+FindShards find_once(Communicator& ranks) {
+  return [&ranks](const std::filesystem::path& path) {
+    std::string found;  // Each path with a line feed, which no path of a configuration has.
+    do_on_rank_0(ranks, [&] {
+      for (const auto& file : find_shards(path).files) found += file.string() + '\n';
+    });
+    std::istringstream lines(broadcast_text(ranks, found));
+    ShardSet set{path.string(), {}};
+    for (std::string line; std::getline(lines, line);) set.files.emplace_back(line);
+    return set;
+  };
 }
 
-std::vector<HoldOut> open_holdouts(const RunConfig& config, const ShardOpening& opening) {
+std::unique_ptr<const RowSource> open_rows(const RunConfig& config, const std::string& path,
+                                           const ShardOpening& opening) {
+  return std::make_unique<const RowSource>(opening.find(path), config.data.sequence_length,
+                                           opening.model, opening.once);
+}
+
+HoldOutRows open_holdouts(const RunConfig& config, const ShardOpening& opening) {
+  HoldOutRows holdouts;
+  for (const HoldOutOptions& options : config.holdouts) {
+    holdouts.push_back(std::make_shared<const EvaluationRows>(
+        open_rows(config, options.path, opening), config.data.micro_batch_rows));
+  }
+  return holdouts;
+}
+
+std::vector<HoldOut> to_holdouts(const RunConfig& config, const HoldOutRows& opened) {
   const int64_t micro_batch_rows = config.data.micro_batch_rows;
   std::vector<HoldOut> holdouts;
-  for (const HoldOutOptions& options : config.holdouts) {
-    const auto rows = std::make_shared<EvaluationRows>(open_rows(config, options.path, opening),
-                                                       micro_batch_rows);
+  for (size_t k = 0; k < opened.size(); ++k) {
+    const HoldOutOptions& options = config.holdouts[k];
+    const std::shared_ptr<const EvaluationRows>& rows = opened[k];
     int64_t num_micro_batches = rows->num_micro_batches();
     if (options.max_rows > 0) {
       const int64_t wanted = (options.max_rows + micro_batch_rows - 1) / micro_batch_rows;
@@ -135,6 +176,28 @@ std::vector<HoldOut> open_holdouts(const RunConfig& config, const ShardOpening& 
                         [rows](int64_t index) { return rows->micro_batch(index); }});
   }
   return holdouts;
+}
+
+std::vector<SourceUse> source_uses(const TrainingPlan& plan, const RunConfig& config) {
+  std::vector<SourceUse> result;
+  const auto uses = plan.mixture.use_of(plan.num_steps * config.data.global_batch_rows);
+  for (size_t k = 0; k < uses.size(); ++k) {
+    const Corpus& corpus = plan.mixture.sources()[k]->corpus();
+    result.push_back({.path = corpus.name(),
+                      .fingerprint = corpus.fingerprint(),
+                      .share = uses[k].share,
+                      .num_tokens = std::llround(uses[k].tokens),
+                      .epochs = uses[k].passes});
+  }
+  return result;
+}
+
+std::string describe(const SourceUse& use) {
+  std::ostringstream text;
+  text.precision(4);
+  text << use.path << ": " << 100.0 * use.share << " % of the tokens, "
+       << readable_count(use.num_tokens) << ", " << use.epochs << " epochs";
+  return text.str();
 }
 
 std::optional<TrainingPlan> plan_training(const RunConfig& config, int num_ranks,

@@ -10,10 +10,12 @@
 #include "app/findings.h"
 #include "checkpoint/model_folder.h"
 #include "checkpoint/peft/adapter_folder.h"
+#include "checkpoint/run_state.h"
 #include "comm/communicator.h"
 #include "comm/mpi_session.h"
 #include "config/run_config.h"
 #include "core/once_for_all.h"
+#include "data/evaluation_rows.h"
 #include "data/mixture.h"
 #include "model/adapter/method.h"
 #include "train/evaluation.h"
@@ -33,6 +35,7 @@ struct ModelOpening {
   };
   Use use = Use::kTraining;
   bool samples_weights = true;  ///< To tell the base of an adapter; one rank does it for all.
+  std::optional<bool> has_own_head = {};  ///< As ModelFolder takes it.
 };
 
 /// A model's folder with what a configuration makes of it.
@@ -58,18 +61,29 @@ ModelFacts find_model_facts(const RunConfig& config, const ModelFolder& folder,
 /// Has rank 0 find out what all ranks need, and hands it round. Both must outlive the result.
 OnceForAll once_for(const MpiSession& session, Communicator& ranks);
 
+/// Has rank 0 look for the files of a corpus: on a shared file system another one may not see them
+/// all yet. `ranks` must outlive the result.
+FindShards find_once(Communicator& ranks);
+
 /// How shards are opened.
 struct ShardOpening {
   ModelFacts model = {};
   OnceForAll once = find_alone;
+  FindShards find = find_shards;
 };
 
-/// The rows of a shard. Collective if the opening is. Throws: DataError; LaunchError.
+/// The rows of a corpus. Collective if the opening is. Throws: DataError; LaunchError.
 std::unique_ptr<const RowSource> open_rows(const RunConfig& config, const std::string& path,
                                            const ShardOpening& opening);
 
-/// The hold-outs of a configuration. Collective and throws as `open_rows`.
-std::vector<HoldOut> open_holdouts(const RunConfig& config, const ShardOpening& opening);
+/// The rows of each hold-out of a configuration, in its order.
+using HoldOutRows = std::vector<std::shared_ptr<const EvaluationRows>>;
+
+/// Opens them. Collective and throws as `open_rows`.
+HoldOutRows open_holdouts(const RunConfig& config, const ShardOpening& opening);
+
+/// The same as they are evaluated: as many rows of each as the configuration says. Local.
+std::vector<HoldOut> to_holdouts(const RunConfig& config, const HoldOutRows& opened);
 
 /// What is trained on, and for how long.
 struct TrainingPlan {
@@ -77,7 +91,13 @@ struct TrainingPlan {
   int64_t num_steps = 0;
 };
 
-/// `sources` are the rows of each shard of data.train, nullptr where it could not be opened; then
+/// What each source gives to the run from its first step to its last. Shapes: result [source].
+std::vector<SourceUse> source_uses(const TrainingPlan& plan, const RunConfig& config);
+
+/// "shard.h5: 25 % of the tokens, 1.50 M, 2 epochs".
+std::string describe(const SourceUse& use);
+
+/// `sources` are the rows of each corpus of data.train, nullptr where it could not be opened; then
 /// there is no plan. Local.
 std::optional<TrainingPlan> plan_training(const RunConfig& config, int num_ranks,
                                           Mixture::Sources sources, Findings& findings);

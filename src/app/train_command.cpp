@@ -10,7 +10,7 @@
 #include "core/concat.h"
 #include "core/crash_report.h"
 #include "core/log.h"
-#include "train/stop_signal.h"
+#include "core/stop_signal.h"
 
 namespace temper {
 

@@ -4,8 +4,9 @@
 #include <array>
 #include <cstdlib>
 #include <filesystem>
-#include <system_error>
 
+#include "app/data_record.h"
+#include "app/data_template.h"
 #include "app/end_of_turn.h"
 #include "app/launch_check.h"
 #include "app/memory_estimate.h"
@@ -15,11 +16,14 @@
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/final_folder.h"
 #include "checkpoint/load_state.h"
+#include "checkpoint/model_card.h"
+#include "checkpoint/new_folder.h"
 #include "checkpoint/together.h"
 #include "checkpoint/verification.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/stop_signal.h"
 #include "train/batch.h"
 #include "train/progress.h"
 
@@ -42,23 +46,26 @@ TrainingJob::TrainingJob(const MpiSession& session, RunConfig config,
       model_(session, open_ranks(session, config_), config_, ModelOpening::Use::kTraining),
       watchdog_(session, *model_.ranks, config_.watchdog),
       shards_{find_model_facts(config_, model_.folder(), *model_.ranks),
-              once_for(session, *model_.ranks)},
+              once_for(session, *model_.ranks), find_once(*model_.ranks)},
       plan_(open_training(config_, session.world_size(), shards_)) {}
 
 ExitCode TrainingJob::run() {
   const std::filesystem::path folder = config_.run.folder;
-  std::vector<HoldOut> holdouts = open_holdouts(config_, shards_);
+  const std::string chat_template = take_template();
+  const HoldOutRows holdouts = open_holdouts(config_, shards_);
   require_fitting_launch();
-  lock_folder();
-  load();
+  try {
+    lock_folder();
+    load();
+  } catch (const StopRequest& request) {
+    log_event(concat("stop reason=\"", request.problem(), "\" saving=no"));
+    return ExitCode::kResume;
+  }
   print_banner();
-  const std::vector<int64_t> end_tokens = added_end_tokens();
-  const PublishedFolder published =
-      model_.adapter()
-          ? published_adapter(config_.method, model_.folder(), model_.opened.quantisation)
-          : published_model(model_.folder(), end_tokens);
-  CheckpointSaver saver({model_.trained(), *model_.ranks, folder, state_.step}, published,
-                        config_.checkpoint);
+  TrainingData data;
+  if (session_.rank() == 0) data = training_data_of(config_, plan_.mixture, holdouts);
+  CheckpointSaver saver({model_.trained(), *model_.ranks, folder, state_.step, data},
+                        published_folder(chat_template, data), config_.checkpoint);
   saver.tidy();
   BackgroundSave save(saver, *model_.ranks, model_.ranks->device());
   std::optional<MetricsFile> metrics;
@@ -76,7 +83,7 @@ ExitCode TrainingJob::run() {
                      .ranks = *model_.ranks,
                      .save = save,
                      .next_batch = [this] { return next_batch(); },
-                     .holdouts = std::move(holdouts),
+                     .holdouts = to_holdouts(config_, holdouts),
                      .metrics = metrics ? &*metrics : nullptr,
                      .limit = measure_matmul_limit(model_.folder().config(), tokens, dtype,
                                                    model_.ranks->device()),
@@ -100,13 +107,36 @@ std::vector<int64_t> TrainingJob::added_end_tokens() const {
   return {};
 }
 
+// Hold-outs are opened after it: they must be of the template that is taken.
+std::string TrainingJob::take_template() {
+  const std::string text = adopt_template(config_, plan_.mixture.sources(), shards_.model);
+  if (!text.empty()) {
+    log_event(concat("chat_template=\"", describe_adoption(shards_.model, text), '"'));
+  }
+  return text;
+}
+
+// The arguments must outlive the saver's construction only: it reads the small files there.
+PublishedFolder TrainingJob::published_folder(const std::string& chat_template,
+                                              const TrainingData& data) const {
+  const ModelFolder& base = model_.folder();
+  ResultTexts texts{.end_tokens = added_end_tokens(), .chat_template = chat_template};
+  if (session_.rank() == 0) {
+    texts.model_card = model_card({.base = config_.model.path,
+                                   .base_license = license_in_card(base.path()),
+                                   .method = config_.method,
+                                   .has_data_template = !chat_template.empty(),
+                                   .data = data});
+  }
+  if (!model_.adapter()) return published_model(base, texts);
+  return published_adapter(config_.method, base, model_.opened.quantisation, texts);
+}
+
 // Before anything is made.
 void TrainingJob::require_fitting_launch() {
   facts_ = find_facts();
   require_same_fingerprints(session_, *model_.ranks, {facts_.start_fingerprint},
                             "the adapter to begin with");
-  require_same_fingerprints(session_, *model_.ranks, facts_.data_fingerprints,
-                            "the training shards");
   do_on_rank_0(*model_.ranks,
                [&] { require_run_space(config_, size().most, session_.host_names().front()); });
 }
@@ -146,12 +176,7 @@ void TrainingJob::lock_folder() {
   const char* job = std::getenv("SLURM_JOB_ID");
   do_on_rank_0(*model_.ranks, [&] {
     const std::filesystem::path folder = config_.run.folder;
-    std::error_code error;
-    std::filesystem::create_directories(folder, error);
-    if (error) {
-      throw CheckpointError(concat("cannot make ", folder.string(), ": ", error.message()),
-                            "check run.folder and its rights");
-    }
+    make_folder(folder);
     lock_.emplace(folder / "lock.json",
                   job != nullptr ? concat("job ", job) : std::string("a run without Slurm"));
     tidy_final(folder / "final");
@@ -164,10 +189,11 @@ void TrainingJob::load() {
   if (resume == "auto") {
     checkpoint = find_newest_whole(config_.run.folder, *model_.ranks);
   } else if (resume != "never") {
-    try_again(default_pauses(), [&] { checkpoint = verify_checkpoint(resume, *model_.ranks); });
+    try_again(*model_.ranks, default_pauses(),
+              [&] { checkpoint = verify_checkpoint(resume, *model_.ranks); });
   }
   if (checkpoint) {
-    require_continued(checkpoint->folder());
+    require_continued(*checkpoint);
     if (model_.adapter()) load_base(*checkpoint);
     state_ = load_checkpoint(*checkpoint, model_.trained(), *model_.ranks);
     resumed_from_ = checkpoint->folder();
@@ -178,12 +204,15 @@ void TrainingJob::load() {
     state_.trajectory = trajectory_digest(config_, facts_);
   }
   state_.config_yaml = to_yaml(config_);
+  state_.mixture = source_uses(plan_, config_);
 }
 
 // Before anything is loaded: another method has other tensors.
-void TrainingJob::require_continued(const std::filesystem::path& checkpoint) {
+void TrainingJob::require_continued(const VerifiedCheckpoint& checkpoint) {
   do_together(*model_.ranks, [&] {
-    require_same_trajectory(config_, facts_, {checkpoint, read_run_state(checkpoint)},
+    require_same_trajectory(config_, facts_,
+                            {checkpoint.folder(), checkpoint.manifest().format_version,
+                             read_run_state(checkpoint.folder())},
                             AskedOn::kComputeNode);
   });
 }
@@ -222,9 +251,13 @@ void TrainingJob::print_banner() const {
                    config_.data.sequence_length, " rows_per_epoch=", plan_.mixture.rows_per_epoch(),
                    " folder=", config_.run.folder));
   for (const auto& source : plan_.mixture.sources()) {
-    log_event(concat("source=", source->shard().path().string(), " rows=", source->num_rows(),
-                     " tokens=", source->num_tokens(), " truncated=", source->num_truncated(),
-                     " without_target=", source->num_without_target()));
+    log_event(concat("source=", source->corpus().name(), " files=", source->corpus().parts().size(),
+                     " rows=", source->num_rows(), " tokens=", source->num_tokens(), " truncated=",
+                     source->num_truncated(), " without_target=", source->num_without_target()));
+  }
+  for (const SourceUse& use : state_.mixture) {
+    log_event(concat("mixture=", use.path, " share=", use.share, " tokens=", use.num_tokens,
+                     " epochs=", use.epochs));
   }
 }
 

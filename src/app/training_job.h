@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "app/launch_resources.h"
@@ -44,10 +45,13 @@ class TrainingJob {
   void note_save(const TimeLimit& time) const;
   void lock_folder();
   void load();
-  void require_continued(const std::filesystem::path& checkpoint);
+  void require_continued(const VerifiedCheckpoint& checkpoint);
   void load_base(const VerifiedCheckpoint& checkpoint);
   TrajectoryFacts find_facts() const;
   std::vector<int64_t> added_end_tokens() const;
+  std::string take_template();
+  PublishedFolder published_folder(const std::string& chat_template,
+                                   const TrainingData& data) const;
   void print_banner() const;
   RankBatch next_batch();
   void publish_result();

@@ -11,7 +11,7 @@ TrajectoryFacts trajectory_facts(const RunConfig& config, const OpenedModel& mod
                         .world_size = world_size};
   if (model.start) facts.start_fingerprint = model.start->fingerprint();
   for (const auto& source : plan.mixture.sources()) {
-    facts.data_fingerprints.push_back(source->shard().header().fingerprint);
+    facts.data_fingerprints.push_back(source->corpus().fingerprint());
   }
   return facts;
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <system_error>
 
+#include "checkpoint/companion_files.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/hash.h"
@@ -14,12 +15,17 @@ namespace temper {
 namespace fs = std::filesystem;
 namespace {
 
+constexpr const char* kConfig = "tokenizer_config.json";
+constexpr const char* kOthers = "additional_chat_templates";
 constexpr const char* kTemplateKey = "chat_template";
 constexpr std::array kNames = {"default", "tool_use"};
 
-bool is_there(const fs::path& path) {
-  std::error_code ignored;
-  return fs::exists(path, ignored);
+bool has_templates(const fs::path& folder) {
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    if (it->path().extension() == ".jinja") return true;
+  }
+  return false;
 }
 
 [[noreturn]] void refuse(const fs::path& path) {
@@ -61,17 +67,35 @@ std::vector<std::string> sha256s_in_config(const fs::path& path) {
 }  // namespace
 
 std::vector<std::string> chat_template_sha256s(const fs::path& folder) {
-  const fs::path own = folder / "chat_template.jinja";
-  const fs::path config = folder / "tokenizer_config.json";
-  if (!is_there(own)) {
+  const fs::path own = folder / kChatTemplate;
+  const fs::path config = folder / kConfig;
+  const fs::path others = folder / kOthers;
+  if (!is_there(own) && !has_templates(others)) {
     return is_there(config) ? sha256s_in_config(config) : std::vector<std::string>();
   }
-  std::vector<std::string> sha256s = {to_hex(sha256(read_file(own, FilePurpose::kModel)))};
-  const fs::path with_tools = folder / "additional_chat_templates" / "tool_use.jinja";
-  if (is_there(with_tools)) {
-    sha256s.push_back(to_hex(sha256(read_file(with_tools, FilePurpose::kModel))));
+  std::vector<std::string> sha256s;
+  for (const fs::path& path : {own, others / "tool_use.jinja"}) {
+    if (is_there(path)) sha256s.push_back(to_hex(sha256(read_file(path, FilePurpose::kModel))));
   }
   return sha256s;
+}
+
+void set_chat_template(const std::string& text, std::vector<TextFile>& files) {
+  std::erase_if(files, [](const TextFile& file) {
+    return file.path == kChatTemplate || file.path == "chat_template.json" ||
+           file.path.starts_with(concat(kOthers, '/'));
+  });
+  for (TextFile& file : files) {
+    const bool may_have_one =
+        file.path == kConfig && file.text.find(kTemplateKey) != file.text.npos;
+    if (may_have_one) file.text = without_member(file.text, kTemplateKey);
+  }
+  files.push_back({kChatTemplate, text});
+}
+
+std::optional<std::string> own_chat_template(const fs::path& adapter) {
+  if (!is_there(adapter / kChatTemplate)) return {};
+  return read_file(adapter / kChatTemplate, FilePurpose::kModel);
 }
 
 }  // namespace temper

@@ -10,6 +10,7 @@
 
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/companion_files.h"
+#include "checkpoint/new_folder.h"
 #include "checkpoint/retention.h"
 #include "checkpoint/together.h"
 #include "comm/bytes.h"
@@ -31,14 +32,6 @@ std::vector<UnitLayout> units_of(const UnitStore& store) {
 DType saved_dtype(const PublishedFolder& published, const CheckpointOptions& options) {
   return options.model_dtype == "auto" ? published.stored_dtype
                                        : dtype_named(options.model_dtype, "checkpoint.model_dtype");
-}
-
-void make_folder(const fs::path& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (!error) return;
-  throw CheckpointError(concat("cannot make the folder ", folder.string(), ": ", error.message()),
-                        "check the path and its rights");
 }
 
 }  // namespace
@@ -150,16 +143,19 @@ CheckpointSaver::JobDigests CheckpointSaver::in_order_of_files(JobDigests writte
   return written;
 }
 
-// Of each unit file and rank, rank by rank; zeros where a rank has no slice.
+// On rank 0, which alone writes them down: of each unit file and rank, rank by rank; zeros where a
+// rank has no slice. Nothing on the others.
 std::vector<Digest> CheckpointSaver::gather_slice_digests(const JobDigests& own) const {
   const size_t num_files = unit_files_.size();
-  std::vector<Digest> sent(num_files),
-      all(num_files * static_cast<size_t>(setup_.ranks.world_size()));
+  const bool is_written_here = setup_.ranks.rank() == 0;
+  std::vector<Digest> sent(num_files);
+  std::vector<Digest> all(
+      is_written_here ? num_files * static_cast<size_t>(setup_.ranks.world_size()) : 0);
   for (size_t i = 0; i < num_files; ++i) {
     if (!own[i].empty()) sent[i] = own[i].back();
   }
-  gather_bytes(setup_.ranks, std::as_bytes(std::span(sent)),
-               std::as_writable_bytes(std::span(all)));
+  gather_bytes_on_rank_0(setup_.ranks, std::as_bytes(std::span(sent)),
+                         std::as_writable_bytes(std::span(all)));
   return all;
 }
 
@@ -185,6 +181,7 @@ Manifest CheckpointSaver::make_manifest(const std::vector<Digest>& digests) cons
     manifest.units.push_back(
         {state.unit.name(), state.unit.num_elements(), state.shards.shard_size()});
   }
+  manifest.data = setup_.data;
   const Digest* next = digests.data();
   for (const UnitFile& file : unit_files_) {
     const int64_t shard_size = setup_.store.state(file.unit).shards.shard_size();

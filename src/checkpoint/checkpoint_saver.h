@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <future>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,8 +31,9 @@ enum class StoreUse { kGoesOn, kRests };
 struct SaverSetup {
   const UnitStore& store;  ///< With moments.
   Communicator& ranks;
-  std::filesystem::path run;  ///< Checkpoints go to `checkpoints/` in it.
-  int64_t resumed_step = 0;   ///< Where this job goes on from; 0 for a fresh run.
+  std::filesystem::path run;              ///< Checkpoints go to `checkpoints/` in it.
+  int64_t resumed_step = 0;               ///< Where this job goes on from; 0 for a fresh run.
+  std::optional<TrainingData> data = {};  ///< For the manifest; rank 0's counts.
 };
 
 /// Writes checkpoints in the background, from a host copy of this rank's slices, and publishes them

@@ -4,12 +4,14 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <system_error>
 #include <utility>
 
 #include "core/concat.h"
 #include "core/error.h"
+#include "core/message_text.h"
 #include "core/range.h"
 #include "io/file.h"
 #include "io/json.h"
@@ -21,14 +23,12 @@ namespace {
 constexpr std::pair<DType, std::string_view> kDtypeNames[] = {
     {DType::kF32, "float32"}, {DType::kBF16, "bfloat16"}, {DType::kF16, "float16"}};
 
-// All that transformers and vLLM look for beside weights.
-constexpr std::array kFileNames = {
-    "config.json",
-    "generation_config.json",
+// All that transformers and vLLM look for beside weights: these, then the tokenizer's, then those
+// of a processor.
+constexpr std::array kConfigNames = {"config.json", "generation_config.json"};
+constexpr std::array kTokenizerNames = {
     "tokenizer.json",
     "tokenizer_config.json",
-    "chat_template.jinja",
-    "chat_template.json",
     "added_tokens.json",
     "special_tokens_map.json",
     "tokenizer.model",
@@ -38,9 +38,9 @@ constexpr std::array kFileNames = {
     "vocab.json",
     "vocab.txt",
     "merges.txt",
-    "preprocessor_config.json",
-    "processor_config.json",
 };
+constexpr std::array kOtherNames = {"chat_template.jinja", "chat_template.json",
+                                    "preprocessor_config.json", "processor_config.json"};
 
 // What a licence asks to be passed on begins so, in whatever case and with whatever ending.
 constexpr std::array kNotices = {"license", "licence",    "notice",
@@ -48,11 +48,9 @@ constexpr std::array kNotices = {"license", "licence",    "notice",
 
 constexpr const char* kTemplates = "additional_chat_templates";  // Other templates than the first.
 
-bool is_notice(std::string name) {
-  std::ranges::transform(name, name.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
-  return std::ranges::any_of(kNotices, [&](const char* begin) { return name.starts_with(begin); });
+bool is_notice(const std::string& name) {
+  const std::string lower = to_lower_ascii(name);
+  return std::ranges::any_of(kNotices, [&](const char* begin) { return lower.starts_with(begin); });
 }
 
 // The files in a folder of which `is_wanted` says so, by name; none if there is no folder.
@@ -69,6 +67,15 @@ std::vector<std::string> names_in(const fs::path& folder, Predicate is_wanted) {
   }
   std::ranges::sort(names);
   return names;
+}
+
+void add_those_there(std::span<const char* const> names, const fs::path& folder,
+                     std::vector<TextFile>& files) {
+  for (const char* name : names) {
+    if (is_there(folder / name)) {
+      files.push_back({name, read_file(folder / name, FilePurpose::kModel)});
+    }
+  }
 }
 
 // Whether a configuration names classes of the folder's own code.
@@ -116,10 +123,9 @@ std::vector<TextFile> read_companion_files(const fs::path& folder) {
   const auto add = [&](const std::string& name) {
     files.push_back({name, read_file(folder / name, FilePurpose::kModel)});
   };
-  for (const char* name : kFileNames) {
-    std::error_code ignored;
-    if (fs::exists(folder / name, ignored)) add(name);
-  }
+  add_those_there(kConfigNames, folder, files);
+  add_those_there(kTokenizerNames, folder, files);
+  add_those_there(kOtherNames, folder, files);
   const auto ends_in = [](const char* ending) {
     return [ending](const fs::path& path) { return path.extension() == ending; };
   };
@@ -134,6 +140,17 @@ std::vector<TextFile> read_companion_files(const fs::path& folder) {
       names_in(folder, [](const fs::path& path) { return is_notice(path.filename().string()); });
   for (const std::string& name : notices) add(name);
   return files;
+}
+
+std::vector<TextFile> read_tokenizer_files(const fs::path& folder) {
+  std::vector<TextFile> files;
+  add_those_there(kTokenizerNames, folder, files);
+  return files;
+}
+
+void add_model_card(const fs::path& folder, std::vector<TextFile>& files) {
+  const std::array names = {kModelCard};
+  add_those_there(names, folder, files);
 }
 
 std::string with_dtype(const std::string& config, DType dtype) {

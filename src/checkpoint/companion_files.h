@@ -16,6 +16,17 @@ namespace temper {
 /// paths are below the folder. Throws: ModelError if one cannot be read.
 std::vector<TextFile> read_companion_files(const std::filesystem::path& folder);
 
+/// Those of them that a tokenizer is opened from, but for its chat templates.
+/// Throws: ModelError if one cannot be read.
+std::vector<TextFile> read_tokenizer_files(const std::filesystem::path& folder);
+
+/// What tells people about a model. That of a base is not one of its companions: what is trained on
+/// it is another model.
+inline constexpr const char* kModelCard = "README.md";
+
+/// Adds a folder's model card, if it has one. Throws: ModelError if it cannot be read.
+void add_model_card(const std::filesystem::path& folder, std::vector<TextFile>& files);
+
 /// The text of a config.json with its `dtype` or `torch_dtype`, if it has one, set to `dtype`; all
 /// else stays as it is, to the last space.
 std::string with_dtype(const std::string& config, DType dtype);

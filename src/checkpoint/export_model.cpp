@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/export_model.h"
 
-#include <algorithm>
 #include <cstddef>
+#include <iterator>
 #include <span>
 #include <vector>
 
@@ -14,18 +14,11 @@ namespace {
 
 using Place = SafetensorsFolder::Place;
 
-constexpr int64_t kPieceBytes = int64_t{4} << 20;  // Arbitrary.
-
 void copy_bytes(const Place& from, const File& to, int64_t offset) {
-  std::vector<std::byte> buffer(
-      static_cast<size_t>(std::min(kPieceBytes, from.tensor->bytes.size())));
-  const Range bytes = from.tensor->bytes;
-  for (int64_t at = bytes.begin; at < bytes.end; at += kPieceBytes) {
-    const std::span piece(buffer.data(),
-                          static_cast<size_t>(std::min(kPieceBytes, bytes.end - at)));
-    from.file->read(at, piece);
-    to.write(offset + at - bytes.begin, piece);
-  }
+  from.file->read_in_pieces(from.tensor->bytes, [&](std::span<const std::byte> piece) {
+    to.write(offset, piece);
+    offset += std::ssize(piece);
+  });
 }
 
 // With what belongs to its codes, if it is in four bits.
@@ -71,13 +64,14 @@ std::vector<TensorGroup> groups_of(const ModelFolder& source,
 void export_model(const ModelFolder& source, const std::filesystem::path& destination,
                   int64_t max_file_bytes) {
   require_new_folder(destination);
-  const ModelContent content{.texts = source.companions(),
-                             .groups = groups_of(source,
-                                                 [&](const TensorSlot& slot) {
-                                                   return copy_whole(
-                                                       source, *source.weights().find(slot.name));
-                                                 }),
-                             .max_file_bytes = max_file_bytes};
+  ModelContent content{.texts = source.companions(),
+                       .groups = groups_of(source,
+                                           [&](const TensorSlot& slot) {
+                                             return copy_whole(source,
+                                                               *source.weights().find(slot.name));
+                                           }),
+                       .max_file_bytes = max_file_bytes};
+  add_model_card(source.path(), content.texts);
   // A folder that cannot be opened is not published.
   write_new_model_folder(destination, content, [](const std::filesystem::path& copy) {
     ModelFolder{copy, WeightForms::kAny};

@@ -147,6 +147,7 @@ void export_quantised(const ModelFolder& source, const std::filesystem::path& de
   options.format.require_valid();
   require_new_folder(destination);
   ModelContent content{.texts = source.companions(), .max_file_bytes = options.max_file_bytes};
+  add_model_card(source.path(), content.texts);
   for (TextFile& text : content.texts) {
     if (text.path != "config.json") continue;
     text.text = with_member(text.text, "quantization_config",

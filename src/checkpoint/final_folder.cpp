@@ -10,6 +10,7 @@
 #include <string>
 #include <system_error>
 
+#include "checkpoint/new_folder.h"
 #include "checkpoint/retention.h"
 #include "checkpoint/segments.h"
 #include "checkpoint/together.h"
@@ -42,15 +43,7 @@ std::set<fs::path> folders_of(const Manifest& manifest, const fs::path& root) {
   return folders;
 }
 
-void make_folder(const fs::path& folder) {
-  std::error_code error;
-  fs::create_directory(folder, error);
-  if (!error) return;
-  throw CheckpointError(concat("cannot make the folder ", folder.string(), ": ", error.message()),
-                        "check the storage and the rights of the run's folder");
-}
-
-bool is_there(const fs::path& path) {
+bool is_anything_at(const fs::path& path) {
   std::error_code ignored;
   return fs::exists(fs::symlink_status(path, ignored));
 }
@@ -90,7 +83,7 @@ void copy_segments(const fs::path& checkpoint, std::span<const Segment> segments
 void put_in_place(const std::set<fs::path>& folders, const fs::path& destination) {
   const fs::path fresh = new_one(destination);
   for (const fs::path& folder : folders) sync_folder(folder, FilePurpose::kCheckpoint);
-  const bool has_old = is_there(destination);
+  const bool has_old = is_anything_at(destination);
   const bool is_swapped = has_old && ::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD,
                                                  destination.c_str(), RENAME_EXCHANGE) == 0;
   if (!is_swapped) {
@@ -134,9 +127,9 @@ void publish_final(const fs::path& checkpoint, const fs::path& destination, Comm
 
 void tidy_final(const fs::path& destination) {
   const fs::path old = old_one(destination);
-  if (!is_there(destination) && is_there(old)) rename_folder(old, destination);
+  if (!is_anything_at(destination) && is_anything_at(old)) rename_folder(old, destination);
   for (const fs::path& leftover : {new_one(destination), old}) {
-    if (is_there(leftover)) remove_or_log(leftover);
+    if (is_anything_at(leftover)) remove_or_log(leftover);
   }
 }
 

@@ -2,8 +2,11 @@
 #include "checkpoint/hugging_face_config.h"
 
 #include <algorithm>
+#include <string>
+#include <utility>
 #include <vector>
 
+#include "checkpoint/config_keys.h"
 #include "checkpoint/json_keys.h"
 #include "core/concat.h"
 #include "core/error.h"
@@ -12,84 +15,6 @@
 
 namespace temper {
 namespace {
-
-// Keys of config.json that change no weight, no logit and no token: what transformers and those who
-// publish models note for themselves, how others run or sample from the model, and keys that a
-// family has and another one's class does not look at.
-constexpr const char* kHarmlessKeys[] = {
-    // Of transformers' classes.
-    "_name_or_path",
-    "architectures",
-    "bos_token_id",
-    "chunk_size_feed_forward",
-    "id2label",
-    "initializer_range",
-    "label2id",
-    "output_attentions",
-    "output_hidden_states",
-    "pad_token_id",
-    "pretraining_tp",
-    "problem_type",
-    "return_dict",
-    "transformers_version",
-    "use_cache",
-    // Of one family, ignored by the others.
-    "attention_bias",
-    "max_window_layers",
-    "mlp_bias",
-    "sliding_window",
-    "use_sliding_window",
-    "layer_types",
-    "original_max_position_embeddings",
-    // How the weights are stored: see four_bit/stored_format.h and companion_files.h.
-    "dtype",
-    "quantization_config",
-    "torch_dtype",
-    // Of earlier versions, and of other programs.
-    "_attn_implementation",
-    "_attn_implementation_autoset",
-    "_attn_implementation_internal",
-    "_commit_hash",
-    "_flash_attn_2_enabled",
-    "_from_model_config",
-    "attn_implementation",
-    "auto_map",
-    "bos_token",
-    "decoder_start_token_id",
-    "do_sample",
-    "eos_token",
-    "finetuning_task",
-    "gradient_checkpointing",
-    "is_decoder",
-    "is_llama_config",
-    "keys_to_ignore_at_inference",
-    "license",
-    "max_length",
-    "max_new_tokens",
-    "max_sequence_length",
-    "model_max_length",
-    "name",
-    "neftune_noise_alpha",
-    "pad_token",
-    "repetition_penalty",
-    "return_dict_in_generate",
-    "sep_token_id",
-    "temperature",
-    "tokenizer_class",
-    "top_k",
-    "top_p",
-    "torchscript",
-    "transformers.js_config",
-    "unk_token_id",
-    "unsloth_fixed",
-    "unsloth_version",
-    "use_return_dict",
-};
-
-// Of the rotary settings those that a kind has and another one does not look at.
-constexpr const char* kHarmlessRopeKeys[] = {"factor",          "high_freq_factor",
-                                             "low_freq_factor", "original_max_position_embeddings",
-                                             "rope_type",       "type"};
 
 const Family* find_family(const JsonKeys& keys) {
   const std::string model_type = keys.text("model_type");
@@ -165,7 +90,8 @@ void read_llama3_scaling(const JsonKeys& keys, const JsonKeys& top, ModelConfig&
 
 // Newer files have `rope_parameters`; in older ones `rope_scaling` holds the same but the base,
 // and calls the kind `type`.
-void read_rope(const JsonKeys& top, ModelConfig& config, std::vector<std::string>& problems) {
+void read_rope(const JsonKeys& top, ModelConfig& config, std::vector<std::string>& problems,
+               std::vector<std::string>& unknown_keys) {
   config.rope.theta = top.positive("rope_theta", 10000.0);
   top.require("partial_rotary_factor", 1.0);
   const bool is_old = top.has("rope_scaling") && !top["rope_scaling"].empty();
@@ -186,7 +112,9 @@ void read_rope(const JsonKeys& top, ModelConfig& config, std::vector<std::string
     return keys.refuse(kind,
                        concat("is ", shown(type), "; computed are default, linear and llama3"));
   }
-  keys.refuse_others(kHarmlessRopeKeys);
+  for (const std::string& key : sort_out_rope_keys(keys)) {
+    unknown_keys.push_back(concat(section, '.', key));
+  }
 }
 
 // A window per layer for the families whose configuration says which layers have one.
@@ -253,6 +181,7 @@ void read_end_tokens(const JsonKeys& keys, ModelConfig& config) {
 void refuse_other_arithmetic(const JsonKeys& keys) {
   keys.require("hidden_act", "silu");
   keys.require("attention_dropout", 0.0);
+  keys.require("is_causal", true);
   keys.require("is_encoder_decoder", false);
   for (const char* key : {"dtype", "torch_dtype"}) {
     if (keys.has(key) && !keys[key].is_string()) {
@@ -261,20 +190,22 @@ void refuse_other_arithmetic(const JsonKeys& keys) {
   }
 }
 
-void read_model(const JsonKeys& keys, ModelConfig& config, std::vector<std::string>& problems) {
+void read_model(const JsonKeys& keys, ModelConfig& config, std::vector<std::string>& problems,
+                std::vector<std::string>& unknown_keys) {
   refuse_other_arithmetic(keys);
   const Family* family = find_family(keys);
   if (family == nullptr) return;
   config.model_type = std::string(family->model_type);
   read_sizes(keys, *family, config);
   read_biases(keys, *family, config);
-  read_rope(keys, config, problems);
+  read_rope(keys, config, problems, unknown_keys);
   read_windows(keys, *family, config);
   // Only these classes name a token where the file has no such key.
   const bool has_default = family->model_type == "llama" || family->model_type == "mistral";
   if (has_default && !keys.is_null("eos_token_id")) config.eos_token_ids = {2};
   read_end_tokens(keys, config);
-  keys.refuse_others(kHarmlessKeys);
+  const std::vector<std::string> unknown = sort_out_config_keys(keys);
+  unknown_keys.insert(unknown_keys.end(), unknown.begin(), unknown.end());
 }
 
 void throw_if_any(const std::vector<std::string>& problems, const std::string& name) {
@@ -286,13 +217,15 @@ void throw_if_any(const std::vector<std::string>& problems, const std::string& n
 
 }  // namespace
 
-ModelConfig parse_hugging_face_config(std::string_view text, const std::string& name) {
+ModelConfig parse_hugging_face_config(std::string_view text, const std::string& name,
+                                      std::vector<std::string>* unknown_keys) {
   const Json json = parse_json(text, {name, FilePurpose::kModel});
-  std::vector<std::string> problems;
+  std::vector<std::string> problems, unknown;
   const JsonKeys keys(json, "", problems);
   ModelConfig config;
-  if (problems.empty()) read_model(keys, config, problems);
+  if (problems.empty()) read_model(keys, config, problems, unknown);
   throw_if_any(problems, name);
+  if (unknown_keys != nullptr) *unknown_keys = std::move(unknown);
   return config;
 }
 

@@ -104,11 +104,19 @@ void JsonKeys::refuse_value(const char* key, const std::string& wanted) const {
   refuse(key, concat("is ", shown(object_[key]), ", wanted ", wanted));
 }
 
-void JsonKeys::refuse_others(std::span<const char* const> harmless) const {
+std::vector<std::string> JsonKeys::others(std::span<const char* const> harmless) const {
+  std::vector<std::string> found;
   for (const auto& [key, value] : object_.items()) {
-    if (says_nothing(value) || asked_.contains(key)) continue;
-    if (std::ranges::find(harmless, key) != harmless.end()) continue;
-    refuse(quote(key).c_str(), concat("is ", shown(value), ", a key that is not known here"));
+    const bool is_harmless = std::ranges::find(harmless, key) != harmless.end();
+    if (!is_harmless && !says_nothing(value) && !asked_.contains(key)) found.push_back(key);
+  }
+  return found;
+}
+
+void JsonKeys::refuse_others(std::span<const char* const> harmless) const {
+  for (const std::string& key : others(harmless)) {
+    refuse(quote(key).c_str(),
+           concat("is ", shown(object_[key]), ", a key that is not known here"));
   }
 }
 

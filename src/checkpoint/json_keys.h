@@ -47,8 +47,11 @@ class JsonKeys {
 
   void refuse(const char* key, const std::string& problem) const;
 
-  /// Notes a problem for each key that has a value, that nobody has asked for by now, and that is
-  /// not among the `harmless` ones. Null, false and what is empty say that nothing is set.
+  /// The keys that have a value, that nobody has asked for by now, and that are not among the
+  /// `harmless` ones. Null, false and what is empty say that nothing is set.
+  std::vector<std::string> others(std::span<const char* const> harmless) const;
+
+  /// Notes a problem for each of these.
   void refuse_others(std::span<const char* const> harmless) const;
 
  private:

@@ -143,7 +143,7 @@ RunState load_checkpoint(const VerifiedCheckpoint& checkpoint, UnitStore& store,
     }
     for (const UnitFileSet& set : kOptimizerFileSets) load_set(set, checkpoint, store);
   };
-  try_again(default_pauses(), [&] { do_together(ranks, read_all); });
+  try_again(ranks, default_pauses(), [&] { do_together(ranks, read_all); });
   store.publish_weights();
   return run_state;
 }

@@ -122,6 +122,7 @@ Manifest read_head(const JsonKeys& keys, std::vector<std::string>& problems) {
   }
   if (!problems.empty()) return manifest;
   for (const Json& unit : keys["units"]) manifest.units.push_back(read_unit(unit, problems));
+  if (keys.has("data")) manifest.data = read_training_data(keys["data"], problems);
   return manifest;
 }
 
@@ -169,6 +170,7 @@ std::string to_json(const Manifest& manifest) {
   json["model_dtype"] = manifest.model_dtype;
   for (const ManifestUnit& unit : manifest.units) json["units"].push_back(to_json_value(unit));
   for (const ManifestFile& file : manifest.files) json["files"].push_back(to_json_value(file));
+  if (manifest.data) json["data"] = to_json_value(*manifest.data);
   std::string text = json.dump(1) + '\n';
   text.replace(text.find(kZeros), kHexLength, to_hex(sha256(text)));
   return text;
@@ -189,6 +191,7 @@ Manifest parse_manifest(std::string_view text, const std::string& name,
   require_own_hash(std::string(text), keys.text("manifest_sha256"), name);
   Manifest manifest = read_head(keys, problems);
   if (!problems.empty()) refuse(name + ":", problems.front());
+  manifest.format_version = version;
   std::vector<Digest> old_digests;
   for (const Json& one : keys["files"]) {
     const JsonKeys file_keys(one, "a file's ", problems);

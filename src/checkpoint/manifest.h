@@ -2,20 +2,22 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "core/error.h"
+#include "checkpoint/training_data.h"
 #include "core/hash.h"
 #include "core/range.h"
+#include "io/storage_error.h"
 
 namespace temper {
 
-/// A checkpoint was written by a newer temper. For all that this one knows it is whole.
-class NewerFormatError : public CheckpointError {
+/// A checkpoint was written by a newer temper.
+class NewerFormatError : public UnjudgedError {
  public:
-  using CheckpointError::CheckpointError;
+  using UnjudgedError::UnjudgedError;
 };
 
 /// A file of a checkpoint. It is hashed in segments, since several ranks write it: its header, then
@@ -53,6 +55,8 @@ struct Manifest {
   std::string model_dtype;  ///< Of the files in model/, as safetensors spells it.
   std::vector<ManifestUnit> units;
   std::vector<ManifestFile> files;
+  std::optional<TrainingData> data = {};    ///< Nothing in those of a temper before it was there.
+  int64_t format_version = kFormatVersion;  ///< Of the text that it was read from.
 
   int64_t bytes() const;
 

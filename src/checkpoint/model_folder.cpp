@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <map>
+#include <mutex>
 #include <set>
-#include <system_error>
 
 #include "checkpoint/companion_files.h"
 #include "checkpoint/four_bit/stored_format.h"
@@ -60,9 +60,8 @@ std::vector<std::string> differences(const SafetensorsFolder& weights,
   }
   for (const auto& [name, place] : weights.tensors()) {
     if (!names.contains(name) && !is_ignored(name, names)) {
-      const std::string quoted = quote(name);  // As it is where it is short and printable.
-      found.push_back(concat("surplus: ", quoted.size() == name.size() + 2 ? name : quoted, ' ',
-                             to_text(place.tensor->shape)));
+      found.push_back(
+          concat("surplus: ", quote_if_needed(name), ' ', to_text(place.tensor->shape)));
     }
   }
   return found;
@@ -161,6 +160,25 @@ bool has_dense_matrices(const SafetensorsFolder& weights, const std::vector<Unit
   return true;
 }
 
+// Each only once, though a run may open its model's folder several times.
+void warn_once(const std::string& warning) {
+  static std::mutex mutex;
+  static std::set<std::string> told;
+  const std::lock_guard lock(mutex);
+  if (told.insert(warning).second) log_event(concat("warning=\"", warning, '"'));
+}
+
+ModelConfig read_config(const std::string& text, const std::filesystem::path& folder) {
+  std::vector<std::string> unknown;
+  const std::string name = (folder / "config.json").string();
+  ModelConfig config = parse_hugging_face_config(text, name, &unknown);
+  if (!unknown.empty()) {
+    warn_once(
+        concat(name, " has keys that are not known here and are ignored: ", list_names(unknown)));
+  }
+  return config;
+}
+
 }  // namespace
 
 void require_tensors(const SafetensorsFolder& weights, const std::vector<UnitLayout>& units,
@@ -168,12 +186,13 @@ void require_tensors(const SafetensorsFolder& weights, const std::vector<UnitLay
   require_wanted(weights, tensors_of(units, weights, {}), name);
 }
 
-ModelFolder::ModelFolder(std::filesystem::path folder, WeightForms accepted)
+ModelFolder::ModelFolder(std::filesystem::path folder, WeightForms accepted,
+                         std::optional<bool> has_own_head)
     : path_(std::move(folder)),
       config_text_(read_file(path_ / "config.json", FilePurpose::kModel)),
-      config_(parse_hugging_face_config(config_text_, (path_ / "config.json").string())),
+      config_(read_config(config_text_, path_)),
       weights_(path_) {
-  look_at_head();
+  look_at_head(has_own_head);
   units_ = decoder_units(config_);
   look_at_quantisation();
   if (quantisation_ && accepted == WeightForms::kDense) {
@@ -183,23 +202,25 @@ ModelFolder::ModelFolder(std::filesystem::path folder, WeightForms accepted)
   }
   require_wanted(weights_, tensors_of(units_, weights_, quantisation_), path_.string());
   const std::filesystem::path generation = path_ / "generation_config.json";
-  std::error_code ignored;
-  if (std::filesystem::exists(generation, ignored)) {
+  if (is_there(generation)) {
     take_end_tokens(read_file(generation, FilePurpose::kModel), generation.string(), config_);
   }
   stored_dtype_ = quantisation_ ? check_stored(weights_, units_, *quantisation_)
                                 : most_common_dtype(weights_, units_);
 }
 
-void ModelFolder::look_at_head() {
+void ModelFolder::look_at_head(std::optional<bool> has_own_head) {
   if (!config_.has_tied_head) return;
   const auto *head = weights_.find(kHead), *embedding = weights_.find(kEmbedding);
-  if (head == nullptr || embedding == nullptr || has_same_values(*head, *embedding)) return;
+  if (!has_own_head) {
+    has_own_head = head != nullptr && embedding != nullptr && !has_same_values(*head, *embedding);
+  }
+  if (!*has_own_head) return;
   has_own_head_ = true;
   config_.has_tied_head = false;
-  log_event(concat("warning=\"config.json in ", path_.string(),
+  warn_once(concat("config.json in ", path_.string(),
                    " says that the head is tied to the embedding, but the weights have a head of "
-                   "other values: it is not tied\""));
+                   "other values: it is not tied"));
 }
 
 void ModelFolder::look_at_quantisation() {
@@ -209,8 +230,8 @@ void ModelFolder::look_at_quantisation() {
     quantisation_ = parse_quantization_config(config_text_, (path_ / "config.json").string());
     return;
   }
-  log_event(concat("warning=\"config.json in ", path_.string(),
-                   " has a quantization_config, but the weights are dense: it is ignored\""));
+  warn_once(concat("config.json in ", path_.string(),
+                   " has a quantization_config, but the weights are dense: it is ignored"));
 }
 
 std::vector<TextFile> ModelFolder::companions() const {

@@ -30,10 +30,13 @@ enum class WeightForms {
 /// Throws: ModelError.
 class ModelFolder {
  public:
-  /// Reads the configuration and the headers of the weights, but no weight. Every missing tensor,
-  /// surplus tensor and wrong shape is in the error. Of weights in four bits all that goes with the
-  /// codes and scales is checked, too.
-  explicit ModelFolder(std::filesystem::path folder, WeightForms accepted = WeightForms::kDense);
+  /// Reads the configuration and the headers of the weights, but no weight: only where the
+  /// configuration says that the head is tied and both are stored, they are compared, unless
+  /// `has_own_head` knows from another rank what comes out. Every missing tensor, surplus tensor
+  /// and wrong shape is in the error. Of weights in four bits all that goes with the codes and
+  /// scales is checked, too.
+  explicit ModelFolder(std::filesystem::path folder, WeightForms accepted = WeightForms::kDense,
+                       std::optional<bool> has_own_head = std::nullopt);
 
   const std::filesystem::path& path() const { return path_; }
 
@@ -41,6 +44,9 @@ class ModelFolder {
   /// that the head is tied, but the weights have a head of other values than the embedding, it is
   /// not: so does transformers.
   const ModelConfig& config() const { return config_; }
+
+  /// Whether the weights have a head of their own though the configuration says that it is tied.
+  bool has_own_head() const { return has_own_head_; }
   const std::vector<UnitLayout>& units() const { return units_; }
   const SafetensorsFolder& weights() const { return weights_; }
 
@@ -65,14 +71,14 @@ class ModelFolder {
   std::string fingerprint() const;
 
  private:
-  void look_at_head();
+  void look_at_head(std::optional<bool> has_own_head);
   void look_at_quantisation();
 
   std::filesystem::path path_;
   std::string config_text_;
   ModelConfig config_;
   SafetensorsFolder weights_;
-  bool has_own_head_ = false;            // Though the configuration says that it is tied.
+  bool has_own_head_ = false;
   bool has_stale_quantisation_ = false;  // In the configuration, of weights that are dense.
   std::optional<QuantisationOptions> quantisation_;
   std::vector<UnitLayout> units_;

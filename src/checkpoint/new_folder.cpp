@@ -13,6 +13,14 @@
 namespace temper {
 namespace fs = std::filesystem;
 
+void make_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (!error) return;
+  throw CheckpointError(concat("cannot make the folder ", folder.string(), ": ", error.message()),
+                        "check the path, its rights and the storage");
+}
+
 void require_new_folder(const fs::path& destination) {
   if (!destination.empty() && !fs::exists(fs::symlink_status(destination))) return;
   throw ConfigError(concat("'", destination.string(), "' exists already"),
@@ -24,14 +32,9 @@ NewFolder::NewFolder(fs::path destination)
     : destination_(destination.has_filename() ? std::move(destination) : destination.parent_path()),
       temporary_(destination_.string() + ".tmp") {
   require_new_folder(destination_);
-  std::error_code error;
-  fs::remove_all(temporary_, error);
-  fs::create_directories(temporary_, error);
-  if (error) {
-    throw CheckpointError(
-        concat("cannot make the folder ", temporary_.string(), ": ", error.message()),
-        "check the path and its rights");
-  }
+  std::error_code ignored;
+  fs::remove_all(temporary_, ignored);
+  make_folder(temporary_);
 }
 
 NewFolder::~NewFolder() {
@@ -40,8 +43,7 @@ NewFolder::~NewFolder() {
 }
 
 void NewFolder::write(const TextFile& text) const {
-  std::error_code error;  // Writing says so if there is no folder.
-  fs::create_directories((temporary_ / text.path).parent_path(), error);
+  make_folder((temporary_ / text.path).parent_path());
   write_parts({temporary_ / text.path, {{0, text.text, {}, DType::kU8}}});
 }
 

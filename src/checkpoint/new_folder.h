@@ -7,6 +7,9 @@
 
 namespace temper {
 
+/// Makes a folder, and those that it lies in, unless it is there. Throws: CheckpointError.
+void make_folder(const std::filesystem::path& folder);
+
 /// Throws: ConfigError if something of this name exists, or it is no name.
 void require_new_folder(const std::filesystem::path& destination);
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "checkpoint/chat_template.h"
 #include "checkpoint/companion_files.h"
 
 namespace temper {
@@ -31,13 +32,15 @@ void add_end_tokens(const std::vector<int64_t>& added, const ModelFolder& source
 
 }  // namespace
 
-PublishedFolder published_model(const ModelFolder& source, const std::vector<int64_t>& end_tokens) {
-  return {kModelFiles, source.stored_dtype(), [&source, end_tokens](DType dtype) {
+PublishedFolder published_model(const ModelFolder& source, const ResultTexts& texts) {
+  return {kModelFiles, source.stored_dtype(), [&source, texts](DType dtype) {
             std::vector<TextFile> files = source.companions();
             for (TextFile& file : files) {
               if (file.path == kConfig) file.text = with_dtype(file.text, dtype);
             }
-            if (!end_tokens.empty()) add_end_tokens(end_tokens, source, files);
+            if (!texts.end_tokens.empty()) add_end_tokens(texts.end_tokens, source, files);
+            if (!texts.chat_template.empty()) set_chat_template(texts.chat_template, files);
+            if (!texts.model_card.empty()) files.push_back({kModelCard, texts.model_card});
             return files;
           }};
 }

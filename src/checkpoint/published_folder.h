@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "checkpoint/model_folder.h"
@@ -23,9 +24,15 @@ struct PublishedFolder {
   std::function<std::vector<TextFile>(DType)> companions;
 };
 
+/// What the data of a run makes of the small files of its result.
+struct ResultTexts {
+  std::vector<int64_t> end_tokens = {};  ///< They end a text beside those of the model.
+  std::string chat_template = {};        ///< In place of the model's own; empty: that stays.
+  std::string model_card = {};           ///< README.md; empty: none.
+};
+
 /// That of a model: configuration and tokenizer are those of `source`, which must outlive the
-/// result. `end_tokens` end a text beside those of the model.
-PublishedFolder published_model(const ModelFolder& source,
-                                const std::vector<int64_t>& end_tokens = {});
+/// result.
+PublishedFolder published_model(const ModelFolder& source, const ResultTexts& texts = {});
 
 }  // namespace temper

@@ -11,15 +11,22 @@
 namespace temper {
 
 std::string to_json(const RunState& state) {
-  const Json json = {{"step", state.step},
-                     {"num_updates", state.num_updates},
-                     {"num_target_tokens", state.num_target_tokens},
-                     {"next_micro_batch", state.next_micro_batch},
-                     {"num_skipped", state.num_skipped},
-                     {"num_skipped_in_a_row", state.num_skipped_in_a_row},
-                     {"num_without_target_in_a_row", state.num_without_target_in_a_row},
-                     {"trajectory", state.trajectory},
-                     {"config_yaml", state.config_yaml}};
+  Json json = {{"step", state.step},
+               {"num_updates", state.num_updates},
+               {"num_target_tokens", state.num_target_tokens},
+               {"next_micro_batch", state.next_micro_batch},
+               {"num_skipped", state.num_skipped},
+               {"num_skipped_in_a_row", state.num_skipped_in_a_row},
+               {"num_without_target_in_a_row", state.num_without_target_in_a_row},
+               {"trajectory", state.trajectory},
+               {"config_yaml", state.config_yaml}};
+  for (const SourceUse& use : state.mixture) {
+    json["mixture"].push_back({{"path", use.path},
+                               {"fingerprint", use.fingerprint},
+                               {"share", use.share},
+                               {"num_tokens", use.num_tokens},
+                               {"epochs", use.epochs}});
+  }
   // The configuration may name a path that is not UTF-8.
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
 }

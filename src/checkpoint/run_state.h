@@ -5,8 +5,18 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace temper {
+
+/// What a source of the training data gives to the whole run.
+struct SourceUse {
+  std::string path;         ///< Or the pattern of a set.
+  std::string fingerprint;  ///< Of its content.
+  double share = 0.0;       ///< Of all tokens of the run.
+  int64_t num_tokens = 0;
+  double epochs = 0.0;  ///< How often it is passed over.
+};
 
 /// All that the next step needs besides weights and moments: the content of state.json.
 struct RunState {
@@ -18,8 +28,9 @@ struct RunState {
                                   ///< or norm that was not finite.
   int64_t num_skipped_in_a_row = 0;         ///< Up to now.
   int64_t num_without_target_in_a_row = 0;  ///< Of these, those without a target.
-  std::string trajectory;   ///< Digest of all that decides the result: see RunConfig.
-  std::string config_yaml;  ///< The resolved configuration, for people.
+  std::string trajectory;               ///< Digest of all that decides the result: see RunConfig.
+  std::string config_yaml;              ///< The resolved configuration, for people.
+  std::vector<SourceUse> mixture = {};  ///< [source]; written for people and reports, not read.
 
   /// Counts one step that is over.
   void count_step(int64_t num_targets, bool updated, int64_t num_micro_batches) {

@@ -142,9 +142,16 @@ SharedManifest share_manifest(const fs::path& checkpoint, VerifiedPart part, Com
                               const std::function<void(const Manifest&)>& check) {
   std::vector<Digest> digests;
   std::string text;
-  do_on_rank_0(ranks, [&] { text = to_json(read_all(checkpoint, check, digests)); });
+  int64_t format_version = 0;
+  do_on_rank_0(ranks, [&] {
+    const Manifest manifest = read_all(checkpoint, check, digests);
+    format_version = manifest.format_version;
+    text = to_json(manifest);
+  });
   text = broadcast_text(ranks, text);
+  broadcast_bytes(ranks, std::as_writable_bytes(std::span(&format_version, 1)));
   SharedManifest shared{parse_manifest(text, path_of_manifest(checkpoint)), {}};
+  shared.manifest.format_version = format_version;
   Share own = share_of(shared.manifest, part, ranks.rank(), ranks.world_size());
   const int64_t num_digests = shared.manifest.num_digests();
   for (int64_t first = 0; first < num_digests; first += kDigestsPerMessage) {

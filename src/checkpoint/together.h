@@ -16,8 +16,8 @@ namespace temper {
 /// if no rank has another one: all ranks throw it or none does, and may do the work again.
 ///
 /// Collective: all ranks; `work` itself must not communicate.
-/// Throws: ConfigError, DataError, ModelError, LaunchError, StorageError, NewerFormatError or
-///   CheckpointError, as the rank that failed.
+/// Throws: ConfigError, DataError, ModelError, LaunchError, StopRequest, StorageError,
+///   NewerFormatError or CheckpointError, as the rank that failed.
 void do_together(Communicator& ranks, const std::function<void()>& work);
 
 /// The same for work that rank 0 does for all.
@@ -30,8 +30,9 @@ using Pauses = std::vector<std::chrono::milliseconds>;
 Pauses default_pauses();
 
 /// Does `work`, which all ranks do together, until it does not throw StorageError, at most once
-/// more than there are pauses. Collective. Throws: as `work`.
-void try_again(const Pauses& pauses, const std::function<void()>& work);
+/// more than there are pauses. A signal to any rank ends a pause on all of them.
+/// Collective. Throws: as `work`; StopRequest.
+void try_again(Communicator& ranks, const Pauses& pauses, const std::function<void()>& work);
 
 /// Rank 0's text, on every rank. Collective: all ranks.
 std::string broadcast_text(Communicator& ranks, const std::string& text);

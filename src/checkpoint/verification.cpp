@@ -107,13 +107,14 @@ std::optional<VerifiedCheckpoint> find_newest_whole(const fs::path& run, Communi
                                                     const Pauses& pauses) {
   const fs::path folder = checkpoints_of(run);
   std::vector<int64_t> steps;
-  try_again(pauses, [&] { steps = list_steps(folder, ranks); });
+  try_again(ranks, pauses, [&] { steps = list_steps(folder, ranks); });
   std::string passed_over;
   for (const int64_t step : steps) {
     const Stopwatch watch;
     std::optional<VerifiedCheckpoint> found;
     try {
-      try_again(pauses, [&] { found = verify_checkpoint(folder / checkpoint_name(step), ranks); });
+      try_again(ranks, pauses,
+                [&] { found = verify_checkpoint(folder / checkpoint_name(step), ranks); });
       log_event(concat("checkpoint verified=", found->folder().string(),
                        " bytes=", found->manifest().bytes(), " seconds=", watch.seconds()));
       return found;
@@ -123,8 +124,8 @@ std::optional<VerifiedCheckpoint> find_newest_whole(const fs::path& run, Communi
           "start again once the storage is well; to go on from the checkpoint "
           "before it and lose its steps, move it out of " +
               folder.string());
-    } catch (const NewerFormatError&) {
-      throw;  // No damage either.
+    } catch (const UnjudgedError&) {
+      throw;
     } catch (const CheckpointError& error) {
       log_event(concat("checkpoint passed_over=", checkpoint_name(step), " reason=\"",
                        error.problem(), '"'));

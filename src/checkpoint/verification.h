@@ -26,12 +26,9 @@ class VerifiedCheckpoint {
   Manifest manifest_;
 };
 
-// A checkpoint that is damaged is one thing, one that cannot be read another: of what throws
-// StorageError or NewerFormatError here nobody knows whether it is whole.
-
 /// The manifest of a checkpoint whose files are all there in full length; nothing is hashed.
 /// Throws: CheckpointError, naming what is missing, torn, short or does not belong there;
-///   StorageError.
+///   UnjudgedError.
 Manifest check_files(const std::filesystem::path& checkpoint);
 
 /// The same for a manifest that is read already.
@@ -39,7 +36,7 @@ void require_all_there(const std::filesystem::path& checkpoint, const Manifest& 
 
 /// Hashes the whole checkpoint; each rank reads its share.
 /// Collective: all ranks; all throw or none does.
-/// Throws: CheckpointError, naming the file and the bytes that differ; StorageError.
+/// Throws: CheckpointError, naming the file and the bytes that differ; UnjudgedError.
 VerifiedCheckpoint verify_checkpoint(const std::filesystem::path& checkpoint, Communicator& ranks);
 
 /// The same by one process without others. Local.
@@ -50,8 +47,8 @@ Manifest verify_alone(const std::filesystem::path& checkpoint, VerifiedPart part
 /// that cannot be read is tried again after each of `pauses`, and never passed over: the steps in
 /// it would be lost. Nothing if the run has no checkpoint at all.
 /// Collective: all ranks.
-/// Throws: CheckpointError if there are checkpoints, but none is whole; StorageError or
-///   NewerFormatError if one that may be the newest whole one cannot be read.
+/// Throws: CheckpointError if there are checkpoints, but none is whole; UnjudgedError if one that
+///   may be the newest whole one cannot be read; StopRequest.
 std::optional<VerifiedCheckpoint> find_newest_whole(const std::filesystem::path& run,
                                                     Communicator& ranks,
                                                     const Pauses& pauses = default_pauses());

@@ -65,7 +65,12 @@ void require_blocks(const char* verb, const at::Tensor& full, const at::Tensor& 
   }
 }
 
-// The result of any gather, scatter or exchange in a group of one.
+void require_root(const char* verb, int root, int world_size) {
+  if (root >= 0 && root < world_size) return;
+  refuse(verb, concat("root ", root, " is none of ", world_size, " ranks"));
+}
+
+// The result of a gather or an exchange in a group of one.
 Pending copy_alone(const at::Tensor& from, at::Tensor to) {
   if (from.const_data_ptr() != to.const_data_ptr()) to.view(-1).copy_(from.view(-1));
   return Pending();
@@ -123,21 +128,23 @@ Pending Communicator::all_reduce(at::Tensor tensor, ReduceOp op) {
   return recorded("all_reduce", tensor, num_sent, [&] { return do_all_reduce(tensor, op); });
 }
 
-Pending Communicator::reduce_scatter(const at::Tensor& full, at::Tensor shard, ReduceOp op) {
-  require_blocks("reduce_scatter", full, shard, rank(), world_size());
-  require_reducible("reduce_scatter", full);
-  if (full.numel() == 0) return Pending();
-  if (world_size() == 1) return copy_alone(full, std::move(shard));
-  return recorded("reduce_scatter", full, bytes_of(shard) * (world_size() - 1),
-                  [&] { return do_reduce_scatter(full, shard, op); });
-}
-
 Pending Communicator::all_gather(const at::Tensor& shard, at::Tensor full) {
   require_blocks("all_gather", full, shard, rank(), world_size());
   if (full.numel() == 0) return Pending();
   if (world_size() == 1) return copy_alone(shard, std::move(full));
   return recorded("all_gather", full, bytes_of(shard) * (world_size() - 1),
                   [&] { return do_all_gather(shard, full); });
+}
+
+Pending Communicator::gather(const at::Tensor& shard, at::Tensor full, int root) {
+  require_contiguous("gather", shard);
+  require_root("gather", root, world_size());
+  const bool is_root = rank() == root;
+  if (is_root) require_blocks("gather", full, shard, root, world_size());
+  if (shard.numel() == 0) return Pending();
+  if (world_size() == 1) return copy_alone(shard, std::move(full));
+  return recorded("gather", shard, is_root ? 0 : bytes_of(shard),
+                  [&] { return do_gather(shard, full, root); });
 }
 
 Pending Communicator::all_to_all(const at::Tensor& send, at::Tensor receive) {
@@ -155,9 +162,7 @@ Pending Communicator::all_to_all(const at::Tensor& send, at::Tensor receive) {
 
 Pending Communicator::broadcast(at::Tensor tensor, int root) {
   require_contiguous("broadcast", tensor);
-  if (root < 0 || root >= world_size()) {
-    refuse("broadcast", concat("root ", root, " is none of ", world_size(), " ranks"));
-  }
+  require_root("broadcast", root, world_size());
   if (tensor.numel() == 0 || world_size() == 1) return Pending();
   return recorded("broadcast", tensor, bytes_of(tensor),
                   [&] { return do_broadcast(tensor, root); });

@@ -62,16 +62,15 @@ class Communicator {
   ///   sums of bf16 lose bits with every rank, so reduce in fp32.
   Pending all_reduce(at::Tensor tensor, ReduceOp op);
 
-  /// Reduces `full` over the ranks and leaves block `rank()` of the result in `shard`. The two may
-  /// overlap only where `shard` is block `rank()` of `full`.
-  /// Shapes: full [world_size * n], shard [n].
-  /// Throws: as all_reduce.
-  Pending reduce_scatter(const at::Tensor& full, at::Tensor shard, ReduceOp op);
-
   /// Concatenates every rank's `shard`, in rank order, into `full`. The two may overlap only
   /// where `shard` is block `rank()` of `full`.
   /// Shapes: shard [n], full [world_size * n].
   Pending all_gather(const at::Tensor& shard, at::Tensor full);
+
+  /// Concatenates every rank's `shard`, in rank order, into `full` on `root`. What the other ranks
+  /// give for `full` is not looked at.
+  /// Shapes: shard [n], full [world_size * n]; they must not overlap but in block `root`.
+  Pending gather(const at::Tensor& shard, at::Tensor full, int root);
 
   /// Sends block r of `send` to rank r, and receives rank r's block into block r of `receive`.
   /// Shapes: send, receive [world_size * n]; they must not overlap.
@@ -85,8 +84,8 @@ class Communicator {
 
  private:
   virtual Pending do_all_reduce(at::Tensor tensor, ReduceOp op) = 0;
-  virtual Pending do_reduce_scatter(const at::Tensor& full, at::Tensor shard, ReduceOp op) = 0;
   virtual Pending do_all_gather(const at::Tensor& shard, at::Tensor full) = 0;
+  virtual Pending do_gather(const at::Tensor& shard, at::Tensor full, int root) = 0;
   virtual Pending do_all_to_all(const at::Tensor& send, at::Tensor receive) = 0;
   virtual Pending do_broadcast(at::Tensor tensor, int root) = 0;
   virtual void do_barrier() = 0;

@@ -45,11 +45,24 @@ std::unique_ptr<Communicator> make_gpu_communicator(const MpiSession& session, a
   device.set_index(static_cast<c10::DeviceIndex>(own.index));
   return std::make_unique<NcclCommunicator>(meeting, device);
 }
+
+GpuKind kind_of_gpu(at::Device device) {
+  cudaDeviceProp properties{};
+  const cudaError_t status = cudaGetDeviceProperties(&properties, device.index());
+  if (status != cudaSuccess) {
+    throw CommError(concat("cudaGetDeviceProperties failed: ", cudaGetErrorString(status)),
+                    "look at the card with nvidia-smi");
+  }
+  return {properties.name, concat(properties.major, '.', properties.minor),
+          properties.multiProcessorCount};
+}
 #else
 std::unique_ptr<Communicator> make_gpu_communicator(const MpiSession&, at::Device device) {
   throw ConfigError(concat("this build of temper knows no device ", device),
                     "build with launch/build cuda, or set the device to cpu");
 }
+
+GpuKind kind_of_gpu(at::Device) { return {}; }  // No communicator has such a device.
 #endif
 
 }  // namespace
@@ -57,6 +70,10 @@ std::unique_ptr<Communicator> make_gpu_communicator(const MpiSession&, at::Devic
 std::unique_ptr<Communicator> make_communicator(const MpiSession& session, at::Device device) {
   if (device.is_cpu()) return std::make_unique<MpiCommunicator>(MPI_COMM_WORLD);
   return make_gpu_communicator(session, device);
+}
+
+std::optional<GpuKind> find_gpu_kind(at::Device device) {
+  return device.is_cpu() ? std::nullopt : std::optional(kind_of_gpu(device));
 }
 
 }  // namespace temper

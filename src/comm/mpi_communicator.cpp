@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/mpi_communicator.h"
 
-#include <ATen/ops/empty.h>
-#include <ATen/ops/maximum.h>
-#include <ATen/ops/minimum.h>
-
 #include <algorithm>
 #include <cstring>
 #include <exception>
@@ -37,14 +33,6 @@ MPI_Op op_of(ReduceOp op) {
     case ReduceOp::kMin: return MPI_MIN;
   }
   throw std::logic_error("no such ReduceOp");
-}
-
-void fold(const at::Tensor& result, const at::Tensor& other, ReduceOp op) {
-  switch (op) {
-    case ReduceOp::kSum: result.add_(other); return;
-    case ReduceOp::kMax: result.copy_(at::maximum(result, other)); return;
-    case ReduceOp::kMin: result.copy_(at::minimum(result, other)); return;
-  }
 }
 
 MPI_Request& next(Requests& requests) { return requests.emplace_back(MPI_REQUEST_NULL); }
@@ -82,6 +70,16 @@ struct Group {
     });
   }
 
+  // Block r of `to`, on this rank, comes from rank r, and block `rank` from `ours`.
+  void collect(const std::byte* ours, std::byte* to, int64_t block_bytes,
+               Requests& requests) const {
+    for (int k = 1; k < world_size; ++k) {
+      const int peer = (rank + k) % world_size;
+      receive(to + peer * block_bytes, block_bytes, peer, requests);
+    }
+    keep(ours, to + rank * block_bytes, block_bytes);
+  }
+
   // Block r of `to` comes from rank r, to which `from(r)` goes.
   template <typename From>
   void exchange(const From& from, std::byte* to, int64_t block_bytes, Requests& requests) const {
@@ -93,9 +91,11 @@ struct Group {
       const int peer = (rank + k) % world_size;
       send(from(peer), block_bytes, peer, requests);
     }
-    if (from(rank) != to + rank * block_bytes) {
-      std::memcpy(to + rank * block_bytes, from(rank), static_cast<size_t>(block_bytes));
-    }
+    keep(from(rank), to + rank * block_bytes, block_bytes);
+  }
+
+  static void keep(const std::byte* from, std::byte* to, int64_t size_bytes) {
+    if (from != to) std::memcpy(to, from, static_cast<size_t>(size_bytes));
   }
 };
 
@@ -144,19 +144,6 @@ Pending MpiCommunicator::do_all_reduce(at::Tensor tensor, ReduceOp op) {
   });
 }
 
-// OpenMPI 4's MPI_Ireduce_scatter_block reduces everything to one rank first. An exchange moves
-// each block once, and the order of additions is known: that of the ranks.
-Pending MpiCommunicator::do_reduce_scatter(const at::Tensor& full, at::Tensor shard, ReduceOp op) {
-  const at::Tensor blocks = at::empty({world_size_, shard.numel()}, shard.options());
-  auto exchanged = std::make_shared<Pending>(do_all_to_all(full, blocks));
-  return Pending([exchanged, blocks, shard, op] {
-    exchanged->wait();
-    const at::Tensor result = shard.view(-1);
-    result.copy_(blocks[0]);
-    for (int64_t rank = 1; rank < blocks.size(0); ++rank) fold(result, blocks[rank], op);
-  });
-}
-
 Pending MpiCommunicator::do_all_gather(const at::Tensor& shard, at::Tensor full) {
   if (!full.is_cpu()) {
     return staged(full, [&, host_shard = shard.cpu()](const at::Tensor& host) {
@@ -167,6 +154,23 @@ Pending MpiCommunicator::do_all_gather(const at::Tensor& shard, at::Tensor full)
   return worker_->submit("all_gather", [=](Requests& requests) {
     const auto ours = [&](int) { return data_of(shard); };
     group.exchange(ours, data_of(full), size_in_bytes(shard), requests);
+  });
+}
+
+Pending MpiCommunicator::do_gather(const at::Tensor& shard, at::Tensor full, int root) {
+  if (!shard.is_cpu()) {
+    const at::Tensor host_shard = shard.cpu();
+    if (rank_ != root) return do_gather(host_shard, full, root);
+    return staged(full, [&](const at::Tensor& host) { return do_gather(host_shard, host, root); });
+  }
+  const Group group{comm_, rank_, world_size_, max_message_bytes_};
+  return worker_->submit("gather", [=](Requests& requests) {
+    const int64_t block_bytes = size_in_bytes(shard);
+    if (group.rank == root) {
+      group.collect(data_of(shard), data_of(full), block_bytes, requests);
+    } else {
+      group.send(data_of(shard), block_bytes, root, requests);
+    }
   });
 }
 

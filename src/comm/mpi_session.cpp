@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/mpi_session.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <mpi.h>
 #include <unistd.h>
@@ -21,11 +22,16 @@ volatile std::sig_atomic_t abort_code = 0;
 
 extern "C" void end_hanging_abort(int) { ::_exit(abort_code); }
 
-// Open MPI's MPI_Abort writes eight lines of its own below the message that says why: a rank that
-// srun started by itself. Below mpirun it is mpirun that writes them, unless with --quiet.
-void silence_standard_error() {
+// MPI_Abort writes lines of its own below the message that says why. A rank that srun started
+// writes them itself. Below Open MPI's mpirun a rank sends its eight lines there, unless the flag
+// of mpirun's --quiet is set in the rank, too: it is a variable of Open MPI's library up to version
+// 4 (orte/runtime/orte_globals.h). Setting it earlier, by its MCA parameter in the environment,
+// would silence what MPI says of its own failures as well.
+void silence_abort() {
   const int nowhere = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
   if (nowhere >= 0) ::dup2(nowhere, STDERR_FILENO);
+  auto* const is_quiet = static_cast<bool*>(::dlsym(RTLD_DEFAULT, "orte_execute_quiet"));
+  if (is_quiet != nullptr) *is_quiet = true;
 }
 
 }  // namespace
@@ -54,7 +60,7 @@ void MpiSession::abort(ExitCode code) const {
   abort_code = static_cast<int>(code);
   std::signal(SIGALRM, end_hanging_abort);  // MPI_Abort talks to daemons that may be gone.
   ::alarm(kAbortSeconds);
-  silence_standard_error();
+  silence_abort();
   // A daemon that Open MPI starts for a process without a launcher would write those lines.
   if (world_size_ == 1) {
     MPI_Finalize();

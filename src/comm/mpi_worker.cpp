@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/mpi_worker.h"
 
+#include <dlfcn.h>
 #include <sys/prctl.h>
+#include <time.h>
 
 #include <algorithm>
 #include <exception>
@@ -14,18 +16,45 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// A look that finds nothing to do takes about a microsecond; a longer one has moved data.
+// What a look takes of the processor when it finds nothing to do is a microsecond or two in shared
+// memory, and several where MPI asks the kernel about many connections; more after a nap or an
+// interruption. The cheapest kLooks in a row tell. One look of kMoving, or two in a row that take
+// kIdleLook and twice the cheapest, have most likely moved data.
+constexpr int kLooks = 16;
 constexpr auto kIdleLook = 4us;
+constexpr auto kMoving = 32us;
 
 // So long after the last progress the worker looks again at once; then it naps, longer and longer.
 // It never yields: where other jobs share the core, that costs whole time slices, and a nap does
-// not.
+// not. But falling asleep and waking costs tens of microseconds on some machines, so that a long
+// wait needs longer naps. What a late rank sends may go through all others, each of which naps when
+// it comes: together they lose a hundredth of the wait, or what short naps would have lost.
 constexpr auto kBusy = 20us;
 constexpr auto kBusyWhileAwaited = 100us;  // Who waits leaves a core idle.
-constexpr auto kLongestNap = 200us;
-constexpr auto kLongestNapWhileAwaited = 50us;
-constexpr int kNapShare = 4;                   // Of the time without progress.
+constexpr auto kShortNap = 200us;
+constexpr auto kShortNapWhileAwaited = 50us;
+constexpr auto kLongestNap = 2ms;
+constexpr int kNapShare = 4;       // Of the time without progress, of a short nap.
+constexpr int kLongNapShare = 50;  // Of the time without progress, of the ranks' naps together.
 constexpr unsigned long kTimerSlackNs = 1000;  // By default Linux adds 50 us to each nap.
+
+/// What this thread has had of the processor. Unlike the time that passes, it does not grow while
+/// other processes have the core.
+std::chrono::nanoseconds processor_time() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
+}
+
+/// Whether MPI yields the core in each look that finds nothing, as Open MPI does by itself where
+/// ranks outnumber cores. Returns what was so before. The switch is one of Open MPI's own library
+/// (opal/runtime/opal_progress.h); with another MPI nothing happens.
+bool let_mpi_yield(bool yields) {
+  using Switch = bool (*)(bool);
+  const auto set =
+      reinterpret_cast<Switch>(::dlsym(RTLD_DEFAULT, "opal_progress_set_yield_when_idle"));
+  return set != nullptr && set(yields);
+}
 
 }  // namespace
 
@@ -82,13 +111,14 @@ void MpiWorker::wait(std::shared_future<void> done) {
 
 void MpiWorker::run() {
   prctl(PR_SET_TIMERSLACK, kTimerSlackNs);
+  MPI_Comm_size(MPI_COMM_WORLD, &num_ranks_);
+  const bool yielded = let_mpi_yield(false);
   std::unique_lock lock(mutex_);
   while (true) {
     if (requests_.empty()) {
       wake_.wait(lock, [this] { return !submitted_.empty() || is_stopping_; });
     }
-    if (is_abandoned_) break;
-    if (requests_.empty() && submitted_.empty()) return;
+    if (is_abandoned_ || (requests_.empty() && submitted_.empty())) break;
     const auto operations = std::exchange(submitted_, {});
     lock.unlock();
     for (const auto& operation : operations) start(operation);
@@ -96,8 +126,9 @@ void MpiWorker::run() {
     lock.lock();
     rest(lock);
   }
+  let_mpi_yield(yielded);
   // MPI may still write to the buffers of what is under way, so they stay for ever.
-  new auto(std::move(owners_));
+  if (is_abandoned_) new auto(std::move(owners_));
 }
 
 void MpiWorker::start(const std::shared_ptr<Operation>& operation) {
@@ -120,11 +151,10 @@ void MpiWorker::poll() {
   indices_.resize(requests_.size());
   statuses_.resize(requests_.size());
   int num_complete = 0;
-  const auto before = Clock::now();
+  const auto before = processor_time();
   const int status = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(),
                                   &num_complete, indices_.data(), statuses_.data());
-  const auto after = Clock::now();
-  if (num_complete > 0 || after - before > kIdleLook) last_progress_ = after;
+  note_progress(num_complete, processor_time() - before);
   if (status != MPI_SUCCESS && status != MPI_ERR_IN_STATUS) {
     for (size_t k = 0; k < requests_.size(); ++k) complete(k, status);
     num_complete = 0;
@@ -134,6 +164,21 @@ void MpiWorker::poll() {
              status == MPI_ERR_IN_STATUS ? statuses_[k].MPI_ERROR : MPI_SUCCESS);
   }
   forget_complete();
+}
+
+void MpiWorker::note_progress(int num_complete, std::chrono::nanoseconds look) {
+  time_of_looks_ += look;
+  if (++num_looks_ % kLooks == 0) {
+    cheapest_look_ = std::min(cheapest_look_, std::exchange(time_of_looks_, 0ns) / kLooks);
+  }
+  const bool is_long = look > std::max<std::chrono::nanoseconds>(kIdleLook, 2 * cheapest_look_);
+  const bool was_long = std::exchange(last_look_was_long_, is_long);
+  const auto now = Clock::now();
+  if (num_complete > 0) {
+    last_progress_ = now;
+  } else if (look > kMoving || (is_long && was_long)) {
+    last_progress_ += (now - last_progress_) / 2;  // Of many, one in error matters little.
+  }
 }
 
 void MpiWorker::complete(size_t index, int status) {
@@ -164,12 +209,14 @@ void MpiWorker::forget_complete() {
 }
 
 void MpiWorker::rest(std::unique_lock<std::mutex>& lock) {
-  if (requests_.empty() || !submitted_.empty()) return;
+  if (requests_.empty() || !submitted_.empty() || last_look_was_long_) return;
   const auto idle = Clock::now() - last_progress_;
   const bool is_awaited = num_waiting_ > 0;
   if (idle < (is_awaited ? kBusyWhileAwaited : kBusy)) return;
-  const auto longest = is_awaited ? kLongestNapWhileAwaited : kLongestNap;
-  wake_.wait_for(lock, std::min<Clock::duration>(idle / kNapShare, longest));
+  const auto short_nap =
+      std::min<Clock::duration>(is_awaited ? kShortNapWhileAwaited : kShortNap, idle / kNapShare);
+  const auto long_nap = std::min<Clock::duration>(kLongestNap, idle / kLongNapShare / num_ranks_);
+  wake_.wait_for(lock, std::max<Clock::duration>(short_nap, long_nap));
 }
 
 }  // namespace temper

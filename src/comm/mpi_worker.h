@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <future>
 #include <memory>
@@ -55,6 +56,7 @@ class MpiWorker : public std::enable_shared_from_this<MpiWorker> {
   void run();
   void start(const std::shared_ptr<Operation>& operation);
   void poll();
+  void note_progress(int num_complete, std::chrono::nanoseconds look);
   void complete(size_t index, int status);
   void forget_complete();
   void rest(std::unique_lock<std::mutex>& lock);
@@ -74,6 +76,11 @@ class MpiWorker : public std::enable_shared_from_this<MpiWorker> {
   std::vector<int> indices_;                        // [request], for MPI_Testsome
   std::vector<MPI_Status> statuses_;                // [request], for MPI_Testsome
   Clock::time_point last_progress_ = Clock::now();
+  int num_ranks_ = 1;
+  uint64_t num_looks_ = 0;
+  std::chrono::nanoseconds time_of_looks_{0};  // Of the processor's, since the last few.
+  std::chrono::nanoseconds cheapest_look_ = std::chrono::seconds(1);
+  bool last_look_was_long_ = false;
 
   std::thread thread_;  // Last, so that all else exists when it starts.
 };

@@ -121,19 +121,26 @@ Pending NcclCommunicator::do_all_reduce(at::Tensor tensor, ReduceOp op) {
   });
 }
 
-Pending NcclCommunicator::do_reduce_scatter(const at::Tensor& full, at::Tensor shard, ReduceOp op) {
-  return submit({full, shard}, [&] {
-    check(ncclReduceScatter(full.const_data_ptr(), shard.mutable_data_ptr(), count_of(shard),
-                            datatype_of(full), op_of(op), comm_, stream_.get()),
-          "ncclReduceScatter");
-  });
-}
-
 Pending NcclCommunicator::do_all_gather(const at::Tensor& shard, at::Tensor full) {
   return submit({shard, full}, [&] {
     check(ncclAllGather(shard.const_data_ptr(), full.mutable_data_ptr(), shard.nbytes(), ncclUint8,
                         comm_, stream_.get()),
           "ncclAllGather");
+  });
+}
+
+Pending NcclCommunicator::do_gather(const at::Tensor& shard, at::Tensor full, int root) {
+  const bool is_root = rank_ == root;
+  return submit({shard, is_root ? full : shard}, [&] {
+    check(ncclGroupStart(), "ncclGroupStart");
+    check(ncclSend(shard.const_data_ptr(), shard.nbytes(), ncclUint8, root, comm_, stream_.get()),
+          "ncclSend");
+    for (int peer = 0; is_root && peer < world_size_; ++peer) {
+      auto* to = static_cast<std::byte*>(full.mutable_data_ptr()) +
+                 static_cast<size_t>(peer) * shard.nbytes();
+      check(ncclRecv(to, shard.nbytes(), ncclUint8, peer, comm_, stream_.get()), "ncclRecv");
+    }
+    check(ncclGroupEnd(), "ncclGroupEnd");
   });
 }
 

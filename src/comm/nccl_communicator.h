@@ -40,8 +40,8 @@ class NcclCommunicator final : public Communicator {
   using Event = std::unique_ptr<CUevent_st, DestroyEvent>;
 
   Pending do_all_reduce(at::Tensor tensor, ReduceOp op) override;
-  Pending do_reduce_scatter(const at::Tensor& full, at::Tensor shard, ReduceOp op) override;
   Pending do_all_gather(const at::Tensor& shard, at::Tensor full) override;
+  Pending do_gather(const at::Tensor& shard, at::Tensor full, int root) override;
   Pending do_all_to_all(const at::Tensor& send, at::Tensor receive) override;
   Pending do_broadcast(at::Tensor tensor, int root) override;
   void do_barrier() override;

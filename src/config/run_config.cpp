@@ -27,11 +27,15 @@ constexpr Rule<int64_t> kStepsOrNone{is_between<0, kMostSteps>, "a whole number,
 constexpr Rule<int64_t> kOneOrMore{is_between<1, kMostSteps>, "a whole number, 1 or more"};
 constexpr Rule<int64_t> kRows{is_between<1, 1'000'000>, "a whole number from 1 to 1000000"};
 constexpr Rule<int64_t> kTokens{is_between<2, 16'777'216>, "a whole number from 2 to 16777216"};
+constexpr Rule<int64_t> kTokensOrAll{is_between<0, 1'000'000'000'000'000>,
+                                     "a whole number of tokens, or 0 for all"};
 constexpr Rule<int64_t> kThreads{is_between<1, 1024>, "a whole number from 1 to 1024"};
 constexpr Rule<int64_t> kThreadsOrAuto{is_between<0, 1024>,
                                        "a whole number from 1 to 1024, or 0 to choose"};
 constexpr Rule<int64_t> kSeed{is_between<0, std::numeric_limits<int64_t>::max()>,
                               "a whole number, 0 or more"};
+constexpr Rule<int64_t> kIterations{is_between<0, 1000>,
+                                    "a whole number from 1 to 1000, or 0 for the exact way"};
 constexpr Rule<int64_t> kRank{is_between<1, 65'536>, "a whole number from 1 to 65536"};
 constexpr Rule<int64_t> kWidthOrNone{is_between<0, 1'048'576>, "a width, or 0 for none"};
 constexpr Rule<int64_t> kVirtualTokens{is_between<1, 65'536>, "a whole number from 1 to 65536"};
@@ -44,6 +48,8 @@ constexpr Rule<double> kReduction{[](double x) { return x >= BottleneckOptions::
 constexpr Rule<double> kPositive{[](double x) { return x > 0.0; }, "a positive number"};
 constexpr Rule<double> kEpochs{[](double x) { return x >= 0.0 && x <= 1e6; },
                                "a number from 0 to 1000000"};
+constexpr Rule<double> kPasses{[](double x) { return x > 0.0 && x <= 1e6; },
+                               "a positive number, at most 1000000"};
 constexpr Rule<double> kNotNegative{[](double x) { return x >= 0.0; }, "zero or a positive number"};
 constexpr Rule<double> kShare{[](double x) { return x >= 0.0 && x <= 1.0; },
                               "a number from 0 to 1"};
@@ -95,7 +101,9 @@ constexpr Choice<ModelOptions::EndOfTurn> kTurnEnds[] = {{"keep", ModelOptions::
                                                          {"add", ModelOptions::EndOfTurn::kAdd}};
 constexpr Choice<Device> kDevices[] = {{"cpu", Device::kCpu}, {"cuda", Device::kCuda}};
 constexpr Choice<DataOptions::ChatTemplate> kChatTemplates[] = {
-    {"model", DataOptions::ChatTemplate::kModel}, {"any", DataOptions::ChatTemplate::kAny}};
+    {"model", DataOptions::ChatTemplate::kModel},
+    {"shard", DataOptions::ChatTemplate::kShard},
+    {"any", DataOptions::ChatTemplate::kAny}};
 constexpr Choice<Shape> kShapes[] = {{"constant", Shape::kConstant},
                                      {"linear", Shape::kLinear},
                                      {"cosine", Shape::kCosine},
@@ -132,7 +140,12 @@ void visit_data(Visitor& section, RunConfig& config) {
   DataOptions& data = config.data;
   section.list("train", data.sources, [](auto& item, auto& source) {
     item.text("path", source.path, kShard);
-    item.real("weight", source.weight, kPositive);
+    item.real_or_none("weight", source.weight, kPositive);
+    item.real("epochs", source.epochs, kPasses);
+    item.integer("max_tokens", source.max_tokens, kTokensOrAll);
+  });
+  section.section("mixture", [&](auto& mixture) {
+    mixture.real("temperature", data.mixture.temperature, kPositive);
   });
   section.list("holdout", config.holdouts, [](auto& item, auto& holdout) {
     item.text("name", holdout.name, kName);
@@ -168,6 +181,7 @@ void visit_lora(Visitor& section, LoraOptions& lora) {
   section.real("plus_ratio", lora.plus_ratio, kPositive);
   section.flag("use_dora", lora.uses_dora);
   section.choice("init", lora.init, kLoraInits);
+  section.integer("pissa_niter", lora.pissa_iterations, kIterations);
   section.texts("modules_to_save", lora.saved.modules, kModule);
   section.integers("trainable_tokens", lora.saved.tokens, kTokenId);
   section.flag("train_head_rows", lora.saved.trains_head_rows);

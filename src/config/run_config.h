@@ -27,7 +27,7 @@ struct RunOptions {
 /// One set of documents that is only evaluated on.
 struct HoldOutOptions {
   std::string name;      ///< In the metrics.
-  std::string path;      ///< A token shard.
+  std::string path;      ///< A token shard, or a pattern for a set of them.
   int64_t max_rows = 0;  ///< Only its first so many rows; 0: all.
 };
 

@@ -89,6 +89,11 @@ void Section::read_number(const char* key, T& value, Rule<T> rule) {
 template void Section::read_number(const char*, int64_t&, Rule<int64_t>);
 template void Section::read_number(const char*, double&, Rule<double>);
 
+void Section::real_or_none(const char* key, double& value, Rule<double> rule) {
+  if (node_ != nullptr && node_->find(key) != nullptr) return read_number(key, value, rule);
+  find(key);  // It is known all the same.
+}
+
 void Section::flag(const char* key, bool& value) {
   const YamlNode* node = find_scalar(key, "true or false", true);
   if (node == nullptr) return;

@@ -68,6 +68,8 @@ class Section {
     value = static_cast<T>(wide);  // The rules of narrow options keep within them.
   }
   void real(const char* key, double& value, Rule<double> rule) { read_number(key, value, rule); }
+  /// The same for an option that has no default and may be left out.
+  void real_or_none(const char* key, double& value, Rule<double> rule);
   void flag(const char* key, bool& value);
   void text(const char* key, std::string& value, TextRule rule);
 

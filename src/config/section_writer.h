@@ -23,6 +23,10 @@ class SectionWriter {
     line(key, std::to_string(value));
   }
   void real(const char* key, double value, Rule<double>);
+  /// Nothing if it is 0, which stands for none.
+  void real_or_none(const char* key, double value, Rule<double> rule) {
+    if (value != 0.0) real(key, value, rule);
+  }
   void flag(const char* key, bool value) { line(key, value ? "true" : "false"); }
   void text(const char* key, const std::string& value, TextRule);
   void texts(const char* key, const std::vector<std::string>& values, TextRule);

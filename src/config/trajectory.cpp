@@ -25,12 +25,26 @@ class Lines {
   std::string text_;
 };
 
+// What is alone has all, and its weight was 1 before there were sources without one; so is what
+// was not known then in the text only where it is set.
+void add_share(const std::string& name, const DataSource& source, bool is_alone, Lines& lines) {
+  if (source.weight > 0.0 || is_alone) {
+    lines.add(name + ".weight", source.weight > 0.0 ? source.weight : 1.0);
+  } else {
+    lines.add(name + ".weight", std::string("by tokens"));
+  }
+  if (source.epochs != 1.0) lines.add(name + ".epochs", source.epochs);
+  if (source.max_tokens > 0) lines.add(name + ".max_tokens", source.max_tokens);
+}
+
 void add_data(const DataOptions& data, const TrajectoryFacts& facts, Lines& lines) {
   for (size_t i = 0; i < data.sources.size(); ++i) {
     const std::string name = concat("data.train[", i, "]");
     lines.add(name, facts.data_fingerprints[i]);
-    lines.add(name + ".weight", data.sources[i].weight);
+    add_share(name, data.sources[i], data.sources.size() == 1, lines);
   }
+  const double temperature = data.mixture.temperature;
+  if (temperature != 1.0) lines.add("data.mixture.temperature", temperature);
   lines.add("data.sequence_length", data.sequence_length);
   lines.add("data.global_batch", data.global_batch_rows);
   lines.add("data.micro_batch", data.micro_batch_rows);
@@ -82,6 +96,7 @@ void add_lora(const LoraOptions& lora, Lines& lines) {
   lines.add("lora.plus_ratio", lora.plus_ratio);
   lines.add("lora.use_dora", static_cast<int64_t>(lora.uses_dora));
   lines.add("lora.init", std::string(name_of(lora.init)));
+  if (lora.pissa_iterations > 0) lines.add("lora.pissa_niter", lora.pissa_iterations);
   lines.add("lora.modules_to_save", joined(lora.saved.modules));
   lines.add("lora.trainable_tokens", joined_numbers(lora.saved.tokens));
   lines.add("lora.train_head_rows", static_cast<int64_t>(lora.saved.trains_head_rows));
@@ -189,8 +204,8 @@ std::string explain_other_trajectory(const std::string& stored_yaml, const RunCo
     if (!new_values.contains(key)) changes.push_back(concat(key, " was ", value));
   }
   if (!changes.empty()) return joined(changes);
-  return "no option has changed: the model's weights, the training shards, the kind of processor "
-         "or the number of ranks of a fast reduction have";
+  return "no option has changed: the model's weights, the training shards or how they are cut "
+         "into files, the kind of processor or the number of ranks of a fast reduction have";
 }
 
 }  // namespace temper

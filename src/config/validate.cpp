@@ -48,7 +48,7 @@ void check_sources(const RunConfig& config, Problems& problems) {
   for (const auto& source : config.data.sources) {
     if (source.path.empty() || paths.insert(source.path).second) continue;
     problems.push_back({concat("data.train lists ", quote(source.path), " twice"),
-                        "list it once, with the sum of the weights",
+                        "list it once, with the sum of the weights or epochs",
                         {"data.train"}});
   }
   std::set<std::string> names;
@@ -57,6 +57,35 @@ void check_sources(const RunConfig& config, Problems& problems) {
     problems.push_back({concat("data.holdout has the name ", quote(holdout.name), " twice"),
                         "give each hold-out a name of its own",
                         {"data.holdout"}});
+  }
+}
+
+void check_mixture(const DataOptions& data, Problems& problems) {
+  const auto first_without = std::ranges::find(data.sources, 0.0, &DataSource::weight);
+  const auto num_without = std::ranges::count(data.sources, 0.0, &DataSource::weight);
+  const bool has_weights = num_without < std::ssize(data.sources);
+  if (has_weights && num_without > 0) {
+    problems.push_back({concat("data.train[", first_without - data.sources.begin(),
+                               "] has no weight, but other sources have one"),
+                        "give each source a weight, or none: then they weigh by their tokens",
+                        {"data.train"}});
+  }
+  for (size_t k = 0; k < data.sources.size(); ++k) {
+    const DataSource& source = data.sources[k];
+    if (source.weight == 0.0 || (source.epochs == 1.0 && source.max_tokens == 0)) continue;
+    problems.push_back(
+        {concat("data.train[", k, "].", source.epochs != 1.0 ? "epochs" : "max_tokens",
+                " has no effect: the weight sets what is used of the source"),
+         "leave out the weights of all sources, or this",
+         {"data.train"}});
+  }
+  if (data.mixture.temperature == 1.0) return;
+  if (has_weights || data.sources.size() == 1) {
+    problems.push_back({concat("data.mixture.temperature has no effect: ",
+                               has_weights ? "the sources of data.train have weights"
+                                           : "data.train has one source"),
+                        has_weights ? "leave out the weights, or this" : "leave it out",
+                        {"data.mixture.temperature", "data.train"}});
   }
 }
 
@@ -144,6 +173,11 @@ void check_method(const RunConfig& config, Problems& problems) {
            {"lora.init", "optimizer.weight_decay"}});
     }
   }
+  if (lora.pissa_iterations > 0 && lora.init != LoraOptions::Init::kPrincipal) {
+    problems.push_back({concat("lora.pissa_niter has no effect: lora.init is ", name_of(lora.init)),
+                        "set lora.init to pissa, or leave it out",
+                        {"lora.pissa_niter", "lora.init"}});
+  }
   if (lora.targets.empty() && lora.target_pattern.empty()) {
     problems.push_back({"lora.targets is empty: nothing would be trained",
                         "list modules such as q_proj, or all-linear",
@@ -202,6 +236,7 @@ void append(const Problems& more, Problems& problems) {
 Problems validate(const RunConfig& config) {
   Problems problems;
   check_sources(config, problems);
+  check_mixture(config.data, problems);
   check_batches(config.data, problems);
   check_length(config.train, problems);
   check_schedule(config.schedule, problems);

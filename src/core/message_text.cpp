@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/message_text.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "core/concat.h"
@@ -9,6 +10,7 @@ namespace temper {
 namespace {
 
 constexpr size_t kLongestQuote = 60;
+constexpr size_t kMostNames = 20;
 
 // Control characters, those of two bytes too (U+0080 to U+009F), can command a terminal.
 bool is_printable(std::string_view character) {
@@ -42,6 +44,20 @@ std::string quote(std::string_view text) {
   return result + "'";
 }
 
+std::string quote_if_needed(std::string_view text) {
+  std::string quoted = quote(text);
+  return quoted.size() == text.size() + 2 ? std::string(text) : quoted;
+}
+
+std::string list_names(const std::vector<std::string>& names) {
+  std::string list;
+  for (size_t k = 0; k < std::min(names.size(), kMostNames); ++k) {
+    list += concat(k > 0 ? ", " : "", quote_if_needed(names[k]));
+  }
+  if (names.size() > kMostNames) list += concat(" and ", names.size() - kMostNames, " more");
+  return list;
+}
+
 std::string to_text(const std::vector<int64_t>& shape) {
   std::string text;
   for (const int64_t size : shape) text += concat(text.empty() ? "" : ", ", size);
@@ -67,6 +83,14 @@ size_t utf8_character_size(std::string_view text) {
     return is_tail(1, low, high) && is_tail(2) && is_tail(3) ? 4 : 0;
   }
   return 0;
+}
+
+std::string to_lower_ascii(std::string_view text) {
+  std::string lower(text);
+  for (char& c : lower) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return lower;
 }
 
 }  // namespace temper

@@ -15,6 +15,12 @@ namespace temper {
 /// what is not printable as \xNN.
 std::string quote(std::string_view text);
 
+/// The text as it is where it is short and printable; otherwise in quotes.
+std::string quote_if_needed(std::string_view text);
+
+/// The names with commas between them, in quotes where needed; of many only the first twenty.
+std::string list_names(const std::vector<std::string>& names);
+
 /// A tensor's shape as "[2, 3]"; "[]" for a scalar.
 std::string to_text(const std::vector<int64_t>& shape);
 
@@ -22,5 +28,8 @@ std::string to_text(const std::vector<int64_t>& shape);
 /// begins with none.
 /// Source: Unicode 15, table 3-7 (well-formed byte sequences).
 size_t utf8_character_size(std::string_view text);
+
+/// The text with the letters A to Z in lower case, whatever the locale.
+std::string to_lower_ascii(std::string_view text);
 
 }  // namespace temper

@@ -10,13 +10,13 @@
 
 namespace temper {
 
-/// All rows of one shard, once and in order, as micro-batches; the last one may be smaller.
+/// All rows of one corpus, once and in order, as micro-batches; the last one may be smaller.
 class EvaluationRows {
  public:
   EvaluationRows(std::unique_ptr<const RowSource> source, int64_t micro_batch_rows)
       : source_(std::move(source)), micro_batch_rows_(micro_batch_rows) {}
 
-  const TokenShard& shard() const { return source_->shard(); }
+  const Corpus& corpus() const { return source_->corpus(); }
   int64_t num_micro_batches() const;
   MicroBatch micro_batch(int64_t index) const;
 

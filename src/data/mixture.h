@@ -3,20 +3,23 @@
 
 #include <cstdint>
 #include <memory>
+#include <variant>
 #include <vector>
 
 #include "data/data_options.h"
 #include "data/micro_batch.h"
 #include "data/row_source.h"
+#include "data/turns.h"
 
 namespace temper {
 
-/// Sources mixed by token weight, in an order that is arithmetic on (seed, epoch, index): any
-/// position in O(1), no index file, the same for all ranks.
+/// Sources mixed by tokens, in an order that is arithmetic on (seed, epoch, index): any position in
+/// O(1), no index file, the same for all ranks.
 ///
-/// A fixed table deals rows to sources, so that each one's share of the *tokens* is its weight.
-/// Within a source every pass is a permutation of its own of all rows; a source that is used up
-/// begins its next pass.
+/// Where sources have weights, a fixed table deals rows to them so that each one's share of the
+/// *tokens* is its weight. Where they have none, an epoch has so many rows of each as its tokens,
+/// epochs, max_tokens and the temperature say, spread evenly. Within a source every pass is a
+/// permutation of its own of all rows; a source that is used up begins its next pass.
 /// May be used from many threads. Throws: DataError.
 class Mixture {
  public:
@@ -29,7 +32,8 @@ class Mixture {
 
   const Sources& sources() const { return sources_; }
 
-  /// As many rows as all sources have together; with one source, a pass over it.
+  /// As many rows as all sources have together where they have weights, else those of an epoch of
+  /// the mixture; with one source and no more options, a pass over it.
   int64_t rows_per_epoch() const;
 
   /// Rows [index * micro_batch_rows, …) of the mixture's endless order.
@@ -42,18 +46,24 @@ class Mixture {
   };
   Place place_of(int64_t index) const;
 
- private:
-  struct Slot {
-    int source;
-    int64_t rank;  // How many slots of the same source come before it.
+  /// What a source gives to the order's first rows. Its tokens are counted by the mean row of a
+  /// pass, and so are exact for whole passes.
+  struct Use {
+    double share = 0.0;  ///< Of all tokens.
+    double tokens = 0.0;
+    double passes = 0.0;
   };
 
-  void deal_slots(const std::vector<double>& row_shares);
+  /// Shapes: result [source].
+  std::vector<Use> use_of(int64_t num_rows) const;
+
+ private:
+  SlotTable turns_by_weight() const;
+  EvenTurns turns_by_tokens() const;
 
   DataOptions options_;
   Sources sources_;
-  std::vector<Slot> slots_;         // [slot], repeated for ever
-  std::vector<int64_t> num_slots_;  // [source]
+  std::variant<SlotTable, EvenTurns> turns_;
 };
 
 }  // namespace temper

@@ -15,9 +15,9 @@ constexpr size_t kNumCounts = 4;               // What `to_numbers` begins with.
 
 }  // namespace
 
-RowPlan::RowPlan(const TokenShard& shard, int64_t sequence_length, const OnceForAll& once) {
-  take_numbers(once({shard.path().string(), shard.header().fingerprint}, [&] {
-    pack(shard, sequence_length);
+RowPlan::RowPlan(const Corpus& corpus, int64_t sequence_length, const OnceForAll& once) {
+  take_numbers(once({corpus.name(), corpus.fingerprint()}, [&] {
+    pack(corpus, sequence_length);
     return to_numbers();
   }));
 }
@@ -29,11 +29,26 @@ std::span<const int64_t> RowPlan::documents(int64_t row) const {
       .subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
 }
 
-// Each document has a target, as datasets/FORMAT.md says; so only the masks of those that lose
-// their end are looked at.
-void RowPlan::pack(const TokenShard& shard, int64_t sequence_length) {
+void RowPlan::pack(const Corpus& corpus, int64_t sequence_length) {
   std::vector<int64_t> kept;
   std::vector<int64_t> lengths;
+  for (const Corpus::Part& part : corpus.parts()) measure(part, sequence_length, kept, lengths);
+  if (kept.empty()) {
+    throw DataError(concat(corpus.name(), " has no target within the first ", sequence_length,
+                           " tokens of any document"),
+                    "raise data.sequence_length");
+  }
+  for (const auto& row : pack_best_fit(lengths, sequence_length)) {
+    for (const int64_t place : row) documents_.push_back(kept[static_cast<size_t>(place)]);
+    row_begins_.push_back(std::ssize(documents_));
+  }
+}
+
+// Each document has a target, as datasets/FORMAT.md says; so only the masks of those that lose
+// their end are looked at.
+void RowPlan::measure(const Corpus::Part& part, int64_t sequence_length, std::vector<int64_t>& kept,
+                      std::vector<int64_t>& lengths) {
+  const TokenShard& shard = *part.shard;
   TargetMaskReader masks(shard);
   for (int64_t first = 0; first < shard.num_documents(); first += kDocumentsAtOnce) {
     const int64_t end = std::min(first + kDocumentsAtOnce, shard.num_documents());
@@ -48,19 +63,10 @@ void RowPlan::pack(const TokenShard& shard, int64_t sequence_length) {
           continue;
         }
       }
-      kept.push_back(first + static_cast<int64_t>(i));
+      kept.push_back(part.first_document + first + static_cast<int64_t>(i));
       lengths.push_back(length);
       num_tokens_ += length;
     }
-  }
-  if (kept.empty()) {
-    throw DataError(concat(shard.path().string(), " has no target within the first ",
-                           sequence_length, " tokens of any document"),
-                    "raise data.sequence_length");
-  }
-  for (const auto& row : pack_best_fit(lengths, sequence_length)) {
-    for (const int64_t place : row) documents_.push_back(kept[static_cast<size_t>(place)]);
-    row_begins_.push_back(std::ssize(documents_));
   }
 }
 

@@ -5,11 +5,12 @@
 #include <span>
 #include <vector>
 
-#include "io/token_shard.h"
+#include "core/once_for_all.h"
+#include "data/corpus.h"
 
 namespace temper {
 
-/// Which whole documents of a shard of kind sft make up which row.
+/// Which whole documents of a corpus of kind sft make up which row.
 class RowPlan {
  public:
   RowPlan() = default;
@@ -17,7 +18,7 @@ class RowPlan {
   /// Packs the documents by best fit; longer ones than `sequence_length` lose their end, and those
   /// that lose all targets by that are left out. One rank alone reads where documents begin.
   /// Collective if `once` is. Throws: DataError if no target is left.
-  RowPlan(const TokenShard& shard, int64_t sequence_length, const OnceForAll& once);
+  RowPlan(const Corpus& corpus, int64_t sequence_length, const OnceForAll& once);
 
   int64_t num_rows() const { return std::ssize(row_begins_) - 1; }
 
@@ -30,7 +31,9 @@ class RowPlan {
   int64_t num_without_target() const { return num_without_target_; }
 
  private:
-  void pack(const TokenShard& shard, int64_t sequence_length);
+  void pack(const Corpus& corpus, int64_t sequence_length);
+  void measure(const Corpus::Part& part, int64_t sequence_length, std::vector<int64_t>& kept,
+               std::vector<int64_t>& lengths);
   std::vector<int64_t> to_numbers() const;
   void take_numbers(std::span<const int64_t> numbers);
 

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <span>
 #include <stdexcept>
-#include <utility>
 
 #include "core/targets.h"
 
@@ -27,17 +26,17 @@ void append_document(std::span<const int64_t> ids, size_t length,
 
 }  // namespace
 
-RowSource::RowSource(std::filesystem::path path, int64_t sequence_length, const ModelFacts& model,
+RowSource::RowSource(const ShardSet& files, int64_t sequence_length, const ModelFacts& model,
                      const OnceForAll& once)
-    : shard_(std::move(path), once), sequence_length_(sequence_length) {
+    : corpus_(files, once), sequence_length_(sequence_length) {
   if (sequence_length < 1) throw std::invalid_argument("a row needs at least one token");
-  require_fits(shard_, model);
-  if (is_packed()) plan_ = RowPlan(shard_, sequence_length, once);
+  require_fits(corpus_.first(), model);
+  if (is_packed()) plan_ = RowPlan(corpus_, sequence_length, once);
 }
 
 int64_t RowSource::num_rows() const {
   if (is_packed()) return plan_.num_rows();
-  return (shard_.num_tokens() + sequence_length_ - 1) / sequence_length_;
+  return (corpus_.num_tokens() + sequence_length_ - 1) / sequence_length_;
 }
 
 void RowSource::append_row(int64_t row, MicroBatch& batch) const {
@@ -46,31 +45,32 @@ void RowSource::append_row(int64_t row, MicroBatch& batch) const {
     for (const int64_t document : plan_.documents(row)) append_conversation(document, batch);
   } else {
     append_slice(
-        {row * sequence_length_, std::min(shard_.num_tokens(), (row + 1) * sequence_length_)},
+        {row * sequence_length_, std::min(corpus_.num_tokens(), (row + 1) * sequence_length_)},
         batch);
   }
 }
 
 void RowSource::append_conversation(int64_t document, MicroBatch& batch) const {
-  Range tokens = shard_.documents().document(document);
+  const Corpus::Part& part = corpus_.part_with_document(document);
+  Range tokens = part.shard->documents().document(document - part.first_document);
   tokens.end = std::min(tokens.end, tokens.begin + sequence_length_);
   std::vector<int64_t> ids(static_cast<size_t>(tokens.size()));
   std::vector<uint8_t> carries_loss(ids.size());
-  shard_.read_tokens(tokens, ids);
-  shard_.read_target_mask(tokens, carries_loss);
+  part.shard->read_tokens(tokens, ids);
+  part.shard->read_target_mask(tokens, carries_loss);
   append_document(ids, ids.size(), carries_loss, batch);
 }
 
 // The token after the slice is read, too: if the last document goes on, it is the last position's
 // target.
 void RowSource::append_slice(Range tokens, MicroBatch& batch) const {
-  const Range seen{tokens.begin, std::min(tokens.end + 1, shard_.num_tokens())};
+  const Range seen{tokens.begin, std::min(tokens.end + 1, corpus_.num_tokens())};
   std::vector<int64_t> ids(static_cast<size_t>(seen.size()));
-  shard_.read_tokens(seen, ids);
+  corpus_.read_tokens(seen, ids);
   const std::vector<uint8_t> carries_loss(ids.size(), 1);
   const auto rest = std::span<const int64_t>(ids);
   size_t begin = 0;
-  for (const int64_t offset : shard_.documents().offsets_in(tokens)) {
+  for (const int64_t offset : corpus_.offsets_in(tokens)) {
     const auto end = static_cast<size_t>(offset - tokens.begin);
     append_document(rest.subspan(begin, end - begin), end - begin, carries_loss, batch);
     begin = end;

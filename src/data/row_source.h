@@ -2,16 +2,15 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 
+#include "data/corpus.h"
 #include "data/micro_batch.h"
 #include "data/row_plan.h"
 #include "data/shard_checks.h"
-#include "io/token_shard.h"
 
 namespace temper {
 
-/// One shard cut into rows of at most `sequence_length` tokens.
+/// One corpus cut into rows of at most `sequence_length` tokens.
 ///
 /// pretrain: row k holds tokens [k S, (k + 1) S), and the token after it as the target of its last
 /// position. Documents within a row do not see each other; one that goes on from the row before
@@ -21,16 +20,16 @@ namespace temper {
 /// Reads may come from many threads. Throws: DataError.
 class RowSource {
  public:
-  /// Refuses a shard that does not fit the model. One rank alone reads what tells how rows are cut.
-  /// Collective if `once` is.
-  RowSource(std::filesystem::path path, int64_t sequence_length, const ModelFacts& model,
+  /// Refuses a corpus that does not fit the model. One rank alone reads what tells how rows are
+  /// cut. Collective if `once` is.
+  RowSource(const ShardSet& files, int64_t sequence_length, const ModelFacts& model,
             const OnceForAll& once = find_alone);
 
-  const TokenShard& shard() const { return shard_; }
+  const Corpus& corpus() const { return corpus_; }
   int64_t num_rows() const;
 
-  /// All rows' tokens: less than the shard's where documents were cut or left out.
-  int64_t num_tokens() const { return is_packed() ? plan_.num_tokens() : shard_.num_tokens(); }
+  /// All rows' tokens: less than the corpus' where documents were cut or left out.
+  int64_t num_tokens() const { return is_packed() ? plan_.num_tokens() : corpus_.num_tokens(); }
   int64_t num_truncated() const { return plan_.num_truncated(); }
   int64_t num_without_target() const { return plan_.num_without_target(); }
 
@@ -38,11 +37,11 @@ class RowSource {
   void append_row(int64_t row, MicroBatch& batch) const;
 
  private:
-  bool is_packed() const { return shard_.header().kind == ShardKind::kSft; }
+  bool is_packed() const { return corpus_.kind() == ShardKind::kSft; }
   void append_conversation(int64_t document, MicroBatch& batch) const;
   void append_slice(Range tokens, MicroBatch& batch) const;
 
-  TokenShard shard_;
+  Corpus corpus_;
   int64_t sequence_length_;
   RowPlan plan_;  // Of sft.
 };

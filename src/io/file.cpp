@@ -225,6 +225,11 @@ void File::close() {
   }
 }
 
+bool is_there(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored);
+}
+
 void read_in_pieces(const File& file, Range bytes,
                     const std::function<void(std::span<const std::byte>)>& take) {
   std::vector<std::byte> buffer(static_cast<size_t>(std::min(kPieceBytes, bytes.size())));

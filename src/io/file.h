@@ -68,6 +68,9 @@ class File {
   int descriptor_ = -1;
 };
 
+/// Whether something is at `path`, as far as can be seen.
+bool is_there(const std::filesystem::path& path);
+
 /// Reads bytes of a file, however many, in pieces of at most 4 MiB, and hands each to `take`.
 /// Throws: as File::read; what `take` throws.
 void read_in_pieces(const File& file, Range bytes,

@@ -69,8 +69,7 @@ class StrictWatch {
   std::string path() const {
     std::string text = "/";
     for (size_t depth = 0; depth + 1 < objects_.size(); ++depth) text += objects_[depth].key + '/';
-    const std::string quoted = quote(text);
-    return quoted.size() == text.size() + 2 ? text : quoted;
+    return quote_if_needed(text);
   }
 
   const JsonOrigin& origin_;

@@ -19,6 +19,8 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/message_text.h"
+#include "core/stop_signal.h"
 #include "io/json.h"
 
 namespace temper {
@@ -123,32 +125,47 @@ std::string value(const Json& json, const char* key) {
              : std::string("?");
 }
 
+std::string shown_value(const Json& json, const char* key) {
+  return quote_if_needed(value(json, key));
+}
+
+// Discarded, and so no object, if it is no JSON or nested too deeply to be shown.
 Json parsed(const std::string& text) {
-  return Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  try {
+    return parse_json(text, {"lock", FilePurpose::kCheckpoint});
+  } catch (const CheckpointError&) {
+    return Json(Json::value_t::discarded);
+  }
 }
 
 bool is_known_dead(const std::string& text) {
   const Json json = parsed(text);
   if (value(json, "process_space") != process_space()) return false;
-  const Json& process = json["process"];
-  if (!process.is_number_integer()) return false;
-  return start_of(process.get<int64_t>()) != value(json, "process_start");
+  const auto process = json.find("process");
+  if (process == json.end() || !process->is_number_integer()) return false;
+  return start_of(process->get<int64_t>()) != value(json, "process_start");
 }
 
 [[noreturn]] void refuse(const fs::path& path, const std::string& text) {
   const Json json = parsed(text);
   const std::string process =
-      json.is_object() && json.contains("process") ? json["process"].dump() : std::string("?");
-  throw LaunchError(
-      concat(path.parent_path().string(), " is in use by ", value(json, "owner"), " on ",
-             value(json, "host"), ", process ", process, ", since ", value(json, "since")),
-      concat("wait until it has ended, or choose another run.folder; ", path.string(),
-             " is renewed while it lives"));
+      json.is_object() && json.contains("process") ? shown(json["process"]) : std::string("?");
+  throw LaunchError(concat(path.parent_path().string(), " is in use by ",
+                           shown_value(json, "owner"), " on ", shown_value(json, "host"),
+                           ", process ", process, ", since ", shown_value(json, "since")),
+                    concat("wait until it has ended, or choose another run.folder; ", path.string(),
+                           " is renewed while it lives"));
 }
 
 [[noreturn]] void refuse_file(const fs::path& path, const char* problem, int reason) {
   throw CheckpointError(concat(problem, ' ', path.string(), ": ", std::strerror(reason)),
                         "check the folder, its rights and its space");
+}
+
+// Between two looks at a lock that is not ours.
+void wait_a_little(const fs::path& path, LockTimes times) {
+  std::this_thread::sleep_for(times.renewal / 4);
+  end_wait_if_asked(path.string());
 }
 
 // Blocks until the owner of a lock has renewed it, given it up, or is taken for dead; what the
@@ -157,9 +174,11 @@ bool is_known_dead(const std::string& text) {
 std::optional<std::string> await_dead(const fs::path& path, LockTimes times) {
   const double patience = std::chrono::duration<double>(times.patience).count();
   Look first = look_at(path), last = first;
+  const auto is_dead = [&first] { return first.text && is_known_dead(*first.text); };
+  if (!is_dead()) log_event(concat("lock waits_for=", path.string(), " seconds=", patience));
   for (Stopwatch watch; watch.seconds() < patience;) {
-    if (first.text && is_known_dead(*first.text)) return first.text;
-    std::this_thread::sleep_for(times.renewal / 4);
+    if (is_dead()) return first.text;
+    wait_a_little(path, times);
     last = look_at(path);
     if (last.is_gone()) return std::nullopt;
     if (!last.text) continue;
@@ -256,7 +275,7 @@ int LockFile::try_to_create() const {
 bool LockFile::create() const {
   int reason = try_to_create();
   for (int attempt = 1; may_pass(reason) && attempt < kMostAttempts; ++attempt) {
-    std::this_thread::sleep_for(times_.renewal / 4);
+    wait_a_little(path_, times_);
     reason = try_to_create();
   }
   if (reason != 0 && reason != EEXIST) refuse_file(path_, "cannot lock", reason);

@@ -29,7 +29,8 @@ struct LockTimes {
 /// the next one.
 ///
 /// Throws: LaunchError if a living owner has it; the message tells its `owner`, host and process,
-///   and since when. CheckpointError if the file cannot be read, written or removed, or is a link
+///   and since when. StopRequest if a signal asks for a stop before that is known; the file is left
+///   as it is. CheckpointError if the file cannot be read, written or removed, or is a link
 ///   or a folder.
 class LockFile {
  public:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -33,6 +34,12 @@ class SafetensorsFile {
 
   /// Fills `bytes` from byte `offset` of the file on.
   void read(int64_t offset, std::span<std::byte> bytes) const { file_.read(offset, bytes); }
+
+  /// The same for any number of bytes, as `read_in_pieces` of a File.
+  void read_in_pieces(Range bytes,
+                      const std::function<void(std::span<const std::byte>)>& take) const {
+    temper::read_in_pieces(file_, bytes, take);
+  }
 
   /// Reads a part of a tensor as fp32, with a small buffer for other dtypes.
   /// Shapes: `elements` of the flat tensor, floats [elements.size()].

@@ -73,6 +73,9 @@ class HeaderReader {
     header_.fingerprint = hdf5_.text("fingerprint");
     header_.vocab_size = integer_in("vocab_size", {1, kMaxVocabulary + 1});
     header_.eos_token_id = integer_in("eos_token_id", {0, header_.vocab_size});
+    if (hdf5_.has_attribute("tool_use_template_sha256")) {
+      header_.tool_use_template_sha256 = hdf5_.text("tool_use_template_sha256");
+    }
     if (hdf5_.has_attribute("end_of_turn_id")) {
       header_.end_of_turn_id = integer_in("end_of_turn_id", {0, header_.vocab_size});
     }

@@ -31,6 +31,7 @@ struct ShardHeader {
   std::string tokenizer_sha256;      ///< Lower-case hex.
   std::string chat_template_sha256;  ///< Empty for pretrain.
   std::string chat_template;
+  std::string tool_use_template_sha256;  ///< Of a second one, for tools; empty: there is none.
   int64_t eos_token_id = 0;
   std::optional<int64_t> end_of_turn_id;  ///< What turns of an assistant end with, where known.
   int64_t num_tokens = 0;

@@ -51,7 +51,6 @@ void require_finite(std::span<const float> logits, size_t num_answered) {
 std::vector<int64_t> generate(Engine& engine, const std::vector<int64_t>& prompt,
                               const GenerationOptions& options, at::Device device) {
   const ModelConfig& model = engine.decoder().config();
-  require_usable(prompt, options, model, 0);
   std::vector<KeyValueCache> caches(static_cast<size_t>(model.num_layers));
   std::vector<int64_t> answer;
   std::vector<int64_t> next = prompt;

@@ -24,8 +24,9 @@ void require_usable(const std::vector<int64_t>& prompt, const GenerationOptions&
 /// `max_new_tokens`.
 ///
 /// Keys and values are cached: each new token costs one forward pass of one token.
-/// Collective: every rank, with the same prompt and options, returns the same tokens.
-/// Throws: ConfigError if the prompt is not usable; ModelError if logits are not finite.
+/// Collective: every rank, with the same prompt and options, returns the same tokens. The prompt is
+/// one that `require_usable` let pass.
+/// Throws: ModelError if logits are not finite.
 std::vector<int64_t> generate(Engine& engine, const std::vector<int64_t>& prompt,
                               const GenerationOptions& options, at::Device device);
 

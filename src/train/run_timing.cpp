@@ -44,7 +44,9 @@ std::optional<RunTiming> parse_run_timing(std::string_view text) {
     return json.is_object() && json.contains(key) && json[key].is_number() ? json[key].get<double>()
                                                                            : -1.0;
   };
-  const auto count = [&](const char* key) { return static_cast<int64_t>(number(key)); };
+  const auto count = [&](const char* key) {
+    return number(key) > 0.0 && json[key].is_number_integer() ? json[key].get<int64_t>() : -1;
+  };
   const RunTiming timing{{count("num_nodes"), count("num_ranks")},
                          count("checkpoint_bytes"),
                          number("save_seconds"),

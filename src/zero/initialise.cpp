@@ -17,12 +17,41 @@ namespace {
 
 using Distribution = InitialValues::Distribution;
 
+at::Tensor drawn_values(const InitialValues& initial, uint64_t seed, const std::string& name,
+                        Range elements) {
+  at::Tensor values = at::empty({elements.size()}, at::kFloat);
+  fill_initial_values(initial, seed, name, elements,
+                      {values.mutable_data_ptr<float>(), static_cast<size_t>(elements.size())});
+  return values;
+}
+
+// Those of the matrix that A begins with. What is drawn for it has its name: it depends neither on
+// the rank that decomposes it nor on the other matrices.
+PrincipalParts decomposition(const at::Tensor& matrix, int64_t rank, const InitialValues& initial,
+                             uint64_t seed) {
+  if (initial.num_iterations == 0) return principal_parts(matrix, rank, initial.scale);
+  const int64_t fewer = std::min(matrix.size(0), matrix.size(1));
+  const at::Tensor sketch =
+      drawn_values({Distribution::kNormal, 1.0}, seed, initial.base, {0, fewer * rank})
+          .view({fewer, rank})
+          .to(matrix.device());
+  return nearly_principal_parts(matrix, sketch, initial.num_iterations, initial.scale);
+}
+
+// In operations, but for a factor that all matrices share.
+double cost_of_decomposition(const at::Tensor& matrix, int64_t rank, const InitialValues& initial) {
+  const int64_t width =
+      initial.num_iterations == 0 ? std::min(matrix.size(0), matrix.size(1)) : rank;
+  return static_cast<double>(width) * static_cast<double>(matrix.numel());
+}
+
 // The principal parts of the matrices, each decomposed by one rank: that takes a while. All are
 // gathered first, then all ranks decompose theirs at once: none waits for another to gather on.
 class SharedPrincipalParts {
  public:
-  SharedPrincipalParts(const Adapter& adapter, BaseTensors& base, Communicator& ranks)
-      : ranks_(ranks), work_(static_cast<size_t>(ranks.world_size()), 0.0) {
+  SharedPrincipalParts(const Adapter& adapter, uint64_t seed, BaseTensors& base,
+                       Communicator& ranks)
+      : seed_(seed), ranks_(ranks), work_(static_cast<size_t>(ranks.world_size()), 0.0) {
     for (size_t i = 0; i < adapter.initial.size(); ++i) {
       const InitialValues& initial = adapter.initial[i];
       if (initial.distribution != Distribution::kPrincipalDown) continue;
@@ -30,7 +59,7 @@ class SharedPrincipalParts {
     }
     for (auto& [name, one] : decompositions_) {
       if (!one.matrix.defined()) continue;
-      one.parts = principal_parts(one.matrix, one.rank, one.scale);
+      one.parts = decomposition(one.matrix, one.rank, one.initial, seed_);
       one.matrix.reset();
     }
     for (auto& [name, one] : decompositions_) {
@@ -53,7 +82,7 @@ class SharedPrincipalParts {
   struct Decomposition {
     int owner;
     int64_t rank;
-    double scale;
+    InitialValues initial;
     at::Tensor matrix;  // On its owner, until it is decomposed.
     PrincipalParts parts;
   };
@@ -61,11 +90,10 @@ class SharedPrincipalParts {
   // Gives the matrix to the rank that has least to do so far.
   void take(const InitialValues& initial, int64_t rank, const at::Tensor& matrix) {
     const auto owner = std::min_element(work_.begin(), work_.end());
-    const auto fewer = static_cast<double>(std::min(matrix.size(0), matrix.size(1)));
-    *owner += fewer * static_cast<double>(matrix.numel());
-    Decomposition one{static_cast<int>(owner - work_.begin()), rank, initial.scale, {}, {}};
+    *owner += cost_of_decomposition(matrix, rank, initial);
+    Decomposition one{static_cast<int>(owner - work_.begin()), rank, initial, {}, {}};
     if (ranks_.world_size() == 1) {  // No copy of the model where there is nobody to wait for.
-      one.parts = principal_parts(matrix, rank, initial.scale);
+      one.parts = decomposition(matrix, rank, initial, seed_);
     } else if (one.owner == ranks_.rank()) {
       one.matrix = matrix.clone();
     } else {
@@ -76,18 +104,11 @@ class SharedPrincipalParts {
     decompositions_[initial.base] = std::move(one);
   }
 
+  uint64_t seed_;
   Communicator& ranks_;
   std::vector<double> work_;  // [rank], operations of its decompositions.
   std::map<std::string, Decomposition> decompositions_;  // By the matrix's name.
 };
-
-at::Tensor drawn_values(const InitialValues& initial, uint64_t seed, const std::string& name,
-                        Range elements) {
-  at::Tensor values = at::empty({elements.size()}, at::kFloat);
-  fill_initial_values(initial, seed, name, elements,
-                      {values.mutable_data_ptr<float>(), static_cast<size_t>(elements.size())});
-  return values;
-}
 
 bool is_principal(const InitialValues& initial) {
   return initial.distribution == Distribution::kPrincipalDown ||
@@ -115,7 +136,7 @@ void fill(const std::vector<InitialValues>& initial, const UnitState& state, uin
 
 void initialise(const Adapter& adapter, uint64_t seed, BaseTensors& base, Communicator& ranks,
                 UnitStore& store) {
-  const SharedPrincipalParts principal(adapter, base, ranks);
+  const SharedPrincipalParts principal(adapter, seed, base, ranks);
   const auto whole_values = [&](const InitialValues& one) -> at::Tensor {
     if (one.is_drawn()) return {};
     return is_principal(one) ? principal.values(one) : values_from_base(one, base.get(one.base));

@@ -47,7 +47,7 @@ def generate(trained: Path, adapter: Path):
 def test_the_folder_has_what_peft_wants(trained):
     final = trained / "run/final"
     names = {path.name for path in final.iterdir()}
-    assert names == {"adapter_config.json", "adapter_model.safetensors", "base.json"}
+    assert names == {"adapter_config.json", "adapter_model.safetensors", "base.json", "README.md"}
     config = json.loads((final / "adapter_config.json").read_text())
     assert config["peft_type"] == "LORA" and config["r"] == 2 and config["lora_alpha"] == 32
     assert config["target_modules"] == ["q_proj", "down_proj"]
@@ -141,7 +141,7 @@ def test_another_rank_is_a_wrong_shape(trained, adapter):
         ({"layers_to_transform": [-1]}, "layers_to_transform"),
         ({"layers_to_transform": [0], "target_modules": "all-linear"}, "layers_to_transform"),
         ({"lora_dropout": 1.5}, "lora_dropout is 1.5, wanted a number from 0 to below 1"),
-        ({"init_lora_weights": "pissa"}, "convert it in peft to one for the base as it is"),
+        ({"init_lora_weights": "pissa"}, "save it in peft as a plain LoRA (save_pretrained with"),
         ({"kasa_config": {"beta": 1}}, "kasa_config is set"),
         ({"nobody": "x\0" + "y" * 60_000}, "'nobody' is '\"x\\u0000yyy"),
     ],
@@ -279,6 +279,8 @@ def test_pissa_neither_decays_nor_decomposes_four_bits(trained):
     done = temper("check", trained / "run.yaml", *settings)
     assert_refused(done, CONFIGURATION, "lora.init is pissa, but a matrix in four bits is not")
     assert_refused(done, CONFIGURATION, "set optimizer.weight_decay to 0")
+    done = temper("check", trained / "run.yaml", "lora.pissa_niter=16")
+    assert_refused(done, CONFIGURATION, "lora.pissa_niter has no effect: lora.init is kaiming")
 
 
 def test_a_list_with_a_wrong_item_is_refused(trained):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """temper check: what it sums up, and what it finds wrong."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -9,8 +10,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import numpy as np  # noqa: E402
 import tiny_run  # noqa: E402
 from tiny_run import assert_refused, flip_byte, temper  # noqa: E402
+
+from temper_data import shard_lengths  # noqa: E402
+from temper_data.joint_shards import JointShards  # noqa: E402
+from temper_data.shard_writer import ShardIdentity, ShardWriter  # noqa: E402
 
 CONFIGURATION, DATA, MODEL, CHECKPOINT = 11, 12, 13, 14
 
@@ -59,6 +65,33 @@ def test_a_shard_of_another_tokenizer_is_refused(tmp_path):
     config = tiny_run.write_run(tmp_path)
     tiny_run.write_shard(tmp_path / "train.h5", tokenizer=b"another one")
     assert_refused(temper("check", config), DATA, "train.h5 was made with tokenizer", "1 problem")
+
+
+def test_a_damaged_tokenizer_is_not_another_one(tmp_path):
+    config = tiny_run.write_run(tmp_path)
+    path = tmp_path / "model" / "tokenizer.json"
+    path.write_bytes(tiny_run.TOKENIZER[:-3])
+    holdout = f"data.holdout=[{{name: h, path: {tmp_path}/train.h5}}]"
+    for verb, *options in (
+        ["check", config],
+        ["train", config],
+        ["eval", config, holdout],
+        ["generate", tmp_path / "model", "--prompts", "1", "--max-new-tokens", 1],
+    ):
+        assert_refused(temper(verb, *options), MODEL, f"{path} is not the JSON it should be: ")
+    path.write_text('{"version": "1.0"}')
+    told = f"{path} is damaged: it describes no tokenizer"
+    assert_refused(temper("check", config, holdout), MODEL, told, "\n1 problem\n")  # Of two shards.
+
+
+def test_keys_of_a_configuration_that_change_nothing_are_told_once(tmp_path):
+    config = tiny_run.write_run(tmp_path)
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"activation": "swiglu", "a b": 1}))
+    done = temper("check", config)
+    assert done.returncode == 0, done
+    told = f"{path} has keys that are not known here and are ignored: a b, activation\"\n"
+    assert (done.stdout + done.stderr).count(told) == 1, done
 
 
 def test_a_model_without_a_tensor_is_refused(tmp_path):
@@ -148,3 +181,31 @@ def test_check_tells_what_a_job_cannot_hold_before_it_is_submitted(tmp_path):
     assert done.returncode == CONFIGURATION and "nothing was submitted" in done.stderr, done
     done = temper("train", config, "train.time_limit_minutes=1000")
     assert " reserved_for_a_save=1h00m expected=1h00m measured=yes" in done.stderr, done
+
+
+def write_uneven_conversations(folder: Path, template: str) -> Path:
+    """400 conversations of 2 to 90 tokens, whose targets begin anywhere."""
+    random = np.random.default_rng(4)
+    lengths = random.integers(2, 91, 400)
+    mask = np.concatenate([np.arange(n) >= random.integers(1, n) for n in lengths])
+    digest = hashlib.sha256(tiny_run.TOKENIZER).hexdigest()
+    identity = ShardIdentity("sft", tiny_run.VOCAB, digest, template, 0)
+    with ShardWriter(folder / "train.h5", identity) as writer:
+        tokens = random.integers(1, tiny_run.VOCAB, lengths.sum())
+        writer.append(tokens, lengths, mask.astype(np.uint8))
+        writer.publish("{}")
+    return folder / "train.h5"
+
+
+def test_the_data_page_knows_how_the_trainer_fills_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(shard_lengths, "SEQUENCE_LENGTHS", (20, 33, 64))
+    config, template = tiny_run.write_run(tmp_path), "{{ messages }}"
+    (tmp_path / "model/chat_template.jinja").write_text(template)
+    with JointShards([write_uneven_conversations(tmp_path, template)]) as shards:
+        fills = shard_lengths.ShardLengths(shards).fills()
+    for fill in fills:
+        done = temper("check", config, f"data.sequence_length={fill.sequence_length}")
+        assert fill.cut > 50 and fill.without_target > 5
+        facts = (f" tokens in {fill.rows} rows, {fill.cut} truncated, "
+                 f"{fill.without_target} without a target left out")  # fmt: skip
+        assert facts in done.stdout, (facts, done)

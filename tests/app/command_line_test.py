@@ -8,10 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import h5py
-import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -168,6 +167,17 @@ def test_a_prompt_that_cannot_be_continued_is_a_command_line_that_is_wrong(tmp_p
     assert_refused(done, CONFIGURATION, "--weights has no effect: ", "is a model's folder")
 
 
+def test_settings_of_generation_that_are_not_applied_are_told(tmp_path):
+    model = tiny_run.write_model(tmp_path / "model")
+    keys = {"do_sample": True, "temperature": 0.6, "num_beams": 1, "max_length": 9, "new one": 1}
+    (model / "generation_config.json").write_text(json.dumps(keys))
+    done = temper("generate", model, "--prompts", "1,2", "--max-new-tokens", 2)
+    assert done.returncode == 0, done
+    told = f"{model}/generation_config.json asks for do_sample true, temperature 0.6, which is not"
+    assert told in done.stdout + done.stderr, done
+    assert "has keys that are not known here: new one" in done.stdout + done.stderr, done
+
+
 # export
 
 
@@ -254,8 +264,7 @@ def test_export_needs_a_checkpoint(tmp_path):
 def test_turns_that_end_otherwise_are_told_of_and_end_the_result(tmp_path):
     """The shard says what its turns end with; the model ends its texts with token 0."""
     config = tiny_run.write_run(tmp_path)
-    with h5py.File(tmp_path / "train.h5", "r+") as shard:
-        shard.attrs["end_of_turn_id"] = np.int64(7)
+    prepare_conversations(tmp_path)
     told = "turns in the data end with token 7, and the model's texts with 0"
     for verb in ("check", "train"):
         done = temper(verb, config)
@@ -276,6 +285,35 @@ def test_turns_that_end_otherwise_are_told_of_and_end_the_result(tmp_path):
         assert done.returncode == 0 and len(done.stdout.split(",")) in lengths, done
     done = temper("check", config, *add, "method=lora")
     assert_refused(done, CONFIGURATION, "model.end_of_turn is add, but an adapter has the end")
+
+
+def prepare_conversations(folder: Path) -> None:
+    """Puts a shard in the place of the run's by prepare.py itself: turns end with token 7."""
+    words = ["<eos>", "<unk>", *(f"w{i}" for i in range(2, tiny_run.VOCAB))]
+    words[7] = "<end>"
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, "<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens(["<eos>", "<end>"])
+    model = folder / "model"
+    tokenizer.save(str(model / "tokenizer.json"))
+    (model / "tokenizer_config.json").write_text('{"eos_token": "<eos>"}')
+    (model / "chat_template.jinja").write_text(
+        "{% for message in messages %}w3 {{ message.content }} <end> {% endfor %}"
+        "{% if add_generation_prompt %}w3 {% endif %}"
+    )
+    for number in range(40):
+        turns = [("user", f"w{8 + number}"), ("assistant", "w4 w5")]
+        messages = [{"role": role, "content": content} for role, content in turns]
+        with open(folder / "chats.jsonl", "a") as file:
+            file.write(json.dumps({"messages": messages}) + "\n")
+    (folder / "recipe.yaml").write_text(
+        f"kind: sft\nmodel: {model}\noutput: {folder}\nworkers: 1\n"
+        f"sources: [{{path: {folder}/chats.jsonl}}]\n"
+    )
+    (folder / "train.h5").unlink()
+    command = [sys.executable, tiny_run.ROOT / "datasets/prepare.py", folder / "recipe.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "is no end token of the model (its own: '<eos>'" in done.stdout
 
 
 def set_logits(model: Path, favourite: int) -> None:

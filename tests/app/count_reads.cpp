@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Preloaded into temper: at its end each rank writes, to $TEMPER_COUNTS/RANK, a line for each file
 // that it opened: how often, how many bytes of it it read at given places, and its path.
-#include <dlfcn.h>
-#include <fcntl.h>
-#include <sys/types.h>
-#include <unistd.h>
-
-#include <cstdarg>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
 #include <map>
 #include <mutex>
 #include <string>
+
+#include "support/file_calls.h"
 
 namespace {
 
@@ -56,50 +52,14 @@ Counts& counts() {
   return all;
 }
 
-template <typename Call>
-Call library_call(const char* name) {
-  return reinterpret_cast<Call>(::dlsym(RTLD_NEXT, name));
-}
-
-int open_counted(const char* name, const char* path, int flags, mode_t mode) {
-  const int file = library_call<int (*)(const char*, int, ...)>(name)(path, flags, mode);
-  if (file >= 0) counts().add_open(file, path);
-  return file;
-}
-
-ssize_t read_counted(const char* name, int file, void* bytes, size_t count, off_t offset) {
-  using Call = ssize_t (*)(int, void*, size_t, off_t);
-  const ssize_t done = library_call<Call>(name)(file, bytes, count, offset);
-  counts().add_read(file, done);
-  return done;
-}
-
-mode_t mode_of(int flags, va_list arguments) {
-  return (flags & O_CREAT) != 0 ? va_arg(arguments, mode_t) : 0;
-}
-
 }  // namespace
 
-extern "C" int open(const char* path, int flags, ...) {
-  va_list arguments;
-  va_start(arguments, flags);
-  const mode_t mode = mode_of(flags, arguments);
-  va_end(arguments);
-  return open_counted("open", path, flags, mode);
+namespace temper::testing {
+
+void after_open(int file, const char* path) {
+  if (file >= 0) counts().add_open(file, path);
 }
 
-extern "C" int open64(const char* path, int flags, ...) {
-  va_list arguments;
-  va_start(arguments, flags);
-  const mode_t mode = mode_of(flags, arguments);
-  va_end(arguments);
-  return open_counted("open64", path, flags, mode);
-}
+void after_read(int file, ssize_t num_bytes) { counts().add_read(file, num_bytes); }
 
-extern "C" ssize_t pread(int file, void* bytes, size_t count, off_t offset) {
-  return read_counted("pread", file, bytes, count, offset);
-}
-
-extern "C" ssize_t pread64(int file, void* bytes, size_t count, off_t offset) {
-  return read_counted("pread64", file, bytes, count, offset);
-}
+}  // namespace temper::testing

@@ -81,7 +81,18 @@ BOOST_AUTO_TEST_CASE(a_processor_is_its_maker_model_and_vector_instructions) {
                                         "model=17", "sse2",        "vendor_id=AuthenticAMD"};
   BOOST_TEST(epyc.traits == traits, boost::test_tools::per_element());
   BOOST_TEST(parse_processor("").traits.empty());
-  BOOST_TEST(!own_processor({}).traits.empty());
+  BOOST_TEST(!own_processor({}, std::nullopt).traits.empty());
+}
+
+BOOST_AUTO_TEST_CASE(ranks_on_two_kinds_of_gpu_are_refused_and_named) {
+  config.model.device = ModelOptions::Device::kCuda;
+  const GpuKind big{"NVIDIA H200", "9.0", 132}, small{"NVIDIA H100 PCIe", "9.0", 114};
+  const Processor own = own_processor(config.model, rank < 2 ? big : small);
+  const auto agree = [&] { agree_on_dtype(world, hosts, config, own); };
+  if (num_ranks < 3) return agree();
+  is_refused(agree, {"rank 2 on n1 has another kind of processor, 'NVIDIA H100 PCIe' with "
+                     "'multiprocessors=114', than rank 0 on n0, 'NVIDIA H200' with "
+                     "'multiprocessors=132', and so have 0 more of 3 ranks: the bits"});
 }
 
 BOOST_AUTO_TEST_CASE(ranks_on_two_kinds_of_processor_are_refused_and_named) {

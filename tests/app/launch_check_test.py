@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +20,8 @@ from tiny_run import assert_refused, temper  # noqa: E402
 
 from temper_data.model_tokenizer import find_templates  # noqa: E402
 
-CONFIGURATION, DATA, MODEL, CHECKPOINT, REFUSED = 11, 12, 13, 14, 18
+CONFIGURATION, DATA, MODEL, CHECKPOINT, REFUSED, RESUME = 11, 12, 13, 14, 18, 19
+HEAD_BYTES = 4 * tiny_run.VOCAB * tiny_run.HIDDEN
 
 
 class Renewal:
@@ -85,20 +87,36 @@ def test_a_rank_that_sees_another_shard_is_refused_by_train_and_eval(tmp_path):
         folder = tmp_path / name
         config = tiny_run.write_run(folder)
         config.write_text(config.read_text().replace(f"{folder}/", ""))
-        tiny_run.write_shard(folder / "holdout.h5", num_documents=40 + number)
+        for shard in ("train.h5", "holdout.h5"):
+            (folder / shard).unlink(missing_ok=True)
+            tiny_run.write_shard(folder / shard, num_documents=40 + number)
     holdout = "data.holdout=[{name: h, path: holdout.h5}]"
-    for verb in ("train", "eval"):
+    for verb, shard in (("train", "train.h5"), ("eval", "holdout.h5")):
         command = ["mpirun"]
         for name in ("usual", "other"):
             command += [":"] * (len(command) > 1) + ["-n", "1", "--wdir", tmp_path / name]
             command += [os.environ["TEMPER_BINARY"], verb, "run.yaml", holdout]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        assert_refused(done, REFUSED, "rank 1 on ", " differs from rank 0 on ", " in holdout.h5, ")
+        assert_refused(done, REFUSED, "rank 1 on ", " differs from rank 0 on ", f" in {shard}, ")
         assert not (tmp_path / "usual" / "run").exists()
+
+
+def store_head(model: Path) -> Path:
+    """Stores the tied head beside the embedding, in a file of its own."""
+    weights = load_file(model / "model.safetensors")
+    head = {"lm_head.weight": weights["model.embed_tokens.weight"]}
+    first, second = (model / f"model-0000{i}-of-00002.safetensors" for i in (1, 2))
+    (model / "model.safetensors").rename(first)
+    save_file(head, second, metadata={"format": "pt"})
+    files = dict.fromkeys(weights, first.name) | dict.fromkeys(head, second.name)
+    index = {"metadata": {"total_size": 0}, "weight_map": files}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    return second
 
 
 def test_one_rank_reads_for_all_what_all_need(tmp_path):
     tiny_run.write_run(tmp_path)
+    head = store_head(tmp_path / "model")
     (tmp_path / "train.h5").unlink()
     tiny_run.write_conversations(tmp_path / "train.h5", "{{ messages }}")
     (tmp_path / "model" / "chat_template.jinja").write_text("{{ messages }}")
@@ -112,6 +130,10 @@ def test_one_rank_reads_for_all_what_all_need(tmp_path):
         assert own[f"{tmp_path}/model/config.json"] >= 1, own
         for name in ("tokenizer.json", "chat_template.jinja"):
             assert (f"{tmp_path}/model/{name}" in own) == (rank == 0), (rank, own)
+    # To learn that it is the embedding once more, one rank reads the head; others read its header.
+    size = head.stat().st_size
+    read = [{line.split(" ", 2)[2]: int(line.split()[1]) for line in lines} for lines in counts]
+    assert read[0][str(head)] >= size and 0 < read[1][str(head)] <= size - HEAD_BYTES, read
 
 
 def other_tokenizer(folder: Path) -> list[str]:
@@ -166,21 +188,26 @@ def test_another_template_can_be_allowed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "jinja, config",
+    "jinja, with_tools, config",
     [
-        ("{{ jinja }}", None),
-        ("{{ jinja }}", "{{ config }}"),
-        (None, "{{ config }} ä"),
-        (None, [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]),
+        ("{{ jinja }}", None, None),
+        ("{{ jinja }}", "t", "{{ config }}"),
+        (None, None, "{{ config }} ä"),
+        (None, None, [{"name": name, "template": name} for name in ("tool_use", "default")]),
+        (None, "t", "{{ config }}"),  # Any file goes before the configuration.
     ],
 )
-def test_the_models_template_is_the_one_that_preparation_takes(tmp_path, jinja, config):
+def test_the_models_template_is_the_one_that_preparation_takes(tmp_path, jinja, with_tools, config):
     path = tiny_run.write_run(tmp_path)
     keys = {} if config is None else {"chat_template": config}
     (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(keys))
     if jinja is not None:
         (tmp_path / "model" / "chat_template.jinja").write_text(jinja)
-    template = find_templates(tmp_path / "model", keys)["default"]
+    if with_tools is not None:
+        (tmp_path / "model" / "additional_chat_templates").mkdir()
+        (tmp_path / "model" / "additional_chat_templates" / "tool_use.jinja").write_text(with_tools)
+    templates = find_templates(tmp_path / "model", keys)
+    template = templates.get("default", templates.get("tool_use"))
     (tmp_path / "train.h5").unlink()
     tiny_run.write_conversations(tmp_path / "train.h5", template)
     done = temper("check", path)
@@ -296,6 +323,25 @@ def test_a_run_in_use_is_refused_and_left_alone(tmp_path):
     done = train(tmp_path)  # Nobody renews it any more.
     assert done.returncode == 0, done.stderr
     assert not lock.exists()
+
+
+def test_a_signal_ends_the_wait_for_a_lock_on_all_ranks(tmp_path):
+    tiny_run.write_run(tmp_path)
+    (tmp_path / "run").mkdir()
+    lock = tmp_path / "run" / "lock.json"
+    lock.write_text('{"owner": "job 7"}')
+    command = ["mpirun", "-n", "2", os.environ["TEMPER_BINARY"], "train", tmp_path / "run.yaml"]
+    job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    log = ""
+    while "lock waits_for=" not in log:
+        line = job.stderr.readline()
+        assert line, log
+        log += line
+    job.send_signal(signal.SIGUSR2)  # mpirun hands it on to the ranks.
+    log += job.communicate(timeout=60)[1]
+    assert job.returncode == RESUME, log
+    assert f'stop reason="a signal asked for a stop while waiting for {lock}" saving=no' in log
+    assert lock.read_text() == '{"owner": "job 7"}'  # It was not taken over.
 
 
 def test_a_run_folder_that_cannot_be_made_is_a_clear_error(tmp_path):

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "datasets"))
 from temper_data.shard_writer import ShardIdentity, ShardWriter  # noqa: E402
 
 VOCAB, HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, HEAD_DIM = 64, 16, 32, 2, 2, 1, 8
-TOKENIZER = b'{"a tokenizer": "only its hash counts"}'
+TOKENIZER = b'{"model": {"only its": "hash counts"}}'
 
 CONFIG = """\
 run:
@@ -46,6 +46,7 @@ def assert_refused(done: subprocess.CompletedProcess, code: int, *messages: str)
     assert done.returncode == code, done
     for message in messages:
         assert message in done.stderr, done.stderr
+    assert "MPI_ABORT" not in done.stderr, done.stderr  # MPI's own lines would hide the message.
     assert "\n  try: " in done.stderr
     assert "\nok\n" not in done.stdout
 
@@ -107,14 +108,18 @@ def write_shard(
     return path
 
 
-def write_conversations(path: Path, template: str, num_documents: int = 40) -> Path:
+def write_conversations(
+    path: Path, template: str, tokenizer: bytes = TOKENIZER, origin: str = "{}", tool_use: str = ""
+) -> Path:
     """A shard of conversations of 20 tokens, as if rendered by the template; half are targets."""
-    digest = hashlib.sha256(TOKENIZER).hexdigest()
+    num_documents = 40
+    digest = hashlib.sha256(tokenizer).hexdigest()
     tokens = np.random.default_rng(2).integers(1, VOCAB, num_documents * 20)
     mask = np.tile(np.arange(20) >= 10, num_documents).astype(np.uint8)
-    with ShardWriter(path, ShardIdentity("sft", VOCAB, digest, template, 0)) as writer:
+    identity = ShardIdentity("sft", VOCAB, digest, template, 0, tool_use)
+    with ShardWriter(path, identity) as writer:
         writer.append(tokens, np.full(num_documents, 20), mask)
-        writer.publish("{}")
+        writer.publish(origin)
     return path
 
 

@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <ATen/ATen.h>
-#include <fcntl.h>
 #include <mpi.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <boost/test/unit_test.hpp>
-#include <cstdarg>
 #include <map>
 #include <memory>
 #include <optional>
@@ -20,26 +16,28 @@
 #include "checkpoint/shared_folder.h"
 #include "checkpoint/tiny_folder.h"
 #include "checkpoint/verification.h"
+#include "comm/collective_ring.h"
 #include "comm/mpi_communicator.h"
 #include "core/concat.h"
 #include "core/error.h"
+#include "support/file_calls.h"
 
 namespace {
 // How often this rank has opened files of these names.
 std::atomic<int> num_manifests_opened = 0, num_digests_opened = 0;
 }  // namespace
 
-// This definition stands before libc's.
-extern "C" int open(const char* path, int flags, ...) {
+namespace temper::testing {
+
+void after_open(int, const char* path) {
   const std::string_view name(path);
   if (name.ends_with("/MANIFEST.json")) ++num_manifests_opened;
   if (name.ends_with("/digests.bin")) ++num_digests_opened;
-  std::va_list arguments;
-  va_start(arguments, flags);
-  const mode_t mode = (flags & O_CREAT) != 0 ? va_arg(arguments, mode_t) : 0;
-  va_end(arguments);
-  return static_cast<int>(syscall(SYS_openat, AT_FDCWD, path, flags, mode));
 }
+
+void after_read(int, ssize_t) {}
+
+}  // namespace temper::testing
 
 namespace temper {
 namespace {
@@ -77,17 +75,14 @@ StoreOptions at_stage(int stage) {
   return options;
 }
 
-struct WorldFixture {
-  WorldFixture() {
-    if (world.rank() == 0) testing::write_tiny_folder(model_path, Head::kTied, DType::kBF16);
-    world.barrier();
-  }
+struct WorldFixture : testing::WorldWithModel {
+  WorldFixture() : WorldWithModel(DType::kBF16) {}
 
   // Saves step 10 * k into `run` by the first `num_ranks` ranks.
   void save_by(int num_ranks, int stage, const fs::path& run) {
     Group group(num_ranks);
     if (group.has_this_rank()) {
-      const ModelFolder model(model_path);
+      const ModelFolder model(source);
       UnitStore store(model.units(), group.ranks(), at_stage(stage));
       testing::fill_state(store, 10);
       CheckpointSaver saver({store, group.ranks(), run}, published_model(model), {});
@@ -99,7 +94,7 @@ struct WorldFixture {
   void expect_load_by(int num_ranks, int stage, const fs::path& run) {
     Group group(num_ranks);
     if (group.has_this_rank()) {
-      const ModelFolder model(model_path);
+      const ModelFolder model(source);
       UnitStore store(model.units(), group.ranks(), at_stage(stage));
       const auto found = find_newest_whole(run, group.ranks());
       BOOST_TEST(found.has_value());
@@ -111,10 +106,6 @@ struct WorldFixture {
     }
     world.barrier();
   }
-
-  MpiCommunicator world{MPI_COMM_WORLD};
-  testing::SharedFolder folder{world};
-  fs::path model_path = folder.path() / "source";
 };
 
 // Relative path to content, of all files but the manifest and its digests.
@@ -173,7 +164,7 @@ BOOST_AUTO_TEST_CASE(the_saved_model_is_the_rounded_master_and_opens_as_a_model)
     BOOST_TEST(at::equal(part(store), part(expected).to(at::kBFloat16).to(at::kFloat)));
   }
   if (world.rank() != 0) return;
-  BOOST_TEST(content_of(saved / "tokenizer.json") == content_of(model_path / "tokenizer.json"));
+  BOOST_TEST(content_of(saved / "tokenizer.json") == content_of(source / "tokenizer.json"));
   std::string config = testing::tiny_config_text(Head::kTied);
   config.replace(config.find("float32"), 7, "bfloat16");
   BOOST_TEST(content_of(saved / "config.json") == config);
@@ -181,7 +172,7 @@ BOOST_AUTO_TEST_CASE(the_saved_model_is_the_rounded_master_and_opens_as_a_model)
 
 BOOST_AUTO_TEST_CASE(a_store_for_evaluation_takes_the_master_weights_alone) {
   save_by(1, 0, folder.path());
-  const ModelFolder model(model_path);
+  const ModelFolder model(source);
   StoreOptions options = at_stage(3);
   options.purpose = StorePurpose::kFrozen;
   UnitStore store(model.units(), world, options);
@@ -190,7 +181,7 @@ BOOST_AUTO_TEST_CASE(a_store_for_evaluation_takes_the_master_weights_alone) {
 }
 
 BOOST_AUTO_TEST_CASE(the_store_may_change_while_it_is_saved) {
-  const ModelFolder model(model_path);
+  const ModelFolder model(source);
   UnitStore store(model.units(), world, at_stage(2));
   CheckpointSaver saver({store, world, folder.path()}, published_model(model), {});
   for (const int64_t step : {10, 20, 30}) {  // The buffers are used again.
@@ -235,6 +226,22 @@ BOOST_AUTO_TEST_CASE(manifest_and_digests_are_read_once_and_handed_round) {
   all.fill_(bytes);
   world.all_reduce(all, ReduceOp::kSum).wait();
   BOOST_TEST(all.item<int64_t>() == verified.manifest().bytes());
+}
+
+// Each digest goes to the rank that writes them down, and to no other.
+BOOST_AUTO_TEST_CASE(publishing_sends_each_digest_once) {
+  const ModelFolder model(source);
+  UnitStore store(model.units(), world, at_stage(3));
+  CheckpointSaver saver({store, world, folder.path()}, published_model(model), {});
+  saver.begin(testing::run_state(1));
+  while (!all_of(world, saver.is_written())) continue;
+  const int64_t before = CollectiveRing::own().num_bytes_sent();
+  saver.publish();
+  const int64_t num_sent = CollectiveRing::own().num_bytes_sent() - before;
+  constexpr int64_t kNumUnitFiles = 16, kAgreeing = 64;  // To agree that nothing has failed.
+  const int64_t digests = world.rank() == 0 ? 0 : kNumUnitFiles * std::ssize(Digest{});
+  BOOST_TEST(num_sent >= digests);
+  BOOST_TEST(num_sent <= digests + kAgreeing);
 }
 
 BOOST_AUTO_TEST_CASE(a_run_without_checkpoints_has_no_newest) {

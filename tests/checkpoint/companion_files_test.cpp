@@ -3,6 +3,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include "checkpoint/chat_template.h"
 #include "io/says.h"
 #include "io/temporary_folder.h"
 
@@ -73,6 +74,26 @@ BOOST_AUTO_TEST_CASE(templates_own_code_and_notices_belong_to_a_model) {
   BOOST_TEST(names() == all, boost::test_tools::per_element());
   put(folder / "tokenizer_config.json", "{}");
   BOOST_TEST(names().size() == all.size() - 2);
+}
+
+BOOST_AUTO_TEST_CASE(one_chat_template_takes_the_place_of_all_others) {
+  const std::string config = R"({"b": 1, "chat_template": "old", "a": "chat_template"})";
+  std::vector<TextFile> files = {{"tokenizer.json", R"({"chat_template": 1})"},
+                                 {"tokenizer_config.json", config},
+                                 {"chat_template.jinja", "old"},
+                                 {"chat_template.json", "{}"},
+                                 {"additional_chat_templates/tool_use.jinja", "old"}};
+  set_chat_template("new", files);
+  BOOST_REQUIRE(files.size() == 3u);
+  BOOST_TEST(files[0].text == R"({"chat_template": 1})");
+  BOOST_TEST(files[1].text == "{\n  \"b\": 1,\n  \"a\": \"chat_template\"\n}\n");
+  BOOST_TEST(files[2].path == "chat_template.jinja");
+  BOOST_TEST(files[2].text == "new");
+  files[1].text = R"({"b":1})";
+  set_chat_template("newer", files);
+  BOOST_REQUIRE(files.size() == 3u);
+  BOOST_TEST(files[1].text == R"({"b":1})");
+  BOOST_TEST(files[2].text == "newer");
 }
 
 BOOST_AUTO_TEST_CASE(end_tokens_take_the_place_of_others) {

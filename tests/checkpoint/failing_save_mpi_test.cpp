@@ -10,6 +10,8 @@
 #include <atomic>
 #include <boost/test/unit_test.hpp>
 #include <cerrno>
+#include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -23,9 +25,8 @@
 #include "checkpoint/load_state.h"
 #include "checkpoint/save.h"
 #include "checkpoint/shared_folder.h"
-#include "checkpoint/tiny_folder.h"
-#include "comm/mpi_communicator.h"
 #include "core/concat.h"
+#include "core/stop_signal.h"
 #include "io/file.h"
 #include "io/storage_error.h"
 
@@ -96,12 +97,9 @@ namespace temper {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::Head;
 
-struct WorldFixture {
+struct WorldFixture : testing::WorldWithModel {
   WorldFixture() {
-    if (world.rank() == 0) testing::write_tiny_folder(source, Head::kTied, DType::kF32);
-    world.barrier();
     model.emplace(source);
     store.emplace(model->units(), world, StoreOptions{});
     saver.emplace(SaverSetup{*store, world, folder.path()}, published_model(*model),
@@ -166,9 +164,6 @@ struct WorldFixture {
     }
   }
 
-  MpiCommunicator world{MPI_COMM_WORLD};
-  testing::SharedFolder folder{world};
-  fs::path source = folder.path() / "source";
   std::optional<ModelFolder> model;
   std::optional<UnitStore> store;
   std::optional<CheckpointSaver> saver;
@@ -291,6 +286,19 @@ BOOST_AUTO_TEST_CASE(all_ranks_agree_on_what_is_damaged_and_what_could_not_be_re
   lose_a_read();
   BOOST_TEST(find_newest_whole(folder.path(), world, Pauses(1))->manifest().step == 1);
   faults[kPread].countdown = -1;
+}
+
+// The wait would take an hour.
+BOOST_AUTO_TEST_CASE(a_signal_to_one_rank_ends_the_wait_for_storage_on_all) {
+  install_stop_signals();
+  if (world.rank() == 0) {
+    faults[kPread].reason = ESTALE;
+    faults[kPread].countdown = 0;
+  }
+  if (world.rank() + 1 == world.world_size()) ::raise(SIGTERM);
+  BOOST_CHECK_THROW(find_newest_whole(folder.path(), world, Pauses{std::chrono::hours(1)}),
+                    StopRequest);
+  install_stop_signals();  // Forgets it.
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -15,9 +15,7 @@
 #include "checkpoint/peft/merge.h"
 #include "checkpoint/save.h"
 #include "checkpoint/shared_folder.h"
-#include "checkpoint/tiny_folder.h"
 #include "comm/agree.h"
-#include "comm/mpi_communicator.h"
 #include "core/concat.h"
 #include "core/error.h"
 
@@ -49,13 +47,8 @@ namespace temper {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::Head;
 
-struct WorldFixture {
-  WorldFixture() {
-    if (world.rank() == 0) testing::write_tiny_folder(source, Head::kTied, DType::kF32);
-    world.barrier();
-  }
+struct WorldFixture : testing::WorldWithModel {
   ~WorldFixture() { has_links = true; }
 
   // A job that goes on from `resumed_step`, saves this step, and keeps it alone.
@@ -80,9 +73,6 @@ struct WorldFixture {
     return checkpoints_of(folder.path()) / checkpoint_name(step);
   }
 
-  MpiCommunicator world{MPI_COMM_WORLD};
-  testing::SharedFolder folder{world};
-  fs::path source = folder.path() / "source";
   fs::path final_folder = folder.path() / "final";
 };
 

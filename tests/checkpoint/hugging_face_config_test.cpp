@@ -219,11 +219,13 @@ const Refusal kRefusals[] = {
     {"llama", {{"torch_dtype", {"float32"}}}, "torch_dtype is [\"float32\"], wanted a name such"},
     {"llama",
      {{"final_logit_softcapping", 30.0}},
-     "'final_logit_softcapping' is 30.0, a key that is"},
+     "final_logit_softcapping is 30.0, by which other models change what is computed"},
+    {"llama", {{"is_causal", false}}, "is_causal is false, wanted true"},
+    {"qwen2", {{"num_experts", 8}}, "num_experts is 8, by which other models"},
     {"llama", {{"is_encoder_decoder", true}}, "is_encoder_decoder is true, wanted false"},
     {"llama",
      {{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}, {"mrope_section", {1}}}}},
-     "rope_scaling.'mrope_section' is [1], a key that is not known here"},
+     "rope_scaling.mrope_section is [1], by which other models"},
     {"llama", {{"model_type", std::string(60'000, 'x')}}, "xxx…'; computed are llama, mistral"},
     {"llama", {{"rope_scaling", 4}}, "rope_scaling. is not a JSON object"},
     {"llama", {{"rope_scaling", {{"type", "yarn"}}}}, "rope_scaling.type is \"yarn\"; computed ar"},
@@ -253,6 +255,16 @@ BOOST_AUTO_TEST_CASE(layer_types_must_be_known_and_fit_the_window) {
   BOOST_TEST(contains(refusal("qwen3", change), "has \"chunked_attention\" at layer 2"));
   change["layer_types"][2] = "sliding_attention";
   BOOST_TEST(contains(refusal("qwen3", change), "has sliding_attention at layer 2, but use_sl"));
+}
+
+BOOST_AUTO_TEST_CASE(keys_that_no_code_of_the_family_looks_at_are_told_and_ignored) {
+  Json json = small("llama");
+  json.update({{"activation", "swiglu"}, {"license", "mit"}, {"z_loss", 0}, {"note", ""}});
+  json["rope_scaling"] = {{"type", "linear"}, {"factor", 2.0}, {"beta_fast", 32}, {"why", "?"}};
+  std::vector<std::string> unknown;
+  parse_hugging_face_config(json.dump(), "config.json", &unknown);
+  const std::vector<std::string> wanted{"rope_scaling.why", "activation", "z_loss"};
+  BOOST_TEST(unknown == wanted, boost::test_tools::per_element());
 }
 
 BOOST_AUTO_TEST_CASE(all_problems_are_reported_at_once) {

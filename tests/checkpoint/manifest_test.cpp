@@ -4,6 +4,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include "checkpoint/run_state.h"
+#include "checkpoint/sealed_manifest.h"
 #include "core/concat.h"
 #include "core/hash.h"
 #include "io/json.h"
@@ -23,19 +24,11 @@ Manifest small() {
           {{"model/a", 4116, 4096, 16, hash}, {"state.json", 0, 0, 0, hash}}};
 }
 
-// The text of a manifest, with a hash of its own that fits.
-std::string sealed_text(Json json) {
-  const std::string zeros(64, '0');
-  json["manifest_sha256"] = zeros;
-  std::string text = json.dump(1) + '\n';
-  return text.replace(text.find(zeros), zeros.size(), to_hex(sha256(text)));
-}
-
 // The text of a manifest whose own hash fits although `change` was made to it.
 std::string sealed(const Json& change) {
   Json json = Json::parse(to_json(small()));
   json.merge_patch(change);
-  return sealed_text(json);
+  return testing::sealed_text(json);
 }
 
 // The same as version 1 wrote it.
@@ -153,6 +146,44 @@ BOOST_AUTO_TEST_CASE(files_must_be_inside_and_cut_into_segments) {
   expect_refusal(refused("b", 4, 0, hash), "segment_bytes is 0");
   expect_refusal(refused("b", 4, 4, "xy"), "digests_sha256 is 'xy', wanted 64 hexadecimal digits");
   expect_refusal(sealed({{"files", {{{"path", "b"}, {"bytes", 8}}}}}), "sha256 is missing");
+}
+
+TrainingData some_data() {
+  return {.shards = {{"train.h5", "", "sft", "ab", 3, 30, 10},
+                     {"held.h5", "first", "pretrain", "cd", 1, 9, 8}},
+          .sources = {{"a/*.jsonl", "MIT", "https://some.where/ä"}, {"b", "", ""}}};
+}
+
+BOOST_AUTO_TEST_CASE(the_data_reads_back_as_it_was_written) {
+  BOOST_TEST(!parse_manifest(to_json(small()), kName).data.has_value());
+  Manifest manifest = small();
+  manifest.data = some_data();
+  const std::string text = to_json(manifest);
+  const Manifest read = parse_manifest(text, kName);
+  BOOST_REQUIRE(read.data.has_value());
+  BOOST_TEST(to_json(read) == text);
+  BOOST_TEST(read.data->shards.at(0).holdout == "");
+  BOOST_TEST(read.data->shards.at(1).holdout == "first");
+  BOOST_TEST(read.data->shards.at(1).num_tokens == 9);
+  BOOST_CHECK(read.data->sources == some_data().sources);
+}
+
+BOOST_AUTO_TEST_CASE(what_is_wrong_with_the_data_is_named) {
+  const auto altered = [](const char* list, const Json& change) {
+    Json data = to_json_value(some_data());
+    data[list][1].merge_patch(change);
+    return sealed({{"data", data}});
+  };
+  expect_refusal(sealed({{"data", 3}}), "MANIFEST.json: data. is not a JSON object");
+  expect_refusal(sealed({{"data", Json::object()}}), "data.shards is not a list");
+  expect_refusal(sealed({{"data", {{"shards", {1}}, {"sources", Json::array()}}}}),
+                 "a shard's  is not a JSON object");
+  expect_refusal(altered("shards", {{"path", 3}}), "a shard's path is 3");
+  expect_refusal(altered("shards", {{"holdout", 3}}), "a shard's holdout is 3");
+  expect_refusal(altered("shards", {{"num_tokens", 0}}), "a shard's num_tokens is 0");
+  expect_refusal(altered("shards", {{"fingerprint", nullptr}}), "fingerprint is missing");
+  expect_refusal(altered("sources", {{"license", nullptr}}), "a source's license is missing");
+  expect_refusal(altered("sources", {{"origin", Json::array()}}), "a source's origin is []");
 }
 
 BOOST_AUTO_TEST_CASE(the_digests_of_version_1_are_in_the_manifest) {

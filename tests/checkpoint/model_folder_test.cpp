@@ -117,7 +117,8 @@ BOOST_AUTO_TEST_CASE(end_tokens_are_added_to_both_files) {
   testing::write_tiny_folder(folder.path(), Head::kTied, DType::kF32);
   const ModelFolder model(folder.path());
   int num_changed = 0;
-  for (const TextFile& file : published_model(model, {9, 2, 9}).companions(DType::kF32)) {
+  for (const TextFile& file :
+       published_model(model, {.end_tokens = {9, 2, 9}}).companions(DType::kF32)) {
     if (file.path == "tokenizer.json") continue;
     BOOST_TEST(Json::parse(file.text)["eos_token_id"] == Json({2, 9}), file.path);
     ++num_changed;

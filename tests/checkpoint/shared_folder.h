@@ -5,8 +5,9 @@
 #include <optional>
 #include <string>
 
+#include "checkpoint/tiny_folder.h"
 #include "checkpoint/together.h"
-#include "comm/communicator.h"
+#include "comm/mpi_communicator.h"
 #include "io/temporary_folder.h"
 
 namespace temper::testing {
@@ -28,6 +29,18 @@ class SharedFolder {
   Communicator& ranks_;
   std::optional<TemporaryFolder> own_;
   std::filesystem::path path_;
+};
+
+/// All ranks, their folder, and a tiny model in it.
+struct WorldWithModel {
+  explicit WorldWithModel(DType dtype = DType::kF32) {
+    if (world.rank() == 0) write_tiny_folder(source, Head::kTied, dtype);
+    world.barrier();
+  }
+
+  MpiCommunicator world{MPI_COMM_WORLD};
+  SharedFolder folder{world};
+  std::filesystem::path source = folder.path() / "source";
 };
 
 }  // namespace temper::testing

@@ -17,8 +17,8 @@ class SingleRank final : public Communicator {
   [[noreturn]] static void refuse() { throw std::logic_error("a group of one communicates"); }
 
   Pending do_all_reduce(at::Tensor, ReduceOp) override { refuse(); }
-  Pending do_reduce_scatter(const at::Tensor&, at::Tensor, ReduceOp) override { refuse(); }
   Pending do_all_gather(const at::Tensor&, at::Tensor) override { refuse(); }
+  Pending do_gather(const at::Tensor&, at::Tensor, int) override { refuse(); }
   Pending do_all_to_all(const at::Tensor&, at::Tensor) override { refuse(); }
   Pending do_broadcast(at::Tensor, int) override { refuse(); }
   void do_barrier() override { refuse(); }

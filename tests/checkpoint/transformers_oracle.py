@@ -5,7 +5,10 @@ usage: transformers_oracle.py <checkpoint_probe>
 """
 
 import dataclasses
+import importlib
+import inspect
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,7 +20,8 @@ import transformers
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import load_file, save_file
 from transformers import (
-    AutoConfig, AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config,
+    AutoConfig, AutoModelForCausalLM, GenerationConfig, LlamaConfig, MistralConfig, Qwen2Config,
+    Qwen3Config, masking_utils,
 )
 
 transformers.utils.logging.set_verbosity_error()
@@ -99,6 +103,17 @@ def meaning(folder):
     }
 
 
+def keys_of(config):
+    """The keys that a class of configurations has, and those that its model's code looks at."""
+    keys = {*config().to_dict(), *(field.name for field in dataclasses.fields(config))}
+    code = importlib.import_module(config.__module__.replace("configuration_", "modeling_"))
+    for module in (code, masking_utils):
+        read = r'config\.(\w+)|getattr\((?:self\.)?config, "(\w+)"'
+        for names in re.findall(read, inspect.getsource(module)):
+            keys |= {name for name in names if not callable(getattr(config, name, None))}
+    return sorted(keys - {"", "model_type"})
+
+
 def random_model(config, dtype):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).to(dtype)
@@ -145,15 +160,32 @@ class Oracle(unittest.TestCase):
     def test_each_key_of_the_installed_classes_is_known(self):
         """Honoured, harmless, or refused for itself: a new one is to be looked at."""
         for config in (LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config):
-            fields = [field.name for field in dataclasses.fields(config)]
-            keys = dict.fromkeys([*config().to_dict(), *fields], ["?"])
-            keys |= {**SMALL, "model_type": config.model_type, "nobody_knows_this": 1}
-            path = self.folder / "config.json"
+            keys = [*keys_of(config), "nobody_knows_this"]
+            paths = [self.folder / f"{key}.json" for key in keys]
+            for key, path in zip(keys, paths):
+                content = {"model_type": config.model_type, **SMALL, key: ["?"]}
+                path.write_text(json.dumps(content))
+            lines = probe("config", *paths).splitlines()
+            for key, line in zip(keys, map(json.loads, lines), strict=True):
+                with self.subTest(f"{config.model_type} {key}"):
+                    unknown = [] if "refused" in line else line["unknown_keys"]
+                    self.assertEqual(unknown, [key] * (key == "nobody_knows_this"))
+                    self.assertIn(key, line.get("refused", key))
+
+    def test_each_key_of_the_installed_generation_config_is_known(self):
+        path = self.folder / "generation_config.json"
+
+        def sort_out(**keys):
             path.write_text(json.dumps(keys))
-            with self.subTest(config.model_type), self.assertRaises(AssertionError) as refusal:
-                probe("config", path)
-            lines = [line for line in str(refusal.exception).splitlines() if "not known" in line]
-            self.assertEqual([line.split("'")[1] for line in lines], ["nobody_knows_this"])
+            return json.loads(probe("generation", path))
+
+        keys = dict.fromkeys([*vars(GenerationConfig()), "nobody_knows_this"], ["?"])
+        self.assertEqual(sort_out(**keys)["unknown"], ["nobody_knows_this"])
+        found = sort_out(do_sample=True, temperature=0.6, top_p=1.0, repetition_penalty=1.05)
+        wanted = ["do_sample true", "temperature 0.6", "repetition_penalty 1.05"]
+        self.assertEqual(found, {"not_applied": wanted, "unknown": []})
+        neutral = GenerationConfig._get_default_generation_params()
+        self.assertEqual(sort_out(**neutral), {"not_applied": [], "unknown": []})
 
     def test_a_head_of_its_own_is_not_tied(self):
         """Though the configuration says so; one that is the embedding is."""

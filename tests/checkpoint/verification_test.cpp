@@ -16,6 +16,7 @@
 #include "checkpoint/checkpoint_saver.h"
 #include "checkpoint/load_state.h"
 #include "checkpoint/save.h"
+#include "checkpoint/sealed_manifest.h"
 #include "checkpoint/single_rank.h"
 #include "checkpoint/tiny_folder.h"
 #include "core/concat.h"
@@ -255,14 +256,11 @@ BOOST_AUTO_TEST_CASE(a_checkpoint_of_format_version_1_is_verified_and_loaded) {
     old["files"].back()["segments"].push_back(
         {{"offset", at.begin}, {"bytes", at.size()}, {"sha256", to_hex(segment.sha256)}});
   }
-  const std::string zeros(64, '0');
-  old["manifest_sha256"] = zeros;
-  std::string text = old.dump(1);
-  put(checkpoint(2) / "MANIFEST.json",
-      text.replace(text.find(zeros), zeros.size(), to_hex(sha256(text))));
+  put(checkpoint(2) / "MANIFEST.json", testing::sealed_text(old));
   fs::remove(checkpoint(2) / Manifest::kDigestsName);
 
   const VerifiedCheckpoint verified = verify_checkpoint(checkpoint(2), ranks);
+  BOOST_TEST(verified.manifest().format_version == 1);
   UnitStore store(testing::tiny_units(Head::kTied), ranks, {});
   load_checkpoint(verified, store, ranks);
   BOOST_TEST(testing::has_state(store, 2));
@@ -275,11 +273,7 @@ BOOST_AUTO_TEST_CASE(a_list_of_digests_that_is_too_short_is_named) {
   for (Json& file : manifest["files"]) {
     if (file["path"] == Manifest::kDigestsName) file["bytes"] = 64;
   }
-  const std::string zeros(64, '0');
-  manifest["manifest_sha256"] = zeros;
-  std::string text = manifest.dump();
-  put(checkpoint(2) / "MANIFEST.json",
-      text.replace(text.find(zeros), zeros.size(), to_hex(sha256(text))));
+  put(checkpoint(2) / "MANIFEST.json", testing::sealed_text(manifest));
   fs::resize_file(checkpoint(2) / Manifest::kDigestsName, 64);
   expect_passed_over("digests.bin has 64 bytes, too few for the segments of all files");
 }
@@ -338,11 +332,7 @@ BOOST_AUTO_TEST_CASE(a_state_file_of_another_step_is_refused) {
     if (file["path"] != "state.json") continue;
     file.update({{"bytes", state.size()}, {"sha256", to_hex(sha256(state))}});
   }
-  const std::string zeros(64, '0');
-  manifest["manifest_sha256"] = zeros;
-  std::string text = manifest.dump();
-  text.replace(text.find(zeros), zeros.size(), to_hex(sha256(text)));
-  put(checkpoint(2) / "MANIFEST.json", text);
+  put(checkpoint(2) / "MANIFEST.json", testing::sealed_text(manifest));
   const VerifiedCheckpoint verified = verify_checkpoint(checkpoint(2), ranks);
   UnitStore store(testing::tiny_units(Head::kTied), ranks, {});
   BOOST_CHECK_EXCEPTION(load_checkpoint(verified, store, ranks), CheckpointError,

@@ -5,6 +5,7 @@
 //   probe throw    rank 1 fails while the others wait for it; caught in main
 //   probe device   asks for a GPU
 //   probe leave    twenty times, all but rank 0 leave the watchdog as soon as they have met it
+//   probe wait     rank 0 comes late; prints what share of a core each other took waiting for it
 //   probe stop     the last rank stands still, which is noticed by whoever watches it
 //   with a number after these, so many ranks are watched by one, and others by leaders of groups
 //   probe unwind   the same, but the session goes down with the exception
@@ -13,6 +14,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <ctime>
 #include <string>
 #include <thread>
 
@@ -49,6 +51,17 @@ void leave_at_once(const temper::MpiSession& session, const temper::WatchdogOpti
   }
 }
 
+void wait_for_rank_0(const temper::MpiSession& session) {
+  constexpr double kSeconds = 2.0;
+  const auto ranks = make_communicator(session, at::kCPU);
+  ranks->barrier();
+  const std::clock_t before = std::clock();
+  if (ranks->rank() == 0) std::this_thread::sleep_for(std::chrono::duration<double>(kSeconds));
+  ranks->barrier();
+  const double used = static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC;
+  if (ranks->rank() > 0) std::printf("%.3f\n", used / kSeconds);
+}
+
 void stand_still(const temper::MpiSession& session, const temper::WatchdogOptions& options) {
   const auto ranks = make_communicator(session, at::kCPU);
   const temper::Watchdog watchdog(session, *ranks, options);
@@ -78,6 +91,7 @@ int main(int argc, char** argv) {
     if (mode == "facts") print_facts(session);
     if (mode == "device") make_communicator(session, at::kCUDA);
     if (mode == "leave") leave_at_once(session, options);
+    if (mode == "wait") wait_for_rank_0(session);
     if (mode == "stop") stand_still(session, options);
     if (mode == "throw") fail_on_rank_1(session);
   } catch (const temper::Error& error) {

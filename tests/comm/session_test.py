@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts session_probe under mpirun: what a session knows, and that a failure ends all ranks."""
 
+import os
 import subprocess
 import sys
 import unittest
@@ -14,12 +15,15 @@ COMM = 15  # ExitCode::kComm
 DATA = 12  # ExitCode::kData
 REFUSED = 18  # ExitCode::kRefused
 INTERNAL = 10  # ExitCode::kInternal
+MOST_WAITING = 0.35  # Of a core, which a rank that never rests takes whole; half of this is usual.
 
 
-def run(*mode, ranks=RANKS):
+def run(*mode, ranks=RANKS, **environment):
     """The finished process. A job that hangs fails the test."""
     command = [*LAUNCH, str(ranks), PROBE, *mode]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env=os.environ | environment
+    )
 
 
 class Session(unittest.TestCase):
@@ -58,6 +62,16 @@ class Session(unittest.TestCase):
             job = run("leave", most_watched_by_one)
             self.assertEqual(job.returncode, 0, job.stderr)
             self.assertNotIn("lost rank=", job.stdout + job.stderr)
+
+    def test_ranks_that_wait_leave_the_core_to_others(self):
+        """In shared memory and over TCP, where each look asks the kernel; also while it yields."""
+        networks = ({}, {"btl": "self,tcp", "btl_tcp_if_include": "lo", "mpi_yield_when_idle": "1"})
+        for network in networks:
+            job = run("wait", **{f"OMPI_MCA_{key}": value for key, value in network.items()})
+            self.assertEqual(job.returncode, 0, job.stderr)
+            shares = [float(line) for line in job.stdout.split()]
+            self.assertEqual(len(shares), RANKS - 1)
+            self.assertLess(max(shares), MOST_WAITING, network)
 
     def test_a_rank_that_stands_still_is_named_by_the_leader_of_its_group(self):
         job = run("stop", "1", ranks=4)

@@ -115,7 +115,8 @@ BOOST_AUTO_TEST_CASE(a_short_file_is_enough_and_the_rest_has_defaults) {
   BOOST_TEST(config.run.folder == "runs/test");
   BOOST_REQUIRE(config.data.sources.size() == 1);
   BOOST_TEST(config.data.sources[0].path == "shard.h5");
-  BOOST_TEST(config.data.sources[0].weight == 1.0);
+  BOOST_TEST(config.data.sources[0].weight == 0.0);  // None.
+  BOOST_TEST(config.data.sources[0].epochs == 1.0);
   BOOST_TEST(config.train.max_steps == 10);
   BOOST_TEST(config.optimizer.beta2 == AdamWOptions{}.beta2);
 }
@@ -189,7 +190,7 @@ BOOST_AUTO_TEST_CASE(overrides_follow_the_rules_of_the_file) {
   const RunConfig config = load_run_config(
       file.path(),
       {"train.max_steps=1e3", "optimizer.beta1=0.8", "model.path=a b=c",
-       "data.train=[{path: x.h5}, {path: y.h5, weight: 2}]", "parallel.prefetch=false"});
+       "data.train=[{path: x.h5, weight: 1}, {path: y.h5, weight: 2}]", "parallel.prefetch=false"});
   BOOST_TEST(config.train.max_steps == 1000);
   BOOST_TEST(config.optimizer.beta1 == 0.8);
   BOOST_TEST(config.model.path == "a b=c");
@@ -237,10 +238,10 @@ BOOST_AUTO_TEST_CASE(the_resolved_configuration_reads_as_the_same) {
   const RunConfig config = load_run_config(
       file.path(),
       {"run.folder=\"a \\\"b\\\" \\\\ é # x: y\"", "model.dtype=bfloat16", "model.device=cuda",
-       "data.train=[{path: x.h5, weight: 0.3}, {path: y.h5}]", "data.seed=9223372036854775807",
-       "data.holdout=[{name: h, path: z.h5, max_rows: 3}]", "train.recompute=true",
-       "optimizer.epsilon=1e-20", "train.max_steps=0", "train.epochs=0.1", "schedule.name=wsd",
-       "schedule.decay_ratio=0.25", "parallel={stage: 1, reduction: fast}",
+       "data.train=[{path: x.h5, weight: 0.3}, {path: y.h5, weight: 2}]",
+       "data.seed=9223372036854775807", "data.holdout=[{name: h, path: z.h5, max_rows: 3}]",
+       "train.recompute=true", "optimizer.epsilon=1e-20", "train.max_steps=0", "train.epochs=0.1",
+       "schedule.name=wsd", "schedule.decay_ratio=0.25", "parallel={stage: 1, reduction: fast}",
        "checkpoint.resume=some/folder"});
   const std::string yaml = to_yaml(config);
   const RunConfig again = parse_run_config(yaml, "the checkpoint");
@@ -257,6 +258,30 @@ BOOST_AUTO_TEST_CASE(the_resolved_configuration_reads_as_the_same) {
   BOOST_TEST((again.schedule.shape == ScheduleOptions::Shape::kWsd));
   BOOST_TEST((again.parallel.reduction == Reduction::kFast));
   BOOST_TEST(again.checkpoint.resume == "some/folder");
+}
+
+BOOST_AUTO_TEST_CASE(a_mixture_without_weights_reads_as_the_same) {
+  const ConfigFile file(kValid);
+  const RunConfig config = load_run_config(
+      file.path(),
+      {"data.train=[{path: x.h5, epochs: 2.5}, {path: y.h5, max_tokens: 1000000000000}]",
+       "data.mixture.temperature=3"});
+  const std::string yaml = to_yaml(config);
+  const RunConfig again = parse_run_config(yaml, "the checkpoint");
+  BOOST_TEST(to_yaml(again) == yaml);
+  BOOST_TEST(again.data.sources.at(0).weight == 0.0);
+  BOOST_TEST(again.data.sources.at(0).epochs == 2.5);
+  BOOST_TEST(again.data.sources.at(1).max_tokens == 1'000'000'000'000);
+  BOOST_TEST(again.data.mixture.temperature == 3.0);
+  const auto starts = [&](const std::string& sources, const std::string& message) {
+    return file.problems({"data.train=" + sources}).starts_with("CONFIG: " + message);
+  };
+  BOOST_TEST(starts("[{path: x, epochs: 0}]",
+                    "data.train[0].epochs (command line) is '0'\n"
+                    "  try: set it to a positive number, at most 1000000"));
+  BOOST_TEST(starts("[{path: x, max_tokens: -1}]",
+                    "data.train[0].max_tokens (command line) is '-1'\n"
+                    "  try: set it to a whole number of tokens, or 0 for all"));
 }
 
 BOOST_AUTO_TEST_CASE(a_stored_configuration_that_was_altered_names_its_place) {

@@ -31,6 +31,8 @@ std::string digest(const std::vector<std::string>& overrides, const TrajectoryFa
 // Every option: those that decide the result, and those that do not.
 const std::vector<std::string> kDeciding = {
     "data.train=[{path: shard.h5, weight: 2}]",
+    "data.train=[{path: shard.h5, epochs: 2}]",
+    "data.train=[{path: shard.h5, max_tokens: 2}]",
     "data.sequence_length=77",
     "data.global_batch=16",
     "data.micro_batch=4",
@@ -86,6 +88,7 @@ const std::vector<std::string> kIndifferent = {
     "model.end_of_turn=add",
     "data.holdout=[{name: h, path: h.h5}]",
     "data.chat_template=any",
+    "data.chat_template=shard",
     "data.loader_threads=7",
     "data.prefetch=7",
     "train.max_skipped_in_a_row=7",
@@ -103,9 +106,9 @@ const std::vector<std::string> kIndifferent = {
     "checkpoint.model_dtype=float32",
 };
 // These count through the facts, or belong to another option.
-const std::set<std::string> kElsewhere = {"model.dtype",           "train.max_steps",
-                                          "train.epochs",          "train.evaluate_every_steps",
-                                          "schedule.warmup_ratio", "adapter.start"};
+const std::set<std::string> kElsewhere = {
+    "model.dtype",           "train.max_steps", "train.epochs",     "train.evaluate_every_steps",
+    "schedule.warmup_ratio", "adapter.start",   "lora.pissa_niter", "data.mixture"};
 
 }  // namespace
 
@@ -123,6 +126,14 @@ BOOST_DATA_TEST_CASE(an_option_of_an_adapter_changes_the_digest, data::make(kDec
                                           : section == "quantise" ? "qlora"
                                                                   : section);
   BOOST_TEST(digest({method, assignment}, facts()) != digest({method}, facts()));
+}
+
+BOOST_AUTO_TEST_CASE(how_principal_parts_are_found_changes_the_digest) {
+  const std::vector<std::string> exact = {"method=lora", "lora.init=pissa",
+                                          "optimizer.weight_decay=0"};
+  std::vector<std::string> random = exact;
+  random.push_back("lora.pissa_niter=7");
+  BOOST_TEST(digest(random, facts()) != digest(exact, facts()));
 }
 
 BOOST_DATA_TEST_CASE(an_option_that_does_not_leaves_the_digest, data::make(kIndifferent),
@@ -196,7 +207,20 @@ BOOST_AUTO_TEST_CASE(changes_are_named_for_people) {
   BOOST_TEST(
       explain_other_trajectory(
           to_yaml(load_run_config(file.path(), {"data.train=[{path: shard.h5}, {path: b}]"})),
-          load_run_config(file.path(), {})) == "data.train[1] was b, data.train[1].weight was 1");
+          load_run_config(file.path(), {})) ==
+      "data.train[0].weight was by tokens and is 1, data.train[1] was b, "
+      "data.train[1].weight was by tokens");
+}
+
+// A source alone has all, as one with the weight 1 that older versions wrote.
+BOOST_AUTO_TEST_CASE(sources_without_weights_are_another_mixture_if_there_are_several) {
+  BOOST_TEST(digest({"data.train=[{path: shard.h5, weight: 1}]"}, facts()) == digest({}, facts()));
+  TrajectoryFacts two = facts();
+  two.data_fingerprints.push_back("data-2");
+  const std::string none = "data.train=[{path: a.h5}, {path: b.h5}]";
+  const std::string equal = "data.train=[{path: a.h5, weight: 1}, {path: b.h5, weight: 1}]";
+  BOOST_TEST(digest({none}, two) != digest({equal}, two));
+  BOOST_TEST(digest({none, "data.mixture.temperature=2"}, two) != digest({none}, two));
 }
 
 BOOST_AUTO_TEST_CASE(a_source_without_a_fingerprint_is_our_bug) {

@@ -47,7 +47,29 @@ const std::vector<Contradiction> kContradictions = {
      "data.train names no token shard\n"
      "  try: list one or more: data: {train: [{path: shard.h5}]}"},
     {"shard twice", [](RunConfig& c) { c.data.sources.push_back({.path = "a.h5"}); },
-     "data.train lists 'a.h5' twice\n  try: list it once, with the sum of the weights"},
+     "data.train lists 'a.h5' twice\n  try: list it once, with the sum of the weights or epochs"},
+    {"some weights", [](RunConfig& c) { c.data.sources.push_back({.path = "b.h5", .weight = 2}); },
+     "data.train[0] has no weight, but other sources have one\n"
+     "  try: give each source a weight, or none: then they weigh by their tokens"},
+    {"weight and epochs",
+     [](RunConfig& c) {
+       c.data.sources = {{.path = "a.h5", .weight = 1}, {.path = "b.h5", .weight = 2, .epochs = 3}};
+     },
+     "data.train[1].epochs has no effect: the weight sets what is used of the source\n"
+     "  try: leave out the weights of all sources, or this"},
+    {"weight and limit",
+     [](RunConfig& c) { c.data.sources = {{.path = "a.h5", .weight = 1, .max_tokens = 9}}; },
+     "data.train[0].max_tokens has no effect: the weight sets what is used of the source\n"
+     "  try: leave out the weights of all sources, or this"},
+    {"weights and temperature",
+     [](RunConfig& c) {
+       c.data.sources = {{.path = "a.h5", .weight = 1}, {.path = "b.h5", .weight = 2}};
+       c.data.mixture.temperature = 2;
+     },
+     "data.mixture.temperature has no effect: the sources of data.train have weights\n"
+     "  try: leave out the weights, or this"},
+    {"temperature alone", [](RunConfig& c) { c.data.mixture.temperature = 2; },
+     "data.mixture.temperature has no effect: data.train has one source\n  try: leave it out"},
     {"hold-out twice",
      [](RunConfig& c) {
        c.holdouts = {{"h", "x.h5"}, {"h", "y.h5"}};

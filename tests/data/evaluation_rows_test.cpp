@@ -15,10 +15,10 @@ BOOST_AUTO_TEST_SUITE(evaluation_rows)
 BOOST_AUTO_TEST_CASE(all_rows_come_once_and_in_order) {
   const TemporaryFolder folder;
   const auto path = write_shard(folder / "shard.h5", counting_documents(40, 30));
-  const RowSource rows(path, 16, ModelFacts{});
+  const RowSource rows(find_shards(path), 16, ModelFacts{});
   for (const int64_t micro_batch_rows : {1, 3, 4, 1000}) {
-    const EvaluationRows evaluation(std::make_unique<RowSource>(path, 16, ModelFacts{}),
-                                    micro_batch_rows);
+    const EvaluationRows evaluation(
+        std::make_unique<RowSource>(find_shards(path), 16, ModelFacts{}), micro_batch_rows);
     const int64_t wanted = (rows.num_rows() + micro_batch_rows - 1) / micro_batch_rows;
     BOOST_TEST(evaluation.num_micro_batches() == wanted);
     int64_t row = 0;
@@ -32,7 +32,7 @@ BOOST_AUTO_TEST_CASE(all_rows_come_once_and_in_order) {
       num_targets += expected.num_targets;
     }
     BOOST_TEST(row == rows.num_rows());
-    BOOST_TEST(num_targets == evaluation.shard().header().num_targets);
+    BOOST_TEST(num_targets == evaluation.corpus().num_targets());
   }
 }
 

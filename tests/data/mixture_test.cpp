@@ -37,8 +37,8 @@ struct Fixture {
   Mixture mix() const {
     Mixture::Sources sources;
     for (const DataSource& source : options.sources) {
-      sources.push_back(
-          std::make_unique<RowSource>(source.path, options.sequence_length, ModelFacts{}));
+      sources.push_back(std::make_unique<RowSource>(find_shards(source.path),
+                                                    options.sequence_length, ModelFacts{}));
     }
     return Mixture(options, std::move(sources));
   }
@@ -178,13 +178,94 @@ BOOST_AUTO_TEST_CASE(an_epoch_has_as_many_rows_as_the_sources) {
   const Mixture mixture = mix();
   BOOST_TEST(mixture.rows_per_epoch() ==
              mixture.sources()[0]->num_rows() + mixture.sources()[1]->num_rows());
-  options.sources.resize(1);
+  options.sources = {{options.sources[0].path}};
   const Mixture single = mix();
   std::set<int64_t> rows;
   for (int64_t index = 0; index < single.rows_per_epoch(); ++index) {
     rows.insert(single.place_of(index).row);
   }
   BOOST_TEST(std::ssize(rows) == single.rows_per_epoch());
+}
+
+// The tokens that rows [begin, end) of the order really have, by source.
+std::vector<double> tokens_in(const Mixture& mixture, int64_t begin, int64_t end) {
+  std::vector<double> tokens(mixture.sources().size());
+  for (int64_t index = begin; index < end; ++index) {
+    const Mixture::Place place = mixture.place_of(index);
+    tokens[static_cast<size_t>(place.source)] += static_cast<double>(row_tokens(mixture, place));
+  }
+  return tokens;
+}
+
+BOOST_AUTO_TEST_CASE(without_weights_each_epoch_has_every_row_once) {
+  options.sources = {{options.sources[0].path}, {options.sources[1].path}};
+  const Mixture mixture = mix();
+  const int64_t rows = mixture.rows_per_epoch();
+  BOOST_TEST(rows == mixture.sources()[0]->num_rows() + mixture.sources()[1]->num_rows());
+  for (int64_t epoch = 0; epoch < 5; ++epoch) {
+    std::set<std::pair<int, int64_t>> seen;
+    for (int64_t index = epoch * rows; index < (epoch + 1) * rows; ++index) {
+      const Mixture::Place place = mixture.place_of(index);
+      seen.insert({place.source, place.row});
+    }
+    BOOST_TEST(std::ssize(seen) == rows);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(without_weights_sources_weigh_by_their_tokens_epochs_and_limit) {
+  const std::string third = write_shard(folder / "more.h5", counting_documents(2000, 50)).string();
+  options.sources = {{.path = options.sources[0].path, .epochs = 2.0},
+                     {.path = options.sources[1].path, .epochs = 4.0},
+                     {.path = third, .max_tokens = 5000}};
+  for (const double temperature : {1.0, 2.0, 100.0}) {
+    options.mixture.temperature = temperature;
+    const Mixture mixture = mix();
+    const double sizes[] = {2.0 * static_cast<double>(mixture.sources()[0]->num_tokens()),
+                            4.0 * static_cast<double>(mixture.sources()[1]->num_tokens()), 5000.0};
+    double total = 0.0;
+    for (const double size : sizes) total += std::pow(size, 1.0 / temperature);
+    const int64_t rows = mixture.rows_per_epoch();
+    const std::vector<double> found = tokens_in(mixture, 0, rows);
+    const std::vector<Mixture::Use> uses = mixture.use_of(rows);
+    const double all = found[0] + found[1] + found[2];
+    for (size_t k = 0; k < 3; ++k) {
+      const double asked = std::pow(sizes[k], 1.0 / temperature) / total;
+      BOOST_TEST(std::abs(found[k] / all - asked) < 0.01 * asked);
+      BOOST_TEST(std::abs(uses[k].share - asked) < 0.01 * asked);
+      BOOST_TEST(std::abs(uses[k].tokens - found[k]) < 0.01 * found[k]);
+    }
+    if (temperature != 1.0) continue;
+    BOOST_TEST(uses[0].passes == 2.0);
+    BOOST_TEST(uses[1].passes == 4.0);
+    BOOST_TEST(found[2] <= 5000.0);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_small_source_beside_a_large_one_is_used) {
+  const std::string one = write_shard(folder / "one.h5", counting_documents(2, 30)).string();
+  options.sequence_length = 2;
+  options.sources = {{.path = options.sources[0].path, .epochs = 100.0}, {.path = one}};
+  const Mixture mixture = mix();
+  BOOST_TEST(mixture.use_of(mixture.rows_per_epoch())[1].passes == 1.0);
+  options.sources[1].max_tokens = 1;
+  BOOST_CHECK_EXCEPTION(mix(), DataError,
+                        says("one.h5 would never be used: its share of an epoch is less than a "
+                             "row\n  try: raise its epochs, its max_tokens"));
+}
+
+BOOST_AUTO_TEST_CASE(what_is_used_by_weights_is_counted_as_it_is_drawn) {
+  const Mixture mixture = mix();
+  const int64_t num_rows = 2 * SlotTable::kSlots + 12'345;
+  std::vector<double> rows(2);
+  for (int64_t index = 0; index < num_rows; ++index) {
+    ++rows[static_cast<size_t>(mixture.place_of(index).source)];
+  }
+  const std::vector<Mixture::Use> uses = mixture.use_of(num_rows);
+  for (size_t k = 0; k < 2; ++k) {
+    const auto num = static_cast<double>(mixture.sources()[k]->num_rows());
+    BOOST_TEST(uses[k].passes == rows[k] / num);
+  }
+  BOOST_TEST(std::abs(uses[0].share - 0.75) < 0.0075);
 }
 
 BOOST_AUTO_TEST_CASE(a_source_that_would_never_be_drawn_is_refused) {

@@ -16,7 +16,8 @@ constexpr int64_t kNone = kNoTarget;
 
 struct Fixture {
   RowSource source(const ShardContent& content, int64_t sequence_length) {
-    return RowSource(write_shard(folder / "shard.h5", content), sequence_length, ModelFacts{});
+    return RowSource(find_shards(write_shard(folder / "shard.h5", content)), sequence_length,
+                     ModelFacts{});
   }
 
   TemporaryFolder folder;
@@ -78,7 +79,7 @@ BOOST_AUTO_TEST_CASE(rows_of_text_have_each_token_and_each_target_once) {
       tokens.insert(tokens.end(), document.begin(), document.end());
     }
     BOOST_TEST((all.tokens == tokens));
-    BOOST_TEST(all.num_targets == rows.shard().header().num_targets);
+    BOOST_TEST(all.num_targets == rows.corpus().num_targets());
   }
 }
 
@@ -110,7 +111,7 @@ BOOST_AUTO_TEST_CASE(rows_of_conversations_have_each_document_once) {
   }
   BOOST_TEST(std::ssize(all.document_begins) == 1501);
   BOOST_TEST(std::ssize(all.tokens) == rows.num_tokens());
-  BOOST_TEST(all.num_targets == rows.shard().header().num_targets);
+  BOOST_TEST(all.num_targets == rows.corpus().num_targets());
 }
 
 BOOST_AUTO_TEST_CASE(rows_are_appended_behind_each_other) {

@@ -46,9 +46,12 @@ BOOST_AUTO_TEST_CASE(conversations_must_be_rendered_by_a_template_of_the_model) 
       says("chat.h5 was rendered by the chat template " + own.substr(0, 12) +
            "…, and the model's is bbbbbbbbbbbb…\n  try: prepare the shard again"));
   BOOST_CHECK_EXCEPTION(require_fits(chat, templates({other})), DataError,
-                        says("or set data.chat_template to any"));
+                        says("set data.chat_template to shard if the trained model is to be used"));
   BOOST_CHECK_EXCEPTION(require_fits(chat, templates({})), DataError,
                         says("and the model's folder has none"));
+  ModelFacts adopting = templates({other});
+  adopting.adopts_template = true;
+  BOOST_CHECK_NO_THROW(require_fits(chat, adopting));
   const TokenShard text(write_shard(folder / "text.h5", counting_documents(3, 9)));
   BOOST_CHECK_NO_THROW(require_fits(text, templates({other})));
 }

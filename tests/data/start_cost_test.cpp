@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // How many files and bytes the ranks of a run read when they open a shard. This process counts the
-// calls of its own code and of HDF5: its `open` and `pread` stand before the C library's.
-#include <dlfcn.h>
-#include <fcntl.h>
-#include <sys/types.h>
-
+// calls of its own code and of HDF5.
 #include <atomic>
 #include <boost/test/unit_test.hpp>
-#include <cstdarg>
 
 #include "data/row_source.h"
 #include "io/shard_file.h"
 #include "io/temporary_folder.h"
+#include "support/file_calls.h"
 
 namespace {
 
@@ -19,47 +15,18 @@ std::atomic<int64_t> num_opens = 0;
 std::atomic<int64_t> num_reads = 0;
 std::atomic<int64_t> num_bytes_read = 0;
 
-template <typename Call>
-Call library_call(const char* name) {
-  return reinterpret_cast<Call>(::dlsym(RTLD_NEXT, name));
-}
-
-ssize_t counted(ssize_t num_bytes) {
-  ++num_reads;
-  num_bytes_read += num_bytes;
-  return num_bytes;
-}
-
 }  // namespace
 
-// Each call has two names, of which the compiler's flags choose one.
-extern "C" int open(const char* path, int flags, ...) {
-  va_list arguments;
-  va_start(arguments, flags);
-  const mode_t mode = (flags & O_CREAT) != 0 ? va_arg(arguments, mode_t) : 0;
-  va_end(arguments);
-  ++num_opens;
-  return library_call<int (*)(const char*, int, ...)>("open")(path, flags, mode);
+namespace temper::testing {
+
+void after_open(int, const char*) { ++num_opens; }
+
+void after_read(int, ssize_t num_bytes) {
+  ++num_reads;
+  num_bytes_read += num_bytes;
 }
 
-extern "C" int open64(const char* path, int flags, ...) {
-  va_list arguments;
-  va_start(arguments, flags);
-  const mode_t mode = (flags & O_CREAT) != 0 ? va_arg(arguments, mode_t) : 0;
-  va_end(arguments);
-  ++num_opens;
-  return library_call<int (*)(const char*, int, ...)>("open64")(path, flags, mode);
-}
-
-extern "C" ssize_t pread(int file, void* bytes, size_t count, off_t offset) {
-  using Call = ssize_t (*)(int, void*, size_t, off_t);
-  return counted(library_call<Call>("pread")(file, bytes, count, offset));
-}
-
-extern "C" ssize_t pread64(int file, void* bytes, size_t count, off_t offset) {
-  using Call = ssize_t (*)(int, void*, size_t, off_t);
-  return counted(library_call<Call>("pread64")(file, bytes, count, offset));
-}
+}  // namespace temper::testing
 
 namespace temper {
 namespace {
@@ -95,7 +62,7 @@ std::vector<Cost> costs_of(const std::filesystem::path& path, int num_ranks) {
   std::vector<Cost> costs;
   for (int rank = 0; rank < num_ranks; ++rank) {
     const Cost before;
-    const RowSource rows(path, 12, ModelFacts{}, ranks.rank());
+    const RowSource rows(find_shards(path), 12, ModelFacts{}, ranks.rank());
     costs.push_back(Cost() - before);
     BOOST_TEST_REQUIRE(rows.num_truncated() > 0);
   }

@@ -2,15 +2,24 @@
 // Which tensors LoRA has, how they begin, and what is refused.
 #include "model/adapter/lora.h"
 
+#include <ATen/ATen.h>
+#include <ATen/record_function.h>
+
+#include <algorithm>
 #include <boost/test/data/monomorphic.hpp>
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 #include <cmath>
+#include <functional>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/error.h"
 #include "model/adapter/method.h"
+#include "model/adapter/values_from_base.h"
+#include "model/ops/one_thread.h"
 #include "support/tiny_model.h"
 
 namespace temper {
@@ -217,6 +226,132 @@ BOOST_AUTO_TEST_CASE(any_part_can_be_drawn_by_itself) {
   BOOST_TEST(part == std::vector<float>(whole.begin() + 300, whole.begin() + 400),
              boost::test_tools::per_element());
   BOOST_TEST((drawn(initial, 2, {0, 1000}) != whole));
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_AUTO_TEST_SUITE(nearly_principal)
+
+// With singular values 1, 1/2, 1/3 and so on.
+at::Tensor matrix_of(int64_t rows, int64_t columns) {
+  const auto fp64 = at::TensorOptions().dtype(at::kDouble);
+  const int64_t fewer = std::min(rows, columns);
+  const at::Tensor left = std::get<0>(at::linalg_qr(at::randn({rows, fewer}, fp64)));
+  const at::Tensor right = std::get<0>(at::linalg_qr(at::randn({columns, fewer}, fp64)));
+  const at::Tensor values = at::arange(1, fewer + 1, fp64).reciprocal();
+  return at::mm(left.mul(values), right.t()).to(at::kFloat);
+}
+
+constexpr int64_t kRank = 6;
+constexpr double kScale = 1.5;
+
+at::Tensor sketch_for(const at::Tensor& matrix) {
+  return at::randn({std::min(matrix.size(0), matrix.size(1)), kRank});
+}
+
+at::Tensor sum_of(const PrincipalParts& parts) {
+  return at::mm(parts.up.to(at::kDouble), parts.down.to(at::kDouble)).mul(kScale);
+}
+
+// Written down from torch.svd_lowrank of PyTorch 2.11, in fp64, with its random matrix given.
+at::Tensor svd_lowrank(const at::Tensor& matrix, const at::Tensor& sketch, int num_iterations) {
+  const auto basis_of = [](const at::Tensor& x) { return std::get<0>(at::linalg_qr(x)); };
+  const at::Tensor wide = matrix.to(at::kDouble);
+  const at::Tensor a = wide.size(0) < wide.size(1) ? wide.t() : wide;
+  at::Tensor q = basis_of(at::mm(a, sketch.to(at::kDouble)));
+  for (int i = 0; i < num_iterations; ++i) {
+    q = basis_of(at::mm(a.t(), q));
+    q = basis_of(at::mm(a, q));
+  }
+  const auto [u, s, v] = at::linalg_svd(at::mm(q.t(), a), false);
+  const at::Tensor approximation = at::mm(at::mm(q, u).mul(s), v);
+  return wide.size(0) < wide.size(1) ? approximation.t() : approximation;
+}
+
+const std::vector<std::vector<int64_t>> kSizes = {{90, 40}, {40, 90}, {130, 130}, {300, 517}};
+
+BOOST_AUTO_TEST_CASE(it_is_what_svd_lowrank_computes) {
+  at::manual_seed(5);
+  for (const auto& size : kSizes) {
+    const at::Tensor matrix = matrix_of(size[0], size[1]), sketch = sketch_for(matrix);
+    for (const int num_iterations : {1, 4}) {
+      const auto found = sum_of(nearly_principal_parts(matrix, sketch, num_iterations, kScale));
+      const auto wanted = svd_lowrank(matrix, sketch, num_iterations);
+      BOOST_TEST((found - wanted).norm().item<double>() < 1e-5);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(it_is_nearly_the_best_approximation_of_its_rank) {
+  at::manual_seed(6);
+  for (const auto& size : kSizes) {
+    const at::Tensor matrix = matrix_of(size[0], size[1]);
+    const auto error_of = [&](const PrincipalParts& parts) {
+      return (sum_of(parts) - matrix).norm().item<double>();
+    };
+    const double best = error_of(principal_parts(matrix, kRank, kScale));
+    const at::Tensor sketch = sketch_for(matrix);
+    const PrincipalParts parts = nearly_principal_parts(matrix, sketch, 16, kScale);
+    BOOST_TEST(error_of(parts) < 1.001 * best);
+    // Both share the singular values, whatever the scale: B'B and AA' are diagonal and alike.
+    const at::Tensor ups = at::mm(parts.up.t(), parts.up);
+    BOOST_TEST(at::allclose(ups, at::diag(ups.diagonal()), 0.0, 1e-5));
+    BOOST_TEST(at::allclose(ups, at::mm(parts.down, parts.down.t()), 0.0, 1e-5));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(any_number_of_threads_gives_the_same_bits) {
+  at::manual_seed(7);
+  const OneThread restores_their_number;
+  for (const auto& size : kSizes) {
+    const at::Tensor matrix = matrix_of(size[0], size[1]), sketch = sketch_for(matrix);
+    at::set_num_threads(1);
+    const PrincipalParts alone = nearly_principal_parts(matrix, sketch, 3, kScale);
+    for (const int num_threads : {2, 5, 16}) {
+      at::set_num_threads(num_threads);
+      const PrincipalParts parts = nearly_principal_parts(matrix, sketch, 3, kScale);
+      BOOST_TEST(at::equal(parts.up, alone.up), "on " << num_threads << " threads");
+      BOOST_TEST(at::equal(parts.down, alone.down), "on " << num_threads << " threads");
+    }
+  }
+}
+
+// Operations of decompositions so far, but for a constant: rows columns min(rows, columns) each.
+thread_local double num_operations = 0.0;
+
+// Of u [rows, k] and v [k, columns], or q and r, with k = min(rows, columns): what was decomposed
+// is not looked at, since LibTorch's header asserts in builds without NDEBUG what only a LibTorch
+// without it can know.
+void count_decomposition(const at::RecordFunction& operation, at::ObserverContext*) {
+  const std::string_view name = operation.name();
+  if (name != "aten::linalg_svd" && name != "aten::linalg_qr") return;
+  const at::Tensor left = operation.outputs().front().toTensor();
+  const at::Tensor right = operation.outputs().back().toTensor();
+  num_operations += static_cast<double>(left.numel() * right.size(1));
+}
+
+double decomposition_operations(const std::function<void()>& work) {
+  num_operations = 0.0;
+  const auto nothing = [](const at::RecordFunction&) -> std::unique_ptr<at::ObserverContext> {
+    return nullptr;
+  };
+  const auto handle = at::addThreadLocalCallback(
+      at::RecordFunctionCallback(nothing, &count_decomposition).needsOutputs(true));
+  work();
+  at::removeCallback(handle);
+  return num_operations;
+}
+
+// Its 34 products beside them take 2 rows columns rank each, a tenth of the exact decomposition's
+// 20 rows columns min(rows, columns) for this size.
+BOOST_AUTO_TEST_CASE(what_it_decomposes_grows_with_the_rank_instead_of_the_matrix) {
+  at::manual_seed(8);
+  const at::Tensor matrix = at::randn({300, 517}), sketch = sketch_for(matrix);
+  const double exact = decomposition_operations([&] { principal_parts(matrix, kRank, kScale); });
+  const double random =
+      decomposition_operations([&] { nearly_principal_parts(matrix, sketch, 16, kScale); });
+  BOOST_TEST(exact == 300.0 * 300.0 * 517.0);
+  BOOST_TEST(random == kRank * kRank * (17.0 * 517.0 + 16.0 * 300.0 + 300.0));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -3,12 +3,14 @@
 
 import random
 import re
+import signal
 import subprocess
 import sys
 import time
 import warnings
 
-# On longer ones `re` would try for hours what is drawn.
+# On longer ones `re` would try for hours what is drawn, and on these, now and then, for minutes.
+SECONDS = 0.2
 SHORT = ["a", "b", "ab", "aab", "a.b", ".a", "a_1", "1a", "a-b", "]"]
 PATHS = [
     "model.layers.0.self_attn.q_proj", "model.layers.10.mlp.up_proj",
@@ -61,12 +63,25 @@ def drawn(draw: random.Random, depth: int = 3) -> str:
     return "".join(parts)
 
 
+class TooLong(Exception):
+    """The time for one pattern is over."""
+
+
+def on_alarm(*_) -> None:
+    raise TooLong
+
+
 def expected(pattern: str, texts: list[str]) -> str | None:
+    """Which texts fit, None for a pattern that is refused. Raises TooLong."""
     try:
         whole, end = re.compile(pattern), re.compile(rf"(.*\.)?({pattern})$")
     except (re.error, OverflowError):
         return None
-    found = [whole.fullmatch(text) for text in texts] + [end.match(text) for text in texts]
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        found = [whole.fullmatch(text) for text in texts] + [end.match(text) for text in texts]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     return "".join("01"[one is not None] for one in found)
 
 
@@ -78,16 +93,23 @@ def probed(probe: str, patterns: list[str], texts: list[str]) -> list[str]:
 
 def compare(probe: str, patterns: list[str], texts: list[str]) -> int:
     """Returns how many are refused, by both."""
-    found = probed(probe, patterns, texts)
-    wanted = [expected(pattern, texts) for pattern in patterns]
-    for pattern, ours, theirs in zip(patterns, found, wanted, strict=True):
+    num_refused = num_unknown = 0
+    for pattern, ours in zip(patterns, probed(probe, patterns, texts), strict=True):
+        try:
+            theirs = expected(pattern, texts)
+        except TooLong:
+            num_unknown += 1
+            continue
+        num_refused += theirs is None
         is_same = ours == theirs if theirs else ours.startswith("option has '")
         assert is_same, (pattern, ours, theirs)
-    return wanted.count(None)
+    assert num_unknown <= len(patterns) / 50, f"of {num_unknown} patterns re does not tell in time"
+    return num_refused
 
 
 def main(probe: str) -> None:
     warnings.simplefilter("ignore")
+    signal.signal(signal.SIGALRM, on_alarm)
     seed = time.time_ns() % 1_000_000
     print(f"seed {seed}")
     draw = random.Random(seed)

@@ -4,13 +4,21 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/record_function.h>
 
+#include <algorithm>
 #include <boost/test/unit_test.hpp>
+#include <memory>
+#include <mutex>
+#include <set>
 #include <string>
+#include <string_view>
+#include <thread>
 #include <vector>
 
 #include "core/concat.h"
 #include "model/ops/one_thread.h"
+#include "model/ops/rows.h"
 
 namespace temper {
 namespace {
@@ -45,7 +53,7 @@ at::Tensor with_threads(int num_threads, const Factors& factors, ProductScales s
 }
 
 // A product of few rows, as of a short batch; of odd numbers of columns; of thin matrices, as of
-// adapters; of big ones, which are LibTorch's; a decoded token's.
+// adapters; of big ones; a decoded token's.
 const std::vector<ProductShape> kShapes = {
     {1, 192, 64},    {1, 600, 576},   {2, 130, 96},    {5, 576, 192},   {7, 36, 64},
     {11, 300, 130},  {33, 576, 96},   {33, 1000, 80},  {63, 16, 979},   {130, 49, 300},
@@ -91,19 +99,69 @@ BOOST_AUTO_TEST_CASE(blocks_make_up_the_product) {
   }
 }
 
-// The head's and a block's products for a short batch, of a model of 8 B parameters: enough blocks
-// for 64 threads. One with as many rows as a chunk of the head has is LibTorch's.
-BOOST_AUTO_TEST_CASE(a_short_batch_occupies_many_threads) {
-  for (const int64_t rows : {2, 16, 130, 500}) {
-    for (const ProductShape& shape :
-         {ProductShape{rows, 128256, 4096}, {rows, 28672, 4096}, {rows, 4096 * 2, 4096}}) {
-      BOOST_TEST(product_blocks(shape, at::kBFloat16).count(shape) >= 32, text_of(shape)
-                                                                              << " is cut in few");
+// Of a model of 8 B parameters the head's products, for a chunk and for what is left of one, and a
+// block's for a short batch and a longer one.
+const std::vector<ProductShape> kLargeShapes = {
+    {2, 128256, 4096},   {130, 128256, 4096}, {1024, 128256, 4096}, {1024, 128257, 4096},
+    {16, 28672, 4096},   {500, 28672, 4096},  {130, 8192, 4096},    {500, 4096, 14336},
+    {1024, 4096, 4096},  {1024, 1024, 4096},  {2048, 6144, 4096},   {8192, 28672, 4096},
+    {128256, 4096, 1024}};
+
+BOOST_AUTO_TEST_CASE(a_large_product_occupies_many_threads) {
+  for (const ProductShape& shape : kLargeShapes) {
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      const ProductBlocks blocks = product_blocks(shape, dtype);
+      BOOST_TEST((blocks.is_whole || blocks.count(shape) >= 32), text_of(shape)
+                                                                     << " is cut in few");
+      if (dtype == at::kBFloat16) BOOST_TEST(!blocks.is_whole, text_of(shape) << " is whole");
     }
   }
-  BOOST_TEST(product_blocks({1024, 128256, 4096}, at::kBFloat16).is_whole);
-  BOOST_TEST(product_blocks({1024, 128256, 4096}, at::kFloat).is_whole);
-  BOOST_TEST(product_blocks({1024, 128257, 4096}, at::kFloat).count({1024, 128257, 4096}) > 500);
+}
+
+// Threads that computed with ATen, and the largest number of them that one of them saw: of what it
+// calls, some plans for as many.
+std::mutex seen_mutex;
+std::set<std::thread::id> seen_threads;
+int most_threads_seen = 0;
+
+std::unique_ptr<at::ObserverContext> note_thread(const at::RecordFunction& operation) {
+  if (std::string_view(operation.name()) != "aten::addmm_") return nullptr;
+  const std::lock_guard lock(seen_mutex);
+  seen_threads.insert(std::this_thread::get_id());
+  most_threads_seen = std::max(most_threads_seen, at::get_num_threads());
+  return nullptr;
+}
+
+// Of the large products, with their blocks and less depth.
+BOOST_AUTO_TEST_CASE(each_thread_computes_blocks_and_sees_no_other) {
+  const auto handle = at::addGlobalCallback(at::RecordFunctionCallback(&note_thread));
+  for (const ProductShape& large : {ProductShape{130, 4096, 128}, {2, 9000, 40}, {600, 900, 128}}) {
+    seen_threads.clear();
+    most_threads_seen = 0;
+    with_threads(16, Factors(large, Layout::kRightTransposed, at::kBFloat16), {});
+    BOOST_TEST(seen_threads.size() == 16U, text_of(large));
+    BOOST_TEST(most_threads_seen == 1, text_of(large));
+  }
+  at::removeCallback(handle);
+}
+
+// In fp32 no operation of ATen can be counted.
+BOOST_AUTO_TEST_CASE(every_thread_takes_part_in_tasks) {
+  const OneThread restores_their_number;
+  at::set_num_threads(16);
+  for (const int64_t num_tasks : {0, 1, 7, 16, 17, 100}) {
+    std::mutex mutex;
+    std::set<std::thread::id> threads;
+    std::multiset<int64_t> tasks;
+    run_tasks(num_tasks, [&](int64_t task) {
+      const std::lock_guard lock(mutex);
+      threads.insert(std::this_thread::get_id());
+      tasks.insert(task);
+    });
+    BOOST_TEST(std::ssize(threads) == std::min<int64_t>(16, num_tasks));
+    BOOST_TEST(std::ssize(tasks) == num_tasks);
+    BOOST_TEST(std::ssize(std::set(tasks.begin(), tasks.end())) == num_tasks);
+  }
 }
 
 BOOST_AUTO_TEST_SUITE_END()

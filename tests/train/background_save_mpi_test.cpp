@@ -12,8 +12,6 @@
 #include "checkpoint/load_state.h"
 #include "checkpoint/save.h"
 #include "checkpoint/shared_folder.h"
-#include "checkpoint/tiny_folder.h"
-#include "comm/mpi_communicator.h"
 #include "train/background_save.h"
 
 namespace {
@@ -30,20 +28,6 @@ extern "C" ssize_t pwrite(int descriptor, const void* bytes, size_t count, off_t
 namespace temper {
 namespace {
 
-using testing::Head;
-
-struct WorldFixture {
-  WorldFixture() {
-    if (world.rank() == 0) testing::write_tiny_folder(source, Head::kTied, DType::kF32);
-    world.barrier();
-  }
-  ~WorldFixture() { is_disk_full = false; }
-
-  MpiCommunicator world{MPI_COMM_WORLD};
-  testing::SharedFolder folder{world};
-  std::filesystem::path source = folder.path() / "source";
-};
-
 // What saving says, or "".
 template <typename Save>
 std::string message_of(const Save& save) {
@@ -55,7 +39,7 @@ std::string message_of(const Save& save) {
   return "";
 }
 
-BOOST_FIXTURE_TEST_CASE(a_rank_that_cannot_write_ends_the_save_of_all, WorldFixture) {
+BOOST_FIXTURE_TEST_CASE(a_rank_that_cannot_write_ends_the_save_of_all, testing::WorldWithModel) {
   const ModelFolder model(source);
   UnitStore store(model.units(), world, {});
   CheckpointSaver saver({store, world, folder.path()}, published_model(model), {});

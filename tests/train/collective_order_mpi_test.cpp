@@ -47,13 +47,13 @@ class RecordingCommunicator : public Communicator {
     note("all_reduce", tensor);
     return ranks_.all_reduce(tensor, op);
   }
-  Pending do_reduce_scatter(const at::Tensor& full, at::Tensor shard, ReduceOp op) override {
-    note("reduce_scatter", full);
-    return ranks_.reduce_scatter(full, shard, op);
-  }
   Pending do_all_gather(const at::Tensor& shard, at::Tensor full) override {
     note("all_gather", full);
     return ranks_.all_gather(shard, full);
+  }
+  Pending do_gather(const at::Tensor& shard, at::Tensor full, int root) override {
+    note("gather", shard);
+    return ranks_.gather(shard, full, root);
   }
   Pending do_all_to_all(const at::Tensor& send, at::Tensor receive) override {
     note("all_to_all", send);

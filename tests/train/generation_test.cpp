@@ -23,7 +23,9 @@ struct GenerationFixture {
   GenerationFixture() { testing::fill_weights(store); }
 
   std::vector<int64_t> answer(const std::vector<int64_t>& prompt, int64_t max_new_tokens) {
-    return generate(engine, prompt, {max_new_tokens, {}}, at::kCPU);
+    const GenerationOptions options{max_new_tokens, {}};
+    require_usable(prompt, options, decoder.config(), 0);
+    return generate(engine, prompt, options, at::kCPU);
   }
 };
 

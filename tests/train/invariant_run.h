@@ -27,7 +27,7 @@ struct Variant {
   int threads = 1;
   bool has_tied_head = true;
   MethodOptions method = {};
-  int num_steps = 6;
+  int num_steps = 4;
 
   ZeroOptions zero() const { return {stage, Reduction::kExact, prefetches}; }
 };

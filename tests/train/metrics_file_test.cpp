@@ -1,31 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/metrics_file.h"
 
-#include <unistd.h>
-
 #include <boost/test/unit_test.hpp>
 #include <filesystem>
 #include <fstream>
 #include <limits>
-#include <sstream>
 #include <utility>
 #include <vector>
 
 #include "core/concat.h"
 #include "core/error.h"
 #include "io/json.h"
+#include "io/temporary_folder.h"
 #include "train/progress.h"
 
 namespace temper {
 namespace {
 
 struct FolderFixture {
-  std::filesystem::path folder =
-      std::filesystem::temp_directory_path() / concat("temper-metrics-", getpid());
+  TemporaryFolder folder;
   std::filesystem::path path = folder / "metrics.jsonl";
-
-  FolderFixture() { std::filesystem::create_directories(folder); }
-  ~FolderFixture() { std::filesystem::remove_all(folder); }
 
   std::vector<Json> entries() const {
     std::ifstream file(path);
@@ -108,15 +102,13 @@ BOOST_AUTO_TEST_CASE(a_line_whose_step_is_no_number_is_named_and_kept) {
     BOOST_CHECK_EXCEPTION(MetricsFile(path, 2), CheckpointError, [&](const CheckpointError& error) {
       return std::string(error.what()).find(message) == 0;
     });
-    std::ostringstream now;
-    now << std::ifstream(path).rdbuf();
-    BOOST_TEST(now.str() == text);
+    BOOST_TEST(content_of(path) == text);
   }
 }
 
 BOOST_AUTO_TEST_CASE(a_folder_that_is_gone_is_an_error_that_names_the_file) {
   MetricsFile metrics(path, 0);
-  std::filesystem::remove_all(folder);
+  std::filesystem::remove_all(folder.path());
   BOOST_CHECK_EXCEPTION(
       metrics.add_step(1, {}, {.seconds = 1.0}), CheckpointError,
       [&](const CheckpointError& error) {

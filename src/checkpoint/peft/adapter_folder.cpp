@@ -5,6 +5,8 @@
 #include <system_error>
 #include <utility>
 
+#include "checkpoint/chat_template.h"
+#include "checkpoint/companion_files.h"
 #include "checkpoint/peft/adapter_config.h"
 #include "core/concat.h"
 #include "core/error.h"
@@ -113,12 +115,26 @@ std::vector<TextFile> adapter_texts(const MethodOptions& options, const ModelFol
           {kBase, base_record}};
 }
 
+std::vector<TextFile> template_texts(const std::string& chat_template, const ModelFolder& base) {
+  std::vector<TextFile> files = read_tokenizer_files(base.path());
+  set_chat_template(chat_template, files);
+  return files;
+}
+
 PublishedFolder published_adapter(const MethodOptions& options, const ModelFolder& base,
-                                  const std::optional<QuantisationOptions>& quantisation) {
-  return {adapter_files_of(options), DType::kF32, [&options, &base, quantisation](DType) {
+                                  const std::optional<QuantisationOptions>& quantisation,
+                                  const ResultTexts& texts) {
+  return {adapter_files_of(options), DType::kF32, [&options, &base, quantisation, texts](DType) {
             BaseIdentity identity = identify_base(base);
             identity.quantisation = quantisation;
-            return adapter_texts(options, base, to_json(identity));
+            std::vector<TextFile> files = adapter_texts(options, base, to_json(identity));
+            if (!texts.chat_template.empty()) {
+              for (TextFile& file : template_texts(texts.chat_template, base)) {
+                files.push_back(std::move(file));
+              }
+            }
+            if (!texts.model_card.empty()) files.push_back({kModelCard, texts.model_card});
+            return files;
           }};
 }
 

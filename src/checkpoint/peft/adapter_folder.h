@@ -59,9 +59,15 @@ void require_same_base(const std::filesystem::path& folder, const ModelFolder& b
 std::vector<TextFile> adapter_texts(const MethodOptions& options, const ModelFolder& base,
                                     const std::string& base_record);
 
+/// What a chat template other than its base's adds to the small files of an adapter: it, and the
+/// base's tokenizer, so that transformers opens both together. Throws: ModelError.
+std::vector<TextFile> template_texts(const std::string& chat_template, const ModelFolder& base);
+
 /// The `adapter/` of a checkpoint of an adapter on `base`, whose matrices are kept in four bits as
-/// `quantisation` says, or not. Options and base must outlive the result.
+/// `quantisation` says, or not. Options and base must outlive the result; end tokens are the
+/// base's.
 PublishedFolder published_adapter(const MethodOptions& options, const ModelFolder& base,
-                                  const std::optional<QuantisationOptions>& quantisation);
+                                  const std::optional<QuantisationOptions>& quantisation,
+                                  const ResultTexts& texts = {});
 
 }  // namespace temper

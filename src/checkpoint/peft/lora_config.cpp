@@ -117,27 +117,30 @@ void require_plain(const JsonKeys& keys) {
 }
 
 // By some of these peft takes what the adapter began with off the base, again and again when it
-// loads the adapter; by the others it only fills tensors that it then reads.
-// Source: peft 0.21, tuners/lora/layer.py, update_layer.
+// loads the adapter; by the others it only fills tensors that it then reads. After LoRA-GA it takes
+// nothing off when it loads, though the adapter was trained on a base that it had changed.
+// Source: peft 0.21, tuners/lora/layer.py, update_layer and lora_ga_init.
 void require_untouched_base(const JsonKeys& keys) {
   constexpr const char* kKey = "init_lora_weights";
   if (!keys.has(kKey) || keys[kKey].is_boolean()) return;
-  std::string name = keys[kKey].is_string() ? keys[kKey].get<std::string>() : std::string();
-  for (const char* exact : {"eva", "lora_ga", "orthogonal"}) {
-    if (name == exact) return;
-  }
-  const bool changes = name.starts_with("pissa") || name.starts_with("corda") || name == "loftq";
-  std::ranges::transform(name, name.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
-  if (name == "gaussian" || name == "mica") return;
+  const std::string name = keys[kKey].is_string() ? keys[kKey].get<std::string>() : std::string();
+  const std::string lower = to_lower_ascii(name);
+  if (name == "eva" || name == "orthogonal" || lower == "gaussian" || lower == "mica") return;
   const std::string value = concat("is ", shown(keys[kKey]));
-  if (!changes && name != "olora") return keys.refuse(kKey, value + ", which peft does not know");
-  keys.refuse(kKey, value +
-                        ": peft changes the base while it loads such an adapter, which is not "
-                        "done here; convert it in peft to one for the base as it is "
-                        "(save_pretrained with path_initial_model_for_weight_conversion), or "
-                        "merge it there (merge_and_unload)");
+  const bool is_convertible = name.starts_with("pissa") || name.starts_with("corda") ||
+                              name == "lora_ga" || lower == "olora";
+  if (!is_convertible && name != "loftq") {
+    return keys.refuse(kKey, value + ", which peft does not know");
+  }
+  const char* conversion =
+      "save it in peft as a plain LoRA (save_pretrained with "
+      "path_initial_model_for_weight_conversion, the path of the adapter as it was before its "
+      "training), or ";
+  keys.refuse(kKey,
+              concat(value,
+                     ": such an adapter belongs to a base that peft changes, which is not "
+                     "done here; ",
+                     is_convertible ? conversion : "", "merge it in peft (merge_and_unload)"));
 }
 
 void read_dropout(const JsonKeys& keys, LoraOptions& options) {

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoint/chat_template.h"
 #include "checkpoint/companion_files.h"
 #include "checkpoint/export_model.h"
 #include "checkpoint/four_bit/dequantised_matrix.h"
@@ -21,6 +22,7 @@
 #include "checkpoint/read_tensor.h"
 #include "core/concat.h"
 #include "core/error.h"
+#include "core/hash.h"
 #include "io/dtype.h"
 #include "io/file.h"
 
@@ -93,8 +95,31 @@ std::string record_of(BaseIdentity base, const Quantisation& quantisation) {
   return to_json(base);
 }
 
-std::vector<TextFile> texts_of(const ModelFolder& base, bool unties_head) {
+// The chat template that adapters were trained with in place of their base's own; empty: that one.
+std::string template_of(const std::vector<WeightedAdapter>& adapters, const ModelFolder& base) {
+  std::string found;
+  const AdapterFolder* owner = nullptr;
+  for (const WeightedAdapter& weighted : adapters) {
+    const std::optional<std::string> own = own_chat_template(weighted.adapter->path());
+    if (!own) continue;
+    if (owner != nullptr && *own != found) {
+      throw ConfigError(
+          concat("the adapters in ", owner->path().string(), " and ",
+                 weighted.adapter->path().string(), " have two different chat_template.jinja"),
+          "merge adapters of one chat template, or remove the file where it is not to count");
+    }
+    found = *own;
+    owner = weighted.adapter;
+  }
+  const std::vector<std::string> of_base = chat_template_sha256s(base.path());
+  const bool is_of_base = !of_base.empty() && of_base.front() == to_hex(sha256(found));
+  return is_of_base ? "" : found;
+}
+
+std::vector<TextFile> texts_of(const ModelFolder& base, const std::string& chat_template,
+                               bool unties_head) {
   std::vector<TextFile> texts = base.companions();
+  if (!chat_template.empty()) set_chat_template(chat_template, texts);
   for (TextFile& text : texts) {
     if (text.path != "config.json") continue;
     if (base.quantisation()) text.text = without_member(text.text, "quantization_config");
@@ -172,7 +197,8 @@ Quantisation merge_adapters(const ModelFolder& base, const MergeRequest& request
                     combined ? tensor_changes(*combined) : tensor_changes(first, base.config()),
                     quantisation);
   const bool is_untied = !combined && unties_head(first, base.config());
-  ModelContent content{.texts = texts_of(base, is_untied),
+  const std::string chat_template = template_of(request.adapters, base);
+  ModelContent content{.texts = texts_of(base, chat_template, is_untied),
                        .groups = merge.groups(is_untied),
                        .max_file_bytes = kMaxExportFileBytes};
   content.texts.push_back({kRecord, record_of(identity, quantisation)});
@@ -192,6 +218,10 @@ void combine_adapters(const ModelFolder& base, const MergeRequest& request,
   ModelContent content{.stem = kAdapterFiles.stem,
                        .max_file_bytes = std::numeric_limits<int64_t>::max()};
   content.texts = adapter_texts(options, base, record_of(identity, recorded_by(request.adapters)));
+  const std::string chat_template = template_of(request.adapters, base);
+  if (!chat_template.empty()) {
+    for (TextFile& file : template_texts(chat_template, base)) content.texts.push_back(file);
+  }
   for (const LoraModule& module : combined.modules()) {
     const int64_t out = module.module.out, in = module.module.in;
     content.groups.push_back(group_of(combined, module, kLoraDown, {module.rank, in}));
@@ -224,6 +254,10 @@ void export_adapter(const fs::path& adapter, const fs::path& destination) {
        {"adapter_config.json", "base.json", "adapter_model.safetensors", "adapter.safetensors"}) {
     if (!fs::exists(adapter / name) && std::string_view(name).ends_with(".safetensors")) continue;
     folder.copy(adapter / name);
+  }
+  for (const TextFile& file : read_tokenizer_files(adapter)) folder.write(file);
+  for (const char* name : {kChatTemplate, kModelCard}) {
+    if (is_there(adapter / name)) folder.copy(adapter / name);
   }
   folder.publish();
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "checkpoint/read_tensor.h"
+#include "model/ops/product.h"
 #include "model/ops/row_norms.h"
 
 namespace temper {
@@ -20,7 +21,7 @@ std::string matrix_of(const LoraModule& module) { return module.path + ".weight"
 
 at::Tensor add_lora(const AdapterFolder& adapter, const LoraModule& module, at::Tensor matrix) {
   const auto part = [&](const char* name) { return read(adapter, tensor_name(module, name)); };
-  matrix.add_(at::mm(part(kLoraUp), part(kLoraDown)).mul_(module.scale));
+  matrix.add_(product(part(kLoraUp), part(kLoraDown)).mul_(module.scale));
   if (!adapter.options().lora.uses_dora) return matrix;
   const at::Tensor factors = part(kLoraMagnitude).div_(row_norms(matrix));
   return matrix.mul_(factors.unsqueeze(1));
@@ -56,7 +57,7 @@ TensorChanges tensor_changes(const CombinedAdapter& adapter) {
   for (const LoraModule& module : adapter.modules()) {
     changes[matrix_of(module)] = [&adapter, &module](at::Tensor matrix) {
       return matrix.add_(
-          at::mm(adapter.tensor(module, kLoraUp), adapter.tensor(module, kLoraDown)));
+          product(adapter.tensor(module, kLoraUp), adapter.tensor(module, kLoraDown)));
     };
   }
   return changes;

@@ -26,7 +26,8 @@ struct InitialValues {
   Distribution distribution = Distribution::kZero;
   double scale = 0.0;
   std::vector<int64_t> tokens = {};
-  std::string base = {};  ///< The name of the base's tensor, where it begins with that.
+  std::string base = {};       ///< The name of the base's tensor, where it begins with that.
+  int64_t num_iterations = 0;  ///< For principal parts found at random; 0: found exactly.
 
   bool is_drawn() const { return base.empty(); }
 };

@@ -153,10 +153,15 @@ void require_ranks(const LoraOptions& options, const std::vector<LoraModule>& mo
 
 std::string base_tensor(const LoraModule& module) { return module.path + ".weight"; }
 
+InitialValues principal_values(const LoraOptions& options, const LoraModule& module,
+                               InitialValues::Distribution part) {
+  return {part, module.scale, {}, base_tensor(module), options.pissa_iterations};
+}
+
 InitialValues initial_down(const LoraOptions& options, const LoraModule& module) {
   using Distribution = InitialValues::Distribution;
   if (is_principal(options)) {
-    return {Distribution::kPrincipalDown, module.scale, {}, base_tensor(module)};
+    return principal_values(options, module, Distribution::kPrincipalDown);
   }
   if (options.init == LoraOptions::Init::kGaussian) {
     return {Distribution::kNormal, 1.0 / static_cast<double>(module.rank)};
@@ -166,7 +171,7 @@ InitialValues initial_down(const LoraOptions& options, const LoraModule& module)
 
 InitialValues initial_up(const LoraOptions& options, const LoraModule& module) {
   if (!is_principal(options)) return {};
-  return {InitialValues::Distribution::kPrincipalUp, module.scale, {}, base_tensor(module)};
+  return principal_values(options, module, InitialValues::Distribution::kPrincipalUp);
 }
 
 LowRank& addition_to(Product product, BlockAddition& block) {

@@ -43,6 +43,7 @@ struct LoraOptions {
   std::vector<RankOf> rank_pattern = {};
   std::vector<AlphaOf> alpha_pattern = {};
   Init init = Init::kKaiming;
+  int64_t pissa_iterations = 0;   ///< For principal parts found at random; 0: found exactly.
   SavedModuleOptions saved = {};  ///< What is trained beside the additions.
 
   friend bool operator==(const LoraOptions&, const LoraOptions&) = default;

@@ -14,8 +14,8 @@ namespace {
 
 using Place = SavedTensor::Place;
 
-constexpr const char* kEmbedding = "model.embed_tokens";
-constexpr const char* kHead = "lm_head";
+constexpr const char* kEmbeddingModule = "model.embed_tokens";
+constexpr const char* kHeadModule = "lm_head";
 
 SavedTensor saved(const std::string& module, Place place, std::vector<int64_t> shape,
                   int64_t layer = -1) {
@@ -26,7 +26,7 @@ SavedTensor saved(const std::string& module, Place place, std::vector<int64_t> s
 std::vector<SavedTensor> all_tensors(const ModelConfig& config) {
   const std::vector<int64_t> matrix = {config.vocab_size, config.hidden_size};
   const std::vector<int64_t> vector = {config.hidden_size}, head = {config.head_dim};
-  std::vector<SavedTensor> all = {saved(kEmbedding, Place::kEmbedding, matrix)};
+  std::vector<SavedTensor> all = {saved(kEmbeddingModule, Place::kEmbedding, matrix)};
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     const std::string block = concat("model.layers.", layer, '.');
     const auto add = [&](const char* name, Place place, const std::vector<int64_t>& shape) {
@@ -40,8 +40,8 @@ std::vector<SavedTensor> all_tensors(const ModelConfig& config) {
     add("post_attention_layernorm", Place::kMlpNorm, vector);
   }
   all.push_back(saved("model.norm", Place::kFinalNorm, vector));
-  all.push_back(saved(kHead, Place::kHead, matrix));
-  if (config.has_tied_head) all.back().base = std::string(kEmbedding) + ".weight";
+  all.push_back(saved(kHeadModule, Place::kHead, matrix));
+  if (config.has_tied_head) all.back().base = std::string(kEmbeddingModule) + ".weight";
   return all;
 }
 

@@ -4,14 +4,41 @@
 #include <ATen/ATen.h>
 
 #include <stdexcept>
+#include <utility>
 
 #include "model/ops/one_thread.h"
+#include "model/ops/product.h"
 #include "model/ops/row_norms.h"
 
 namespace temper {
 namespace {
 
 using Distribution = InitialValues::Distribution;
+
+struct Singular {
+  at::Tensor left;    // [rows, n]
+  at::Tensor values;  // [n], the largest first.
+  at::Tensor right;   // [n, columns]
+};
+
+Singular decompose(const at::Tensor& matrix) {
+  const OneThread guard;
+  auto [left, values, right] = at::linalg_svd(matrix, /*full_matrices=*/false);
+  return {std::move(left), std::move(values), std::move(right)};
+}
+
+// The singular values are shared by both.
+PrincipalParts largest_parts(const Singular& parts, int64_t rank, double scale) {
+  const at::Tensor roots = parts.values.narrow(0, 0, rank).div(scale).sqrt();
+  return {parts.left.narrow(1, 0, rank).mul(roots.unsqueeze(0)),
+          parts.right.narrow(0, 0, rank).mul(roots.unsqueeze(1))};
+}
+
+// Orthonormal columns that span those of a matrix.
+at::Tensor basis_of(const at::Tensor& matrix) {
+  const OneThread guard;
+  return std::get<0>(at::linalg_qr(matrix));
+}
 
 }  // namespace
 
@@ -29,11 +56,23 @@ at::Tensor values_from_base(const InitialValues& initial, const at::Tensor& base
 }
 
 PrincipalParts principal_parts(const at::Tensor& matrix, int64_t rank, double scale) {
-  const OneThread guard;
-  const auto [left, values, right] = at::linalg_svd(matrix.to(at::kFloat), /*full_matrices=*/false);
-  const at::Tensor roots = values.narrow(0, 0, rank).div(scale).sqrt();
-  return {left.narrow(1, 0, rank).mul(roots.unsqueeze(0)),
-          right.narrow(0, 0, rank).mul(roots.unsqueeze(1))};
+  return largest_parts(decompose(matrix.to(at::kFloat)), rank, scale);
+}
+
+PrincipalParts nearly_principal_parts(const at::Tensor& matrix, const at::Tensor& sketch,
+                                      int64_t num_iterations, double scale) {
+  const bool is_wide = matrix.size(0) < matrix.size(1);
+  const at::Tensor fp32 = matrix.to(at::kFloat);
+  const at::Tensor tall = is_wide ? fp32.t() : fp32;
+  at::Tensor basis = basis_of(product(tall, sketch));
+  for (int64_t i = 0; i < num_iterations; ++i) {
+    basis = basis_of(product(tall.t(), basis));
+    basis = basis_of(product(tall, basis));
+  }
+  Singular parts = decompose(product(basis.t(), tall));
+  parts.left = product(basis, parts.left);
+  if (is_wide) parts = {parts.right.t(), parts.values, parts.left.t()};
+  return largest_parts(parts, sketch.size(1), scale);
 }
 
 }  // namespace temper

@@ -25,4 +25,14 @@ struct PrincipalParts {
 /// Shapes: matrix [rows, columns]; rank at most the smaller of both.
 PrincipalParts principal_parts(const at::Tensor& matrix, int64_t rank, double scale);
 
+/// Nearly the same by `num_iterations` of subspace iteration, each two products with the matrix.
+/// They take 4 rows columns rank operations each, where the exact decomposition takes about
+/// 20 rows columns min(rows, columns); nothing larger than rank by rows or columns is decomposed.
+/// Has the same bits for any number of threads.
+/// Shapes: matrix [rows, columns]; sketch [min(rows, columns), rank] fp32, of normal numbers.
+/// Source: Halko et al., arXiv:0909.4061, algorithms 4.4 and 5.1; torch 2.11, svd_lowrank, which
+///   peft's pissa_niter calls (no columns of the sketch beyond the rank).
+PrincipalParts nearly_principal_parts(const at::Tensor& matrix, const at::Tensor& sketch,
+                                      int64_t num_iterations, double scale);
+
 }  // namespace temper

@@ -11,7 +11,7 @@ namespace {
 using Distribution = InitialValues::Distribution;
 
 constexpr const char* kName = "prompt_embeddings";
-constexpr const char* kEmbedding = "model.embed_tokens.weight";
+constexpr const char* kEmbeddingMatrix = "model.embed_tokens.weight";
 
 // An adapter of one matrix, whose weights nothing uses yet.
 Adapter one_matrix(std::vector<int64_t> shape, InitialValues initial, const ModelConfig& config,
@@ -79,7 +79,7 @@ Adapter make_prompt(const PromptOptions& options, uint64_t seed, const ModelConf
   const bool is_normal = options.init == PromptOptions::Init::kNormal;
   InitialValues initial{Distribution::kNormal, 1.0};
   if (!is_normal) {
-    initial = {Distribution::kRows, 0.0, first_tokens(options, seed, config), kEmbedding};
+    initial = {Distribution::kRows, 0.0, first_tokens(options, seed, config), kEmbeddingMatrix};
   }
   Adapter adapter = one_matrix({options.num_tokens, config.hidden_size}, initial, config);
   adapter.prompt = whole(adapter);

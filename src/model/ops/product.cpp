@@ -3,8 +3,10 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <omp.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "model/ops/rows.h"
 
@@ -20,11 +22,23 @@ int64_t equal_parts(int64_t size, int64_t most) {
   return std::min(size, divided_up(part, kVector) * kVector);
 }
 
-// In bf16 LibTorch's oneDNN cuts the depth, too, where a product has fewer blocks of 64 x 64
-// elements than threads; its sums then follow their number.
-int64_t fewest_whole_elements(at::ScalarType dtype) {
-  return dtype == at::kFloat ? 0 : int64_t{128} * 64 * 64;
-}
+// While it lives, what the calling thread calls finds one thread, be it in the midst of many.
+// oneDNN plans a product for as many threads as OpenMP names, even where all but one of them are
+// busy with other blocks: it deals the depth out to some of them and adds their sums up, so that
+// the plan, and with it the bits, would follow their number.
+// Source: oneDNN 3.10, cpu/x64/matmul/brgemm_matmul_utils.cpp (nthr, nthr_k); OpenMP 4.5, 2.3: the
+//   number is the calling task's own.
+class OneThreadHere {
+ public:
+  // LibTorch sets the number of a thread when it is first asked for it: that has to come before.
+  OneThreadHere() : num_threads_(at::get_num_threads()) { omp_set_num_threads(1); }
+  OneThreadHere(const OneThreadHere&) = delete;
+  OneThreadHere& operator=(const OneThreadHere&) = delete;
+  ~OneThreadHere() { omp_set_num_threads(num_threads_); }
+
+ private:
+  int num_threads_;
+};
 
 // A matrix of one row or column may have any stride there.
 MatrixView view_of(const at::Tensor& matrix) {
@@ -50,6 +64,7 @@ void multiply_block(const at::Tensor& out, const at::Tensor& a, const at::Tensor
              scales);
     return;
   }
+  const OneThreadHere guard;
   const at::NoGradGuard no_graph;  // Each thread has a mode of its own.
   out.slice(0, block.rows.begin, block.rows.end)
       .slice(1, block.columns.begin, block.columns.end)
@@ -67,15 +82,21 @@ int64_t ProductBlocks::count(const ProductShape& shape) const {
 
 ProductBlocks product_blocks(const ProductShape& shape, at::ScalarType dtype) {
   constexpr int64_t kThin = 128;  // Measured: shorter blocks cost a tenth of a step of LoRA.
-  constexpr int64_t kFewestWholeRows = 512, kWholeVector = 16;
-  constexpr int64_t kRows = 512, kColumns = 256;  // Measured: nearly as fast as a whole product.
   if (shape.rows <= kThin) return {false, shape.rows, equal_parts(shape.columns, kThin)};
   if (shape.columns <= kThin || shape.depth < kThin) return {false, kThin, shape.columns};
-  if (shape.rows >= kFewestWholeRows && shape.columns % kWholeVector == 0 &&
-      shape.rows * shape.columns >= fewest_whole_elements(dtype)) {
+  constexpr int64_t kFewestWholeRows = 512, kWholeVector = 16;
+  if (dtype == at::kFloat && shape.rows >= kFewestWholeRows && shape.columns % kWholeVector == 0) {
     return {true, shape.rows, shape.columns};
   }
-  return {false, equal_parts(shape.rows, kRows), equal_parts(shape.columns, kColumns)};
+  constexpr std::pair<int64_t, int64_t> kSizes[] = {
+      {1024, 512}, {512, 256}, {256, 256}, {128, 256}, {128, 128}};
+  constexpr int64_t kEnough = 64;  // As many threads are occupied.
+  ProductBlocks blocks;
+  for (const auto& [rows, columns] : kSizes) {
+    blocks = {false, equal_parts(shape.rows, rows), equal_parts(shape.columns, columns)};
+    if (blocks.count(shape) >= kEnough) break;
+  }
+  return blocks;
 }
 
 void product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b, ProductScales scales) {

@@ -26,16 +26,19 @@ struct ProductShape {
 };
 
 /// How a product is cut on a CPU: into blocks of its output, each computed by one thread. Depends
-/// on the shape and the dtype alone.
+/// on the shape and the dtype alone, so that neither the number of threads nor what a BLAS makes of
+/// it can change a bit.
 ///
-/// A BLAS that deals a product to its own threads takes, for the rows and columns that do not fill
-/// one of its kernels, others that add in another order: which ones these are depends on the number
-/// of threads. Measured with LibTorch 2.11.0 (MKL, fp32, AVX2) on up to 64 threads, 1,400 shapes:
-/// with a multiple of 16 columns and at least 171 rows the bits never changed, and with other
-/// shapes, for instance of 36 columns or 33 rows, they often did. Such products are cut here; they
-/// then occupy all threads even if they have few rows.
+/// Left to itself, a BLAS may. oneDNN, which computes in bf16, deals the depth out to threads where
+/// the output has few blocks: all such products are cut. MKL, in fp32, takes for the rows and
+/// columns that do not fill one of its kernels others that add in another order, and which ones
+/// these are depends on the number of threads. Measured with LibTorch 2.11.0 (MKL, AVX2) on up to
+/// 64 threads, 1,400 shapes: with a multiple of 16 columns and at least 171 rows the bits never
+/// changed, and with other shapes, for instance of 36 columns or 33 rows, they often did. The
+/// latter are cut. The former are left whole, with a margin: blocks that occupy all threads are
+/// small where there are only 512 rows, and made a step of SmolLM2-135M take a tenth longer.
 struct ProductBlocks {
-  bool is_whole = false;  ///< Left to LibTorch and its threads.
+  bool is_whole = false;  ///< Left to MKL and its threads.
   int64_t rows = 0;       ///< Of a block; the last ones may be smaller.
   int64_t columns = 0;
 

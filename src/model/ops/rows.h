@@ -83,11 +83,14 @@ void dispatch_dtype(at::ScalarType dtype, Function function) {
   }
 }
 
-/// Runs function(task) for each task; threads take the next one as they become free.
+/// Runs function(task) for each task. Every thread begins with one of its own, so that as many take
+/// part as there are tasks, and takes the next one as it becomes free.
 template <typename Function>
 void run_tasks(int64_t num_tasks, Function function) {
-  std::atomic<int64_t> next{0};
-  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
+  const int64_t num_threads = at::get_num_threads();
+  std::atomic<int64_t> next{num_threads};
+  at::parallel_for(0, num_threads, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < std::min(end, num_tasks); ++task) function(task);
     for (int64_t task = next++; task < num_tasks; task = next++) function(task);
   });
 }

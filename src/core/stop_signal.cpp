@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "train/stop_signal.h"
+#include "core/stop_signal.h"
 
 #include <csignal>
 
@@ -13,6 +13,7 @@ extern "C" void remember_signal(int number) { requested = number; }
 }  // namespace
 
 void install_stop_signals() {
+  requested = 0;
   struct sigaction action {};
   action.sa_handler = remember_signal;
   action.sa_flags = SA_RESTART;
@@ -21,5 +22,14 @@ void install_stop_signals() {
 }
 
 int stop_signal() { return requested; }
+
+void end_wait_if_asked(const std::string& waited_for) {
+  if (requested != 0) end_wait(waited_for);
+}
+
+void end_wait(const std::string& waited_for) {
+  throw StopRequest("a signal asked for a stop while waiting for " + waited_for,
+                    "start the same command again");
+}
 
 }  // namespace temper

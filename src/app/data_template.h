@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "config/run_config.h"
+#include "data/mixture.h"
+#include "data/shard_checks.h"
+
+namespace temper {
+
+/// The chat template that a run's exports get in place of the model's own: the one that all
+/// conversations of `sources` were rendered by, if the configuration or the model's lack of any
+/// asks for it. Empty: the model's own stays. `model` says then by which one hold-outs must have
+/// been rendered. Sources that are nullptr could not be opened, and are passed over.
+///
+/// Throws: DataError if the shards have several, or one that cannot be exported; ConfigError if
+///   none has any and the configuration asks for it.
+std::string adopt_template(const RunConfig& config, const Mixture::Sources& sources,
+                           ModelFacts& model);
+
+/// What a person is told about the template that is adopted; one line.
+std::string describe_adoption(const ModelFacts& model, const std::string& chat_template);
+
+}  // namespace temper

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "checkpoint/training_data.h"
+#include "model/adapter/method.h"
+
+namespace temper {
+
+/// What is known of a model that a run makes.
+struct ModelCardFacts {
+  std::string base;          ///< The folder of the model that it began with.
+  std::string base_license;  ///< As that folder's model card says; empty: it does not.
+  const MethodOptions& method;
+  bool has_data_template = false;  ///< Its chat template is that of the data.
+  const TrainingData& data;
+};
+
+/// The text of README.md beside the weights: a header in YAML as Hugging Face's hub reads it, and
+/// the data with sizes, licences and origins. It states a licence only if all sources that were
+/// trained on state one and the base states no other one; it states what is not known as that.
+/// Source: huggingface.co/docs/hub/model-cards, model-cards-metadata.
+std::string model_card(const ModelCardFacts& facts);
+
+/// The licence in the header of a folder's README.md: its `license`, or its `license_name` where
+/// that is `other`. Empty if there is none, or it cannot be told.
+std::string license_in_card(const std::filesystem::path& folder);
+
+}  // namespace temper

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run remembers of its data: in the manifest, and in the model card as the hub reads it."""
+
+import json
+from pathlib import Path
+
+import tiny_run
+from huggingface_hub import ModelCard
+from tiny_run import temper
+
+SOURCES = [
+    {"path": "a/*.jsonl", "license": "MIT", "origin": "https://huggingface.co/datasets/some/set"},
+    {"path": "b.txt", "license": "mit", "origin": ""},
+]
+
+
+def write_run(folder: Path, origin: str) -> Path:
+    config = tiny_run.write_run(folder)
+    (folder / "model" / "chat_template.jinja").write_text("t")
+    (folder / "train.h5").rename(folder / "held.h5")
+    tiny_run.write_conversations(folder / "train.h5", "t", origin=origin)
+    text = config.read_text()
+    held = f"  holdout: [{{name: text, path: {folder}/held.h5}}]\n"
+    config.write_text(text.replace("  sequence_length", held + "  sequence_length"))
+    return config
+
+
+def remembered(folder: Path, *overrides: str) -> tuple[dict, ModelCard]:
+    """Trains; the data in the manifest, and the card of the result."""
+    done = temper("train", folder / "run.yaml", *overrides)
+    assert done.returncode == 0, done.stderr
+    newest = folder / "run" / "checkpoints" / "step-00000003"
+    manifest = json.loads((newest / "MANIFEST.json").read_text())
+    assert temper("inspect", newest).returncode == 0
+    return manifest["data"], ModelCard.load(folder / "run" / "final" / "README.md")
+
+
+def test_licences_and_origins_travel_from_shards_to_manifest_and_card(tmp_path):
+    write_run(tmp_path, json.dumps({"recipe": {"sources": SOURCES}}))
+    (tmp_path / "model" / "README.md").write_text("---\nlicense: MIT\n---\n# Base\n")
+    data, card = remembered(tmp_path)
+    assert data["sources"] == SOURCES
+    train, held = data["shards"]
+    assert (train["path"], train["kind"]) == (f"{tmp_path}/train.h5", "sft")
+    assert (train["num_documents"], train["num_tokens"], train["num_targets"]) == (40, 800, 400)
+    assert "holdout" not in train and held["holdout"] == "text" and held["kind"] == "pretrain"
+    assert card.data.license == "mit" and card.data.datasets == ["some/set"]
+    assert card.data.base_model == f"{tmp_path}/model"
+    assert card.data.library_name == "transformers"
+    assert card.data.tags == ["temper", "sft"]
+    assert f"| {tmp_path}/train.h5 | training | sft | 40 | 800 | 400 |".replace("_", "\\_") in (
+        card.text
+    )
+    assert "| a/\\*.jsonl | MIT | https://huggingface.co/datasets/some/set |" in card.text
+    assert "# Base" not in card.text
+    exported = tmp_path / "exported"
+    assert temper("export", tmp_path / "run" / "checkpoints" / "latest", exported).returncode == 0
+    assert ModelCard.load(exported / "README.md").text == card.text
+
+
+def test_a_shard_that_says_nothing_is_a_source_without_a_licence(tmp_path):
+    origins = ("{}", "no JSON", '{"recipe": {"sources": [3, {"path": 4}]}}', "[]")
+    for number, origin in enumerate(origins):
+        folder = tmp_path / str(number)
+        write_run(folder, origin)
+        data, card = remembered(folder, "method=lora", "lora={rank: 2, targets: [q_proj]}")
+        assert [source["license"] for source in data["sources"]] == [""], origin
+        assert card.data.license is None and card.data.library_name == "peft"
+        assert card.data.tags == ["temper", "lora", "sft"]
+        assert "none is stated for the result" in card.text
