@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 def sync_path(path: Path) -> None:
@@ -30,11 +31,59 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def discard(file: IO, path: Path) -> None:
+    """Closes and removes a temporary file that is not wanted any more."""
+    path.unlink(missing_ok=True)
+    try:
+        file.close()
+    except OSError:
+        pass  # The disk is full, and what is left to write need not be written.
+
+
 def current_umask() -> int:
     """The process's file mode mask, which can only be read by setting it."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+class Publication:
+    """Files that appear together: all are whole on the disk before the first has its name.
+
+    Use as a context manager: leaving it without `commit` leaves everything as it was.
+    """
+
+    def __init__(self) -> None:
+        self._files: list[tuple[Path, Path]] = []  # temporary name, name
+
+    def __enter__(self) -> "Publication":
+        return self
+
+    def __exit__(self, *_) -> None:
+        for temporary, _ in self._files:
+            temporary.unlink(missing_ok=True)
+
+    def add(self, path: Path) -> Path:
+        """The temporary name under which to write what will be `path`."""
+        temporary = temporary_path(path, "new")
+        self._files.append((temporary, path))
+        return temporary
+
+    def commit(self, former: list[Path]) -> None:
+        """Removes `former` files and gives the new ones their names.
+
+        Whoever is killed in between leaves some of the new files, never a mixture with older ones.
+        """
+        mode = 0o666 & ~current_umask()  # Some libraries create files for the owner.
+        for temporary, _ in self._files:
+            os.chmod(temporary, mode)
+            sync_path(temporary)
+        for path in former:
+            path.unlink(missing_ok=True)
+        for temporary, path in self._files:
+            os.replace(temporary, path)
+        for folder in {path.parent for _, path in self._files}:
+            sync_path(folder)
 
 
 @contextmanager
@@ -43,15 +92,9 @@ def published(path: Path) -> Iterator[Path]:
 
     On an exception the temporary file is removed and `path` is left as it was.
     """
-    temporary = temporary_path(path, "new")
-    try:
-        yield temporary
-        os.chmod(temporary, 0o666 & ~current_umask())  # Some libraries create files for the owner.
-        sync_path(temporary)
-        os.replace(temporary, path)
-        sync_path(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with Publication() as publication:
+        yield publication.add(path)
+        publication.commit([])
 
 
 def write_text(path: Path, text: str) -> None:

@@ -13,14 +13,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from .errors import DataError, printable
 from .limits import bounded_memory
+from .reasoning import FIELDS as REASONING_FIELDS
+from .template_wants import TemplateWants
 
 GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
-REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 MAX_REPEATED = 10_000_000  # characters or items that `*` may make; arbitrary, far above need
 MAX_EXPONENT = 1000  # arbitrary
 COMPILE_BYTES = 1 << 30  # memory for compiling a template, which computes its constants; arbitrary
-# What transformers passes by itself; a record's chat_template_kwargs cannot set it.
-OWN_VARIABLES = ("messages", "tools", "documents", "add_generation_prompt", "chat_template")
 
 
 class TemplateRefusal(Exception):
@@ -123,12 +122,15 @@ class ChatTemplate:
         self._environment.globals["strftime_now"] = lambda form: clock(today).strftime(form)
         self._environment.globals["namespace"] = SafeNamespace
         self._template = self._compile()
+        self.wants = TemplateWants(self._probe)
 
     def _compile(self) -> jinja2.Template:
         """Raises DataError. Jinja hands its translation to Python, whose errors come through."""
         try:
             with bounded_memory(COMPILE_BYTES):
-                return self._environment.from_string(self.source)
+                template = self._environment.from_string(self.source)
+                template.globals = dict(template.globals)  # Jinja's chain of maps is slow to copy.
+                return template
         except (jinja2.TemplateError, SyntaxError, ValueError) as error:
             problem = printable(f"{error}")
         except (RecursionError, MemoryError, OverflowError) as error:
@@ -146,13 +148,43 @@ class ChatTemplate:
         variables: dict | None = None,
     ) -> str:
         """The conversation as text, with `variables` of its own. Raises TemplateRefusal."""
+        return self.render_adapted(self.adapt(messages), tools, generation_prompt, variables)
+
+    def adapt(self, messages: list[dict]) -> list[dict]:
+        """Messages as the template reads them, which costs as much as rendering them."""
+        try:
+            return [self.wants.adapt(with_reasoning(message)) for message in messages]
+        except (ValueError, RecursionError) as error:
+            raise TemplateRefusal(f"{error}") from None
+
+    def render_adapted(
+        self,
+        messages: list[dict],
+        tools: list | None,
+        generation_prompt: bool,
+        variables: dict | None = None,
+    ) -> str:
+        """As `render`, of messages that were adapted before."""
+        values = self.named_tokens | (variables or {})
+        values |= {"messages": messages, "tools": tools}
+        return self._generate(values | {"add_generation_prompt": generation_prompt})
+
+    def _probe(self, messages: list[dict], tools: list | None) -> str | None:
+        """A small conversation as text; None if the template refuses it."""
+        values = self.named_tokens | {"messages": messages, "tools": tools}
+        try:
+            return self._generate(values | {"add_generation_prompt": False})
+        except TemplateRefusal:
+            return None
+
+    def _generate(self, values: dict) -> str:
         blocks = self._environment.rendered_blocks
         blocks.clear()
         self._environment.generation_spans.clear()
-        values = self.named_tokens | (variables or {})
-        values |= {"messages": [with_reasoning(message) for message in messages], "tools": tools}
-        values |= {"documents": None, "add_generation_prompt": generation_prompt}
         try:
+            values["documents"] = None
+            if not self.marks_generation:
+                return self._template.render(values)
             for block in self._template.generate(values):
                 blocks.append(block)
             return "".join(blocks)

@@ -7,34 +7,25 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date
+from typing import Any
 
 import numpy as np
 
-from .chat_template import ChatTemplate, TemplateRefusal
+from .columns import rename
+from .conversation_encoder import ConversationEncoder, Document
 from .conversations import Conversation, read_conversation
-from .errors import RecordRefusal, is_unicode
-from .limits import bounded_memory
-from .model_tokenizer import ModelTokenizer
+from .digest_set import digest
+from .errors import DataError, RecordRefusal, is_unicode
+from .filters.chain import FilterChain
+from .filters.contradictions import Asked
+from .filters.findings import Findings
+from .model_tokenizer import HALF_PAIR, NO_UNICODE, ModelTokenizer, encode
 from .recipe import Recipe, Source
 from .records import Batch
-from .target_mask import NO_END, find_text_end, mask_tokens, render_with_turns
+from .traces import Traces, make_tracer, text_of
 
 MAX_EXAMPLES = 10  # dropped records described per batch and reason; the count is always exact
-RENDER_BYTES = 512 << 20  # memory for rendering a conversation, beside
-RENDER_BYTES_PER_BYTE = 32  # of the longest record; both arbitrary, far above need
 UNREADABLE = "unreadable record"
-NO_UNICODE, HALF_PAIR = "invalid Unicode", "holds half a surrogate pair"
-
-
-@dataclass
-class Document:
-    """One document's tokens, which of them are targets, and where it goes."""
-
-    ids: np.ndarray  # uint32 [n]
-    mask: np.ndarray | None = None  # uint8 [n]; None for pretrain
-    turn_ends: list[int] = field(default_factory=list)  # of each trained turn; see target_mask
-    in_holdout: bool = False
 
 
 @dataclass
@@ -51,13 +42,16 @@ class Prepared:
     dropped: Counter = field(default_factory=Counter)  # reason to count
     examples: list[tuple[str, str]] = field(default_factory=list)  # reason, "file:line: detail"
     source_bytes: int = 0
+    findings: Findings = field(default_factory=Findings)  # of the filters
+    asked: list[Asked] = field(default_factory=list)  # questions, if contradictions are looked for
+    traces: Traces | None = None  # None if documents are not compared
 
 
 class DocumentTimeout(BaseException):
     """A document took longer than the recipe allows. No Exception, since templates catch those."""
 
 
-def on_alarm(*_) -> None:
+def on_time_up(*_) -> None:
     raise DocumentTimeout
 
 
@@ -67,118 +61,114 @@ class DocumentMaker:
     def __init__(self, recipe: Recipe, model: ModelTokenizer):
         self.recipe = recipe
         self.model = model
-        named = model.named_tokens
-        self.marks = model.special_ids()  # The special tokens that may end a turn.
-        if named.get("bos_token") != named.get("eos_token"):
-            self.marks.discard(model.tokenizer.token_to_id(named.get("bos_token", "")))
-        today = date.fromisoformat(recipe.date) if recipe.date else None
-        sources = model.templates if recipe.kind == "sft" else {}
-        self.templates = {
-            name: ChatTemplate(source, named, today)
-            for name, source in sources.items()
-            if name in ("default", "tool_use")
-        }
+        self.filters = FilterChain(recipe.filters)
+        self.tracer = make_tracer(recipe)
+        self.encoder = ConversationEncoder(recipe, model)
+        self.require_room()
+
+    def require_room(self) -> None:
+        """Raises DataError if a piece of a text has no place for two tokens and its marks."""
+        least = len(self.model.bos_ids) + 2
+        if self.recipe.too_long == "split" and self.recipe.max_tokens < least:
+            raise DataError(
+                f"max_tokens is {self.recipe.max_tokens}: no piece of a text fits between its "
+                "beginning and end tokens",
+                f"set max_tokens to {least} or more",
+            )
 
     def prepare(self, batch: Batch, begin: Callable[[int], None]) -> Prepared:
         """All records of a batch. What is wrong with one record is counted, never raised.
 
-        Says by `begin` which record comes next. Needs on_alarm as handler of SIGALRM.
+        Says by `begin` which record comes next. Needs on_time_up as handler of SIGPROF.
         """
         documents, dropped, examples = [], Counter(), []
+        self.filters.take()
         for number, (line, data) in enumerate(batch.records):
             begin(number)
-            made = self.make_timed(batch.source, data)
-            if isinstance(made, Document):
-                documents.append(made)
+            made = within_time(self.recipe, self.make, batch.source, data)
+            self.filters.finish_record(batch.place(line), made)
+            if isinstance(made, list):
+                for document in made:
+                    if document.trace is not None:
+                        document.trace.line = line
+                documents += made
                 continue
             dropped[made.reason] += 1
             if dropped[made.reason] <= MAX_EXAMPLES:
-                where = f"{batch.file}:{line}"
+                where = batch.place(line)
                 detail = f"{where}: {made.detail}" if made.detail else where
                 examples.append((made.reason, detail))
         prepared = assemble(documents, self.recipe.kind)
         prepared.dropped, prepared.examples = dropped, examples
         prepared.source_bytes = batch.source_bytes
+        prepared.findings, prepared.asked = self.filters.take()
+        if self.tracer is not None:
+            traces = [document.trace for document in documents]
+            file = f"{batch.file}:{batch.unit}"
+            prepared.traces = self.tracer.gather(file, batch.source.path, traces)
         return prepared
 
-    def make_timed(self, source: Source, data: bytes | RecordRefusal) -> Document | RecordRefusal:
-        """The document, or why there is none, within the time that the recipe allows."""
-        try:
-            signal.setitimer(signal.ITIMER_REAL, self.recipe.seconds_per_document)
-            try:
-                return self.make(source, data)
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-        except RecordRefusal as refusal:
-            return refusal
-        except DocumentTimeout:
-            return timed_out(self.recipe)
-        except RecursionError:
-            return RecordRefusal("nested too deeply")
-        except MemoryError:
-            return RecordRefusal("needs too much memory")
-        except Exception as error:  # A kind of bad record that nobody thought of.
-            return RecordRefusal(UNREADABLE, f"{type(error).__name__}: {error}")
-
-    def make(self, source: Source, data: bytes | RecordRefusal) -> Document:
-        if isinstance(data, RecordRefusal):
-            raise data
-        text = decode(data)
-        record = {} if source.format == "text" else parse_object(text)
+    def make(self, source: Source, data: bytes | RecordRefusal) -> list[Document]:
         if self.recipe.kind == "sft":
-            conversation = read_conversation(
-                record, source.format, source.field, self.recipe.system
-            )
-            document = self.encode_conversation(conversation)
-            content = conversation.key()
+            record = read_object(data)
+            conversation = read_conversation(record, source, self.recipe)
+            conversation = self.filters.conversation(conversation)
+            documents = [self.encode_conversation(conversation)]
+            content, said = conversation.key(), [text_of(conversation)]
         else:
-            content = text if source.format == "text" else read_text(record, source.field)
-            document = self.encode_text(content)
-        self.limit_length(document)
+            content, record = read_document(source, data)
+            content = self.filters.text(content, source.path)
+            documents, said = self.encode_text(content)
         key = content if self.recipe.holdout_by == "document" else self.read_key(record)
-        document.in_holdout = self.is_in_holdout(key)
-        return document
+        in_holdout = self.is_in_holdout(key)
+        for document, text in zip(documents, said, strict=True):
+            self.require_rows(document)
+            require_target(document)
+            document.in_holdout = in_holdout
+            if self.tracer is not None:
+                document.trace = self.tracer.of(text, key)
+        return documents
 
-    def encode_text(self, text: str) -> Document:
+    def encode_text(self, text: str) -> tuple[list[Document], list[str]]:
+        """The text as one document, or in pieces that have beginning and end each; their texts."""
         if not text.strip():
             raise RecordRefusal("empty")
-        ids = encode(self.model.tokenizer, text).ids
-        return Document(np.array([*self.model.bos_ids, *ids, self.model.eos_id], np.uint32))
+        encoding = encode(self.model.tokenizer, text)
+        limit, bos = self.recipe.max_tokens, self.model.bos_ids
+        ids = encoding.ids
+        size = max(1, len(ids))
+        room = limit - len(bos) - 1 if self.recipe.too_long == "split" else size
+        begins = range(0, size, room)
+        pieces = [ids[begin : begin + room] for begin in begins]
+        documents = [
+            Document(np.array([*bos, *piece, self.model.eos_id], np.uint32)) for piece in pieces
+        ]
+        if limit and len(documents[0].ids) > limit:
+            self.refuse_long(documents[0])
+            documents[0].ids = documents[0].ids[:limit]
+        ends = [encoding.token_to_chars(begin)[0] for begin in begins[1:]] + [len(text)]
+        return documents, [text[a:b] for a, b in zip([0, *ends], ends, strict=False)]
 
     def encode_conversation(self, conversation: Conversation) -> Document:
-        name = self.model.template_name(conversation.tools)
-        if name is None:
-            names = ", ".join(sorted(self.model.templates))
-            raise RecordRefusal("no chat template", f"none is named default, but {names}")
-        template = self.templates[name]
-        memory = RENDER_BYTES + RENDER_BYTES_PER_BYTE * self.recipe.max_record_bytes
-        try:
-            with bounded_memory(memory):
-                text, turns = render_with_turns(template, conversation)
-            encoding = encode(self.model.tokenizer, text)
-            mask, ends = mask_tokens(encoding, text, turns, self.marks)
-            if NO_END in ends:
-                with bounded_memory(memory):
-                    turns = [
-                        find_text_end(template, conversation, turn, text) if end == NO_END else turn
-                        for turn, end in zip(turns, ends, strict=True)
-                    ]
-                mask, ends = mask_tokens(encoding, text, turns, self.marks)
-        except TemplateRefusal as refusal:
-            raise RecordRefusal("refused by the chat template", str(refusal)) from None
-        known = [end for end in ends if end is not None]
-        return Document(np.array(encoding.ids, np.uint32), mask, known)
+        encoded, limit = self.encoder.encode(conversation), self.recipe.max_tokens
+        if not limit or len(encoded.document.ids) <= limit:
+            return encoded.document
+        self.refuse_long(encoded.document)
+        return self.encoder.cut(conversation, encoded, limit)
 
-    def limit_length(self, document: Document) -> None:
-        """Applies the policy for long documents; refuses those without a target."""
-        limit = self.recipe.max_tokens
-        if limit and len(document.ids) > limit:
-            if self.recipe.too_long == "drop":
-                raise RecordRefusal("too long", f"{len(document.ids)} tokens, max_tokens={limit}")
-            document.ids = document.ids[:limit]
-            document.mask = None if document.mask is None else document.mask[:limit]
-        if len(document.ids) < 2 or document.mask is not None and not document.mask.any():
-            raise RecordRefusal("no target token")
+    def require_rows(self, document: Document) -> None:
+        """Raises RecordRefusal if a token has no row in the model's embedding."""
+        if len(document.ids) and document.ids.max() >= self.model.vocab_size:
+            worst = int(document.ids.max())
+            text = self.model.tokenizer.id_to_token(worst)
+            detail = f"{text!r} has id {worst}, the embedding {self.model.vocab_size} rows"
+            raise RecordRefusal("token outside of the embedding", detail)
+
+    def refuse_long(self, document: Document) -> None:
+        """Raises RecordRefusal if the recipe wants long documents dropped."""
+        if self.recipe.too_long == "drop":
+            detail = f"{len(document.ids)} tokens, max_tokens={self.recipe.max_tokens}"
+            raise RecordRefusal("too long", detail)
 
     def read_key(self, record: dict) -> str:
         value = record.get(self.recipe.holdout_by)
@@ -191,11 +181,48 @@ class DocumentMaker:
     def is_in_holdout(self, key: str) -> bool:
         """By a hash of the key, white space apart, so that copies lie on one side."""
         text = f"{self.recipe.holdout_salt}\0{' '.join(key.split())}"
-        digest = hashlib.sha256(text.encode("utf-8")).digest()
-        return int.from_bytes(digest[:8], "big") < self.recipe.holdout_fraction * 2**64
+        place = hashlib.sha256(text.encode("utf-8")).digest()
+        return int.from_bytes(place[:8], "big") < self.recipe.holdout_fraction * 2**64
 
 
-def decode(data: bytes) -> str:
+def within_time(recipe: Recipe, make: Callable, source: Source, data: bytes | RecordRefusal) -> Any:
+    """What `make` returns of a record, or why nothing, within the time that the recipe allows.
+
+    Time is the processor's, so that a busy machine drops nothing that an idle one keeps.
+    """
+    try:
+        signal.setitimer(signal.ITIMER_PROF, recipe.seconds_per_document)
+        try:
+            return make(source, data)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+    except RecordRefusal as refusal:
+        return refusal
+    except DocumentTimeout:
+        return timed_out(recipe)
+    except RecursionError:
+        return RecordRefusal("nested too deeply")
+    except MemoryError:
+        return RecordRefusal("needs too much memory")
+    except Exception as error:  # A kind of bad record that nobody thought of.
+        return RecordRefusal(UNREADABLE, f"{type(error).__name__}: {error}")
+
+
+def read_document(source: Source, data: bytes | RecordRefusal) -> tuple[str, dict]:
+    """The text of a record, and the record if it is an object. Raises RecordRefusal."""
+    if source.format == "text":
+        return decode(data), {}
+    record = read_object(data)
+    return read_text(record, source), record
+
+
+def read_object(data: bytes | RecordRefusal) -> dict:
+    return parse_object(decode(data))
+
+
+def decode(data: bytes | RecordRefusal) -> str:
+    if isinstance(data, RecordRefusal):
+        raise data
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -212,19 +239,17 @@ def parse_object(text: str) -> dict:
     return record
 
 
-def read_text(record: dict, field: str) -> str:
-    text = record.get(field)
+def read_text(record: dict, source: Source) -> str:
+    text = rename(record, source.columns).get(source.field)
     if not isinstance(text, str):
         keys = f"the record has {', '.join(sorted(record))}" if record else "the record is empty"
-        raise RecordRefusal("malformed record", f"{field} is no text; {keys}")
+        raise RecordRefusal("malformed record", f"{source.field} is no text; {keys}")
     return text
 
 
-def encode(tokenizer, text: str):
-    """The encoding without added special tokens. Raises RecordRefusal on lone surrogates."""
-    if not is_unicode(text):
-        raise RecordRefusal(NO_UNICODE, HALF_PAIR)
-    return tokenizer.encode(text, add_special_tokens=False)
+def require_target(document: Document) -> None:
+    if len(document.ids) < 2 or document.mask is not None and not document.mask.any():
+        raise RecordRefusal("no target token")
 
 
 def assemble(documents: list[Document], kind: str) -> Prepared:
@@ -245,8 +270,7 @@ def assemble(documents: list[Document], kind: str) -> Prepared:
 
 def digest_of(ids: np.ndarray) -> int:
     """64 bits that stand for a document's tokens."""
-    digest = hashlib.blake2b(ids.astype("<u4").tobytes(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
+    return digest(ids.astype("<u4").tobytes())
 
 
 def timed_out(recipe: Recipe) -> RecordRefusal:

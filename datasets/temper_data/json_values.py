@@ -8,7 +8,8 @@ from .errors import RecordRefusal
 
 IN_STRING = re.compile(rb'"|\\.?', re.DOTALL)
 IN_VALUE = re.compile(rb'["{}\[\]\n]')
-BETWEEN = re.compile(rb'["{}\[\]\n]|[^\s,]')
+BETWEEN = re.compile(rb'["{}\[\]\n]|\xef\xbb\xbf|[^\s,]')
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # where a file begins, and where one was put behind another
 
 
 class JsonCutter:
@@ -26,12 +27,12 @@ class JsonCutter:
         self._parts: list[bytes] = []
         self._held = 0
         self._stray = 0  # line of the first text between objects
+        self._carry = b""  # the beginning of a byte order mark
 
     def cut(self, data: bytes) -> Iterator[tuple[int, bytes | RecordRefusal]]:
         """The objects that end in the next piece of the file, with the lines they begin at."""
+        data, self._carry = self._carry + data, b""
         position = start = 0
-        if data.startswith(b"\xef\xbb\xbf") and self._line == 1 and not self._depth:
-            position = 3  # A byte order mark.
         if self._escaped:
             position, self._escaped = 1, False
         while match := self._pattern().search(data, position):
@@ -50,6 +51,9 @@ class JsonCutter:
                     yield self._take()
             elif self._depth > self._base:
                 self._in_string = True
+            elif BYTE_ORDER_MARK.startswith(data[match.start() : match.start() + 3]):
+                self._carry = data[match.start() :] if mark != BYTE_ORDER_MARK else b""
+                position = max(position, match.start() + 3)
             else:
                 self._stray = self._stray or self._line
         if self._depth > self._base:
@@ -61,7 +65,8 @@ class JsonCutter:
             yield self._begin, RecordRefusal("invalid JSON", "the file ends inside a record")
         elif self._depth:
             yield self._line, RecordRefusal("invalid JSON", "the file ends inside its array")
-        if self._stray:
+        if self._stray or self._carry:
+            self._stray = self._stray or self._line
             yield self._stray, RecordRefusal("invalid JSON", "text between the records")
 
     def _pattern(self) -> re.Pattern:

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from .errors import DataError, is_unicode, printable
-
-NAMED_TOKENS = (
-    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
+from .errors import DataError, RecordRefusal, is_unicode, printable
+from .tokenizer_config import (
+    add_special_tokens, check_keys, find_named_tokens, malformed, other_tokens,
 )  # fmt: skip
+
 OTHER_TOKENIZERS = ("tokenizer.model", "tekken.json", "tiktoken.model", "vocab.json")
 MAX_TEMPLATE = 1 << 22  # characters; arbitrary, far above need
 MAX_VOCABULARY = 1 << 31  # what the trainer reads
+NO_UNICODE, HALF_PAIR = "invalid Unicode", "holds half a surrogate pair"
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,13 @@ class ModelTokenizer:
 
     tokenizer: Tokenizer
     sha256: str  # of the bytes of tokenizer.json
-    vocab_size: int  # largest id, added tokens included, plus 1
+    vocab_size: int  # every id of a document is below: tokens, added ones too, that have a row
     bos_ids: tuple[int, ...]  # what this tokenizer puts before a text by itself
     eos_id: int | None  # None if the folder names no end token
     named_tokens: dict[str, str]  # "eos_token": "</s>", ...; only those that are set
     templates: dict[str, str]  # "default", "tool_use", ...: chat templates by name
     stop_ids: frozenset[int]  # tokens at which generation with this model ends
+    notes: tuple[str, ...]  # what a person should know of the folder
 
     @property
     def chat_template(self) -> str | None:
@@ -55,8 +57,10 @@ def load_model_tokenizer(folder: Path, eos_token: str = "") -> ModelTokenizer:
     data = read_file(folder / "tokenizer.json")
     tokenizer = build(folder, data)
     config = read_json(folder / "tokenizer_config.json")
-    check_added_tokens(folder, tokenizer, config)
-    named = find_named_tokens(folder, config, read_json(folder / "special_tokens_map.json"))
+    notes = check_keys(folder, tokenizer, config)
+    special_map = read_json(folder / "special_tokens_map.json")
+    named = find_named_tokens(folder, config, special_map)
+    templates = find_templates(folder, config)
     eos_text = eos_token or named.get("eos_token", "")
     eos_id = tokenizer.token_to_id(eos_text) if eos_text else None
     if eos_text and eos_id is None:
@@ -64,15 +68,25 @@ def load_model_tokenizer(folder: Path, eos_token: str = "") -> ModelTokenizer:
             f"the end token {eos_text!r} is not in the vocabulary of {folder}/tokenizer.json",
             "set eos_token in the recipe (for text), or correct tokenizer_config.json",
         )
+    tokens = {text: key for key, text in named.items()} | other_tokens(folder, config, special_map)
+    notes += add_special_tokens(folder, tokenizer, tokens, templates)
+    size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+    rows = embedding_rows(folder, size)
+    if rows < size:
+        notes.append(
+            f"the tokenizer has ids up to {size - 1}, the model's embedding {rows} rows: "
+            "records with tokens that have none are dropped"
+        )
     return ModelTokenizer(
         tokenizer=tokenizer,
         sha256=hashlib.sha256(data).hexdigest(),
-        vocab_size=max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1,
+        vocab_size=rows,
         bos_ids=find_bos(tokenizer, config, named),
         eos_id=eos_id,
         named_tokens=named,
-        templates=find_templates(folder, config),
+        templates=templates,
         stop_ids=find_stops(folder, eos_id),
+        notes=tuple(notes),
     )
 
 
@@ -126,44 +140,11 @@ def build(folder: Path, data: bytes) -> Tokenizer:
     return tokenizer
 
 
-def check_added_tokens(folder: Path, tokenizer: Tokenizer, config: dict) -> None:
-    """Raises DataError where transformers would see other added tokens than tokenizer.json."""
-    tokens = config.get("added_tokens_decoder") or {}
-    if not isinstance(tokens, dict):
-        raise malformed(folder, "added_tokens_decoder is no object of ids")
-    for index, token in tokens.items():
-        content = token.get("content") if isinstance(token, dict) else None
-        if not isinstance(content, str):
-            raise malformed(folder, f"added_tokens_decoder has no content for {index!r}")
-        found = tokenizer.token_to_id(content) if is_unicode(content) else None
-        if str(found) != index:
-            raise DataError(
-                f"{folder}: token {content!r} has id {index} in tokenizer_config.json "
-                f"but {found} in tokenizer.json",
-                "save the tokenizer again with transformers, so that both files agree",
-            )
-
-
-def malformed(folder: Path, problem: str) -> DataError:
-    return DataError(
-        f"{folder}/tokenizer_config.json: {printable(problem)}",
-        "copy it again, or save the tokenizer again with transformers",
-    )
-
-
-def find_named_tokens(folder: Path, config: dict, special_map: dict) -> dict[str, str]:
-    """`bos_token` and the like as text; tokenizer_config.json goes before the older map."""
-    named = {}
-    for key in NAMED_TOKENS:
-        value = config.get(key, special_map.get(key))
-        if isinstance(value, dict):
-            value = value.get("content")
-        if value is None:
-            continue
-        if not isinstance(value, str) or not is_unicode(value):
-            raise malformed(folder, f"{key} is {value!r}, which is no text")
-        named[key] = value
-    return named
+def encode(tokenizer: Tokenizer, text: str):
+    """The encoding without added special tokens. Raises RecordRefusal on lone surrogates."""
+    if not is_unicode(text):
+        raise RecordRefusal(NO_UNICODE, HALF_PAIR)
+    return tokenizer.encode(text, add_special_tokens=False)
 
 
 def find_stops(folder: Path, eos_id: int | None) -> frozenset[int]:
@@ -175,6 +156,17 @@ def find_stops(folder: Path, eos_id: int | None) -> frozenset[int]:
         if found:
             return found
     return frozenset() if eos_id is None else frozenset([eos_id])
+
+
+def embedding_rows(folder: Path, tokens: int) -> int:
+    """How many of the ids below `tokens` the model has a row for; all, if nothing says less."""
+    config = read_json(folder / "config.json")
+    inner = config.get("text_config")
+    for part in (config, inner if isinstance(inner, dict) else {}):
+        rows = part.get("vocab_size")
+        if isinstance(rows, int) and 0 < rows < tokens:
+            return rows
+    return tokens
 
 
 def find_bos(tokenizer: Tokenizer, config: dict, named: dict[str, str]) -> tuple[int, ...]:

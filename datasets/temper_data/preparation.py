@@ -3,24 +3,41 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
-from .atomic_file import remove_leftovers, write_text
+from .atomic_file import Publication, remove_leftovers, write_text
+from .bad_records import stop_at_bad_record
+from .decontamination import QUARANTINE
 from .digest_set import DigestSet
+from .disk_space import explained_fullness
 from .documents import MAX_EXAMPLES, DocumentMaker, Prepared
 from .errors import DataError, printable
+from .evaluation_set import EvaluationSet
+from .filters.contradictions import Contradictions
+from .filters.findings import Findings
+from .filters.repeated_lines import RepeatedLines
+from .known_templates import advice, with_template
+from .layout_guess import guess_layouts, list_guesses
+from .licences import note_on_licenses, with_statements
+from .line_counts import count_lines, require_equal
 from .model_tokenizer import ModelTokenizer, load_model_tokenizer
+from .parts import JoinedParts
 from .progress import Progress
 from .recipe import InputFile, Recipe, find_files
 from .records import read_batches
-from .shard_writer import ShardIdentity, ShardWriter, sha256_of_text
+from .report_page import PAGE, settle_page
+from .second_pass import SecondPass
+from .shard_set import ShardSet, describe_set, existing_shards
+from .shard_writer import ShardIdentity, sha256_of_text
+from .source_paths import note_on_folder
 from .turn_ends import end_of_turn, notes_on_turns
 from .workers import prepare_in_order
 
-PROGRAM = "temper prepare 2"  # The number grows when equal input gives other documents.
+PROGRAM = "temper prepare 5"  # The number grows when equal input gives other documents.
 REPORT = "report.json"
 MAX_LISTED_SOURCES = 100
 
@@ -30,14 +47,20 @@ class Preparation:
 
     def __init__(self, recipe: Recipe):
         self.recipe = recipe
-        self.model = load_model_tokenizer(Path(recipe.model), recipe.eos_token)
-        self.files = find_files(recipe)
+        model = load_model_tokenizer(Path(recipe.model), recipe.eos_token)
+        self.model = with_template(model, recipe.conversations.chat_template)
+        found = find_files(recipe)
+        self.files = guess_layouts(found, recipe.max_record_bytes)
+        self.guesses = list_guesses(found, self.files)
         self.identity = identify(recipe, self.model)
         self.maker = DocumentMaker(recipe, self.model)
         self.output = Path(recipe.output)
         self.dropped: Counter = Counter()
         self.turn_ends: Counter = Counter()  # how often each end of a turn is in the shards
         self.examples: dict[str, list[str]] = {}
+        self.findings = Findings()
+        self.contradictions = Contradictions(recipe.filters.conversation.max_questions)
+        self.evaluation = EvaluationSet(recipe) if recipe.overlap.evaluation else None
         self._seen = DigestSet()
 
     def fingerprint(self) -> str:
@@ -46,12 +69,14 @@ class Preparation:
             "program": PROGRAM,
             "recipe": self.recipe.identity(),
             "tokenizer": self.model.sha256,
+            "vocab_size": self.model.vocab_size,
             "bos": self.model.bos_ids,
             "eos": self.model.eos_id,
             "named_tokens": self.model.named_tokens,
             "templates": self.model.templates if self.recipe.kind == "sft" else {},
             "stops": sorted(self.model.stop_ids),
             "files": [str(file.path) for file in self.files],
+            "evaluation": self.evaluation.digests() if self.evaluation else [],
         }
         return sha256_of_text(json.dumps(parts, sort_keys=True))
 
@@ -60,61 +85,107 @@ class Preparation:
         fraction = self.recipe.holdout_fraction
         return ["train"] * (fraction < 1) + ["holdout"] * (fraction > 0)
 
-    def run(self, progress: Progress) -> dict:
-        """Does the work and returns the report. Raises DataError."""
+    def run(self, progress: Progress, joined: JoinedParts | None = None) -> dict:
+        """Does the work, or what `joined` parts left of it, and returns the report.
+
+        Raises DataError.
+        """
         self.output.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.output)
         unfinished = {"recipe_fingerprint": self.fingerprint(), "shards": {}}
         write_json(self.output / REPORT, unfinished)  # Until the end nothing is up to date.
-        for name in ("train", "holdout"):
-            if name not in self.splits():
-                (self.output / f"{name}.h5").unlink(missing_ok=True)
         sources: list[dict] = []
         with ExitStack() as stack:
-            writers = {
+            shards = {
                 name: stack.enter_context(
-                    ShardWriter(self.output / f"{name}.h5", self.identity)
+                    ShardSet(self.output, name, self.identity, self.recipe.shard_tokens)
                 )
                 for name in self.splits()
             }
-            batches = read_batches(self.files, self.recipe.max_record_bytes, sources)
-            for prepared in prepare_in_order(batches, self.maker):
-                self.add(prepared, writers)
-                documents = sum(writer.num_documents for writer in writers.values())
-                tokens = sum(writer.num_tokens for writer in writers.values())
-                progress.advance(prepared.source_bytes, documents, tokens)
+            second = None
+            if self.recipe.compares_documents():
+                parts = (self.recipe, self.model, self.evaluation, self.drop)
+                second = stack.enter_context(SecondPass(*parts))
+            stack.enter_context(explained_fullness(self.output, progress, self.identity))
+            before = [] if joined else self.count_lines(progress)
+            results = joined.results(sources) if joined else self.prepared(sources)
+            for prepared, fresh in self.read(results):
+                if second is None:
+                    self.send(prepared, fresh, shards)
+                else:
+                    second.add(prepared, fresh)
+                counts = int(fresh.sum()), int(prepared.lengths[fresh].sum())
+                progress.advance(prepared.source_bytes, *counts)
             progress.finish()
-            self.refuse_empty(writers)
-            report = self.publish(writers, sources)
-        write_json(self.output / REPORT, report)
+            require_equal(before, sources[: len(before)])
+            for prepared, kept in second.results() if second else ():
+                self.send(prepared, kept, shards)
+            self.refuse_empty(shards)
+            report = self.publish(shards, sources, second)
+        settle_page(self.output, report, self.model, self.recipe.page)
         return report
 
-    def add(self, prepared: Prepared, writers: dict[str, ShardWriter]) -> None:
-        """Counts what was dropped, drops duplicates, sends documents to their shard."""
-        self.dropped += prepared.dropped
-        for reason, example in prepared.examples:
-            listed = self.examples.setdefault(reason, [])
-            if len(listed) < MAX_EXAMPLES:
-                listed.append(example)
-        fresh = np.ones(len(prepared.lengths), bool)
-        if self.recipe.deduplicate:
-            for number, digest in enumerate(prepared.digests):
-                fresh[number] = self._seen.add(digest)
-            if not fresh.all():
-                self.dropped["duplicate"] += int((~fresh).sum())
-        kept = prepared.turn_ends[np.repeat(fresh, prepared.num_turns)]
-        ends, counts = np.unique(kept, return_counts=True)
+    def prepared(self, sources: list[dict]) -> Iterator[Prepared]:
+        """All batches, worked at here. Adds each file that was read to `sources`."""
+        batches = read_batches(self.files, self.recipe.max_record_bytes, sources)
+        return prepare_in_order(batches, self.maker)
+
+    def count_lines(self, progress: Progress) -> list[dict]:
+        """The first pass, if the recipe asks for one: what it read, for comparison."""
+        options = self.recipe.filters.repeated_lines
+        if not options.min_documents:
+            return []
+        first_pass = progress.restarted(total_bytes(self.files))
+        table, described = count_lines(self.recipe, self.files, first_pass)
+        self.maker.filters.repeated = RepeatedLines(options, table)
+        return described
+
+    def drop(self, reason: str, example: str) -> None:
+        self.dropped[reason] += 1
+        self.add_example(reason, example)
+
+    def add_example(self, reason: str, example: str) -> None:
+        listed = self.examples.setdefault(reason, [])
+        if len(listed) < MAX_EXAMPLES:
+            listed.append(example)
+
+    def read(self, results: Iterator[Prepared]) -> Iterator[tuple[Prepared, np.ndarray]]:
+        """All documents, and which are no exact copies, bool [documents].
+
+        Counts what was dropped. Raises DataError.
+        """
+        for prepared in results:
+            if self.recipe.on_error == "stop":
+                stop_at_bad_record(prepared)
+            self.dropped += prepared.dropped
+            self.findings.add(prepared.findings)
+            for asked in prepared.asked:
+                self.contradictions.add(asked)
+            for reason, example in prepared.examples:
+                self.add_example(reason, example)
+            fresh = np.ones(len(prepared.lengths), bool)
+            if self.recipe.deduplicate:
+                for number, digest in enumerate(prepared.digests):
+                    fresh[number] = self._seen.add(digest)
+                if not fresh.all():
+                    self.dropped["duplicate"] += int((~fresh).sum())
+            yield prepared, fresh
+
+    def send(self, prepared: Prepared, kept: np.ndarray, shards: dict[str, ShardSet]) -> None:
+        """Puts the documents that are kept into their shard."""
+        turns = prepared.turn_ends[np.repeat(kept, prepared.num_turns)]
+        ends, counts = np.unique(turns, return_counts=True)
         self.turn_ends.update(dict(zip(ends.tolist(), counts.tolist(), strict=True)))
-        for name, writer in writers.items():
-            chosen = fresh & (prepared.in_holdout == (name == "holdout"))
+        for name, shard in shards.items():
+            chosen = kept & (prepared.in_holdout == (name == "holdout"))
             if chosen.any():
                 of_tokens = np.repeat(chosen, prepared.lengths)
                 mask = None if prepared.mask is None else prepared.mask[of_tokens]
-                writer.append(prepared.tokens[of_tokens], prepared.lengths[chosen], mask)
+                shard.append(prepared.tokens[of_tokens], prepared.lengths[chosen], mask)
 
-    def refuse_empty(self, writers: dict[str, ShardWriter]) -> None:
-        for name, writer in writers.items():
-            if writer.num_documents:
+    def refuse_empty(self, shards: dict[str, ShardSet]) -> None:
+        for name, shard in shards.items():
+            if shard.num_documents:
                 continue
             reasons = [f"{count} {reason}" for reason, count in sorted(self.dropped.items())]
             first = [f"\n  {printable(listed[0])}" for _, listed in sorted(self.examples.items())]
@@ -124,8 +195,27 @@ class Preparation:
                 "correct the sources, or holdout.fraction if there are just too few documents",
             )
 
-    def publish(self, writers: dict[str, ShardWriter], sources: list[dict]) -> dict:
-        """Writes the shards and returns the report, which holds no time: equal runs are equal."""
+    def publish(
+        self, shards: dict[str, ShardSet], sources: list[dict], second: SecondPass | None
+    ) -> dict:
+        """Publishes shards and report, all or none, and returns the report.
+
+        It holds no time: equal runs are equal.
+        """
+        with Publication() as publication:
+            report = self.write(shards, sources, publication)
+            if second is not None:
+                second.publish(publication)
+                report |= second.report
+            write_json(publication.add(self.output / REPORT), report)
+            names = [*existing_shards(self.output), QUARANTINE, PAGE]
+            publication.commit([self.output / name for name in names])
+        return report
+
+    def write(
+        self, shards: dict[str, ShardSet], sources: list[dict], publication: Publication
+    ) -> dict:
+        """Writes the shards and returns the report, but for what the second pass found."""
         report = {
             "program": PROGRAM,
             "recipe": self.recipe.identity(),
@@ -133,29 +223,44 @@ class Preparation:
             "dropped": dict(self.dropped),
         }
         turn_end = end_of_turn(self.turn_ends)
+        sources = with_statements(sources, self.files)
         origin = report | {
             "sources": sources[:MAX_LISTED_SOURCES],
             "sources_total": len(sources),
         }
-        shards = {}
-        for name, writer in writers.items():
-            text = to_json(origin | {"split": name})
-            lengths = writer.document_lengths()
-            shards[name] = {
-                "file": writer.path.name,
-                "fingerprint": writer.publish(text, turn_end),
-                "bytes": writer.path.stat().st_size,
-                "documents": writer.num_documents,
-                "tokens": writer.num_tokens,
-                "targets": writer.num_targets,
-                "tokens_per_document": describe(lengths),
-            }
+        left_out = [
+            note
+            for source in self.recipe.sources
+            for note in note_on_folder(source.path, source.format)
+        ]
+        described = {}
+        for name, shard in shards.items():
+            lengths = describe(shard.document_lengths())
+            files = shard.write(publication, to_json(origin | {"split": name}), turn_end)
+            described[name] = describe_set(files, self.recipe.shard_tokens > 0)
+            described[name]["tokens_per_document"] = lengths
         return report | {
+            "model": self.recipe.model,
+            "layouts": self.guesses,
             "sources": sources,
             "examples": self.examples,
-            "notes": notes_on_turns(self.turn_ends, self.model),
-            "shards": shards,
+            "notes": [
+                *self.model.notes,
+                *notes_on_turns(self.turn_ends, self.model),
+                *left_out,
+                *note_on_licenses(self.recipe.sources),
+                *self.findings.notes(),
+            ],
+            "filters": self.describe_filters(),
+            "shards": described,
         }
+
+    def describe_filters(self) -> dict:
+        """What the filters dropped, changed and found."""
+        report = self.findings.report()
+        if self.recipe.filters.conversation.contradictions:
+            report["contradictions"] = self.contradictions.report()
+        return report
 
 
 def identify(recipe: Recipe, model: ModelTokenizer) -> ShardIdentity:
@@ -169,12 +274,12 @@ def identify(recipe: Recipe, model: ModelTokenizer) -> ShardIdentity:
     for_tools = model.templates.get("tool_use", "")
     template = model.templates.get("default", for_tools)
     if not template:
-        names = f"; it has {', '.join(sorted(model.templates))}" if model.templates else ""
+        names = ", ".join(sorted(model.templates))
         raise DataError(
-            f"{recipe.model} has no chat template named default or tool_use{names}"
-            if names else f"{recipe.model} has no chat template",
-            "put the model's chat_template.jinja into the folder",
-        )  # fmt: skip
+            f"{recipe.model} has no chat template"
+            + f" named default or tool_use; it has {names}" * bool(names),
+            f"put the model's chat_template.jinja into the folder, or {advice(model)}",
+        )
     if "strftime_now" in template + for_tools and not recipe.date:
         raise DataError(
             "the chat template writes today's date",

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cuts source files into records, in order, in batches, without ever holding a whole file."""
 
-import gzip
-import hashlib
-import io
-import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from .column_reader import ColumnReader
 from .errors import DataError, RecordRefusal
 from .json_values import JsonCutter
 from .recipe import InputFile, Source
+from .source_file import READ_BYTES, SourceFile
 
 BATCH_BYTES = 1 << 19  # Enough work for a process to outweigh the way there and back.
-SKIP_BYTES = 1 << 20
 
-Record = tuple[int, bytes | RecordRefusal]  # the line where it begins, and its bytes, or why none
+# The line where a record begins, or the number of its row, and its bytes, or why it has none.
+Record = tuple[int, bytes | RecordRefusal]
+
+EMPTY = RecordRefusal("empty file", "holds no record")
 
 
 @dataclass
@@ -27,69 +27,11 @@ class Batch:
     source: Source
     records: list[Record] = field(default_factory=list)
     source_bytes: int = 0  # read from the file since the batch before
+    unit: str = ""  # what the records' numbers count: lines, or "row "
 
-
-class HashedFile(io.RawIOBase):
-    """A file that counts and hashes what is read of it."""
-
-    def __init__(self, path: Path):
-        self.num_bytes = 0
-        self._hash = hashlib.sha256()
-        self._file = open(path, "rb", buffering=0)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:
-        count = self._file.readinto(buffer)
-        self.num_bytes += count
-        self._hash.update(memoryview(buffer)[:count])
-        return count
-
-    def digest(self) -> str:
-        return self._hash.hexdigest()
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-class SourceFile:
-    """One file being read, unpacked if it is compressed."""
-
-    def __init__(self, path: Path, gzipped: bool = False):
-        self.path = path
-        self._raw = HashedFile(path)
-        self._file = io.BufferedReader(self._raw, SKIP_BYTES)
-        if gzipped:
-            self._file = io.BufferedReader(gzip.GzipFile(fileobj=self._file), SKIP_BYTES)
-
-    @property
-    def num_bytes(self) -> int:
-        """Read from the disk so far."""
-        return self._raw.num_bytes
-
-    def read(self, limit: int) -> bytes:
-        return self._file.read(limit)
-
-    def read_line(self, limit: int) -> bytes:
-        """The next line with its end, at most `limit` bytes of it; empty at the end of file."""
-        return self._file.readline(limit)
-
-    def skip_line(self) -> None:
-        """Passes over the rest of a line."""
-        while data := self.read_line(SKIP_BYTES):
-            if data.endswith(b"\n"):
-                return
-
-    def finish(self) -> dict:
-        """Closes the file and says what it was. Raises DataError if it changed meanwhile."""
-        self._file.close()
-        digest, num_bytes = self._raw.digest(), self._raw.num_bytes
-        self._raw.close()
-        if self.path.stat().st_size != num_bytes:
-            raise DataError(f"{self.path} changed while it was read", "prepare again when it rests")
-        return {"file": str(self.path), "bytes": num_bytes, "sha256": digest}
+    def place(self, number: int) -> str:
+        """Where the record with this number is, for messages."""
+        return f"{self.file}:{self.unit}{number}"
 
 
 def read_batches(
@@ -99,17 +41,31 @@ def read_batches(
 
     Raises DataError for a file that cannot be read.
     """
-    for given in files:
-        try:
-            file = SourceFile(given.path, given.kind.gzipped)
-            yield from batches_of_file(given, file, max_bytes)
-            described.append(file.finish())
-        except OSError as error:
-            problem = f"{given.path}: {error.strerror or error}"
-            raise DataError(problem, "make the file readable, or copy it again") from error
-        except (EOFError, zlib.error) as error:
-            problem = f"{given.path} is a damaged gzip file: {error}"
-            raise DataError(problem, "copy the file again") from error
+    with closing(ColumnReader(max_bytes, BATCH_BYTES)) as reader:
+        for given in files:
+            if given.kind.columns:
+                yield from batches_of_columns(given, reader, described)
+                continue
+            try:
+                file = SourceFile(given.path, given.kind.packing)
+                yield from batches_of_file(given, file, max_bytes)
+                described.append(file.finish())
+            except OSError as error:
+                problem = f"{given.path}: {error.strerror or error}"
+                raise DataError(problem, "make the file readable, or copy it again") from error
+
+
+def batches_of_columns(
+    given: InputFile, reader: ColumnReader, described: list[dict]
+) -> Iterator[Batch]:
+    """As of a file of lines. Rows are JSON objects like those."""
+    name, found = str(given.path), 0
+    for rows, num_bytes in reader.read(given.path, given.kind.columns, described):
+        found += len(rows)
+        if rows:
+            yield Batch(name, given.source, rows, num_bytes, "row ")
+    if not found:
+        yield Batch(name, given.source, [(1, EMPTY)])
 
 
 def batches_of_file(given: InputFile, file: SourceFile, max_bytes: int) -> Iterator[Batch]:
@@ -125,7 +81,7 @@ def batches_of_file(given: InputFile, file: SourceFile, max_bytes: int) -> Itera
             yield batch
             batch, held, before = Batch(name, given.source), 0, file.num_bytes
     if not found:
-        batch.records.append((1, RecordRefusal("empty file", "holds no record")))
+        batch.records.append((1, EMPTY))
     batch.source_bytes = file.num_bytes - before
     yield batch
 
@@ -147,7 +103,7 @@ def whole(file: SourceFile, max_bytes: int) -> Record:
     data = file.read(max_bytes + 1)
     if len(data) <= max_bytes:
         return 1, data
-    while file.read(SKIP_BYTES):
+    while file.read(READ_BYTES):
         pass
     return 1, too_large(max_bytes)
 
@@ -155,7 +111,7 @@ def whole(file: SourceFile, max_bytes: int) -> Record:
 def values(file: SourceFile, max_bytes: int) -> Iterator[Record]:
     """One record per object, wherever line breaks are; also the elements of an array."""
     cutter = JsonCutter(max_bytes, too_large(max_bytes))
-    while data := file.read(SKIP_BYTES):
+    while data := file.read(READ_BYTES):
         yield from cutter.cut(data)
     yield from cutter.finish()
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from .preparation import PROGRAM, REPORT, Preparation
+from .shard_set import existing_shards, files_of
 
 
 def up_to_date(preparation: Preparation) -> bool:
@@ -16,11 +17,13 @@ def up_to_date(preparation: Preparation) -> bool:
         return False
     made = (preparation.output / REPORT).stat().st_mtime_ns
     try:
-        for shard in report["shards"].values():
-            path = preparation.output / shard["file"]
-            if not path.is_file() or path.stat().st_size != shard["bytes"]:
+        for file in files_in(report):
+            path = preparation.output / file["file"]
+            if not path.is_file() or path.stat().st_size != file["bytes"]:
                 return False
-        summarise(report)
+        if strangers(preparation.output, report):
+            return False
+        summarise(report)  # It will be shown, so it has to be whole.
         return all(is_unchanged(Path(source["file"]), source, made) for source in report["sources"])
     except (KeyError, TypeError, AttributeError, ValueError):
         return False  # A report that somebody wrote into says nothing.
@@ -53,12 +56,26 @@ def foreign_output(preparation: Preparation) -> list[str]:
     """
     report = read_report(preparation.output / REPORT)
     if report.get("recipe_fingerprint") == preparation.fingerprint():
-        return []
+        return strangers(preparation.output, report) if report.get("shards") else []
     recipe = json.loads(json.dumps(preparation.recipe.identity()))
     if report.get("program") != PROGRAM and report.get("recipe") == recipe:
         return []
-    names = [n for n in ("train.h5", "holdout.h5") if (preparation.output / n).exists()]
+    names = existing_shards(preparation.output)
     return names + [REPORT] * (bool(names) and bool(report))
+
+
+def files_in(report: dict) -> list[dict]:
+    """The entries of all shard files that a report lists."""
+    return [file for shard in report["shards"].values() for file in files_of(shard)]
+
+
+def strangers(output: Path, report: dict) -> list[str]:
+    """Shards in the folder that the report does not list: a pattern would take them for its own."""
+    try:
+        listed = {file["file"] for file in files_in(report)}
+    except (KeyError, TypeError, AttributeError):
+        return []
+    return [name for name in existing_shards(output) if name not in listed]
 
 
 def summarise(report: dict) -> str:
@@ -67,7 +84,7 @@ def summarise(report: dict) -> str:
     for name, shard in sorted(report["shards"].items(), reverse=True):
         lengths = shard["tokens_per_document"]
         lines.append(
-            f"{name}: {shard['documents']} documents, {shard['tokens']} tokens, "
+            f"{name}: {shard['documents']} documents, {shard['tokens']} tokens{in_files(shard)}, "
             f"{shard['targets']} targets, {lengths['median']} tokens in the median document, "
             f"{lengths['max']} in the longest"
         )
@@ -76,3 +93,7 @@ def summarise(report: dict) -> str:
         first = f", first at {example[0]}" if example else ""
         lines.append(f"dropped: {count} {reason}{first}")
     return "\n".join(lines + [f"note: {note}" for note in report["notes"]])
+
+
+def in_files(shard: dict) -> str:
+    return f" in {len(shard['parts'])} files" if "parts" in shard else ""

@@ -52,14 +52,36 @@ class Section:
         return default
 
     def fraction(self, key: str, default: float) -> float:
+        return self.number(key, default, 0, 1)
+
+    def number(self, key: str, default: float, minimum: float, maximum: float) -> float:
         scalar = self._scalar(key, False)
         if scalar is None:
             return default
         if not scalar.quoted and NUMBER.fullmatch(scalar.text):
-            if 0 <= float(scalar.text) <= 1:
+            if minimum <= float(scalar.text) <= maximum:
                 return float(scalar.text)
-        self._complain(key, scalar, "a number from 0 to 1")
+        self._complain(key, scalar, f"a number from {minimum} to {maximum}")
         return default
+
+    def texts(
+        self, key: str, default: tuple[str, ...] = (), choices: tuple[str, ...] = ()
+    ) -> tuple[str, ...]:
+        """A list of strings that are not empty."""
+        self.known.append(key)
+        value = self.tree.items.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, Listing):
+            self._complain(key, value, "a list, such as [a, b]")
+            return default
+        for number, item in enumerate(value.items):
+            name = f"{key}.{number}"
+            if not isinstance(item, Scalar) or not item.text or not is_unicode(item.text):
+                self._complain(name, item, "a text")
+            elif choices and item.text not in choices:
+                self._complain(name, item, f"one of: {', '.join(choices)}")
+        return tuple(item.text for item in value.items if isinstance(item, Scalar))
 
     def boolean(self, key: str, default: bool) -> bool:
         scalar = self._scalar(key, False)

@@ -57,6 +57,10 @@ class ShardWriter:
         return self
 
     def __exit__(self, *_) -> None:
+        self.remove()
+
+    def remove(self) -> None:
+        """Removes the temporary files."""
         for spool in self._spools.values():
             spool.remove()
 
@@ -82,11 +86,21 @@ class ShardWriter:
 
     def publish(self, origin: str, end_of_turn_id: int | None = None) -> str:
         """Writes the shard and returns its fingerprint. Precondition: at least one document."""
+        with published(self.path) as temporary:
+            return self.write(temporary, origin, end_of_turn_id)
+
+    def finish(self) -> None:
+        """Closes the temporary files: no document comes after this."""
+        for spool in self._spools.values():
+            spool.finish()
+
+    def write(self, path: Path, origin: str, end_of_turn_id: int | None) -> str:
+        """Writes the shard to `path`, which nobody reads yet; else as `publish`."""
         digests = {name: spool.finish() for name, spool in self._spools.items()}
         attributes = self._attributes(end_of_turn_id)
         fingerprint = compute_fingerprint(attributes, list(digests.values()))
         attributes |= {"origin": origin, "fingerprint": fingerprint}
-        with published(self.path) as temporary, create_shard_file(temporary) as file:
+        with create_shard_file(path) as file:
             for name, value in attributes.items():
                 write_attribute(file, name, value)
             for name, digest in digests.items():

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from .atomic_file import discard
+
 BLOCK_BYTES = 1048576
 
 
@@ -44,7 +46,8 @@ class Spool:
 
     def content(self) -> bytes:
         """All that was appended so far."""
-        self._file.flush()
+        if not self._file.closed:
+            self._file.flush()
         return self.path.read_bytes()
 
     def blocks(self) -> Iterator[bytes]:
@@ -54,8 +57,7 @@ class Spool:
                 yield block
 
     def remove(self) -> None:
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+        discard(self._file, self.path)
 
     def _close_block(self) -> None:
         self._digests.append(self._open_block.digest())

@@ -3,19 +3,23 @@
 
 import os.path
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import numpy as np
 
 from .chat_template import ChatTemplate, TemplateRefusal
 from .conversations import Conversation
 from .errors import RecordRefusal
+from .message_parts import text_of
 
 PROBE = "\ue000temper-probe\ue001"  # Private-use characters: in no text by accident.
 NO_SPANS = "template does not show the assistant's turns"
-TEXT_END = -1  # How a turn ends that no special token ends: with a text of the template,
-NO_END = -2  # or with the answer itself.
+# How a turn ends that no special token ends; beside ids of tokens, so negative.
+TEXT_END = -1  # With a text of the template.
+NO_END = -2  # With the answer itself.
 
 Span = tuple[int, int]  # Characters [begin, end).
 
@@ -38,11 +42,12 @@ def render_with_turns(template: ChatTemplate, conversation: Conversation) -> tup
     conversation in another way than the whole, its generation tags decide, and without such tags
     a rendering with another answer shows the borders. Raises TemplateRefusal, RecordRefusal.
     """
-    text = render(template, conversation, conversation.messages, False)
+    adapted = template.adapt(conversation.messages)
+    text = render_adapted(template, conversation, adapted, False)
     marked = template.generation_spans()
     spans: list[Span] = []
     for index in conversation.assistant_turns():
-        begin, end = find_prefixes(template, conversation, index, text)
+        begin, end = find_prefixes(template, conversation, adapted, index, text)
         if (begin is None or end is None) and template.marks_generation:
             spans = tagged_spans(conversation, marked)
             break
@@ -63,7 +68,14 @@ def render_with_turns(template: ChatTemplate, conversation: Conversation) -> tup
 def render(
     template: ChatTemplate, conversation: Conversation, messages: list[dict], prompt: bool
 ) -> str:
-    return template.render(messages, conversation.tools, prompt, conversation.variables)
+    return render_adapted(template, conversation, template.adapt(messages), prompt)
+
+
+def render_adapted(
+    template: ChatTemplate, conversation: Conversation, adapted: list[dict], prompt: bool
+) -> str:
+    """As `render`, of messages that were adapted before."""
+    return template.render_adapted(adapted, conversation.tools, prompt, conversation.variables)
 
 
 def tagged_spans(conversation: Conversation, marked: list[Span]) -> list[Span]:
@@ -75,29 +87,33 @@ def tagged_spans(conversation: Conversation, marked: list[Span]) -> list[Span]:
 
 
 def find_prefixes(
-    template: ChatTemplate, conversation: Conversation, index: int, text: str
+    template: ChatTemplate, conversation: Conversation, adapted: list[dict], index: int, text: str
 ) -> tuple[int | None, int | None]:
-    """Begin and end of turn `index` by rendering what precedes; None where that is no prefix."""
+    """Begin and end of turn `index` by rendering what precedes; None where that is no prefix.
+
+    `adapted` are the messages as the template reads them, and `text` is their rendering.
+    """
     ends: list[int | None] = []
     for count, prompt in ((index, True), (index + 1, False)):
+        if count == len(adapted) and not prompt:
+            ends.append(len(text) or None)
+            continue
         try:
-            prefix = render(template, conversation, conversation.messages[:count], prompt)
+            prefix = render_adapted(template, conversation, adapted[:count], prompt)
         except TemplateRefusal:  # Many templates refuse an empty or unfinished conversation.
             prefix = None
         ends.append(len(prefix) if prefix and text.startswith(prefix) else None)
     return ends[0], ends[1]
 
 
-def probe_turn(
-    template: ChatTemplate, conversation: Conversation, index: int, text: str
-) -> Span:
+def probe_turn(template: ChatTemplate, conversation: Conversation, index: int, text: str) -> Span:
     """Begin and end of the answer of turn `index`, found by putting another answer in its place.
 
     What follows the answer when the conversation stops there, less white space, is the
     end-of-turn mark. Raises RecordRefusal if the two renderings differ elsewhere, too.
     """
     messages = list(conversation.messages)
-    if not isinstance(messages[index].get("content"), str):
+    if not isinstance(messages[index].get("content"), (str, list)):
         raise RecordRefusal(NO_SPANS, f"message {index} is no plain text")
     messages[index] = dict(messages[index], content=PROBE)
     before, after = split_at_probe(render(template, conversation, messages, False), index)
@@ -128,8 +144,7 @@ def find_text_end(
     """
     if turn.index is None:
         return turn
-    content = conversation.messages[turn.index].get("content")
-    answer = content.strip() if isinstance(content, str) else ""
+    answer = text_of(conversation.messages[turn.index]).strip()
     found = text.rfind(answer, turn.begin, turn.end) if answer else -1
     if found >= 0 and text[found + len(answer) : turn.end].strip():
         return replace(turn, ends_with_text=True)
@@ -151,37 +166,40 @@ def whole_words(text: str) -> str:
 
 
 def mask_tokens(
-    encoding, text: str, turns: list[Turn], marks: set[int]
-) -> tuple[np.ndarray, list[int | None]]:
-    """1 for each token that has a character inside a turn, 0 for others and for the first token;
-    and how each turn ends: the id of the special token (one of `marks`), TEXT_END or NO_END. It is
-    None for what belongs to the turn before, such as a mark in a generation tag of its own.
+    ids: Sequence[int], offsets: Sequence[Span], text: str, turns: list[Turn], marks: set[int]
+) -> tuple[np.ndarray, list[int | None], list[int]]:
+    """The mask, how each turn ends, and behind which token.
+
+    The mask is 1 for each token that has a character inside a turn, 0 for others and for the first
+    token. A turn ends with the id of a special token (one of `marks`), TEXT_END or NO_END; the end
+    is None for a turn whose tokens all belong to the turn before it, such as a mark that has a
+    generation tag of its own.
 
     White space after a turn's last special token (the newline that templates put after the
     end-of-turn token) is no target: the model has stopped by then. A special token that follows a
     turn without one is a target: some templates write the mark in front of the next message.
-    Shapes: `encoding` has n ids and character ranges `offsets` in `text`; result [n], uint8.
+    Shapes: ids [n], offsets [n]: characters of each token in `text`, whose begins and whose ends
+    never fall; result [n], uint8.
     """
-    ids, offsets = encoding.ids, encoding.offsets
     tokens = Tokens(ids, offsets, text, marks)
     mask = np.zeros(len(ids), np.uint8)
     ends: list[int | None] = []
+    stops: list[int] = []
     first = 0
     for turn in turns:
-        while first < len(ids) and offsets[first][1] <= turn.begin:
-            first += 1
-        stop = first
-        while stop < len(ids) and offsets[stop][0] < turn.end:
-            stop += 1
+        first = bisect_right(offsets, turn.begin, first, len(ids), key=itemgetter(1))
+        stop = bisect_left(offsets, turn.end, first, len(ids), key=itemgetter(0))
         if first == stop:
             ends.append(None)
+            stops.append(stop)
             continue
         stop, end = tokens.find_end(first, stop)
         ends.append(TEXT_END if end == NO_END and turn.ends_with_text else end)
+        stops.append(stop)
         mask[first:stop] = 1
         first = stop
     mask[:1] = 0
-    return mask, ends
+    return mask, ends, stops
 
 
 @dataclass(frozen=True)

@@ -7,36 +7,43 @@ back in time costs the record, not the preparation.
 """
 
 import mmap
-import multiprocessing
 import os
 import signal
 import struct
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
+from typing import Any, Protocol
 
-from .documents import DocumentMaker, Prepared, on_alarm, timed_out
+from .child_process import ChildProcess, begin_child
+from .documents import on_time_up, timed_out
 from .errors import DataError, RecordRefusal
 from .limits import limit_memory
+from .recipe import Recipe
 from .records import Batch
 
 BATCHES_PER_WORKER = 3  # in flight: bounds memory and still hides uneven batches
 LOOK_SECONDS = 0.5  # How often busy workers are looked after.
-GRACE_SECONDS = 1.0  # from a record's alarm, which waits for the end of C code, to the kill
+# A worker that waits, or that is in C code, which no signal interrupts, is killed when a record has
+# taken so many times the processor time that it may, by the clock.
+PATIENCE = 10
 BASE_BYTES = 1 << 30  # memory of a worker, beside
 BYTES_PER_BYTE = 256  # of the longest record: tokenising takes up to about 200
 # How a process ends by what it does itself; SIGKILL comes from a machine short of memory.
 OWN_DOING = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
-INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
-# A forked worker needs no second copy of the tokenizer. Nothing has started threads by then that
-# hold locks.
-CONTEXT = multiprocessing.get_context("fork")
 
 
 def available_cores() -> int:
     """Cores that this process may use, which under Slurm are fewer than the node has."""
     return len(os.sched_getaffinity(0))
+
+
+class Maker(Protocol):
+    """What a worker does with a batch, such as documents.DocumentMaker."""
+
+    recipe: Recipe
+
+    def prepare(self, batch: Batch, begin: Callable[[int], None]) -> Any: ...
 
 
 class Place:
@@ -57,23 +64,14 @@ class Place:
         return time.monotonic() - struct.unpack_from("=d", self._memory, 8)[0]
 
 
-class Worker:
+class Worker(ChildProcess):
     """A process that prepares one batch at a time."""
 
-    def __init__(self, maker: DocumentMaker):
+    def __init__(self, maker: Maker):
         self.number = -1  # of the batch
         self.batch: Batch | None = None  # what it works at; None if it is idle
         self.place = Place()
-        self.pipe, theirs = CONTEXT.Pipe()
-        arguments = (maker, theirs, self.place)
-        self.process = CONTEXT.Process(target=serve, args=arguments, daemon=True)
-        # An exception of a signal's handler would be lost within the hooks of fork.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
-        try:
-            self.process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
+        super().__init__(serve, maker, self.place)
 
     def give(self, number: int, batch: Batch) -> None:
         self.number, self.batch = number, batch
@@ -82,22 +80,17 @@ class Worker:
         except BrokenPipeError:
             pass  # It died; who waits for its answer notices.
 
-    def end(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
-
 
 class Pool:
     """Workers, made when there is work for them, and the results that wait for their turn."""
 
-    def __init__(self, maker: DocumentMaker, most: int):
+    def __init__(self, maker: Maker, most: int):
         self.maker = maker
         self.most = most
         self.workers: list[Worker] = []
-        self.done: dict[int, Prepared] = {}
+        self.done: dict[int, Any] = {}
 
-    def run(self, batches: Iterator[Batch]) -> Iterator[Prepared]:
+    def run(self, batches: Iterator[Batch]) -> Iterator[Any]:
         numbered = enumerate(batches)
         item = next(numbered, None)  # the next batch, which no worker has yet
         given = taken = 0
@@ -137,7 +130,7 @@ class Pool:
                 self.replace(worker, timed_out(self.maker.recipe))
 
     def patience(self) -> float:
-        return self.maker.recipe.seconds_per_document + GRACE_SECONDS
+        return PATIENCE * self.maker.recipe.seconds_per_document
 
     def receive(self, worker: Worker) -> None:
         """Raises DataError if the worker died of something else than a record."""
@@ -145,8 +138,7 @@ class Pool:
             self.done[worker.number] = worker.pipe.recv()
             worker.batch = None
         except (EOFError, OSError):
-            worker.process.join()
-            code = worker.process.exitcode
+            code = worker.exit_code()
             if worker.place.record() < 0 or -code not in OWN_DOING:
                 raise DataError(
                     f"a worker process died, most likely for want of memory (exit code {code})",
@@ -170,7 +162,7 @@ class Pool:
             worker.end()
 
 
-def prepare_in_order(batches: Iterator[Batch], maker: DocumentMaker) -> Iterator[Prepared]:
+def prepare_in_order(batches: Iterator[Batch], maker: Maker) -> Iterator[Any]:
     """Results do not depend on the number of workers. Raises DataError if a worker dies."""
     pool = Pool(maker, maker.recipe.workers or available_cores())
     try:
@@ -179,23 +171,14 @@ def prepare_in_order(batches: Iterator[Batch], maker: DocumentMaker) -> Iterator
         pool.end()
 
 
-def serve(maker: DocumentMaker, pipe, place: Place) -> None:
+def serve(pipe, maker: Maker, place: Place) -> None:
     """The life of a worker process, which is parallel across documents, so not inside one."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The main process ends the workers.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGALRM, on_alarm)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGPROF, on_time_up)
+    begin_child()
     limit_memory(BASE_BYTES + BYTES_PER_BYTE * maker.recipe.max_record_bytes)
     while True:
         batch = pipe.recv()
         prepared = maker.prepare(batch, place.begin)
         place.begin(-1)
         pipe.send(prepared)
-
-
-def end_with_parent() -> None:
-    """A worker whose main process was killed would wait for work forever."""
-    multiprocessing.parent_process().join()
-    os._exit(1)

@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "datasets"))
 sys.path.insert(0, str(Path(__file__).parent))
 
+from shard_reader import Shard  # noqa: E402
+from temper_data.model_tokenizer import load_model_tokenizer  # noqa: E402
 from temper_data.preparation import Preparation, total_bytes  # noqa: E402
 from temper_data.progress import Progress  # noqa: E402
 from temper_data.recipe import load_recipe  # noqa: E402
@@ -40,8 +42,8 @@ def write_model(folder: Path, template: str | None = None, **config) -> Path:
     """A model folder that has only what data preparation reads."""
     folder.mkdir(parents=True, exist_ok=True)
     byte_tokenizer().save(str(folder / "tokenizer.json"))
-    config = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"} | config
-    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    named = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    config = named | {"tokenizer_class": "PreTrainedTokenizerFast"} | config
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     if template is not None:
         (folder / "chat_template.jinja").write_text(template)
@@ -62,6 +64,22 @@ def run_here(tmp_path: Path, recipe: str, **overrides) -> Path:
     preparation = Preparation(load_recipe(path, [f"{k}={v}" for k, v in overrides.items()]))
     preparation.run(Progress(total_bytes(preparation.files), io.StringIO()))
     return preparation.output
+
+
+def report_of(folder: Path) -> dict:
+    return json.loads((folder / "report.json").read_text())
+
+
+def texts_of(tmp_path: Path, folder: Path, name: str) -> list[str]:
+    """The documents of a shard, as text without special tokens."""
+    tokenizer = load_model_tokenizer(tmp_path / "model").tokenizer
+    return [tokenizer.decode(ids) for ids in Shard(folder / f"{name}.h5").documents()]
+
+
+def chat(question: str, answer: str) -> dict:
+    """A row with a system message that is the same in all."""
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return {"messages": [{"role": "system", "content": "You help. " * 20}, *turns]}
 
 
 def run_program(name: str, *arguments, **options) -> subprocess.CompletedProcess:

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading a model folder's tokenizer: beginning tokens, end tokens, damaged folders."""
 
+import inspect
 import json
+import re
 
 import pytest
 from conftest import byte_tokenizer, write_model
-from tokenizers import processors
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, processors
+from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerBase, Qwen2Tokenizer
+from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from temper_data.errors import DataError
 from temper_data.model_tokenizer import load_model_tokenizer
+from temper_data.tokenizer_config import is_known
 
 
 def with_post_processor(folder, single: str):
@@ -142,3 +146,109 @@ def test_generation_stops_where_the_model_says(tmp_path, files, expected):
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content))
     assert load_model_tokenizer(folder).stop_ids == expected
+
+
+def keys_of_the_installed_classes() -> set[str]:
+    """All that their constructors take, by name or out of what is left of the configuration."""
+    keys = set(PreTrainedTokenizerBase.SPECIAL_TOKENS_ATTRIBUTES)
+    for made in (PreTrainedTokenizerBase, TokenizersBackend, LlamaTokenizer, Qwen2Tokenizer):
+        keys |= set(inspect.signature(made.__init__).parameters)
+        taken = r'kwargs\.(?:pop|get|setdefault)\(\s*"(\w+)"|"(\w+)" in kwargs'
+        for found in re.findall(taken, inspect.getsource(made.__init__)):
+            keys |= set(found)
+    return keys - {"", "self", "args", "kwargs"}
+
+
+def test_each_key_that_the_installed_classes_take_is_known(tmp_path):
+    """Honoured, harmless or refused for itself: a new one is to be looked at."""
+    keys = keys_of_the_installed_classes()
+    assert {"split_special_tokens", "fix_mistral_regex", "add_prefix_space", "legacy"} <= keys
+    assert [key for key in sorted(keys) if not is_known(key, True)] == []
+    folder = write_model(tmp_path, nobody_knows_this=1, nothing_is_set=None, image_token="<s>")
+    assert load_model_tokenizer(folder).notes == (
+        "tokenizer_config.json has keys that are ignored: nobody_knows_this",
+    )
+
+
+def with_unmerged_token(folder) -> None:
+    """Puts "he" into the vocabulary, which text does not become by itself."""
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"]["he"] = 268
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"extra_special_tokens": ["he"]},
+        {"additional_special_tokens": [{"content": "he", "__type": "AddedToken"}]},
+        {"model_specific_special_tokens": {"heart": "he"}},
+        {"image_token": "he"},
+        {"pad_token": "he"},
+    ],
+)
+def test_a_special_token_by_configuration_is_one_token(tmp_path, config):
+    folder = write_model(tmp_path, **config)
+    with_unmerged_token(folder)
+    text = "so he said </s>"
+    ids = load_model_tokenizer(folder).tokenizer.encode(text, add_special_tokens=False).ids
+    assert 268 in ids
+    assert ids == AutoTokenizer.from_pretrained(folder).encode(text, add_special_tokens=False)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"split_special_tokens": True}, "split_special_tokens is true"),
+        (
+            {"added_tokens_decoder": {"257": {"content": "</s>", "lstrip": True, "special": True}}},
+            "token '</s>' has another lstrip in tokenizer.json",
+        ),
+        (
+            {"tokenizer_class": "Qwen2Tokenizer", "add_prefix_space": True},
+            "add_prefix_space is not what tokenizer.json does",
+        ),
+        ({"extra_special_tokens": ["[x]"]}, r"template writes '\[x\]', a special token by extra_"),
+    ],
+)
+def test_other_ids_by_configuration_are_refused(tmp_path, config, says):
+    folder = write_model(tmp_path, template="[x]{{ messages }}", **config)
+    text = "[x] said </s>"
+    plain = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    theirs = AutoTokenizer.from_pretrained(folder).encode(text, add_special_tokens=False)
+    assert theirs != plain.encode(text, add_special_tokens=False).ids
+    with pytest.raises(DataError, match=says):
+        load_model_tokenizer(folder)
+
+
+def test_settings_that_agree_with_the_file_are_no_problem(tmp_path):
+    decoder = {"257": {"content": "</s>", "lstrip": False, "special": True}}
+    for config in (
+        {"tokenizer_class": "Qwen2Tokenizer", "add_prefix_space": False},
+        {"tokenizer_class": "PreTrainedTokenizerFast", "add_prefix_space": True},  # It ignores it.
+        {"tokenizer_class": "LlamaTokenizer", "add_prefix_space": True},  # Of bytes: the same.
+        {"added_tokens_decoder": decoder, "split_special_tokens": False},
+        {"pad_token": "</s>"},
+    ):
+        folder = write_model(tmp_path, **config)
+        model = load_model_tokenizer(folder)
+        theirs = AutoTokenizer.from_pretrained(folder)
+        ours = model.tokenizer.encode("we </s>", add_special_tokens=False).ids
+        assert ours == theirs.encode("we </s>", add_special_tokens=False), config
+        assert model.notes == ()
+    folder = write_model(tmp_path, template="{{ messages }}", pad_token="[PAD]")
+    (note,) = load_model_tokenizer(folder).notes
+    assert note.startswith("'[PAD]' (pad_token in tokenizer_config.json) is not in tokenizer.json")
+
+
+def test_a_pattern_that_transformers_mends_must_be_mended_in_the_file(tmp_path):
+    folder = write_model(tmp_path, fix_mistral_regex=True)
+    (folder / "config.json").write_text('{"model_type": "mistral"}')
+    with pytest.raises(DataError, match="fix_mistral_regex is true"):
+        load_model_tokenizer(folder)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    mended = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    split = {"type": "Split", "pattern": {"Regex": mended}, "behavior": "Isolated", "invert": False}
+    parts = {"type": "Sequence", "pretokenizers": [split, content["pre_tokenizer"]]}
+    (folder / "tokenizer.json").write_text(json.dumps(content | {"pre_tokenizer": parts}))
+    assert load_model_tokenizer(folder).notes == ()

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import signal
+import time
 
 import pytest
 import templates
@@ -16,7 +17,7 @@ from conftest import write_lines, write_model
 from shard_reader import Shard
 from transformers import AutoTokenizer
 
-from temper_data import records
+from temper_data import records, workers
 from temper_data.digest_set import DigestSet
 from temper_data.documents import DocumentMaker
 from temper_data.errors import DataError
@@ -69,7 +70,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, small_batche
     made = []
     for count in (1, 2, 3):
         folder = run(tmp_path, SFT, workers=count, output=tmp_path / f"out{count}")
-        names = ["train.h5", "holdout.h5", "report.json"]
+        names = ["train.h5", "holdout.h5", "report.json", "report.html"]
         made.append([(folder / name).read_bytes() for name in names])
         assert sorted(path.name for path in folder.iterdir()) == sorted(names)
     assert made[0] == made[1] == made[2]
@@ -176,17 +177,32 @@ def test_a_record_that_does_not_come_back_is_dropped(tmp_path, monkeypatch):
 
     def hang(maker, source, data):
         if isinstance(data, bytes) and b"Question 7?" in data:
-            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])  # As code in C does.
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPROF])  # As code in C does.
             signal.sigwait([signal.SIGUSR1])
         return make(maker, source, data)
 
     monkeypatch.setattr(DocumentMaker, "make", hang)
+    monkeypatch.setattr(workers, "PATIENCE", 2)
     write_model(tmp_path / "model", templates.CHATML)
     write_lines(tmp_path / "a.jsonl", conversations(20, 20))
     folder = run(tmp_path, SFT, **{"holdout.fraction": 0, "seconds_per_document": 1})
     report = json.loads((folder / "report.json").read_text())
     assert report["dropped"] == {"timed out": 1} and report["shards"]["train"]["documents"] == 19
     assert report["examples"]["timed out"] == [f"{tmp_path}/a.jsonl:8: took longer than 1 s"]
+
+
+def test_a_record_that_has_to_wait_for_the_processor_is_kept(tmp_path, monkeypatch):
+    make = DocumentMaker.make
+
+    def wait(maker, source, data):
+        time.sleep(1.2 if isinstance(data, bytes) and b"Question 7?" in data else 0)
+        return make(maker, source, data)
+
+    monkeypatch.setattr(DocumentMaker, "make", wait)
+    write_model(tmp_path / "model", templates.CHATML)
+    write_lines(tmp_path / "a.jsonl", conversations(20, 20))
+    folder = run(tmp_path, SFT, **{"holdout.fraction": 0, "seconds_per_document": 1})
+    assert Shard(folder / "train.h5")["num_documents"] == 20
 
 
 @pytest.mark.parametrize("how", [signal.SIGABRT, signal.SIGKILL])
@@ -333,7 +349,7 @@ def test_progress_shows_what_is_left(monkeypatch, stream, first):
     progress.advance(1, 1, 1)
     assert stream.getvalue() == ""
     now[0] = 130.0
-    progress.advance(999_999, 20, 3000)
+    progress.advance(999_999, 19, 2999)
     progress.finish()
     line = " 25.0 % of 4.0 MB, 20 documents, 3000 tokens, 100 tokens/s, 1:30 left"
     assert line in stream.getvalue() and stream.getvalue().startswith(first)

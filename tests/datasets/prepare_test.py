@@ -166,15 +166,33 @@ def test_everything_that_is_dropped_is_counted_and_located(tmp_path, prepare):
     assert origin["sources"][0]["bytes"] == (tmp_path / "a.jsonl").stat().st_size
 
 
-def test_long_conversations_may_be_cut_but_not_to_nothing(tmp_path, prepare):
+def test_long_conversations_may_be_cut_at_the_end_of_a_turn(tmp_path, prepare):
     write_model(tmp_path / "model", templates.CHATML)
-    long = {"messages": [{"role": "user", "content": "Q" * 90}, MESSAGES["messages"][1]]}
-    write_lines(tmp_path / "a.jsonl", [MESSAGES, long])
-    out = succeed(prepare(SFT + "max_tokens: 21\ntoo_long: cut\n"))
-    assert "dropped: 1 no target token" in out
-    # 1 + 5 + 1 + 1 + 2 tokens of the question, 1 + 10 of the answer's head: its body is cut off.
-    assert texts(tmp_path) == ["<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\nA"]
-    assert targets(tmp_path) == ["A"]
+    two, long = MESSAGES["messages"] * 2, [MESSAGES["messages"][0] | {"content": "Q" * 90}]
+    rows = [two, long + two[1:2], two + long + two[1:2], long + two[1:]]
+    write_lines(tmp_path / "a.jsonl", [{"messages": row} for row in rows])
+    # A question of one letter has 1 + 4 + 1 + 1 + 1 + 1 tokens, an answer 1 + 9 + 1 + 1 + 1 + 1.
+    recipe = SFT + "deduplicate: false\ntoo_long: cut\n"
+    whole = "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"
+    cases = [(46, [whole * 2] * 2), (45, [(whole * 2)[:-1]] * 2), (44, [whole] * 2)]
+    for limit, expected in cases:
+        out = succeed(prepare(recipe + f"max_tokens: {limit}\n", "--force"))
+        assert texts(tmp_path) == expected
+        assert targets(tmp_path) == ["A<|im_end|>" * (2 if limit > 44 else 1)] * 2
+        assert f"dropped: 2 too long to cut, first at {tmp_path}/a.jsonl:2: no answer" in out
+
+
+def test_long_texts_may_be_split(tmp_path, prepare):
+    write_model(tmp_path / "model", add_bos_token=True)
+    (tmp_path / "a.txt").write_text("abcdefgh\n%\nxyz\n%\nabc")
+    recipe = PRETRAIN + "    separator: '%'\ntoo_long: split\n"
+    succeed(prepare(recipe + "max_tokens: 5\nholdout: {fraction: 0.5, salt: 8}\n"))
+    found = texts(tmp_path) + texts(tmp_path, "holdout")
+    pieces = ["<s>abc</s>", "<s>def</s>", "<s>gh\n</s>", "<s>xyz</s>", "<s>\n</s>"]
+    assert sorted(found) == sorted(pieces)  # "abc" came twice.
+    first = [set(pieces[:3]) <= set(texts(tmp_path, name)) for name in ("train", "holdout")]
+    assert sum(first) == 1  # All pieces of one text are on one side.
+    assert "set max_tokens to 3 or more" in fail(prepare(recipe + "max_tokens: 2\n"))
 
 
 def test_an_endless_template_ends(tmp_path, prepare):
@@ -264,6 +282,24 @@ def test_an_output_is_reused_replaced_or_protected(tmp_path, prepare):
     assert "holds train.h5 of another recipe" in fail(prepare(PRETRAIN, "max_tokens=100"))
 
 
+def test_tokens_that_the_model_has_no_row_for_are_dropped(tmp_path, prepare):
+    folder = write_model(tmp_path / "model")  # ids up to 267, which is </think>
+    write_lines(tmp_path / "a.jsonl", [{"text": "a"}, {"text": "b</think>"}, {"text": "<think>"}])
+    recipe = PRETRAIN.replace("a.txt", "a.jsonl")
+    for config, rows in ({"vocab_size": 267}, 267), ({"text_config": {"vocab_size": 266}}, 266):
+        (folder / "config.json").write_text(json.dumps(config))
+        out = succeed(prepare(recipe, "--force"))
+        assert texts(tmp_path) == ["a</s>", "<think></s>"][: rows - 265]
+        assert Shard(tmp_path / "out" / "train.h5")["vocab_size"] == rows
+        assert f"the tokenizer has ids up to 267, the model's embedding {rows} rows" in out
+        assert "token outside of the embedding, first at" in out
+    (folder / "config.json").write_text(json.dumps({"vocab_size": 300}))
+    assert "of another recipe" in fail(prepare(recipe))
+    assert "outside of" not in succeed(prepare(recipe, "--force"))
+    (folder / "config.json").write_text(json.dumps({"vocab_size": 257}))
+    assert "'</s>' has id 257, the embedding 257 rows" in fail(prepare(recipe, "--force"))
+
+
 def test_what_is_no_utf8_is_shown_in_escapes_and_taken_again(tmp_path, prepare):
     write_model(tmp_path / "model", "{{ raise_exception(messages[0].role) }}")
     row = {"messages": [{"role": "half \ud83d"}, *MESSAGES["messages"]]}
@@ -287,7 +323,7 @@ def is_running(process: int) -> bool:
     """Whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # It ended before or while it was read.
         return False
 
 
@@ -326,7 +362,7 @@ def test_an_interrupted_preparation_leaves_no_process_and_no_lasting_file(tmp_pa
     loop = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
     write_model(tmp_path / "model", loop + templates.CHATML)
     write_lines(tmp_path / "a.jsonl", [MESSAGES])
-    recipe = SFT + "seconds_per_document: 600\n"
+    recipe = SFT + "seconds_per_document: 600\nnear_duplicates:\n  action: drop\n"
     (tmp_path / "recipe.yaml").write_text(recipe.replace("{tmp}", str(tmp_path)))
     command = [sys.executable, ROOT / "datasets/prepare.py", tmp_path / "recipe.yaml", "workers=2"]
     options = {"stderr": subprocess.PIPE, "text": True, "preexec_fn": heed_interrupts}

@@ -30,8 +30,7 @@ def message(tmp_path, text, *assignments) -> str:
 
 def test_defaults_and_overrides(tmp_path):
     recipe = load(tmp_path, GOOD, "holdout.fraction=0.25", "sources.0.path=b.jsonl", "workers=3")
-    assert recipe.sources[0].path == "b.jsonl" and recipe.sources[0].format == "messages"
-    assert recipe.sources[0].field == "messages"
+    assert recipe.sources[0].path == "b.jsonl" and recipe.sources[0].format == "auto"
     assert recipe.holdout_fraction == 0.25 and recipe.workers == 3 and recipe.deduplicate
 
 
@@ -76,6 +75,19 @@ def test_all_problems_are_reported_at_once_with_line_and_nearest_name(tmp_path):
         ("holdout: {fraction: 1e400}\n", "is '1e400'"),
         ("holdout: 0.1\n", "is '0.1'\n  try: set it to a map of keys"),
         ("date: 2024-02-30\n", "date (line 6) is '2024-02-30'\n  try: write it as YYYY-MM-DD"),
+        ("too_long: split\n", "too_long (line 6) is split, which is for text"),
+        ("train_on: first\n", "train_on (line 6) is 'first'\n  try: set it to one of: all, last"),
+        ("reasoning: no\n", "set it to one of: as_rendered, keep, drop"),
+        ("template_kwargs: {tools: 1}\n", "template_kwargs.tools (line 6) is set by the program"),
+        ("template_kwargs: {a: 1e999}\n", "template_kwargs (line 6) holds"),
+        ('template_kwargs: {a: "\\ud83d"}\n', "template_kwargs (line 6) holds"),
+        ("chat_template: ''\n", "chat_template (line 6) is ''\n  try: set it to a path"),
+        ("    columns: {mesages: x}\n", "columns.mesages (line 6) is not an option\n  try: did"),
+        ("    columns: {messages: ''}\n", "columns.messages (line 6) is ''"),
+        ("    columns: messages\n", "columns (line 6) is 'messages'\n  try: set it to a map"),
+        ("    format: sharegpt\n    columns: {messages: x}\n", "columns.messages (line 7) is not"),
+        ("    field: x\n    columns: {messages: x}\n", "field (line 6) names the column that"),
+        ("    separator: x\n", "separator (line 6) is not an option"),
         ("eos_token: x\n", "eos_token (line 6) is for kind pretrain"),
         ("kind: sft\n", ":6 gives kind a second time"),
         ("system: &a x\n", ":6 uses an anchor or alias"),
@@ -115,6 +127,14 @@ def test_files_that_are_no_recipes(tmp_path, text, says):
     assert says in message(tmp_path, text)
 
 
+def test_variables_of_the_template_have_the_values_that_yaml_writes(tmp_path):
+    given = "{a: true, b: 'true', c: 3, d: -1.5, e: null, f: [x, {g: false}], h: 010, i: ~}"
+    recipe = load(tmp_path, GOOD + f"template_kwargs: {given}\n", "template_kwargs.j=false")
+    values = {"a": True, "b": "true", "c": 3, "d": -1.5, "e": None, "f": ["x", {"g": False}]}
+    values |= {"h": "010", "i": None, "j": False}
+    assert recipe.conversations.template_kwargs == values
+
+
 def test_crlf_and_a_byte_order_mark_are_harmless(tmp_path):
     recipe = load(tmp_path, b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
     assert recipe.model == "m"
@@ -123,6 +143,12 @@ def test_crlf_and_a_byte_order_mark_are_harmless(tmp_path):
 def test_rules_across_keys(tmp_path):
     text = "kind: pretrain\nmodel: m\noutput: o\nsystem: s\nsources:\n  - path: a.txt\n"
     assert "system (line 4) is for kind sft" in message(tmp_path, text)
+    for key in ("train_on: all", "reasoning: drop", "template_kwargs: {a: 1}", "chat_template: x"):
+        found = message(tmp_path, text + key + "\n")
+        assert f"{key.split(':')[0]} (line 7) is for kind sft" in found
+    assert "max_tokens allows any length" in message(tmp_path, text + "too_long: split\n")
+    plain = text.replace("system: s\n", "") + "    format: text\n    columns: {text: x}\n"
+    assert "columns (line 7) is for records, and plain text has none" in message(tmp_path, plain)
     text = text.replace("system: s\n", "holdout: {by: option}\n")
     found = message(tmp_path, text + "    format: text\n")
     assert "goes by a field, but plain text has none" in found

@@ -84,10 +84,19 @@ ELF = b"\x7fELF" + bytes(100)
         ("a.txt", LINES.encode(), "", "holds JSON, but its name says text"),
         ("a.dat", ARRAY.encode(), "", "holds JSON, but its name says text"),
         ("a.json", b'{\n  "setting": 1\n}\n', "", "is one JSON object"),
-        ("a.parquet", b"PAR1" + bytes(9), "", "is a Parquet file"),
-        ("a.jsonl", b"PAR1" + bytes(9), "", "is a Parquet file"),
-        ("a.arrow", b"\xff\xff\xff\xff" + bytes(9), "", "is an Arrow stream"),
-        ("a.jsonl.zst", b"\x28\xb5\x2f\xfd" + bytes(9), "", "is compressed with zstd"),
+        ("a.parquet", b"PAR1" + bytes(9), "", "is a Parquet file without its end"),
+        ("a.jsonl", b"PAR1" + bytes(9), "", "is a Parquet file without its end"),
+        ("a.arrow", b"\xff\xff\xff\xff" + bytes(9), "", "is an Arrow stream without its end"),
+        ("a.arrow", b"ARROW1\0\0" + bytes(9), "", "is an Arrow file without its end"),
+        ("a.txt", b"PAR1PAR1", "    format: text\n", "is a Parquet file, not text"),
+        ("a.parquet", b"PAR1PAR1", "", "its footer is damaged"),
+        ("a.parquet", LINES.encode(), "", "begins otherwise than a parquet file does"),
+        ("a.parquet", b"PARE" + bytes(9), "", "is an encrypted Parquet file"),
+        ("a.parquet", b"version https://git-lfs.github.com/spec/v1\n", "", "a Git LFS pointer"),
+        ("a.parquet.gz", gzip.compress(b"PAR1PAR1"), "", "a Parquet file compressed with gzip"),
+        ("a.jsonl.gz", gzip.compress(gzip.compress(b"{}")), "", "is compressed twice"),
+        ("a.jsonl.bz2", b"BZh9" + bytes(9), "", "is compressed with bzip2"),
+        ("a.jsonl.zst", b"\x28\xb5\x2f\xfd" + bytes(9), "", "is a damaged zstd file"),
         ("a.jsonl.gz", b"\x1f\x8bdamaged", "", "is a damaged gzip file"),
         ("a.jsonl.gz", gzip.compress(LINES.encode())[:-9], "", "is a damaged gzip file"),
         ("a.txt", "\ufeffText".encode("utf-16-le"), "", "is in UTF-16"),
@@ -112,7 +121,7 @@ def test_what_looks_like_json_may_be_text_when_asked(tmp_path):
 def test_json_values_are_cut_at_any_place_of_the_file(step):
     content = (
         ' [ {"a": "}\\\\"},\n {"b": [1, {"c": "\\"]"}]}\n, [2], {"long": "xxxxxxxxxxxxxxxxxxx"}]\n'
-        '{"d": "é"} stray {"e"\n: {}}{'
+        '{"d": "é"}\ufeff stray {"e"\n: {}}\ufeff{'
     ).encode()
     cutter = JsonCutter(25, RecordRefusal("record too large"))
     found = []
@@ -161,7 +170,8 @@ def test_names_that_are_no_text_and_names_like_patterns(tmp_path):
     shard, report = made(tmp_path, recipe.replace("by: n", "by: document"))
     assert shard["num_documents"] == 3 and report["dropped"] == {"invalid Unicode": 1}
     assert os.path.exists(report["sources"][1]["file"])  # The name is kept as it is.
-    assert "is a folder" in refusal(tmp_path, PRETRAIN + f"  - path: '{folder}'\n")
+    shard, _ = made(tmp_path, PRETRAIN + f"  - path: '{folder}'\n")
+    assert shard["num_documents"] == 3
 
 
 Q, A = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
@@ -217,7 +227,8 @@ DETAIL = [{"begin_offset": 0, "end_offset": 1, "train": False}]
         (conversation({}) | {"weight": 0}, "flagged as not to be trained"),
         (conversation({}) | {"loss_mask": [0, 1]}, "the row has loss_mask"),
         (conversation({"weight": 0}, {"weight": 0}), "no assistant turn is left"),
-        ({"chosen": [Q, A], "rejected": [Q, A]}, "preferences are no conversations"),
+        ({"chosen": [Q, A], "rejected": [Q, A]}, "set format: preference"),
+        ({"question": "Q", "answer": "A"}, "set format: question_answer"),
         ({"prompt": "Q", "completion": "A"}, "set format: prompt_completion"),
         ({"conversations": []}, "set format: sharegpt"),
         (conversation({}) | {"tools": ["f"]}, "tools holds something that is no object"),
@@ -230,7 +241,8 @@ DETAIL = [{"begin_offset": 0, "end_offset": 1, "train": False}]
 def test_rows_that_would_be_trained_wrong_are_refused(tmp_path, row, says):
     write_model(tmp_path / "model", templates.CHATML)
     write_lines(tmp_path / "a.jsonl", [row])
-    assert says in refusal(tmp_path, SFT + "  - path: {tmp}/a.jsonl\n")
+    recipe = SFT + "  - {path: '{tmp}/a.jsonl', format: messages}\n"
+    assert says in refusal(tmp_path, recipe)
 
 
 def test_prompts_with_completions_teach_the_completion(tmp_path):

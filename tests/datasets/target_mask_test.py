@@ -3,17 +3,18 @@
 
 import json
 import shutil
-from types import SimpleNamespace
 
 import pytest
 import templates
-from conftest import write_model
+from conftest import byte_tokenizer, write_model
+from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
 from temper_data.conversations import Conversation
 from temper_data.documents import DocumentMaker
 from temper_data.errors import RecordRefusal
 from temper_data.model_tokenizer import load_model_tokenizer
+from temper_data.piece_encoder import PieceEncoder, find_marks
 from temper_data.recipe import load_recipe
 from temper_data.target_mask import NO_END, TEXT_END, Turn, mask_tokens
 
@@ -208,7 +209,7 @@ def test_a_token_across_a_border_is_a_target_and_the_first_token_never():
 
     def mask(spans, text="abcdefghi"):
         turns = [Turn(begin, end, None) for begin, end in spans]
-        return mask_tokens(SimpleNamespace(ids=ids, offsets=offsets), text, turns, {13})[0].tolist()
+        return mask_tokens(ids, offsets, text, turns, {13})[0].tolist()
 
     assert mask([(3, 5)]) == [0, 1, 0, 0, 0]
     assert mask([(3, 6)]) == [0, 1, 1, 1, 0]  # and the special token behind it
@@ -216,3 +217,43 @@ def test_a_token_across_a_border_is_a_target_and_the_first_token_never():
     assert mask([(5, 9)], "abcdefgh\n") == [0, 0, 1, 1, 0]  # blank after the special token 13
     assert mask([(5, 6), (8, 9)], "abcdefghi") == [0, 0, 1, 1, 1]
     assert mask([]) == [0, 0, 0, 0, 0]
+
+
+HEADS = (
+    "<|im_start|>system\nBe brief.<|im_end|>\n",
+    "<|im_start|>",
+    "  <s> a</s> <s>",
+    "<s> <s><s>",
+    "no marks",
+    "",
+)
+
+
+@pytest.mark.parametrize("how", ["plain", "neighbours", "longest", "first word", "normalised"])
+def test_tokens_of_head_and_rest_are_those_of_the_whole(how):
+    """Whatever a tokenizer does at the beginning of a text and beside its added tokens."""
+    tokenizer = byte_tokenizer()
+    if how == "first word":
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+        tokenizer.model = models.WordLevel({"\u2581a": 0, "a": 1, "?": 2}, unk_token="?")
+    if how == "neighbours":
+        tokenizer.add_special_tokens([AddedToken("<s>", lstrip=True)])
+        tokenizer.add_tokens([AddedToken("a<|im", normalized=False)])
+    if how == "longest":
+        tokenizer.add_special_tokens([AddedToken("<s><s>", normalized=False)])
+    if how == "normalised":
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("a"), normalizers.Lowercase()]
+        )
+    pieces = PieceEncoder(tokenizer)
+    for head in HEADS * 2:  # Again, from what is remembered.
+        for rest in (
+            "",
+            "<|im_start|>user\nÄ a<|im_end|>\n",
+            "a<|im_start|>a",
+            "</s> <|im_start|>",
+        ):
+            whole = tokenizer.encode(head + rest, add_special_tokens=False)
+            found = pieces.encode(head + rest)
+            assert (found.ids, list(found)) == (whole.ids, whole.offsets)
+    assert (find_marks(tokenizer) is None) == (how == "neighbours")
