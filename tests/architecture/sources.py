@@ -34,7 +34,7 @@ def is_python(path):
 
 def scripts(root):
     """What can be run, and what launch/ sources: files without a suffix."""
-    return [path for path in tracked(root, "launch", "slurm", "tests", ".ci")
+    return [path for path in tracked(root, "launch", "slurm", "datasets", "tests", ".ci")
             if first_line(path).startswith(b"#!") or path.name == "env" or path.suffix == ".sh"]
 
 

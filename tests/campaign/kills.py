@@ -31,7 +31,7 @@ FOLDER = tempfile.TemporaryDirectory(prefix="temper-kills-")
 @cache
 def undisturbed(method: str) -> tuple:
     """Curve and final files of a run on one rank."""
-    config = tiny_job.write(Path(FOLDER.name) / method)
+    config = tiny_job.write(Path(FOLDER.name) / method, evaluates=True)
     code, log = tiny_job.train(1, config, *METHODS[method])
     assert code == FINISHED, log
     return campaign.result(config)
@@ -63,7 +63,7 @@ def kill_and_carry_on(chance: random.Random) -> None:
     method = chance.choice(list(METHODS))
     wanted = undisturbed(method)
     with tempfile.TemporaryDirectory(dir=FOLDER.name) as folder:
-        config = tiny_job.write(Path(folder) / "killed")
+        config = tiny_job.write(Path(folder) / "killed", evaluates=True)
         for _ in range(chance.choice((1, 2))):
             job = start(chance, config, method)
             wait_for_moment(chance, job, config)

@@ -6,7 +6,6 @@ What a disturbed run must come to is the result of the undisturbed one: its curv
 
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -25,7 +24,6 @@ import tiny_run  # noqa: E402
 
 FINISHED, CONFIGURATION, DATA, CHECKPOINT, COMM = 0, 11, 12, 14, 15
 NON_FINITE, REFUSED, RESUME = 16, 18, 19
-NUM_KILLS = 15
 
 
 @pytest.fixture(scope="module")
@@ -70,28 +68,6 @@ def test_a_signal_to_one_rank_makes_all_save_the_same_step(undisturbed, tmp_path
     code, log = tiny_job.train(3, config, "parallel.stage=2")
     assert code == FINISHED, log
     assert f"resumed step={last} " in log
-    assert tiny_job.result(config) == tiny_job.result(undisturbed)
-
-
-def test_kills_at_any_time_change_nothing(undisturbed, tmp_path):
-    config = start_over(undisturbed, tmp_path / "job")
-    seed = random.randrange(1 << 30)
-    print(f"random times of seed {seed}")
-    chance = random.Random(seed)
-    num_kills = 0
-    for k in range(NUM_KILLS):
-        done = len(tiny_job.step_lines(config))
-        job = tiny_job.Job(chance.choice((1, 2, 3)), config, "checkpoint.every_steps=1")
-        if k % 5 == 0:
-            time.sleep(chance.uniform(0.0, 0.7))  # While it starts.
-        else:
-            tiny_job.wait_for_step(job, config, done + 1)
-            time.sleep(chance.uniform(0.0, 0.06))
-        num_kills += job.process.poll() is None
-        job.kill(chance.choice((slice(None), slice(0, 1), slice(-1, None))))
-    assert num_kills >= NUM_KILLS // 2, "the run was over before it could be killed"
-    code, log = tiny_job.train(2, config, "checkpoint.every_steps=1")
-    assert code == FINISHED, log
     assert tiny_job.result(config) == tiny_job.result(undisturbed)
 
 

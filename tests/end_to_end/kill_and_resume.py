@@ -14,6 +14,8 @@ import torch
 import workspace
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+SEQUENCE_LENGTH = 32  # Bits depend on it no more than on the rest of the model, which is whole.
+
 
 def train_with_two_kills(config: Path) -> None:
     """Two ranks until step 2 is saved, three until step 4 is, one to the end."""
@@ -62,8 +64,10 @@ def check_transformers_opens(final: Path) -> None:
 
 def main() -> None:
     model, shard = workspace.prepare()
-    undisturbed = workspace.write_config("undisturbed", model, shard)
-    disturbed = workspace.write_config("disturbed", model, shard)
+    undisturbed, disturbed = (
+        workspace.write_config(name, model, shard, SEQUENCE_LENGTH)
+        for name in ("undisturbed", "disturbed")
+    )
     workspace.run(2, "train", undisturbed)
     train_with_two_kills(disturbed)
     check_same_result(undisturbed, disturbed)

@@ -47,8 +47,18 @@ LLAMA3 = dict(
     high_freq_factor=4.0,
     original_max_position_embeddings=32,
 )
+# As publishers leave them in config.json; no code of the family looks at them.
+EXTRAS = {
+    "activation": "swiglu",
+    "finetuning_task": "chat",
+    "model_name": "a model",
+    "num_nextn_predict_layers": 1,
+    "resid_pdrop": 0.1,
+    "transformers.js_config": {"dtype": "q4"},
+    "unsloth_fixed": True,
+}
 FAMILIES = {
-    "llama_tied": LlamaConfig(**SIZES, tie_word_embeddings=True),
+    "llama_tied": LlamaConfig(**SIZES, **EXTRAS, tie_word_embeddings=True),
     "llama_biases": LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True),
     "llama3_scaling": LlamaConfig(**SIZES, rope_parameters=LLAMA3),
     "mistral_window": MistralConfig(**SIZES, sliding_window=16),
@@ -87,7 +97,7 @@ def write_base(folder: Path, config) -> torch.nn.Module:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.08)
     model.save_pretrained(folder / "model")
-    (folder / "model" / "tokenizer.json").write_text("{}")
+    (folder / "model" / "tokenizer.json").write_text('{"model": {}}')
     return model
 
 

@@ -64,8 +64,8 @@ def prepare() -> tuple[Path, Path]:
     return model, FOLDER / "shards" / "train.h5"
 
 
-def write_config(name: str, model: Path, shard: Path) -> Path:
-    """A configuration whose run folder is fresh."""
+def write_config(name: str, model: Path, shard: Path, length: int = SEQUENCE_LENGTH) -> Path:
+    """A configuration whose run folder is fresh, for rows of so many tokens."""
     run_folder = FOLDER / name
     shutil.rmtree(run_folder, ignore_errors=True)
     path = FOLDER / f"{name}.yaml"
@@ -74,7 +74,7 @@ def write_config(name: str, model: Path, shard: Path) -> Path:
             folder=run_folder,
             model=model,
             shard=shard,
-            sequence_length=SEQUENCE_LENGTH,
+            sequence_length=length,
             num_steps=NUM_STEPS,
         )
     )

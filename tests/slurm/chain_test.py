@@ -9,10 +9,11 @@ import pytest
 import slurm_job
 import tiny_job
 from slurm_job import (
-    CONFIGURATION, DATA, FINISHED, LOST, ROOT, add_site, cluster, end_codes, slurm, wait_until,
+    CONFIGURATION, DATA, FINISHED, LOST, ROOT, add_site, cluster, end_codes, slow_down, slurm,
+    wait_until,
 )  # fmt: skip
 
-STEPS = 400  # More than two time limits hold, with slow steps on any machine.
+STEPS = 130  # More than two time limits hold, with slow steps on any machine.
 MINUTES = 0.3
 
 
@@ -20,11 +21,11 @@ def write_chain(folder: Path, steps: int = STEPS, minutes: float = MINUTES) -> l
     """Two stages, of which the second starts from the result of the first."""
     config = slurm_job.write_run(folder, steps)
     text = config.read_text().replace("threads: 1", f"threads: 1, time_limit_minutes: {minutes}")
-    text = text.replace("every_steps: 5", "every_steps: 20")
     stages = [folder / "cpt.yaml", folder / "sft.yaml"]
     stages[0].write_text(text.replace("folder: run", "folder: cpt"))
     text = text.replace("folder: run", "folder: sft").replace("path: model", "path: cpt/final")
-    stages[1].write_text(text.replace(f"max_steps: {steps}", "max_steps: 60"))
+    stages[1].write_text(text.replace(f"max_steps: {steps}", "max_steps: 30"))
+    slow_down(folder, 0.5)
     add_site(folder, f"TEMPER_PARTITION={slurm_job.PARTITION} TEMPER_NODES=2 TEMPER_TIME=5")
     return stages
 
@@ -67,7 +68,7 @@ def test_a_dry_run_prints_plan_and_script_and_submits_nothing(folder):
     done = command("submit", folder, "--dry-run", "--spare-nodes", "1", "cpt.yaml", "sft.yaml")
     assert done.returncode == 0, done
     assert f"stage 1  cpt.yaml: {STEPS} steps in cpt, from model\n" in done.stdout
-    second = "stage 2  sft.yaml: 60 steps in sft, from the result of the stage before\n"
+    second = "stage 2  sft.yaml: 30 steps in sft, from the result of the stage before\n"
     assert second in done.stdout
     for line in ("--nodes=3", "--no-kill", "--dependency=singleton", "--signal=B:USR1@5"):
         assert f"#SBATCH {line}\n" in done.stdout
@@ -141,7 +142,7 @@ def test_a_chain_runs_through_time_limits_and_a_node_failure_unattended(folder, 
         assert result(folder, stage) == result(tmp_path / "undisturbed", stage)
     assert codes()[:2] == [19, 19] and codes()[-1] == FINISHED and codes()[2] in (LOST, 137)
     status = command("status", folder, "cpt.yaml", "sft.yaml").stdout
-    assert f"{STEPS}/{STEPS} finished" in status and "60/60 finished" in status
+    assert f"{STEPS}/{STEPS} finished" in status and "30/30 finished" in status
     assert status.count(" ended: 0, finished\n") == 2, status
 
 

@@ -10,7 +10,7 @@ import pytest
 import tiny_job
 from slurm_job import (
     FINISHED, LOST, RESUME, SILENCE_SECONDS, STEPS, TRAIN, Job, add_site, assert_finished, change,
-    end_codes, hurry, last_step, notes, slow_down, slurm, wait_until,
+    end_codes, hurry, last_step, notes, slow_down, slurm, wait_until, write_run,
 )  # fmt: skip
 
 SIGKILL = 9
@@ -26,19 +26,22 @@ def assert_saved_at_stop(job) -> int:
     return step
 
 
-@pytest.mark.parametrize("target", ["B:", ""], ids=["to the script", "to the ranks"])
-def test_a_warning_signal_saves_and_the_job_is_started_again(config, undisturbed, target):
-    """Slurm sends it a minute before it is due, or later: 37 to 57 s after the start."""
-    slow_down(config.parent, 0.6)
-    script = config.parent / "own.sbatch"  # A `B:` in train.sbatch itself could not be undone.
-    options = f"--requeue --open-mode=append --time=2 --signal={target}USR1@60"
-    script.write_text(f"#!/bin/bash\n#SBATCH {options}\nsource {TRAIN}\n")
-    job = Job(config, script=script)
-    assert_finished(job, undisturbed)
-    assert 7 <= assert_saved_at_stop(job) < tiny_job.step_lines(config)[-1]["step"]
-    assert "stop signal=10 saving=yes" in job.text()
-    assert ("signal=USR1: asking the ranks to save" in job.text()) == bool(target)
-    assert job.step_codes() == [RESUME, FINISHED]
+def test_a_warning_signal_saves_and_the_job_is_started_again(config, tmp_path, undisturbed):
+    """To the script of one job, and to the ranks of another. Slurm sends it a minute before it is
+    due, or later: 37 to 57 s after the start."""
+    jobs = {}
+    for target, own in (("B:", config), ("", write_run(tmp_path / "ranks", STEPS))):
+        slow_down(own.parent, 1.3)
+        script = own.parent / "own.sbatch"  # A `B:` in train.sbatch itself could not be undone.
+        options = f"--requeue --open-mode=append --time=2 --signal={target}USR1@60"
+        script.write_text(f"#!/bin/bash\n#SBATCH {options}\nsource {TRAIN}\n")
+        jobs[target] = Job(own, script=script)
+    for target, job in jobs.items():
+        assert_finished(job, undisturbed)
+        assert 7 <= assert_saved_at_stop(job) < tiny_job.step_lines(job.config)[-1]["step"]
+        assert "stop signal=10 saving=yes" in job.text()
+        assert ("signal=USR1: asking the ranks to save" in job.text()) == bool(target)
+        assert job.step_codes() == [RESUME, FINISHED]
 
 
 def test_a_cancelled_job_saves_and_the_next_one_carries_on(config, undisturbed):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Jobs on the tests' Slurm cluster: written, submitted, disturbed, awaited and looked up."""
 
+import contextlib
 import json
 import os
 import re
@@ -19,7 +20,7 @@ TRAIN = ROOT / "slurm" / "train.sbatch"
 CLUSTER = ROOT / "tests" / "slurm" / "cluster"
 PARTITION = os.environ.get("TEST_PARTITION", "main")
 TIMEOUT_SECONDS = 240
-STEPS, FOREVER = 150, 1_000_000
+STEPS, FOREVER = 60, 1_000_000
 FINISHED, CONFIGURATION, DATA, MODEL, CHECKPOINT, LOST = 0, 11, 12, 13, 14, 15
 NON_FINITE, NO_MEMORY, REFUSED, RESUME = 16, 17, 18, 19
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
@@ -33,6 +34,7 @@ TEMPER_BROADCAST=
 TEMPER_LAUNCH_SECONDS=25
 TEMPER_SIGNAL_SECONDS=5
 TEMPER_PAUSE_SECONDS=1
+TEMPER_FILES_SECONDS=3
 TEMPER_LAUNCHER=${{TEST_LAUNCHER:-srun}}
 TEMPER_CONTAINER=(env LD_PRELOAD={SLOW_STEPS})
 """
@@ -61,11 +63,11 @@ def slurm(*command: object, **options) -> str:
 
 def wait_until(condition, what, seconds: float = TIMEOUT_SECONDS):
     """The first true value of the condition. If none comes, the test fails with `what`, a text or
-    what makes it then."""
+    what makes it then. Conditions that start processes take from the ranks what cores there are."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"{what() if callable(what) else what} does not come"
-        time.sleep(0.1)
+        time.sleep(0.25)
     return value
 
 
@@ -76,7 +78,7 @@ def write_run(folder: Path, steps: int = tiny_job.NUM_STEPS) -> Path:
     text = config.read_text().replace(f"max_steps: {tiny_job.NUM_STEPS}", f"max_steps: {steps}")
     config.write_text(text + QUICK)
     (folder / "site.env").write_text(SITE)
-    slow_down(folder, 0.1)
+    slow_down(folder, 0.5, num_quick=10)
     return config
 
 
@@ -95,9 +97,9 @@ def change(config: Path, *changes: tuple[str, str]) -> None:
     config.write_text(text)
 
 
-def slow_down(folder: Path, seconds: float) -> None:
-    """From now on each step takes so long, or longer."""
-    (folder / "slow").write_text(str(seconds))
+def slow_down(folder: Path, seconds: float, num_quick: int = 0) -> None:
+    """From now on each step takes so long, or longer; but not the first ones of a launch."""
+    (folder / "slow").write_text(f"{seconds} {num_quick}")
 
 
 def hurry(folder: Path) -> None:
@@ -137,7 +139,26 @@ class Job:
         return f"job {self.id} ({state}), whose log ends with\n{last_lines}\n"
 
     def state(self) -> str:
-        return slurm("squeue", "-h", "-t", "all", "-j", self.id, "-o", "%T")
+        """Slurm lets a job that it starts again wait for the lifetime of a credential. It need not,
+        once nothing of its last start is left whose end could be taken for that of the next, and a
+        second has passed: slurmd refuses a credential of the second in which it revoked the last.
+        """
+        told = slurm("squeue", "-h", "-t", "all", "-j", self.id, "-o", "%T %r")
+        state, _, reason = told.partition(" ")
+        if reason == "BeginTime" and not self.has_daemons():
+            time.sleep(1.1)
+            slurm("scontrol", "update", f"JobId={self.id}", "StartTime=now", check=False)
+        return state
+
+    def has_daemons(self) -> bool:
+        """Whether a slurmstepd of the job lives, on any node: they all are on this machine. It
+        lives until the controller knows how its script or step has ended."""
+        title = f"slurmstepd: [{self.id}.".encode()
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):  # It has ended meanwhile.
+                if file.read_bytes().startswith(title):
+                    return True
+        return False
 
     def field(self, name: str) -> str:
         shown = slurm("scontrol", "-o", "show", "job", self.id)
@@ -157,7 +178,10 @@ class Job:
 
     def wait_for_starts(self, count: int) -> None:
         """Returns when so many launches were begun."""
-        has_started = lambda: len(starts(self.config)) >= count  # noqa: E731
+
+        def has_started() -> bool:
+            return len(starts(self.config)) >= count or not self.state()
+
         wait_until(has_started, lambda: f"start {count} of {self.report()}")
 
     def wait_for_end(self, count: int, seconds: float = TIMEOUT_SECONDS) -> None:
