@@ -52,6 +52,17 @@ def test_srun_without_pmix_is_refused(config):
     assert not (config.parent / "run").exists()
 
 
+def test_a_refusal_counts_though_another_rank_is_ended_by_a_signal(config):
+    """The second rank is still a shell when the first one refuses, and dies of srun's SIGTERM. Its
+    code is higher, and is that of a launch which was to stop before MPI started."""
+    add_site(config.parent, "TEMPER_MPI=none")
+    late = """'((SLURM_PROCID == 0)) || sleep 60; exec "$@"'"""
+    add_site(config.parent, f"TEMPER_CONTAINER=(bash -c {late} late)")
+    job = Job(config)
+    assert_refused(job, "srun started 2 tasks, but without PMIx")
+    assert not (config.parent / "run").exists()
+
+
 def assert_one_file_is_to_be_the_same(config: Path, nodes: list[str], files: tuple, what: str):
     """Where the second node sees another file under the same name, the launch is refused."""
     usual, other = files
