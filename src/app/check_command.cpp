@@ -101,7 +101,9 @@ class RunCheck {
     report_.add_fact("batch", concat(data.global_batch_rows, " rows of ", data.sequence_length,
                                      " tokens: ", data.global_batch_rows / data.micro_batch_rows,
                                      " micro-batches, shared by ", options_.num_ranks, " ranks"));
-    plan_ = plan_training(config_, options_.num_ranks, std::move(sources), report_);
+    Origin origin;
+    if (!report_.attempt([&] { origin = find_origin(config_); })) return;
+    plan_ = plan_training(config_, options_.num_ranks, origin, std::move(sources), report_);
     if (!plan_) return;
     const int64_t rows = plan_->mixture.rows_per_epoch();
     const double epochs =
@@ -231,6 +233,7 @@ class RunCheck {
 
   void check_resume() {
     const std::optional<FoundState> found = find_state(config_);
+    if (!found && !config_.continuation.from.empty()) return check_continuation();
     if (!found) {
       report_.add_fact("resume", "nothing to go on from: the run starts at step 0");
       return;
@@ -241,6 +244,18 @@ class RunCheck {
     require_same_trajectory(config_, trajectory_facts(config_, *model_, *plan_, options_.num_ranks),
                             *found, AskedOn::kLoginNode);
     if (model_->adapter) require_same_base(found->checkpoint / "adapter", model_->folder);
+  }
+
+  void check_continuation() {
+    if (!model_ || !plan_) return;
+    const FoundState before = find_continued(config_);
+    const std::string changes =
+        require_continuable(config_, trajectory_facts(config_, *model_, *plan_, options_.num_ranks),
+                            before, AskedOn::kLoginNode);
+    report_.add_fact("continue", concat("at step ", before.state.step, " of another run, from ",
+                                        before.checkpoint.string(), ": ",
+                                        changes.empty() ? "nothing changes" : changes));
+    if (model_->adapter) require_same_base(before.checkpoint / "adapter", model_->folder);
   }
 
   const CheckOptions& options_;

@@ -66,6 +66,10 @@ void inspect_checkpoint(const fs::path& path, bool verifies) {
   print("num_target_tokens", state.num_target_tokens);
   print("next_micro_batch", state.next_micro_batch);
   print("trajectory", state.trajectory);
+  if (!state.origin.trajectory.empty()) {
+    print("continued_from", state.origin.checkpoint);
+    print("continued_changes", state.origin.changes);
+  }
   print("written_by_ranks", manifest.world_size);
   print("model_dtype", manifest.model_dtype);
   print("num_units", manifest.units.size());

@@ -37,6 +37,21 @@ void require_same_warmup(const RunConfig& config, int64_t num_steps, const Found
       "checkpoint.resume=never");
 }
 
+Origin origin_at(const FoundState& before, const ContinueOptions& continuation) {
+  const RunState& state = before.state;
+  Origin origin = state.origin;  // What does not begin anew goes on.
+  origin.checkpoint = before.checkpoint.string();
+  origin.trajectory = state.trajectory;
+  origin.step = state.step;
+  origin.changes.clear();
+  if (continuation.changes("schedule")) origin.schedule_step = state.step;
+  if (continuation.changes("data")) {
+    origin.data_step = state.step;
+    origin.data_micro_batch = state.next_micro_batch;
+  }
+  return origin;
+}
+
 }  // namespace
 
 std::optional<FoundState> find_state(const RunConfig& config) {
@@ -47,6 +62,55 @@ std::optional<FoundState> find_state(const RunConfig& config) {
   const auto [checkpoint, manifest] =
       resolve_checkpoint(is_auto ? config.run.folder : resume, check_files);
   return FoundState{checkpoint, manifest.format_version, read_run_state(checkpoint)};
+}
+
+FoundState find_continued(const RunConfig& config) {
+  const fs::path checkpoint = config.continuation.from;
+  const Manifest manifest = check_files(checkpoint);
+  return {checkpoint, manifest.format_version, read_run_state(checkpoint)};
+}
+
+Origin find_origin(const RunConfig& config) {
+  const std::string& from = config.continuation.from;
+  if (from.empty()) return {};
+  const std::optional<FoundState> own = find_state(config);
+  if (!own) return origin_at(find_continued(config), config.continuation);
+  // The other run may be gone by now; its own checkpoints keep what is needed of it.
+  Origin origin = own->state.origin;
+  if (!origin.trajectory.empty() && !fs::exists(from)) return origin;
+  const RunState before = find_continued(config).state;
+  if (origin.trajectory == before.trajectory && origin.step == before.step) return origin;
+  throw ConfigError(
+      concat(own->checkpoint.string(), " is of a run that did not begin at continue.from, ", from),
+      "set continue.from back, or set run.folder to a new folder");
+}
+
+std::string require_continuable(const RunConfig& config, const TrajectoryFacts& facts,
+                                const FoundState& before, AskedOn machine) {
+  if (before.state.decided_by.empty()) {
+    throw CheckpointError(before.checkpoint.string() +
+                              ", which continue.from names, was written by an older temper, and "
+                              "does not keep what decided its run's result",
+                          "begin from its model/ or adapter/ folder instead");
+  }
+  const bool may_differ_in_dtype =
+      machine == AskedOn::kLoginNode && config.model.dtype == ModelOptions::Dtype::kAuto;
+  std::vector<std::string> allowed;
+  std::vector<std::string> refused;
+  for (const TrajectoryChange& change :
+       trajectory_changes(before.state.decided_by, trajectory_text(config, facts))) {
+    if (change.aspect == kOriginAspect) continue;
+    if (may_differ_in_dtype && change.text.starts_with("model.dtype ")) continue;
+    const bool is_allowed = config.continuation.changes(change.aspect);
+    (is_allowed ? allowed : refused).push_back(change.text);
+    if (!is_allowed && !change.aspect.empty()) {
+      refused.back() += concat(" (list ", change.aspect, " in continue.change to want that)");
+    }
+  }
+  if (refused.empty()) return joined(allowed);
+  throw ConfigError(
+      concat("the run is not as that of ", before.checkpoint.string(), ": ", joined(refused)),
+      "set these options back; steps, schedule, optimizer and data may change, no more");
 }
 
 void require_same_trajectory(const RunConfig& config, const TrajectoryFacts& facts,

@@ -24,6 +24,9 @@ struct FoundState {
 /// Throws: CheckpointError if there are checkpoints, but none is whole.
 std::optional<FoundState> find_state(const RunConfig& config);
 
+/// The checkpoint that `continue.from` names, as `find_state`; it must be set.
+FoundState find_continued(const RunConfig& config);
+
 /// Which machine asks: on a login node `auto` may mean another dtype than where the run computes.
 enum class AskedOn { kLoginNode, kComputeNode };
 
@@ -32,6 +35,18 @@ enum class AskedOn { kLoginNode, kComputeNode };
 /// Throws: ConfigError if `found` is of a run with another result, with what differs.
 void require_same_trajectory(const RunConfig& config, const TrajectoryFacts& facts,
                              const FoundState& found, AskedOn machine);
+
+/// Where the run begins at another one's checkpoint: as its own newest checkpoint says, and else by
+/// `continue.from`. All is zero where it begins by itself.
+/// Throws: CheckpointError if that checkpoint cannot be used; ConfigError if the run's own ones
+///   began at another.
+Origin find_origin(const RunConfig& config);
+
+/// What a run has otherwise than the one from whose checkpoint it goes on, for people.
+/// Throws: ConfigError if that is more than `continue.change` lists; CheckpointError if the
+///   checkpoint does not keep what decided its run's result.
+std::string require_continuable(const RunConfig& config, const TrajectoryFacts& facts,
+                                const FoundState& before, AskedOn machine);
 
 /// Of all checkpoints in a run's folder that have their files.
 int64_t bytes_of_checkpoints(const std::filesystem::path& run);

@@ -68,6 +68,14 @@ void set_templates(std::vector<std::string> sha256s, const RunConfig& config, Mo
   facts.template_sha256s = std::move(sha256s);
 }
 
+void require_steps_left(const TrainingPlan& plan) {
+  const Origin& origin = plan.origin;
+  if (origin.trajectory.empty() || plan.num_steps > origin.step) return;
+  throw ConfigError(concat("the run has ", plan.num_steps, " steps in all, but ", origin.checkpoint,
+                           ", from which it goes on, has done ", origin.step),
+                    "raise train.max_steps or train.epochs, and list steps in continue.change");
+}
+
 }  // namespace
 
 std::optional<OpenedModel> open_model(const RunConfig& config, const ModelOpening& opening,
@@ -180,7 +188,8 @@ std::vector<HoldOut> to_holdouts(const RunConfig& config, const HoldOutRows& ope
 
 std::vector<SourceUse> source_uses(const TrainingPlan& plan, const RunConfig& config) {
   std::vector<SourceUse> result;
-  const auto uses = plan.mixture.use_of(plan.num_steps * config.data.global_batch_rows);
+  const int64_t num_steps = plan.num_steps - plan.origin.data_step;
+  const auto uses = plan.mixture.use_of(num_steps * config.data.global_batch_rows);
   for (size_t k = 0; k < uses.size(); ++k) {
     const Corpus& corpus = plan.mixture.sources()[k]->corpus();
     result.push_back({.path = corpus.name(),
@@ -201,7 +210,8 @@ std::string describe(const SourceUse& use) {
 }
 
 std::optional<TrainingPlan> plan_training(const RunConfig& config, int num_ranks,
-                                          Mixture::Sources sources, Findings& findings) {
+                                          const Origin& origin, Mixture::Sources sources,
+                                          Findings& findings) {
   findings.add(validate_ranks(config, num_ranks));
   const bool is_complete =
       std::ranges::all_of(sources, [](const auto& source) { return source != nullptr; });
@@ -209,21 +219,30 @@ std::optional<TrainingPlan> plan_training(const RunConfig& config, int num_ranks
   std::optional<TrainingPlan> plan;
   findings.attempt([&] {
     Mixture mixture(config.data, std::move(sources));
-    const int64_t num_steps = num_steps_of(config, mixture.rows_per_epoch());
-    plan.emplace(TrainingPlan{std::move(mixture), num_steps});
+    // Epochs are those of the data that the run has now.
+    const int64_t num_before = config.train.max_steps > 0 ? 0 : origin.data_step;
+    const int64_t num_steps = num_before + num_steps_of(config, mixture.rows_per_epoch());
+    plan.emplace(TrainingPlan{std::move(mixture), num_steps, origin});
   });
+  if (!plan) return plan;
+  findings.attempt([&] { require_steps_left(*plan); });
   // What is set by max_steps was checked when the configuration was read.
-  if (plan && config.train.max_steps == 0) findings.add(validate_steps(config, plan->num_steps));
+  if (config.train.max_steps > 0 && origin.schedule_step == 0) return plan;
+  if (plan->num_steps > origin.schedule_step) {
+    findings.add(validate_steps(config, plan->num_steps - origin.schedule_step));
+  }
   return plan;
 }
 
-TrainingPlan open_training(const RunConfig& config, int num_ranks, const ShardOpening& opening) {
+TrainingPlan open_training(const RunConfig& config, int num_ranks, const Origin& origin,
+                           const ShardOpening& opening) {
   Mixture::Sources sources;
   for (const DataSource& source : config.data.sources) {
     sources.push_back(open_rows(config, source.path, opening));
   }
   Findings findings;
-  std::optional<TrainingPlan> plan = plan_training(config, num_ranks, std::move(sources), findings);
+  std::optional<TrainingPlan> plan =
+      plan_training(config, num_ranks, origin, std::move(sources), findings);
   findings.throw_if_any();
   return std::move(*plan);
 }

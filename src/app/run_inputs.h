@@ -88,10 +88,12 @@ std::vector<HoldOut> to_holdouts(const RunConfig& config, const HoldOutRows& ope
 /// What is trained on, and for how long.
 struct TrainingPlan {
   Mixture mixture;
-  int64_t num_steps = 0;
+  int64_t num_steps = 0;  ///< Those of the run before included, if it goes on from another one.
+  Origin origin = {};
 };
 
-/// What each source gives to the run from its first step to its last. Shapes: result [source].
+/// What each source gives to the run, from the step at which its data begin to the last. Shapes:
+/// result [source].
 std::vector<SourceUse> source_uses(const TrainingPlan& plan, const RunConfig& config);
 
 /// "shard.h5: 25 % of the tokens, 1.50 M, 2 epochs".
@@ -100,9 +102,11 @@ std::string describe(const SourceUse& use);
 /// `sources` are the rows of each corpus of data.train, nullptr where it could not be opened; then
 /// there is no plan. Local.
 std::optional<TrainingPlan> plan_training(const RunConfig& config, int num_ranks,
-                                          Mixture::Sources sources, Findings& findings);
+                                          const Origin& origin, Mixture::Sources sources,
+                                          Findings& findings);
 
 /// Opens the shards and plans. Collective if the opening is. Throws: Error with all problems.
-TrainingPlan open_training(const RunConfig& config, int num_ranks, const ShardOpening& opening);
+TrainingPlan open_training(const RunConfig& config, int num_ranks, const Origin& origin,
+                           const ShardOpening& opening);
 
 }  // namespace temper

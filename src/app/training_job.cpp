@@ -36,6 +36,17 @@ const char* sharded_at(int stage) {
   return kSharded.at(static_cast<size_t>(stage));
 }
 
+FoundState found_state(const VerifiedCheckpoint& checkpoint) {
+  return {checkpoint.folder(), checkpoint.manifest().format_version,
+          read_run_state(checkpoint.folder())};
+}
+
+Origin shared_origin(const RunConfig& config, Communicator& ranks) {
+  std::string text;
+  do_on_rank_0(ranks, [&] { text = to_json(RunState{.origin = find_origin(config)}); });
+  return parse_run_state(broadcast_text(ranks, text), "the origin of the run").origin;
+}
+
 }  // namespace
 
 TrainingJob::TrainingJob(const MpiSession& session, RunConfig config,
@@ -47,7 +58,8 @@ TrainingJob::TrainingJob(const MpiSession& session, RunConfig config,
       watchdog_(session, *model_.ranks, config_.watchdog),
       shards_{find_model_facts(config_, model_.folder(), *model_.ranks),
               once_for(session, *model_.ranks), find_once(*model_.ranks)},
-      plan_(open_training(config_, session.world_size(), shards_)) {}
+      plan_(open_training(config_, session.world_size(), shared_origin(config_, *model_.ranks),
+                          shards_)) {}
 
 ExitCode TrainingJob::run() {
   const std::filesystem::path folder = config_.run.folder;
@@ -71,9 +83,10 @@ ExitCode TrainingJob::run() {
   std::optional<MetricsFile> metrics;
   do_on_rank_0(*model_.ranks, [&] { metrics.emplace(folder / "metrics.jsonl", state_.step); });
   Trainer trainer(*model_.engine, model_.trained(), *model_.ranks,
-                  Schedule(config_.schedule, plan_.num_steps),
+                  Schedule(config_.schedule, plan_.num_steps, plan_.origin.schedule_step),
                   {config_.optimizer, config_.train.max_grad_norm});
-  loader_.emplace([this](int64_t index) { return plan_.mixture.micro_batch(index); },
+  const int64_t first = plan_.origin.data_micro_batch;
+  loader_.emplace([this, first](int64_t index) { return plan_.mixture.micro_batch(index - first); },
                   RankSequence{state_.next_micro_batch + session_.rank(), session_.world_size()},
                   LoaderOptions{config_.data.loader_threads, config_.data.prefetch_depth});
   const int64_t tokens = config_.data.micro_batch_rows * config_.data.sequence_length;
@@ -184,36 +197,57 @@ void TrainingJob::lock_folder() {
 }
 
 void TrainingJob::load() {
-  const std::string& resume = config_.checkpoint.resume;
-  std::optional<VerifiedCheckpoint> checkpoint;
-  if (resume == "auto") {
-    checkpoint = find_newest_whole(config_.run.folder, *model_.ranks);
-  } else if (resume != "never") {
-    try_again(*model_.ranks, default_pauses(),
-              [&] { checkpoint = verify_checkpoint(resume, *model_.ranks); });
-  }
-  if (checkpoint) {
+  if (const auto checkpoint = find_own_checkpoint()) {
     require_continued(*checkpoint);
-    if (model_.adapter()) load_base(*checkpoint);
-    state_ = load_checkpoint(*checkpoint, model_.trained(), *model_.ranks);
-    resumed_from_ = checkpoint->folder();
-    resumed_step_ = state_.step;
+    load_from(*checkpoint);
     log_event(concat("resumed step=", state_.step, " checkpoint=", checkpoint->folder().string()));
+  } else if (!config_.continuation.from.empty()) {
+    go_on_from_another_run();
   } else {
     model_.load_start();
-    state_.trajectory = trajectory_digest(config_, facts_);
   }
+  state_.decided_by = trajectory_text(config_, facts_);
+  state_.trajectory = trajectory_digest(config_, facts_);
   state_.config_yaml = to_yaml(config_);
   state_.mixture = source_uses(plan_, config_);
+}
+
+std::optional<VerifiedCheckpoint> TrainingJob::find_own_checkpoint() {
+  const std::string& resume = config_.checkpoint.resume;
+  if (resume == "auto") return find_newest_whole(config_.run.folder, *model_.ranks);
+  std::optional<VerifiedCheckpoint> checkpoint;
+  if (resume == "never") return checkpoint;
+  try_again(*model_.ranks, default_pauses(),
+            [&] { checkpoint = verify_checkpoint(resume, *model_.ranks); });
+  return checkpoint;
+}
+
+void TrainingJob::load_from(const VerifiedCheckpoint& checkpoint) {
+  if (model_.adapter()) load_base(checkpoint);
+  state_ = load_checkpoint(checkpoint, model_.trained(), *model_.ranks);
+  resumed_from_ = checkpoint.folder();
+  resumed_step_ = state_.step;
+}
+
+void TrainingJob::go_on_from_another_run() {
+  std::optional<VerifiedCheckpoint> checkpoint;
+  try_again(*model_.ranks, default_pauses(),
+            [&] { checkpoint = verify_checkpoint(config_.continuation.from, *model_.ranks); });
+  std::string changes;
+  do_together(*model_.ranks, [&] {
+    changes = require_continuable(config_, facts_, found_state(*checkpoint), AskedOn::kComputeNode);
+  });
+  load_from(*checkpoint);
+  state_.origin = plan_.origin;
+  state_.origin.changes = changes;
+  log_event(concat("continued step=", state_.step, " checkpoint=", checkpoint->folder().string(),
+                   " changes=\"", changes, '"'));
 }
 
 // Before anything is loaded: another method has other tensors.
 void TrainingJob::require_continued(const VerifiedCheckpoint& checkpoint) {
   do_together(*model_.ranks, [&] {
-    require_same_trajectory(config_, facts_,
-                            {checkpoint.folder(), checkpoint.manifest().format_version,
-                             read_run_state(checkpoint.folder())},
-                            AskedOn::kComputeNode);
+    require_same_trajectory(config_, facts_, found_state(checkpoint), AskedOn::kComputeNode);
   });
 }
 

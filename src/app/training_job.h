@@ -45,7 +45,10 @@ class TrainingJob {
   void note_save(const TimeLimit& time) const;
   void lock_folder();
   void load();
+  std::optional<VerifiedCheckpoint> find_own_checkpoint();
+  void load_from(const VerifiedCheckpoint& checkpoint);
   void require_continued(const VerifiedCheckpoint& checkpoint);
+  void go_on_from_another_run();
   void load_base(const VerifiedCheckpoint& checkpoint);
   TrajectoryFacts find_facts() const;
   std::vector<int64_t> added_end_tokens() const;

@@ -9,6 +9,33 @@
 #include "io/file.h"
 
 namespace temper {
+namespace {
+
+constexpr Range kCounts{0, INT64_MAX};
+
+Json to_json(const Origin& origin) {
+  return {{"checkpoint", origin.checkpoint},
+          {"trajectory", origin.trajectory},
+          {"step", origin.step},
+          {"schedule_step", origin.schedule_step},
+          {"data_step", origin.data_step},
+          {"data_micro_batch", origin.data_micro_batch},
+          {"changes", origin.changes}};
+}
+
+Origin parse_origin(const JsonKeys& keys) {
+  Origin origin;
+  origin.checkpoint = keys.text("checkpoint");
+  origin.trajectory = keys.text("trajectory");
+  origin.step = keys.integer("step", kCounts);
+  origin.schedule_step = keys.integer("schedule_step", kCounts);
+  origin.data_step = keys.integer("data_step", kCounts);
+  origin.data_micro_batch = keys.integer("data_micro_batch", kCounts);
+  origin.changes = keys.text("changes");
+  return origin;
+}
+
+}  // namespace
 
 std::string to_json(const RunState& state) {
   Json json = {{"step", state.step},
@@ -19,7 +46,9 @@ std::string to_json(const RunState& state) {
                {"num_skipped_in_a_row", state.num_skipped_in_a_row},
                {"num_without_target_in_a_row", state.num_without_target_in_a_row},
                {"trajectory", state.trajectory},
+               {"decided_by", state.decided_by},
                {"config_yaml", state.config_yaml}};
+  if (!state.origin.trajectory.empty()) json["origin"] = to_json(state.origin);
   for (const SourceUse& use : state.mixture) {
     json["mixture"].push_back({{"path", use.path},
                                {"fingerprint", use.fingerprint},
@@ -32,7 +61,6 @@ std::string to_json(const RunState& state) {
 }
 
 RunState parse_run_state(std::string_view text, const std::string& name) {
-  constexpr Range kCounts{0, INT64_MAX};
   const Json json = parse_json(text, {name, FilePurpose::kCheckpoint});
   std::vector<std::string> problems;
   const JsonKeys keys(json, "", problems);
@@ -46,6 +74,8 @@ RunState parse_run_state(std::string_view text, const std::string& name) {
   state.num_without_target_in_a_row =
       keys.integer("num_without_target_in_a_row", kCounts, /*fallback=*/0);
   state.trajectory = keys.text("trajectory");
+  if (keys.has("decided_by")) state.decided_by = keys.text("decided_by");
+  if (keys.has("origin")) state.origin = parse_origin(keys.below("origin"));
   state.config_yaml = keys.text("config_yaml");
   if (problems.empty()) return state;
   throw CheckpointError(concat(name, ": ", problems.front()), "use another checkpoint");

@@ -18,6 +18,18 @@ struct SourceUse {
   double epochs = 0.0;  ///< How often it is passed over.
 };
 
+/// Where a run went on from another one's checkpoint: its steps and micro-batches count on from
+/// there. All is zero where there was no run before.
+struct Origin {
+  std::string trajectory;        ///< Of the run before, which decides all up to `step`.
+  int64_t step = 0;              ///< The steps that were done there.
+  int64_t schedule_step = 0;     ///< The step at which the schedule begins.
+  int64_t data_step = 0;         ///< The step at which the order of the data begins,
+  int64_t data_micro_batch = 0;  ///< and the index of its first micro-batch.
+  std::string checkpoint;        ///< Its folder, for people,
+  std::string changes;           ///< and what was otherwise in the run before.
+};
+
 /// All that the next step needs besides weights and moments: the content of state.json.
 struct RunState {
   int64_t step = 0;               ///< Optimizer steps done, skipped ones included.
@@ -28,8 +40,10 @@ struct RunState {
                                   ///< or norm that was not finite.
   int64_t num_skipped_in_a_row = 0;         ///< Up to now.
   int64_t num_without_target_in_a_row = 0;  ///< Of these, those without a target.
-  std::string trajectory;               ///< Digest of all that decides the result: see RunConfig.
-  std::string config_yaml;              ///< The resolved configuration, for people.
+  std::string trajectory = {};          ///< Digest of all that decides the result: see RunConfig.
+  std::string decided_by = {};          ///< The text of which it is the digest; older ones lack it.
+  Origin origin = {};                   ///< Where the run began, if at another one's checkpoint.
+  std::string config_yaml = {};         ///< The resolved configuration, for people.
   std::vector<SourceUse> mixture = {};  ///< [source]; written for people and reports, not read.
 
   /// Counts one step that is over.

@@ -84,6 +84,14 @@ constexpr TextRule kName{is_name, "a name of letters, digits, '-', '_' and '.'"}
 constexpr TextRule kAdapterName{
     [](const std::string& text) { return is_name(text) && text.find('.') == std::string::npos; },
     "a name of letters, digits, '-' and '_'"};
+constexpr TextRule kCheckpointOrNone{
+    [](const std::string& text) { return text.empty() || is_path(text); },
+    "the path of a checkpoint's folder, written out (no ~, no $), or \"\" for none"};
+constexpr TextRule kAspect{[](const std::string& text) {
+                             return std::find(kChangeableAspects.begin(), kChangeableAspects.end(),
+                                              text) != kChangeableAspects.end();
+                           },
+                           "one of: steps, schedule, optimizer, data"};
 constexpr TextRule kResume{is_path, "auto, never, or the path of a checkpoint folder"};
 constexpr TextRule kSavedDtype{[](const std::string& text) {
                                  return text == "auto" || text == "float32" || text == "bfloat16" ||
@@ -277,6 +285,10 @@ void visit(Visitor& root, RunConfig& config) {
     section.flag("prefetch", config.parallel.prefetches);
   });
   root.section("checkpoint", [&](auto& section) { visit_checkpoint(section, config.checkpoint); });
+  root.section("continue", [&](auto& section) {
+    section.text("from", config.continuation.from, kCheckpointOrNone);
+    section.texts("change", config.continuation.change, kAspect);
+  });
   root.section("watchdog", [&](auto& section) {
     section.real("silence_seconds", config.watchdog.silence_seconds, kNotNegative);
     section.real("stall_seconds", config.watchdog.stall_seconds, kNotNegative);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "checkpoint/checkpoint_options.h"
+#include "checkpoint/continue_options.h"
 #include "comm/watchdog_options.h"
 #include "config/model_options.h"
 #include "config/problem.h"
@@ -48,6 +49,7 @@ struct RunConfig {
   ScheduleOptions schedule;
   ZeroOptions parallel;
   CheckpointOptions checkpoint;
+  ContinueOptions continuation;  ///< The section `continue`.
   WatchdogOptions watchdog;
 };
 

@@ -142,6 +142,30 @@ void add_parallel(const ZeroOptions& parallel, int world_size, Lines& lines) {
   lines.add("ranks", static_cast<int64_t>(world_size));
 }
 
+// The aspects in one order, whatever that of the configuration.
+std::string changed_aspects(const ContinueOptions& continuation) {
+  std::vector<std::string> aspects;
+  for (const std::string_view aspect : kChangeableAspects) {
+    if (continuation.changes(aspect)) aspects.emplace_back(aspect);
+  }
+  return joined(aspects);
+}
+
+void add_origin(const RunConfig& config, const TrajectoryFacts& facts, Lines& lines) {
+  if (facts.origin_trajectory.empty()) return;
+  lines.add("continue.trajectory", facts.origin_trajectory);
+  lines.add("continue.step", facts.origin_step);
+  lines.add("continue.change", changed_aspects(config.continuation));
+}
+
+std::string_view aspect_of(const std::string& key) {
+  if (key == "steps" || key == "train.epochs") return "steps";
+  if (key.starts_with("schedule.")) return "schedule";
+  if (key.starts_with("optimizer.") || key == "train.max_grad_norm") return "optimizer";
+  if (key.starts_with("continue.")) return kOriginAspect;
+  return key.starts_with("data.") ? "data" : "";
+}
+
 std::map<std::string, std::string> values_of(const std::string& text) {
   std::map<std::string, std::string> values;
   std::istringstream lines(text);
@@ -159,7 +183,9 @@ std::string own_text(const RunConfig& config) {
                         .num_steps = config.train.max_steps,
                         .compute_dtype = compute_dtype_of(config.model)};
   for (const auto& source : config.data.sources) facts.data_fingerprints.push_back(source.path);
-  return trajectory_text(config, facts) + concat("train.epochs=", config.train.epochs, "\n");
+  return trajectory_text(config, facts) +
+         concat("train.epochs=", config.train.epochs, "\ncontinue.from=", config.continuation.from,
+                "\ncontinue.change=", changed_aspects(config.continuation), "\n");
 }
 
 }  // namespace
@@ -180,6 +206,7 @@ std::string trajectory_text(const RunConfig& config, const TrajectoryFacts& fact
   add_optimizer(config.optimizer, lines);
   add_schedule(config.schedule, lines);
   add_parallel(config.parallel, facts.world_size, lines);
+  add_origin(config, facts, lines);
   return lines.text();
 }
 
@@ -187,25 +214,38 @@ std::string trajectory_digest(const RunConfig& config, const TrajectoryFacts& fa
   return to_hex(sha256(trajectory_text(config, facts)));
 }
 
-std::string explain_other_trajectory(const std::string& stored_yaml, const RunConfig& now) {
-  const RunConfig before = parse_run_config(stored_yaml, "the checkpoint's configuration");
-  const auto old_values = values_of(own_text(before));
-  const auto new_values = values_of(own_text(now));
-  std::vector<std::string> changes;
+std::vector<TrajectoryChange> trajectory_changes(const std::string& before,
+                                                 const std::string& now) {
+  const auto old_values = values_of(before);
+  const auto new_values = values_of(now);
+  std::vector<TrajectoryChange> changes;
+  const auto add = [&](const std::string& key, const std::string& text) {
+    changes.push_back({aspect_of(key), text});
+  };
   for (const auto& [key, value] : new_values) {
     const auto old = old_values.find(key);
     if (old == old_values.end()) {
-      changes.push_back(concat(key, " was not set and is ", value));
+      add(key, concat(key, " was not set and is ", value));
     } else if (old->second != value) {
-      changes.push_back(concat(key, " was ", old->second, " and is ", value));
+      add(key, concat(key, " was ", old->second, " and is ", value));
     }
   }
   for (const auto& [key, value] : old_values) {
-    if (!new_values.contains(key)) changes.push_back(concat(key, " was ", value));
+    if (!new_values.contains(key)) add(key, concat(key, " was ", value));
+  }
+  return changes;
+}
+
+std::string explain_other_trajectory(const std::string& stored_yaml, const RunConfig& now) {
+  const RunConfig before = parse_run_config(stored_yaml, "the checkpoint's configuration");
+  std::vector<std::string> changes;
+  for (const auto& change : trajectory_changes(own_text(before), own_text(now))) {
+    changes.push_back(change.text);
   }
   if (!changes.empty()) return joined(changes);
   return "no option has changed: the model's weights, the training shards or how they are cut "
-         "into files, the kind of processor or the number of ranks of a fast reduction have";
+         "into files, the kind of processor, the number of ranks of a fast reduction or the "
+         "checkpoint that continue.from names have";
 }
 
 }  // namespace temper

@@ -227,6 +227,13 @@ void check_parallel(const ZeroOptions& parallel, Problems& problems) {
                       {"parallel.reduction", "parallel.stage"}});
 }
 
+void check_continuation(const ContinueOptions& continuation, Problems& problems) {
+  if (!continuation.from.empty() || continuation.change.empty()) return;
+  problems.push_back({"continue.change lists what changes, but continue.from names no checkpoint",
+                      "set continue.from to the folder of the checkpoint to go on from",
+                      {"continue.change", "continue.from"}});
+}
+
 void append(const Problems& more, Problems& problems) {
   problems.insert(problems.end(), more.begin(), more.end());
 }
@@ -243,6 +250,7 @@ Problems validate(const RunConfig& config) {
   check_method(config, problems);
   check_evaluation(config, problems);
   check_parallel(config.parallel, problems);
+  check_continuation(config.continuation, problems);
   if (config.train.max_steps > 0) append(validate_steps(config, config.train.max_steps), problems);
   return problems;
 }

@@ -32,22 +32,23 @@ void require_valid(const ScheduleOptions& options, int64_t num_steps) {
 
 }  // namespace
 
-Schedule::Schedule(const ScheduleOptions& options, int64_t num_steps)
-    : options_(options), num_steps_(num_steps) {
-  require_valid(options, num_steps);
+Schedule::Schedule(const ScheduleOptions& options, int64_t num_steps, int64_t first_step)
+    : options_(options), first_step_(first_step), num_steps_(num_steps - first_step) {
+  require_valid(options, num_steps_);
   warmup_steps_ =
-      options.warmup_steps > 0 ? options.warmup_steps : share_of(num_steps, options.warmup_ratio);
+      options.warmup_steps > 0 ? options.warmup_steps : share_of(num_steps_, options.warmup_ratio);
   first_decay_step_ = options.shape == Shape::kWsd
-                          ? num_steps - share_of(num_steps, options.decay_ratio)
+                          ? num_steps_ - share_of(num_steps_, options.decay_ratio)
                           : warmup_steps_;
-  if (warmup_steps_ > std::min(first_decay_step_, num_steps)) {
-    throw std::invalid_argument(concat("a warm-up of ", warmup_steps_,
-                                       " steps does not fit before ",
-                                       std::min(first_decay_step_, num_steps), " of ", num_steps));
+  if (warmup_steps_ > std::min(first_decay_step_, num_steps_)) {
+    throw std::invalid_argument(
+        concat("a warm-up of ", warmup_steps_, " steps does not fit before ",
+               std::min(first_decay_step_, num_steps_), " of ", num_steps_));
   }
 }
 
 double Schedule::multiplier(int64_t step) const {
+  step -= first_step_;
   if (step < warmup_steps_) {
     return warmup(static_cast<double>(step + 1) / static_cast<double>(warmup_steps_));
   }

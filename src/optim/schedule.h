@@ -26,9 +26,10 @@ struct ScheduleOptions {
 ///   at rate zero. Linear with a floor is ours.
 class Schedule {
  public:
+  /// From `first_step` to `num_steps`, which counts those before it, too.
   /// Throws: std::invalid_argument if a number is out of its range, or if warm-up and decay do not
-  ///   fit into `num_steps`.
-  Schedule(const ScheduleOptions& options, int64_t num_steps);
+  ///   fit into the steps between them.
+  Schedule(const ScheduleOptions& options, int64_t num_steps, int64_t first_step = 0);
 
   int64_t warmup_steps() const { return warmup_steps_; }
 
@@ -40,7 +41,8 @@ class Schedule {
   double decay(double progress) const;
 
   ScheduleOptions options_;
-  int64_t num_steps_;
+  int64_t first_step_;
+  int64_t num_steps_;  // From the first one on.
   int64_t warmup_steps_;
   int64_t first_decay_step_;  // The last step at the peak.
 };

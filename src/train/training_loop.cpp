@@ -137,8 +137,8 @@ void TrainingLoop::record(const RunState& state, const StepResult& result,
 // Whether nothing that is due is left: an evaluation that was cut off is not recorded.
 bool TrainingLoop::evaluate_if_due(const RunState& state) {
   const int64_t every = train_.evaluate_every_steps;
-  const bool is_due =
-      state.step == 0 || state.step == num_steps_ || (every > 0 && state.step % every == 0);
+  const bool is_due = state.step == state.origin.step || state.step == num_steps_ ||
+                      (every > 0 && state.step % every == 0);
   if (!is_due || parts_.holdouts.empty()) return true;
   progress_.end_line();
   const std::vector<bool> is_evaluated = find_evaluated(state.step);

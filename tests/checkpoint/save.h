@@ -38,6 +38,8 @@ inline RunState run_state(int64_t step) {
   state.next_micro_batch = 8 * step;
   state.num_skipped = 1;
   state.trajectory = "digest";
+  state.decided_by = "steps=10\nmodel=hash\n";
+  state.origin = {"digest before", 4, 3, 2, 16, "run/checkpoints/step-4", "steps was 4 and is 10"};
   state.config_yaml = "a: 1\n";
   return state;
 }

@@ -104,11 +104,13 @@ const std::vector<std::string> kIndifferent = {
     "checkpoint.keep=7",
     "checkpoint.resume=never",
     "checkpoint.model_dtype=float32",
+    "continue.from=elsewhere",
 };
 // These count through the facts, or belong to another option.
 const std::set<std::string> kElsewhere = {
     "model.dtype",           "train.max_steps", "train.epochs",     "train.evaluate_every_steps",
-    "schedule.warmup_ratio", "adapter.start",   "lora.pissa_niter", "data.mixture"};
+    "schedule.warmup_ratio", "adapter.start",   "lora.pissa_niter", "data.mixture",
+    "continue.change"};
 
 }  // namespace
 
@@ -174,6 +176,41 @@ BOOST_AUTO_TEST_CASE(the_facts_decide_too) {
   other = facts();
   other.start_fingerprint = "adapter-2";
   BOOST_TEST(digest({"method=lora"}, other) != digest({"method=lora"}, facts()));
+}
+
+BOOST_AUTO_TEST_CASE(where_a_run_goes_on_decides_and_so_does_what_begins_anew_there) {
+  TrajectoryFacts later = facts();
+  later.origin_trajectory = "trajectory-1";
+  later.origin_step = 5;
+  const std::vector<std::string> goes_on = {"continue.from=c", "continue.change=[data, steps]"};
+  const std::string base = digest(goes_on, later);
+  BOOST_TEST(base != digest({}, facts()));
+  BOOST_TEST(digest({"continue.from=moved", "continue.change=[steps, data]"}, later) == base);
+  BOOST_TEST(digest({"continue.from=c", "continue.change=[data]"}, later) != base);
+  later.origin_step = 6;
+  BOOST_TEST(digest(goes_on, later) != base);
+  later = {facts()};
+  later.origin_trajectory = "trajectory-2";
+  later.origin_step = 5;
+  BOOST_TEST(digest(goes_on, later) != base);
+}
+
+BOOST_AUTO_TEST_CASE(a_change_has_the_aspect_that_lets_a_run_make_it) {
+  const std::string before =
+      "continue.step=5\ndata.seed=1\nmodel=a\noptimizer.beta1=1\nsame=1\nsteps=9\n";
+  const std::string now =
+      "data.seed=2\nmodel=b\noptimizer.beta1=2\nsame=1\nschedule.name=x\nsteps=8\n";
+  std::string told;
+  for (const TrajectoryChange& change : trajectory_changes(before, now)) {
+    told += std::string(change.aspect) + ": " + change.text + '\n';
+  }
+  BOOST_TEST(told ==
+             "data: data.seed was 1 and is 2\n"
+             ": model was a and is b\n"
+             "optimizer: optimizer.beta1 was 1 and is 2\n"
+             "schedule: schedule.name was not set and is x\n"
+             "steps: steps was 9 and is 8\n"
+             "origin: continue.step was 5\n");
 }
 
 BOOST_AUTO_TEST_CASE(ranks_count_in_fast_mode_only) {

@@ -43,6 +43,18 @@ BOOST_AUTO_TEST_CASE(past_the_last_step_the_rate_stays) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_schedule_that_begins_later_is_that_of_the_steps_left) {
+  for (const Shape shape : {Shape::kConstant, Shape::kLinear, Shape::kCosine, Shape::kWsd}) {
+    const ScheduleOptions options{.shape = shape, .warmup_ratio = 0.1, .floor_ratio = 0.1};
+    const Schedule later(options, 140, /*first_step=*/100);
+    const Schedule alone(options, 40);
+    BOOST_TEST(later.warmup_steps() == 4);
+    for (int64_t step = 0; step < 50; ++step) {
+      BOOST_TEST(later.multiplier(100 + step) == alone.multiplier(step));
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(one_step_is_a_schedule) {
   for (const Shape shape : {Shape::kConstant, Shape::kLinear, Shape::kCosine, Shape::kWsd}) {
     BOOST_TEST(Schedule({.shape = shape}, 1).multiplier(0) == 1.0);
