@@ -1,20 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/background_writer.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <stdexcept>
 
 #include "core/concat.h"
 #include "core/error.h"
 
 namespace temper {
+namespace {
 
-void BackgroundWriter::start(std::vector<FileJob> jobs) {
+// Linux gives each thread a niceness of its own. With 15 it takes 3 % of a core that computes, and
+// all of one that waits: a step beside a save loses as little. Refused or not, the save goes on.
+void give_way() {
+  constexpr int kNiceness = 15;
+  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), kNiceness);
+}
+
+}  // namespace
+
+void BackgroundWriter::start(std::vector<FileJob> jobs, Haste haste) {
   if (is_active()) throw std::logic_error("BackgroundWriter: something is under way");
   jobs_ = std::move(jobs);
   digests_.clear();
   error_ = nullptr;
   is_over_ = false;
-  thread_ = std::jthread([this](const std::stop_token& stop) { write_all(stop); });
+  thread_ = std::jthread([this, haste](const std::stop_token& stop) {
+    if (haste == Haste::kGivesWay) give_way();
+    write_all(stop);
+  });
 }
 
 void BackgroundWriter::write_all(const std::stop_token& stop) {

@@ -11,6 +11,9 @@
 
 namespace temper {
 
+/// Whether the writing thread gives way to threads that compute on the same cores.
+enum class Haste { kGivesWay, kHurries };
+
 /// Writes files one after the other on a thread of its own, which does nothing else: it never
 /// communicates.
 class BackgroundWriter {
@@ -21,7 +24,7 @@ class BackgroundWriter {
   ~BackgroundWriter() { stop(); }
 
   /// Starts to write; nothing may be under way.
-  void start(std::vector<FileJob> jobs);
+  void start(std::vector<FileJob> jobs, Haste haste = Haste::kHurries);
 
   /// Whether jobs were started and neither taken nor stopped since.
   bool is_active() const { return thread_.joinable(); }

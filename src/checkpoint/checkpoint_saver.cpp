@@ -67,7 +67,7 @@ void CheckpointSaver::begin(const RunState& state, StoreUse use) {
     copy_.take(setup_.store);
   }
   if (setup_.ranks.rank() == 0) text_files_ = make_text_files(state);
-  writer_.start(plan_jobs());
+  writer_.start(plan_jobs(), use == StoreUse::kRests ? Haste::kHurries : Haste::kGivesWay);
 }
 
 void CheckpointSaver::prepare_folder() const {

@@ -37,6 +37,7 @@ Digest write_part(const FilePart& part, const File& file, const std::stop_token&
   const auto write = [&](std::span<const std::byte> bytes) {
     hash.update(bytes);
     file.write(offset, bytes);
+    file.begin_sync({offset, offset + std::ssize(bytes)});
     offset += std::ssize(bytes);
   };
   write(std::as_bytes(std::span(part.text)));

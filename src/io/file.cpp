@@ -218,6 +218,10 @@ void File::sync() const {
   if (status != 0) throw_system_error(purpose_, path_, "flushing it to storage");
 }
 
+void File::begin_sync(Range bytes) const {
+  ::sync_file_range(descriptor_, bytes.begin, bytes.size(), SYNC_FILE_RANGE_WRITE);
+}
+
 void File::close() {
   // On EINTR Linux has closed the descriptor already.
   if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) {

@@ -58,6 +58,10 @@ class File {
   /// Reports what the destructor cannot: some file systems tell of a failed write only here.
   void close();
 
+  /// Lets the kernel begin to write what lies in memory of `bytes`, so that `sync` has little left
+  /// to do at once. Does not wait, and promises nothing.
+  void begin_sync(Range bytes) const;
+
  private:
   friend void write_file_atomically(const std::filesystem::path&, std::string_view, FilePurpose);
 

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/file_part.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <boost/test/unit_test.hpp>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -24,6 +28,29 @@ BOOST_AUTO_TEST_CASE(a_weight_that_is_too_big_for_f16_is_refused_instead_of_save
     return message.find("weights: the weight -70000 is too big for F16") != std::string::npos &&
            message.find("set checkpoint.model_dtype to bfloat16") != std::string::npos;
   });
+}
+
+// Whether a thread of this process other than the first has been made nicer.
+bool has_nice_thread() {
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    const int id = std::stoi(task.path().filename().string());
+    if (id != ::getpid() && ::getpriority(PRIO_PROCESS, static_cast<id_t>(id)) > 0) return true;
+  }
+  return false;
+}
+
+// What is written beside steps gives way to them; at the end of a run nothing else has to be done.
+BOOST_AUTO_TEST_CASE(the_writing_thread_gives_way_if_it_is_told_to) {
+  const TemporaryFolder folder;
+  const std::vector<float> weights(size_t{1} << 24);  // Long enough to be looked at.
+  for (const Haste haste : {Haste::kGivesWay, Haste::kHurries}) {
+    BackgroundWriter writer;
+    writer.start({{folder / "weights", {{0, "", weights, DType::kF32}}}}, haste);
+    bool was_nice = false;
+    while (!writer.is_done()) was_nice = was_nice || has_nice_thread();
+    BOOST_TEST(was_nice == (haste == Haste::kGivesWay));
+    writer.take_digests();
+  }
 }
 
 // A bug of ours or a lack of memory in the writing thread still tells what failed.
