@@ -10,7 +10,6 @@
 #include "model/model_config.h"
 #include "model/ops/attention.h"
 #include "model/ops/head_norm.h"
-#include "model/ops/heads.h"
 #include "model/ops/linear.h"
 #include "model/ops/rotary.h"
 #include "model/unit_layout.h"

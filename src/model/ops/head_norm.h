@@ -3,7 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "model/ops/heads.h"
+#include "model/ops/attention.h"
 #include "model/weight.h"
 
 namespace temper {

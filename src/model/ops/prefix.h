@@ -4,7 +4,6 @@
 #include <ATen/core/Tensor.h>
 
 #include "model/ops/attention.h"
-#include "model/ops/heads.h"
 #include "model/weight.h"
 
 namespace temper {
