@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "model/ops/attention.h"
-#include "model/ops/matrix.h"
+#include "model/ops/product.h"
 #include "model/ops/rows.h"
 
 namespace temper {
