@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "checkpoint/read_tensor.h"
+#include "model/ops/low_rank.h"
 #include "model/ops/product.h"
-#include "model/ops/row_norms.h"
 
 namespace temper {
 namespace {
