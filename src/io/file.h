@@ -114,6 +114,12 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
 /// Removes what a killed `write_file_atomically` to `path` left. Nobody may be writing it.
 void remove_leftovers_of(const std::filesystem::path& path);
 
+/// A small file, whole.
+struct TextFile {
+  std::string path;  ///< Below the folder in question, with `/`.
+  std::string text;
+};
+
 /// The whole content of a file that stays small whatever the model and the number of ranks, such as
 /// a configuration; others are read in pieces. Throws too if it has more than `max_bytes`.
 std::string read_file(const std::filesystem::path& path, FilePurpose purpose,

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <vector>
 
-#include "checkpoint/read_tensor.h"
 #include "model/ops/low_rank.h"
 #include "model/ops/product.h"
 
