@@ -199,6 +199,19 @@ at::Tensor head_backward(const at::Tensor& gradient, const at::Tensor& qkv, cons
   return result.input;
 }
 
+// Each head as a row of its own.
+at::Tensor head_norm_elsewhere(const at::Tensor& qkv, const Heads& heads,
+                               const HeadNormWeights& weights, double epsilon) {
+  const auto normed = [&](int64_t first_column, int64_t num_heads, const Weight& weight) {
+    const at::Tensor part = qkv.narrow(1, first_column, num_heads * heads.head_dim);
+    return rms_norm(part.reshape({-1, heads.head_dim}), weight, epsilon).view(part.sizes());
+  };
+  return at::cat({normed(0, heads.num_heads, weights.queries),
+                  normed(heads.first_key_column(), heads.num_key_value_heads, weights.keys),
+                  qkv.narrow(1, heads.first_value_column(), heads.key_value_columns())},
+                 1);
+}
+
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const Weight& weight, double epsilon) {
@@ -221,6 +234,7 @@ at::Tensor rms_norm(const at::Tensor& x, const Weight& weight, double epsilon) {
 
 at::Tensor head_norm(const at::Tensor& qkv, const Heads& heads, const HeadNormWeights& weights,
                      double epsilon) {
+  if (!qkv.is_cpu()) return head_norm_elsewhere(qkv, heads, weights, epsilon);
   Normalized result = forward_on_cpu(qkv, joint_weight(weights), Pieces::of(heads), epsilon);
   return with_backward(std::move(result.output), {qkv},
                        [qkv, heads, weights, inverse_rms = std::move(result.inverse_rms)](
