@@ -15,7 +15,6 @@
 #include "app/readable.h"
 #include "app/resume_check.h"
 #include "app/run_inputs.h"
-#include "app/storage.h"
 #include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/model_folder.h"
 #include "core/concat.h"
