@@ -6,17 +6,15 @@
 #include <optional>
 
 #include "app/allocation_end.h"
-#include "app/check_report.h"
 #include "app/commands.h"
 #include "app/data_template.h"
 #include "app/end_of_turn.h"
+#include "app/findings.h"
 #include "app/launch_resources.h"
 #include "app/memory_estimate.h"
 #include "app/readable.h"
 #include "app/resume_check.h"
 #include "app/run_inputs.h"
-#include "app/storage.h"
-#include "app/trajectory_facts.h"
 #include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/model_folder.h"
 #include "core/concat.h"

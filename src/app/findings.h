@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "config/problem.h"
@@ -24,6 +25,20 @@ class Findings {
 
  private:
   std::vector<Problem> problems_;
+};
+
+/// What `temper check` found: facts for people, and everything that is wrong.
+class CheckReport : public Findings {
+ public:
+  /// A line of the summary.
+  void add_fact(const std::string& topic, const std::string& text);
+
+  /// The facts to standard output with `ok`, or the problems to standard error. Returns the exit
+  /// code: that of the first problem.
+  int print() const;
+
+ private:
+  std::string facts_;
 };
 
 }  // namespace temper

@@ -17,7 +17,6 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "io/file.h"
-#include "io/storage_error.h"
 #include "io/token_shard.h"
 
 namespace temper {

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "model/head.h"
-#include "model/ops/attention_cpu.h"
+#include "model/ops/attention.h"
 #include "model/quantised/four_bit_format.h"
 #include "model/quantised/quantised_absmax.h"
 #include "zero/shard_layout.h"

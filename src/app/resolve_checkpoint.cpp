@@ -7,7 +7,7 @@
 #include "checkpoint/checkpoint_list.h"
 #include "core/concat.h"
 #include "core/log.h"
-#include "io/storage_error.h"
+#include "io/file.h"
 
 namespace temper {
 namespace fs = std::filesystem;

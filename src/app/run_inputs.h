@@ -14,6 +14,7 @@
 #include "comm/communicator.h"
 #include "comm/mpi_session.h"
 #include "config/run_config.h"
+#include "config/trajectory.h"
 #include "core/once_for_all.h"
 #include "data/evaluation_rows.h"
 #include "data/mixture.h"
@@ -108,5 +109,9 @@ std::optional<TrainingPlan> plan_training(const RunConfig& config, int num_ranks
 /// Opens the shards and plans. Collective if the opening is. Throws: Error with all problems.
 TrainingPlan open_training(const RunConfig& config, int num_ranks, const Origin& origin,
                            const ShardOpening& opening);
+
+/// What `trajectory_digest` needs beside the configuration.
+TrajectoryFacts trajectory_facts(const RunConfig& config, const OpenedModel& model,
+                                 const TrainingPlan& plan, int world_size);
 
 }  // namespace temper

@@ -12,7 +12,6 @@
 #include "app/memory_estimate.h"
 #include "app/readable.h"
 #include "app/resume_check.h"
-#include "app/trajectory_facts.h"
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/final_folder.h"
 #include "checkpoint/load_state.h"

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/text_file.h"
+#include "io/file.h"
 
 namespace temper {
 

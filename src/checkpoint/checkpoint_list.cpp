@@ -10,7 +10,7 @@
 #include <system_error>
 
 #include "core/concat.h"
-#include "io/storage_error.h"
+#include "io/file.h"
 
 namespace temper {
 namespace fs = std::filesystem;

@@ -14,11 +14,11 @@
 #include "checkpoint/manifest.h"
 #include "checkpoint/published_folder.h"
 #include "checkpoint/run_state.h"
-#include "checkpoint/text_file.h"
 #include "checkpoint/unit_files.h"
 #include "comm/communicator.h"
 #include "core/clock.h"
 #include "core/hash.h"
+#include "io/file.h"
 #include "zero/unit_store.h"
 
 namespace temper {

@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include "checkpoint/text_file.h"
 #include "io/dtype.h"
+#include "io/file.h"
 
 namespace temper {
 

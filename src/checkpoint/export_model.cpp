@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/export_model.h"
 
-#include <cstddef>
-#include <iterator>
 #include <span>
 #include <vector>
 
@@ -13,13 +11,6 @@ namespace temper {
 namespace {
 
 using Place = SafetensorsFolder::Place;
-
-void copy_bytes(const Place& from, const File& to, int64_t offset) {
-  from.file->read_in_pieces(from.tensor->bytes, [&](std::span<const std::byte> piece) {
-    to.write(offset, piece);
-    offset += std::ssize(piece);
-  });
-}
 
 // With what belongs to its codes, if it is in four bits.
 TensorGroup copy_whole(const ModelFolder& source, const Place& place) {
@@ -35,7 +26,9 @@ TensorGroup copy_whole(const ModelFolder& source, const Place& place) {
     group.specs.push_back({one.tensor->name, one.tensor->dtype, one.tensor->shape});
   }
   group.write = [places](const File& file, std::span<const int64_t> offsets) {
-    for (size_t i = 0; i < places.size(); ++i) copy_bytes(places[i], file, offsets[i]);
+    for (size_t i = 0; i < places.size(); ++i) {
+      places[i].file->copy(places[i].tensor->bytes, file, offsets[i]);
+    }
   };
   return group;
 }
@@ -46,7 +39,7 @@ TensorGroup copy_of(const Place& place) {
   const SafetensorsTensor& tensor = *place.tensor;
   return {{{tensor.name, tensor.dtype, tensor.shape}},
           [place](const File& file, std::span<const int64_t> offsets) {
-            copy_bytes(place, file, offsets[0]);
+            place.file->copy(place.tensor->bytes, file, offsets[0]);
           }};
 }
 

@@ -10,7 +10,7 @@
 #include "checkpoint/training_data.h"
 #include "core/hash.h"
 #include "core/range.h"
-#include "io/storage_error.h"
+#include "io/file.h"
 
 namespace temper {
 

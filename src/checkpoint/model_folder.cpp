@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/model_folder.h"
 
+#include <ATen/ops/empty.h>
+
 #include <algorithm>
 #include <map>
 #include <mutex>
@@ -261,6 +263,14 @@ std::string ModelFolder::fingerprint() const {
                        place.file->path().filename().string(), ' ', tensor.bytes.begin));
   }
   return to_hex(hash.finish());
+}
+
+at::Tensor read_tensor(const SafetensorsFolder::Place& place) {
+  at::Tensor values = at::empty(place.tensor->shape, at::kFloat);
+  const auto count = static_cast<size_t>(values.numel());
+  place.file->read_floats(*place.tensor, {0, values.numel()},
+                          {values.mutable_data_ptr<float>(), count});
+  return values;
 }
 
 }  // namespace temper

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "checkpoint/text_file.h"
 #include "io/dtype.h"
+#include "io/file.h"
 #include "io/safetensors_folder.h"
 #include "model/model_config.h"
 #include "model/unit_layout.h"
@@ -90,5 +92,9 @@ class ModelFolder {
 /// folder's. Throws: ModelError that lists all differences.
 void require_tensors(const SafetensorsFolder& weights, const std::vector<UnitLayout>& units,
                      const std::string& name);
+
+/// A whole tensor of such a folder, or of an adapter's, as fp32 in its shape.
+/// Throws: the Error of the file.
+at::Tensor read_tensor(const SafetensorsFolder::Place& place);
 
 }  // namespace temper

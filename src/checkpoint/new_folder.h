@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "checkpoint/text_file.h"
+#include "io/file.h"
 
 namespace temper {
 

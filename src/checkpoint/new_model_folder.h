@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/text_file.h"
 #include "io/file.h"
 #include "io/safetensors_layout.h"
 

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "checkpoint/model_folder.h"
-#include "checkpoint/text_file.h"
 #include "checkpoint/unit_files.h"
 #include "io/dtype.h"
+#include "io/file.h"
 
 namespace temper {
 

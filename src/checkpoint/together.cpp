@@ -12,7 +12,7 @@
 #include "core/concat.h"
 #include "core/log.h"
 #include "core/stop_signal.h"
-#include "io/storage_error.h"
+#include "io/file.h"
 
 namespace temper {
 namespace {

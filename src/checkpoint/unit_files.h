@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/text_file.h"
 #include "core/range.h"
 #include "io/dtype.h"
+#include "io/file.h"
 #include "model/unit_layout.h"
 
 namespace temper {

@@ -13,7 +13,6 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "io/file.h"
-#include "io/storage_error.h"
 
 namespace temper {
 namespace fs = std::filesystem;

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "core/concat.h"
+#include "core/message_text.h"
 
 namespace temper {
 namespace {
@@ -83,12 +84,7 @@ std::string advice_in_base(std::string_view digits, int base) {
 
 // What the writer of something like a number probably meant.
 std::string advice_for(std::string_view text) {
-  const std::string lower = [&] {
-    std::string copy(text.substr(0, 64));
-    std::transform(copy.begin(), copy.end(), copy.begin(),
-                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-    return copy;
-  }();
+  const std::string lower = to_lower_ascii(text.substr(0, 64));
   if (lower.starts_with("0x")) return advice_in_base(text.substr(2), 16);
   if (lower.starts_with("0o")) return advice_in_base(text.substr(2), 8);
   if (lower.starts_with("0b")) return advice_in_base(text.substr(2), 2);

@@ -17,8 +17,6 @@
 #include <vector>
 
 #include "core/concat.h"
-#include "core/error.h"
-#include "io/storage_error.h"
 
 namespace temper {
 namespace {
@@ -245,15 +243,18 @@ void read_in_pieces(const File& file, Range bytes,
   }
 }
 
+void copy_bytes(const File& from, Range bytes, const File& to, int64_t offset) {
+  read_in_pieces(from, bytes, [&](std::span<const std::byte> piece) {
+    to.write(offset, piece);
+    offset += std::ssize(piece);
+  });
+}
+
 void copy_file(const std::filesystem::path& from, const std::filesystem::path& to,
                FilePurpose purpose) {
   const File source = File::open(from, purpose);
   File copy = File::open_shared(to, purpose);
-  int64_t offset = 0;
-  read_in_pieces(source, {0, source.size()}, [&](std::span<const std::byte> piece) {
-    copy.write(offset, piece);
-    offset += std::ssize(piece);
-  });
+  copy_bytes(source, {0, source.size()}, copy, 0);
   copy.sync();
   copy.close();
 }

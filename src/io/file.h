@@ -8,7 +8,9 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 
+#include "core/error.h"
 #include "core/range.h"
 
 namespace temper {
@@ -19,6 +21,24 @@ enum class FilePurpose { kData, kModel, kCheckpoint };
 /// Throws: DataError, ModelError or CheckpointError, as `purpose` says.
 [[noreturn]] void throw_file_error(FilePurpose purpose, const std::string& problem,
                                    const std::string& remedy);
+
+/// A checkpoint could not be judged: it may be whole, so that it is never passed over for an older
+/// one, nor called damaged.
+class UnjudgedError : public CheckpointError {
+ public:
+  using CheckpointError::CheckpointError;
+};
+
+/// Storage did not do what was asked for a checkpoint: another try may succeed. A `File` of a
+/// checkpoint throws it for every reason that is no absence.
+class StorageError : public UnjudgedError {
+ public:
+  using UnjudgedError::UnjudgedError;
+};
+
+/// Whether the reason for which a path could not be looked at is that nothing is there, or
+/// something else than was wanted: another try comes to the same, as for no other reason.
+bool is_absence(const std::error_code& reason);
 
 /// Owns an open file. Its const calls may be made from many threads at once.
 ///
@@ -80,8 +100,10 @@ bool is_there(const std::filesystem::path& path);
 void read_in_pieces(const File& file, Range bytes,
                     const std::function<void(std::span<const std::byte>)>& take);
 
-/// Copies a file of any size to one that is not there yet, and flushes the copy to storage. Holds a
-/// piece at a time.
+/// Copies bytes of a file, however many, to another one from `offset` on. Holds a piece at a time.
+void copy_bytes(const File& from, Range bytes, const File& to, int64_t offset);
+
+/// Copies a file of any size to one that is not there yet, and flushes the copy to storage.
 void copy_file(const std::filesystem::path& from, const std::filesystem::path& to,
                FilePurpose purpose);
 
@@ -95,6 +117,12 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
 
 /// Removes what a killed `write_file_atomically` to `path` left. Nobody may be writing it.
 void remove_leftovers_of(const std::filesystem::path& path);
+
+/// A small file, whole.
+struct TextFile {
+  std::string path;  ///< Below the folder in question, with `/`.
+  std::string text;
+};
 
 /// The whole content of a file that stays small whatever the model and the number of ranks, such as
 /// a configuration; others are read in pieces. Throws too if it has more than `max_bytes`.

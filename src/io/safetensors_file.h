@@ -2,7 +2,6 @@
 #pragma once
 
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -35,10 +34,9 @@ class SafetensorsFile {
   /// Fills `bytes` from byte `offset` of the file on.
   void read(int64_t offset, std::span<std::byte> bytes) const { file_.read(offset, bytes); }
 
-  /// The same for any number of bytes, as `read_in_pieces` of a File.
-  void read_in_pieces(Range bytes,
-                      const std::function<void(std::span<const std::byte>)>& take) const {
-    temper::read_in_pieces(file_, bytes, take);
+  /// Copies any number of bytes to another file from `offset` on.
+  void copy(Range bytes, const File& to, int64_t offset) const {
+    copy_bytes(file_, bytes, to, offset);
   }
 
   /// Reads a part of a tensor as fp32, with a small buffer for other dtypes.

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "core/concat.h"
-#include "model/ops/rms_norm.h"
 #include "model/ops/swiglu.h"
 
 namespace temper {

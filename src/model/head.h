@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "core/range.h"
-#include "model/ops/token_rows.h"
+#include "model/ops/embedding.h"
 #include "model/weight.h"
 
 namespace temper {

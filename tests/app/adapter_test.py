@@ -2,11 +2,13 @@
 """Adapters on the command line: what is told about them, and what is refused."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_run
 from safetensors.numpy import load_file, save_file
 from tiny_run import HIDDEN, assert_refused, temper, write_model, write_run
 
@@ -287,3 +289,29 @@ def test_a_list_with_a_wrong_item_is_refused(trained):
     done = temper("check", trained / "run.yaml", "lora.layers=[1, x]", "lora.targets=[{a: b}]")
     assert_refused(done, CONFIGURATION, "lora.layers (command line) is 'x'", "each item the number",
                    "lora.targets (command line) is a section")  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["", ", use_dora: true"])
+def test_a_merge_has_the_same_bits_on_any_number_of_threads(tmp_path, monkeypatch, method):
+    # Products of 36 columns and of 333 rows, which a BLAS left to itself adds up in an order that
+    # follows the number of threads.
+    monkeypatch.setattr(tiny_run, "HIDDEN", 36)
+    monkeypatch.setattr(tiny_run, "INNER", 333)
+    config = write_run(tmp_path)
+    config.write_text(
+        config.read_text() + f"method: lora\nlora: {{rank: 8, targets: [up_proj]{method}}}\n"
+    )
+    # So much is learned that the last bits of the product show in the sum.
+    assert temper("train", config, "optimizer.learning_rate=0.3").returncode == 0
+    merged = []
+    for num_threads in (1, 2, 3, 4, 8):
+        folder = tmp_path / f"merged_{num_threads}"
+        # MKL would not use more threads than there are cores.
+        threads = {"OMP_NUM_THREADS": str(num_threads), "MKL_DYNAMIC": "FALSE"}
+        done = temper(
+            "merge", tmp_path / "model", tmp_path / "run/final", folder, env=os.environ | threads
+        )
+        assert done.returncode == 0, done.stderr
+        merged.append((folder / "model.safetensors").read_bytes())
+    assert merged[0] != (tmp_path / "model/model.safetensors").read_bytes()
+    assert all(weights == merged[0] for weights in merged)

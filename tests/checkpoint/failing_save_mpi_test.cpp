@@ -28,7 +28,6 @@
 #include "core/concat.h"
 #include "core/stop_signal.h"
 #include "io/file.h"
-#include "io/storage_error.h"
 
 namespace {
 

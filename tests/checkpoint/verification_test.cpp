@@ -24,7 +24,6 @@
 #include "io/file.h"
 #include "io/json.h"
 #include "io/says.h"
-#include "io/storage_error.h"
 #include "io/temporary_folder.h"
 
 namespace {

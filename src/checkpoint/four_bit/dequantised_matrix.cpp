@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "checkpoint/four_bit/stored_matrix.h"
-#include "checkpoint/read_tensor.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/floats.h"

@@ -8,7 +8,6 @@
 #include <set>
 #include <utility>
 
-#include "checkpoint/read_tensor.h"
 #include "core/concat.h"
 #include "core/error.h"
 

@@ -19,7 +19,6 @@
 #include "checkpoint/peft/adapter_config.h"
 #include "checkpoint/peft/base_identity.h"
 #include "checkpoint/peft/tensor_changes.h"
-#include "checkpoint/read_tensor.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/hash.h"

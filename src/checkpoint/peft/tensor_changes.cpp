@@ -6,9 +6,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "checkpoint/read_tensor.h"
+#include "model/ops/low_rank.h"
 #include "model/ops/product.h"
-#include "model/ops/row_norms.h"
 
 namespace temper {
 namespace {

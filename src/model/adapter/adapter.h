@@ -8,9 +8,9 @@
 #include "model/adapter/initial_values.h"
 #include "model/adapter/prefix_projection.h"
 #include "model/ops/bottleneck.h"
+#include "model/ops/embedding.h"
 #include "model/ops/low_rank.h"
-#include "model/ops/prefix.h"
-#include "model/ops/token_rows.h"
+#include "model/ops/virtual_rows.h"
 #include "model/unit_layout.h"
 #include "model/weight.h"
 

@@ -6,9 +6,9 @@
 #include <stdexcept>
 #include <utility>
 
+#include "model/ops/low_rank.h"
 #include "model/ops/one_thread.h"
 #include "model/ops/product.h"
-#include "model/ops/row_norms.h"
 
 namespace temper {
 namespace {

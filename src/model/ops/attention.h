@@ -6,9 +6,22 @@
 #include <cstdint>
 #include <vector>
 
-#include "model/ops/heads.h"
-
 namespace temper {
+
+/// How the columns of a joint projection [T, (num_heads + 2 num_key_value_heads) head_dim] divide
+/// into heads: queries, then keys, then values. Each key-value head serves `group()` query heads.
+struct Heads {
+  int64_t num_heads = 0;
+  int64_t num_key_value_heads = 0;
+  int64_t head_dim = 0;
+
+  int64_t group() const { return num_heads / num_key_value_heads; }
+  int64_t query_columns() const { return num_heads * head_dim; }
+  int64_t key_value_columns() const { return num_key_value_heads * head_dim; }
+  int64_t columns() const { return query_columns() + 2 * key_value_columns(); }
+  int64_t first_key_column() const { return query_columns(); }
+  int64_t first_value_column() const { return query_columns() + key_value_columns(); }
+};
 
 /// Which keys a query sees: those of its own document, not after it, and fewer than `window`
 /// tokens before it unless that is 0.
@@ -27,5 +40,19 @@ at::Tensor attention(const at::Tensor& qkv, const Heads& heads, const AttentionM
 ///   with n >= T; returns [T, query_columns].
 at::Tensor attention_over_cache(const at::Tensor& queries, const at::Tensor& keys,
                                 const at::Tensor& values, int64_t window);
+
+/// What attention on a CPU allocates for documents of at most so many tokens. The threads keep
+/// theirs from call to call.
+struct AttentionBytes {
+  int64_t threads;   ///< Of all threads together.
+  int64_t backward;  ///< While a backward pass runs.
+};
+struct AttentionWork {
+  int64_t num_tokens;
+  int64_t longest_document;
+  int64_t window;  ///< 0: none.
+  int64_t element_bytes;
+};
+AttentionBytes attention_bytes(const Heads& heads, const AttentionWork& work, int num_threads);
 
 }  // namespace temper

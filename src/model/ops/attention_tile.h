@@ -5,12 +5,13 @@
 #include <vector>
 
 #include "model/ops/attention.h"
-#include "model/ops/matrix.h"
+#include "model/ops/product.h"
 #include "model/ops/rows.h"
 
 namespace temper {
 
-// What the forward and the backward pass of attention_cpu.h share.
+// What attention over documents or over a cache computes with: the columns of a head, tiles of its
+// queries, and rows of scores.
 
 // Queries of one tile: enough for efficient products, few enough to waste little on the diagonal.
 inline constexpr int64_t kQueriesPerTile = 64;
@@ -146,13 +147,29 @@ struct QueryTile {
   }
 };
 
-inline void clear_outside(float* row, Range visible, int64_t size) {
-  std::fill(row, row + visible.begin, 0.0F);
-  std::fill(row + visible.end, row + size, 0.0F);
+struct RowSum {
+  float maximum;
+  float sum;
+};
+
+// Turns a row of scores into exponentials that are not yet divided by their sum.
+inline RowSum exponentiate(float* row, int64_t size) {
+  const float maximum = at::vec::reduce_all<float>(
+      [](Vector a, Vector b) { return at::vec::maximum(a, b); }, row, size);
+  const Vector shift(maximum);
+  at::vec::map<float>([&](Vector x) { return (x - shift).exp(); }, row, row, size);
+  return {maximum, at::vec::reduce_all<float>([](Vector a, Vector b) { return a + b; }, row, size)};
 }
 
-inline float attention_scale(const Heads& heads) {
-  return 1.0F / std::sqrt(static_cast<float>(heads.head_dim));
+inline void scale_rows(const MatrixView& matrix, const float* factors) {
+  for (int64_t i = 0; i < matrix.rows; ++i) {
+    float* row = matrix.data + i * matrix.stride;
+    for (int64_t j = 0; j < matrix.columns; ++j) row[j] *= factors[i];
+  }
+}
+
+inline float attention_scale(int64_t head_dim) {
+  return 1.0F / std::sqrt(static_cast<float>(head_dim));
 }
 
 }  // namespace temper

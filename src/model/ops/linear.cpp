@@ -5,7 +5,6 @@
 
 #include "model/ops/backward.h"
 #include "model/ops/column_sum.h"
-#include "model/ops/decomposed.h"
 #include "model/ops/product.h"
 
 namespace temper {

@@ -45,15 +45,35 @@ struct LowRank {
 /// Shapes: y [T, out], x [T, in]; returns [T, all ranks] fp32.
 at::Tensor add_low_rank(at::Tensor y, const at::Tensor& x, const LowRank& low_rank);
 
-/// dropout(x) in fp32. Shapes: x [T, in]; returns the same.
-at::Tensor low_rank_input(const at::Tensor& x, const LowRank& low_rank);
-
-/// input A^T. Shapes: input [T, in] as `low_rank_input` returned it; returns [T, all ranks] fp32.
-at::Tensor project_down(const at::Tensor& input, const LowRank& low_rank);
-
 /// Writes the gradients of the weights, and adds to that of x in place.
 /// Shapes: gradient [T, out], x and x_gradient [T, in], projected as `add_low_rank` returned it.
 void low_rank_backward(const at::Tensor& gradient, const at::Tensor& x, const at::Tensor& projected,
                        const LowRank& low_rank, at::Tensor x_gradient);
+
+/// What the forward pass of DoRA leaves for its backward pass.
+struct DecomposedPass {
+  at::Tensor projected;                     ///< x A^T [T, all ranks] fp32.
+  at::Tensor base;                          ///< dropout(x) W^T [T, out].
+  std::vector<at::Tensor> inverse_lengths;  ///< Of each part, [out] fp32.
+};
+
+/// x W^T with what DoRA makes of it: row i of W + scale B A is scaled to the length magnitude[i].
+/// Where x is dropped, what DoRA changes of the product is computed from dropout(x), as in peft.
+/// Lengths are constants to the backward pass.
+/// Shapes: x [T, in]; returns [T, out], and fills `pass`.
+/// Source: Liu et al., "DoRA: weight-decomposed low-rank adaptation", arXiv:2402.09353,
+/// section 4.3.
+at::Tensor decomposed_product(const at::Tensor& x, const Weight& matrix, const LowRank& low_rank,
+                              DecomposedPass& pass);
+
+/// Writes the gradients of the low-rank weights and magnitudes. Returns that of x.
+/// Shapes: gradient [T, out], x [T, in].
+at::Tensor decomposed_backward(const at::Tensor& gradient, const at::Tensor& x,
+                               const DecomposedPass& pass, const Weight& matrix,
+                               const LowRank& low_rank);
+
+/// The length of each row, by sums whose order depends on the shape alone.
+/// Shapes: matrix [rows, columns] fp32; returns [rows].
+at::Tensor row_norms(const at::Tensor& matrix);
 
 }  // namespace temper

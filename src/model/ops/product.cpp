@@ -3,12 +3,18 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <omp.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "model/ops/one_thread.h"
 #include "model/ops/rows.h"
+
+// LibTorch carries a BLAS with the usual Fortran interface, but its headers do not declare it.
+// ATen's own products cost microseconds of dispatch each, too much for tiles.
+extern "C" void sgemm_(const char* transpose_a, const char* transpose_b, const int* m, const int* n,
+                       const int* k, const float* alpha, const float* a, const int* lda,
+                       const float* b, const int* ldb, const float* beta, float* c, const int* ldc);
 
 namespace temper {
 namespace {
@@ -21,24 +27,6 @@ int64_t equal_parts(int64_t size, int64_t most) {
   const int64_t part = divided_up(size, divided_up(size, most));
   return std::min(size, divided_up(part, kVector) * kVector);
 }
-
-// While it lives, what the calling thread calls finds one thread, be it in the midst of many.
-// oneDNN plans a product for as many threads as OpenMP names, even where all but one of them are
-// busy with other blocks: it deals the depth out to some of them and adds their sums up, so that
-// the plan, and with it the bits, would follow their number.
-// Source: oneDNN 3.10, cpu/x64/matmul/brgemm_matmul_utils.cpp (nthr, nthr_k); OpenMP 4.5, 2.3: the
-//   number is the calling task's own.
-class OneThreadHere {
- public:
-  // LibTorch sets the number of a thread when it is first asked for it: that has to come before.
-  OneThreadHere() : num_threads_(at::get_num_threads()) { omp_set_num_threads(1); }
-  OneThreadHere(const OneThreadHere&) = delete;
-  OneThreadHere& operator=(const OneThreadHere&) = delete;
-  ~OneThreadHere() { omp_set_num_threads(num_threads_); }
-
- private:
-  int num_threads_;
-};
 
 // A matrix of one row or column may have any stride there.
 MatrixView view_of(const at::Tensor& matrix) {
@@ -73,6 +61,16 @@ void multiply_block(const at::Tensor& out, const at::Tensor& a, const at::Tensor
 }
 
 }  // namespace
+
+void multiply(const MatrixView& a, const MatrixView& b, const MatrixView& c, ProductScales scales) {
+  // BLAS sees columns where we have rows: it computes the transpose, c' = b' a'.
+  const int m = static_cast<int>(c.columns), n = static_cast<int>(c.rows);
+  const int k = static_cast<int>(a.columns);
+  const int lda = static_cast<int>(b.stride), ldb = static_cast<int>(a.stride);
+  const int ldc = static_cast<int>(c.stride);
+  sgemm_(b.is_transposed ? "T" : "N", a.is_transposed ? "T" : "N", &m, &n, &k, &scales.scale,
+         b.data, &lda, a.data, &ldb, &scales.keep, c.data, &ldc);
+}
 
 int64_t ProductBlocks::count(const ProductShape& shape) const {
   if (is_whole) return 1;

@@ -5,9 +5,13 @@
 
 #include <cstdint>
 
-#include "model/ops/matrix.h"
-
 namespace temper {
+
+/// Factors of a product and of what its place held before.
+struct ProductScales {
+  float scale = 1.0F;
+  float keep = 0.0F;
+};
 
 /// out = scale * a b + keep * out, with the same bits for any number of threads. Every product of
 /// the model goes through here.
@@ -45,5 +49,30 @@ struct ProductBlocks {
   int64_t count(const ProductShape& shape) const;
 };
 ProductBlocks product_blocks(const ProductShape& shape, at::ScalarType dtype);
+
+/// Part of a row-major fp32 matrix, or the transpose of one.
+struct MatrixView {
+  float* data = nullptr;
+  int64_t rows = 0;
+  int64_t columns = 0;
+  int64_t stride = 0;  // Between stored rows.
+  bool is_transposed = false;
+
+  MatrixView transposed() const { return {data, columns, rows, stride, !is_transposed}; }
+
+  /// Some rows of what is seen.
+  MatrixView row_range(int64_t begin, int64_t end) const {
+    return {data + begin * (is_transposed ? 1 : stride), end - begin, columns, stride,
+            is_transposed};
+  }
+
+  /// Some columns of what is seen.
+  MatrixView column_range(int64_t begin, int64_t end) const {
+    return transposed().row_range(begin, end).transposed();
+  }
+};
+
+/// c = scale * a b + keep * c, on this thread. c is not transposed.
+void multiply(const MatrixView& a, const MatrixView& b, const MatrixView& c, ProductScales scales);
 
 }  // namespace temper

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "model/ops/attention.h"
 #include "model/weight.h"
 
 namespace temper {
@@ -13,5 +14,14 @@ namespace temper {
 /// Shapes: x [T, n], weight [n]; returns [T, n].
 /// Source: Zhang and Sennrich, "Root mean square layer normalization", 2019.
 at::Tensor rms_norm(const at::Tensor& x, const Weight& weight, double epsilon);
+
+struct HeadNormWeights {
+  Weight queries;  // [head_dim]
+  Weight keys;     // [head_dim]
+};
+
+/// RMSNorm of each query and each key head; values are passed on. Shapes: qkv [T, columns].
+at::Tensor head_norm(const at::Tensor& qkv, const Heads& heads, const HeadNormWeights& weights,
+                     double epsilon);
 
 }  // namespace temper

@@ -4,7 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "model/model_config.h"
-#include "model/ops/heads.h"
+#include "model/ops/attention.h"
 
 namespace temper {
 
