@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .balance import class_of
 from .columns import rename
 from .conversation_encoder import ConversationEncoder, Document
 from .conversations import Conversation, read_conversation
@@ -120,13 +121,13 @@ class DocumentMaker:
             content = self.filters.text(content, source.path)
             documents, said = self.encode_text(content)
         key = content if self.recipe.holdout_by == "document" else self.read_key(record)
-        in_holdout = self.is_in_holdout(key)
+        in_holdout, class_name = self.is_in_holdout(key), class_of(record, source.balance)
         for document, text in zip(documents, said, strict=True):
             self.require_rows(document)
             require_target(document)
             document.in_holdout = in_holdout
             if self.tracer is not None:
-                document.trace = self.tracer.of(text, key)
+                document.trace = self.tracer.of(text, key, class_name)
         return documents
 
     def encode_text(self, text: str) -> tuple[list[Document], list[str]]:

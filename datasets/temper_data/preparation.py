@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .atomic_file import Publication, remove_leftovers, write_text
+from .balanced_classes import notes_on_balance, shares_in
 from .bad_records import stop_at_bad_record
 from .decontamination import QUARANTINE
 from .digest_set import DigestSet
@@ -203,19 +204,20 @@ class Preparation:
         It holds no time: equal runs are equal.
         """
         with Publication() as publication:
-            report = self.write(shards, sources, publication)
+            found = second.report if second else {}
+            report = self.write(shards, sources, publication, found)
             if second is not None:
                 second.publish(publication)
-                report |= second.report
             write_json(publication.add(self.output / REPORT), report)
             names = [*existing_shards(self.output), QUARANTINE, PAGE]
             publication.commit([self.output / name for name in names])
         return report
 
     def write(
-        self, shards: dict[str, ShardSet], sources: list[dict], publication: Publication
-    ) -> dict:
-        """Writes the shards and returns the report, but for what the second pass found."""
+        self, shards: dict[str, ShardSet], sources: list[dict], publication: Publication,
+        found: dict,
+    ) -> dict:  # fmt: skip
+        """Writes the shards and returns the report, with what the second pass found."""
         report = {
             "program": PROGRAM,
             "recipe": self.recipe.identity(),
@@ -236,10 +238,13 @@ class Preparation:
         described = {}
         for name, shard in shards.items():
             lengths = describe(shard.document_lengths())
-            files = shard.write(publication, to_json(origin | {"split": name}), turn_end)
+            own = origin | {"split": name}
+            if name == "train" and "balance" in found:
+                own["balance"] = shares_in(found["balance"])
+            files = shard.write(publication, to_json(own), turn_end)
             described[name] = describe_set(files, self.recipe.shard_tokens > 0)
             described[name]["tokens_per_document"] = lengths
-        return report | {
+        return report | found | {
             "model": self.recipe.model,
             "layouts": self.guesses,
             "sources": sources,
@@ -250,6 +255,7 @@ class Preparation:
                 *left_out,
                 *note_on_licenses(self.recipe.sources),
                 *self.findings.notes(),
+                *notes_on_balance(found.get("balance", [])),
             ],
             "filters": self.describe_filters(),
             "shards": described,

@@ -214,3 +214,12 @@ def test_the_page_comes_and_goes_as_the_recipe_says(tmp_path, prepare):
     page.write_text("old")
     run_here(tmp_path, SFT, page="false")
     assert not page.exists()
+
+
+def test_shares_of_balanced_classes_are_shown(tmp_path):
+    topics = ["rare", *3 * [HOSTILE[:40]]]
+    rows = [chat(f"Q{n}?", "A" * 50) | {"topic": topics[n % 4]} for n in range(80)]
+    page = read(prepared(tmp_path, rows, SFT + "    balance: {by: topic}\n")).text
+    shown = page.split("Balance", 2)[-1].split("Dropped")[0]
+    assert "by topic" in shown and "onerror" in shown
+    assert shown.count("50.0 %") == 4, shown  # Asked and found, of two classes.

@@ -292,7 +292,7 @@ def test_a_part_file_gives_back_all_that_was_put_in(tmp_path):
         findings=Findings(3, Counter(x=1), Counter(), Counter(), {"x": ["one"]}),
         asked=[(1, 2**64 - 1, "Why?")],
         traces=Traces("f:", "s", numbers.astype(np.uint32), numbers, numbers.reshape(5, 1), numbers,
-                      np.zeros(0, np.int64)),
+                      np.zeros(0, np.int64), ["a", "\ud800"]),
     )  # fmt: skip
     path = tmp_path / "a.part"
     with open(path, "wb") as file:

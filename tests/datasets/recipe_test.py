@@ -34,7 +34,7 @@ def test_defaults_and_overrides(tmp_path):
     assert recipe.holdout_fraction == 0.25 and recipe.workers == 3 and recipe.deduplicate
 
 
-@pytest.mark.parametrize("name", ["slurm-pages", "slurm-sft", "general"])
+@pytest.mark.parametrize("name", ["slurm-pages", "slurm-sft", "general", "balanced"])
 def test_every_recipe_in_configs_is_valid(name):
     recipe = load_recipe(ROOT / "configs" / "data" / f"{name}.yaml", [])
     assert recipe.holdout_fraction > 0

@@ -43,6 +43,27 @@ def describe_sources(report: dict) -> Section:
     )  # fmt: skip
 
 
+def describe_balance(report: dict) -> Section | None:
+    """What share of a source's training tokens each class had, was to have, and has."""
+    balances = report.get("balance")
+    if not balances:
+        return None
+    heads = ["class", "tokens before", "tokens", "asked", "share", ""]
+    tables = []
+    for entry in balances[:MAX_ROWS]:
+        rows = [
+            [foreign(item["class"]), number(item["tokens"]), number(item["tokens_made"]),
+             percent(item["asked"]), percent(item["share"]), bar(item["share"])]
+            for item in entry["classes"][:MAX_ROWS]
+        ]  # fmt: skip
+        caption = printable(f"{entry['source']} by {entry['by']}")
+        more = len(entry["classes"]) - len(rows)
+        rest = tag("p", f"And {number(more)} more, listed in report.json.") if more > 0 else None
+        tables += [table(caption, None, heads, rows, "tnnnnb"), rest]
+    lead = "Classes of the training side, after all that was dropped for other reasons."
+    return section("balance", "Balance", tag("p", lead, class_="lead"), tables)
+
+
 def describe_layouts(layouts: list[dict]) -> Html | None:
     if not layouts:
         return None
