@@ -170,7 +170,7 @@ class Forecast:
             return fill.rows, fill.share, 0.0
         typical = self.typical(chosen)
         if not len(typical):
-            return 0, 0.0, 1.0
+            return 0, 0.0, 0.0
         rows.add(self.lengths[typical], self.first_targets[typical])
         fill = rows.packed()
         return fill.rows * documents / len(typical), fill.share, fill.cut / len(typical)

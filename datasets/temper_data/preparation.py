@@ -34,7 +34,6 @@ from .report_page import PAGE, settle_page
 from .second_pass import SecondPass
 from .shard_set import ShardSet, describe_set, existing_shards
 from .shard_writer import ShardIdentity, sha256_of_text
-from .source_paths import note_on_folder
 from .turn_ends import end_of_turn, notes_on_turns
 from .workers import prepare_in_order
 
@@ -50,7 +49,7 @@ class Preparation:
         self.recipe = recipe
         model = load_model_tokenizer(Path(recipe.model), recipe.eos_token)
         self.model = with_template(model, recipe.conversations.chat_template)
-        found = find_files(recipe)
+        found, self.left_out = find_files(recipe)
         self.files = guess_layouts(found, recipe.max_record_bytes)
         self.guesses = list_guesses(found, self.files)
         self.identity = identify(recipe, self.model)
@@ -230,11 +229,6 @@ class Preparation:
             "sources": sources[:MAX_LISTED_SOURCES],
             "sources_total": len(sources),
         }
-        left_out = [
-            note
-            for source in self.recipe.sources
-            for note in note_on_folder(source.path, source.format)
-        ]
         described = {}
         for name, shard in shards.items():
             lengths = describe(shard.document_lengths())
@@ -252,7 +246,7 @@ class Preparation:
             "notes": [
                 *self.model.notes,
                 *notes_on_turns(self.turn_ends, self.model),
-                *left_out,
+                *self.left_out,
                 *note_on_licenses(self.recipe.sources),
                 *self.findings.notes(),
                 *notes_on_balance(found.get("balance", [])),

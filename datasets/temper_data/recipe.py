@@ -14,7 +14,7 @@ from .file_kind import FileKind, recognise
 from .filters.options import FilterOptions, parse_filters
 from .licences import check_licenses, parse_statement
 from .section import Section
-from .source_paths import matching
+from .source_paths import matching, note_on_folder
 from .yaml_tree import override, read_tree
 
 FORMATS = {
@@ -275,20 +275,24 @@ def is_date(text: str) -> bool:
         return False
 
 
-def find_files(recipe: Recipe) -> list[InputFile]:
-    """All files of all sources: sources in the recipe's order, files of one by name.
+def find_files(recipe: Recipe) -> tuple[list[InputFile], list[str]]:
+    """All files of all sources: sources in the recipe's order, files of one by name; and notes on
+    what is left out of folders.
 
     Raises DataError if a path matches nothing, or a file is named twice or of another kind.
     """
     found: list[InputFile] = []
+    notes: list[str] = []
     seen: set[str] = set()
     for source in recipe.sources:
-        for name in matching(source.path, source.format):
+        listing = matching(source.path, source.format)
+        notes += note_on_folder(source.path, listing.left_out)
+        for name in listing.names:
             if os.path.realpath(name) in seen:
                 raise DataError(f"{name} is named by two sources", "list each file once")
             seen.add(os.path.realpath(name))
             found.append(resolve(recipe, source, Path(name)))
-    return found
+    return found, notes
 
 
 def resolve(recipe: Recipe, source: Source, path: Path) -> InputFile:
