@@ -73,8 +73,8 @@ class DocumentSpool:
     def append(self, prepared: Prepared, chosen: np.ndarray) -> None:
         """Shapes: chosen bool [documents]."""
         traces, of_tokens = prepared.traces, np.repeat(chosen, prepared.lengths)
-        if not self.files or self.files[-1] != traces.file:
-            self.files.append(traces.file)
+        if not self.files or self.files[-1] != prepared.file:
+            self.files.append(prepared.file)
         if not self.sources or self.sources[-1] != traces.source:
             self.sources.append(traces.source)
         rows = np.zeros(int(chosen.sum()), DOCUMENT)
@@ -82,7 +82,7 @@ class DocumentSpool:
         rows["turns"], rows["file"] = prepared.num_turns[chosen], len(self.files) - 1
         rows["source"] = len(self.sources) - 1
         rows["class"] = self._classes_of(traces)[chosen]
-        rows["line"], rows["key"] = traces.lines[chosen], traces.keys[chosen]
+        rows["line"], rows["key"] = prepared.lines[chosen], traces.keys[chosen]
         rows["digest"] = np.array(prepared.digests, np.uint64)[chosen]
         rows["in_holdout"], rows["targets"] = prepared.in_holdout[chosen], rows["tokens"]
         if prepared.mask is not None:

@@ -169,8 +169,6 @@ class Forecast:
             fill = rows.sliced(math.ceil(tokens))
             return fill.rows, fill.share, 0.0
         typical = self.typical(chosen)
-        if not len(typical):
-            return 0, 0.0, 0.0
         rows.add(self.lengths[typical], self.first_targets[typical])
         fill = rows.packed()
         return fill.rows * documents / len(typical), fill.share, fill.cut / len(typical)
@@ -189,13 +187,8 @@ def describe_forecast(forecast: Forecast, row_length: int, global_batch: int) ->
             lines.append(f"{name}: {describe_side(forecast, chosen)}")
     lines += describe_balance(forecast.balance)
     lines += describe_drops(forecast, about)
-    for capacity in sorted({*ROW_LENGTHS, row_length}):
-        rows, fill, cut = forecast.rows(capacity)
-        lost = f", {100 * cut:.1f} % of the documents are longer" if cut else ""
-        lines.append(f"rows of {capacity}: about {rows:.0f}, {100 * fill:.1f} % full{lost}")
-    rows = forecast.rows(row_length)[0]
-    steps = math.ceil(rows / global_batch)
-    lines.append(f"steps: about {steps} an epoch of rows of {row_length}, {global_batch} a step")
+    if not forecast.in_holdout.all():
+        lines += describe_rows(forecast, row_length, global_batch)
     lines.append(f"time: about {clock_time(forecast.seconds())} here, "
                  f"with {forecast.workers} process{'es' * (forecast.workers > 1)}")  # fmt: skip
     if forecast.recipe.filters.repeated_lines.min_documents:
@@ -207,6 +200,18 @@ def describe_forecast(forecast: Forecast, row_length: int, global_batch: int) ->
                      "time for it taken, when all is prepared")  # fmt: skip
     if forecast.recipe.deduplicate:
         lines.append("note: of equal documents only those within the sample are counted")
+    return lines
+
+
+def describe_rows(forecast: Forecast, row_length: int, global_batch: int) -> list[str]:
+    """Of the training side, which is not empty."""
+    lines = []
+    for capacity in sorted({*ROW_LENGTHS, row_length}):
+        rows, fill, cut = forecast.rows(capacity)
+        lost = f", {100 * cut:.1f} % of the documents are longer" if cut else ""
+        lines.append(f"rows of {capacity}: about {rows:.0f}, {100 * fill:.1f} % full{lost}")
+    steps = math.ceil(forecast.rows(row_length)[0] / global_batch)
+    lines.append(f"steps: about {steps} an epoch of rows of {row_length}, {global_batch} a step")
     return lines
 
 

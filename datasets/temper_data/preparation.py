@@ -13,10 +13,10 @@ from .atomic_file import Publication, remove_leftovers, write_text
 from .balanced_classes import notes_on_balance, shares_in
 from .bad_records import stop_at_bad_record
 from .decontamination import QUARANTINE
-from .digest_set import DigestSet
 from .disk_space import explained_fullness
 from .documents import MAX_EXAMPLES, DocumentMaker, Prepared
 from .errors import DataError, printable
+from .exact_copies import DUPLICATE, ExactCopies
 from .evaluation_set import EvaluationSet
 from .filters.contradictions import Contradictions
 from .filters.findings import Findings
@@ -61,7 +61,7 @@ class Preparation:
         self.findings = Findings()
         self.contradictions = Contradictions(recipe.filters.conversation.max_questions)
         self.evaluation = EvaluationSet(recipe) if recipe.overlap.evaluation else None
-        self._seen = DigestSet()
+        self.copies = ExactCopies(self.model) if recipe.deduplicate else None
 
     def fingerprint(self) -> str:
         """Hash of all that decides the result, but for the content of the sources."""
@@ -163,13 +163,13 @@ class Preparation:
                 self.contradictions.add(asked)
             for reason, example in prepared.examples:
                 self.add_example(reason, example)
-            fresh = np.ones(len(prepared.lengths), bool)
-            if self.recipe.deduplicate:
-                for number, digest in enumerate(prepared.digests):
-                    fresh[number] = self._seen.add(digest)
-                if not fresh.all():
-                    self.dropped["duplicate"] += int((~fresh).sum())
-            yield prepared, fresh
+            if self.copies:
+                yield prepared, self.copies.fresh(prepared)
+            else:
+                yield prepared, np.ones(len(prepared.lengths), bool)
+        if self.copies and self.copies.num_copies:
+            self.dropped[DUPLICATE] += self.copies.num_copies
+            self.examples[DUPLICATE] = self.copies.examples()[:MAX_EXAMPLES]
 
     def send(self, prepared: Prepared, kept: np.ndarray, shards: dict[str, ShardSet]) -> None:
         """Puts the documents that are kept into their shard."""
@@ -252,6 +252,7 @@ class Preparation:
                 *notes_on_balance(found.get("balance", [])),
             ],
             "filters": self.describe_filters(),
+            "duplicates": self.copies.report() if self.copies else None,
             "shards": described,
         }
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from .atomic_file import Publication
 from .balanced_classes import BEYOND_SHARE, BalancedClasses
+from .beginnings import SHOWN_TOKENS, beginning
 from .decontamination import Decontamination, Quarantine, decontaminate
 from .document_spool import DocumentSpool
 from .documents import Prepared
-from .errors import printable
 from .evaluation_set import EvaluationSet
 from .length_outliers import LENGTH_OUTLIER, LengthOutliers
 from .minhash import shape_of_bands
@@ -22,7 +22,6 @@ from .recipe import Recipe
 NEAR_DUPLICATE = "near duplicate"
 MAX_CLUSTERS = 20  # shown in the report, the largest first
 MAX_FALLEN = 3  # of each of them
-SHOWN_TOKENS = 60  # of a document's beginning
 
 Drop = Callable[[str, str], None]  # is told the reason and the places of what is dropped
 
@@ -160,6 +159,5 @@ class SecondPass:
         return described
 
     def _show(self, number: int) -> dict[str, str]:
-        tokens = self.spool.tokens(number, SHOWN_TOKENS)
-        text = self.model.tokenizer.decode(tokens, skip_special_tokens=False)
-        return {"place": self.spool.place(number), "text": printable(text)}
+        text = beginning(self.spool.tokens(number, SHOWN_TOKENS), self.model)
+        return {"place": self.spool.place(number), "text": text}

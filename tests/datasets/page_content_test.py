@@ -109,6 +109,10 @@ def test_the_page_tells_what_the_report_tells(tmp_path):
         assert f"{reason}{count}" in text
         for example in report["examples"].get(reason, []):
             assert example in text
+    (copies,) = report["duplicates"]["clusters"]
+    assert copies["size"] == 2 and copies["copies"] == [f"{tmp_path}/a.jsonl:33"]
+    assert "1 document had the tokens of one before, and fell" in text
+    assert f"copy {tmp_path}/a.jsonl:33" in text and copies["text"] in text
     cluster = report["near_duplicates"]["clusters"][0]
     assert f"kept {cluster['kept']['place']}{cluster['kept']['text']}" in text
     assert all(f"copy {fallen['place']}" in text for fallen in cluster["fell"])
