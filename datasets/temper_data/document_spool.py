@@ -9,12 +9,15 @@ import numpy as np
 
 from .atomic_file import discard, temporary_path
 from .documents import Prepared
+from .errors import DataError, printable
+from .traces import Traces
 
 BUFFER_BYTES = 1 << 20
+MAX_CLASSES = 1000  # that are balanced; arbitrary
 DOCUMENT = np.dtype(
     [("tokens", "<u4"), ("units", "<u4"), ("turns", "<u4"), ("targets", "<u4"), ("file", "<u4"),
-     ("source", "<u4"),
-     ("line", "<u8"), ("key", "<u8"), ("in_holdout", "?")]
+     ("source", "<u4"), ("class", "<u4"),
+     ("line", "<u8"), ("key", "<u8"), ("digest", "<u8"), ("in_holdout", "?")]
 )  # fmt: skip
 
 
@@ -54,6 +57,7 @@ class DocumentSpool:
         self.kind, self.num_bands, self.num_documents = kind, num_bands, 0
         self.files: list[str] = []
         self.sources: list[str] = []
+        self.classes: dict[str, int] = {}  # to their numbers in the documents
         self._columns: dict[str, Column] = {}
         try:
             for name, dtype in types.items():
@@ -69,15 +73,17 @@ class DocumentSpool:
     def append(self, prepared: Prepared, chosen: np.ndarray) -> None:
         """Shapes: chosen bool [documents]."""
         traces, of_tokens = prepared.traces, np.repeat(chosen, prepared.lengths)
-        if not self.files or self.files[-1] != traces.file:
-            self.files.append(traces.file)
+        if not self.files or self.files[-1] != prepared.file:
+            self.files.append(prepared.file)
         if not self.sources or self.sources[-1] != traces.source:
             self.sources.append(traces.source)
         rows = np.zeros(int(chosen.sum()), DOCUMENT)
         rows["tokens"], rows["units"] = prepared.lengths[chosen], traces.num_units[chosen]
         rows["turns"], rows["file"] = prepared.num_turns[chosen], len(self.files) - 1
         rows["source"] = len(self.sources) - 1
-        rows["line"], rows["key"] = traces.lines[chosen], traces.keys[chosen]
+        rows["class"] = self._classes_of(traces)[chosen]
+        rows["line"], rows["key"] = prepared.lines[chosen], traces.keys[chosen]
+        rows["digest"] = np.array(prepared.digests, np.uint64)[chosen]
         rows["in_holdout"], rows["targets"] = prepared.in_holdout[chosen], rows["tokens"]
         if prepared.mask is not None:
             sums = np.concatenate([[0], np.cumsum(prepared.mask, dtype=np.int64)])
@@ -91,6 +97,15 @@ class DocumentSpool:
         for band in range(self.num_bands):
             self._columns[f"band{band}"].append(traces.bands[chosen, band])
         self.num_documents += len(rows)
+
+    def _classes_of(self, traces: Traces) -> np.ndarray:
+        """Numbers of the documents' classes. Raises DataError if there are too many."""
+        numbers = [self.classes.setdefault(name, len(self.classes)) for name in traces.classes]
+        if len(self.classes) > MAX_CLASSES:
+            some = ", ".join(printable(repr(name)) for name in list(self.classes)[-3:])
+            problem = f"{traces.source} has more than {MAX_CLASSES} classes, such as {some}"
+            raise DataError(problem, "name a field in balance.by that has fewer values")
+        return np.array(numbers, np.uint32)
 
     def finish(self) -> None:
         """No document comes after this."""

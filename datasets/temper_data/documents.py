@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .balance import class_of
 from .columns import rename
 from .conversation_encoder import ConversationEncoder, Document
 from .conversations import Conversation, read_conversation
@@ -42,9 +43,15 @@ class Prepared:
     dropped: Counter = field(default_factory=Counter)  # reason to count
     examples: list[tuple[str, str]] = field(default_factory=list)  # reason, "file:line: detail"
     source_bytes: int = 0
+    file: str = ""  # as it stands before the number in a document's place
+    lines: np.ndarray | None = None  # int64 [documents]: where each begins in its file
     findings: Findings = field(default_factory=Findings)  # of the filters
     asked: list[Asked] = field(default_factory=list)  # questions, if contradictions are looked for
     traces: Traces | None = None  # None if documents are not compared
+
+    def place(self, number: int) -> str:
+        """Where a document begins, for messages."""
+        return f"{self.file}{self.lines[number]}"
 
 
 class DocumentTimeout(BaseException):
@@ -81,17 +88,15 @@ class DocumentMaker:
 
         Says by `begin` which record comes next. Needs on_time_up as handler of SIGPROF.
         """
-        documents, dropped, examples = [], Counter(), []
+        documents, lines, dropped, examples = [], [], Counter(), []
         self.filters.take()
         for number, (line, data) in enumerate(batch.records):
             begin(number)
             made = within_time(self.recipe, self.make, batch.source, data)
             self.filters.finish_record(batch.place(line), made)
             if isinstance(made, list):
-                for document in made:
-                    if document.trace is not None:
-                        document.trace.line = line
                 documents += made
+                lines += len(made) * [line]
                 continue
             dropped[made.reason] += 1
             if dropped[made.reason] <= MAX_EXAMPLES:
@@ -101,11 +106,11 @@ class DocumentMaker:
         prepared = assemble(documents, self.recipe.kind)
         prepared.dropped, prepared.examples = dropped, examples
         prepared.source_bytes = batch.source_bytes
+        prepared.file, prepared.lines = f"{batch.file}:{batch.unit}", np.array(lines, np.int64)
         prepared.findings, prepared.asked = self.filters.take()
         if self.tracer is not None:
             traces = [document.trace for document in documents]
-            file = f"{batch.file}:{batch.unit}"
-            prepared.traces = self.tracer.gather(file, batch.source.path, traces)
+            prepared.traces = self.tracer.gather(batch.source.path, traces)
         return prepared
 
     def make(self, source: Source, data: bytes | RecordRefusal) -> list[Document]:
@@ -120,13 +125,13 @@ class DocumentMaker:
             content = self.filters.text(content, source.path)
             documents, said = self.encode_text(content)
         key = content if self.recipe.holdout_by == "document" else self.read_key(record)
-        in_holdout = self.is_in_holdout(key)
+        in_holdout, class_name = self.is_in_holdout(key), class_of(record, source.balance)
         for document, text in zip(documents, said, strict=True):
             self.require_rows(document)
             require_target(document)
             document.in_holdout = in_holdout
             if self.tracer is not None:
-                document.trace = self.tracer.of(text, key)
+                document.trace = self.tracer.of(text, key, class_name)
         return documents
 
     def encode_text(self, text: str) -> tuple[list[Document], list[str]]:

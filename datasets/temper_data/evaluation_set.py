@@ -59,7 +59,7 @@ def evaluation_files(recipe: Recipe) -> list[InputFile]:
     files = []
     for path in recipe.overlap.evaluation:
         source = Source(path, "auto", "text", "")
-        files += [resolve_here(recipe, source, name) for name in matching(path, "auto")]
+        files += [resolve_here(recipe, source, name) for name in matching(path, "auto").names]
     return files
 
 

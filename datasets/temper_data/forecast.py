@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .balance import Balance, wanted_tokens
+from .balanced_classes import describe_balance, notes_on_balance, outcome
 from .disk_space import size
 from .documents import Prepared
 from .errors import DataError, printable
@@ -37,6 +39,7 @@ class OfSource:
     targets: list[int] = field(default_factory=list)
     first_targets: list[int] = field(default_factory=list)  # place of a document's first target
     in_holdout: list[bool] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)  # if they are balanced
 
     @property
     def scale(self) -> float:
@@ -57,6 +60,17 @@ class OfSource:
             self.targets.append(len(places))
             self.first_targets.append(int(places[0]))
             self.in_holdout.append(bool(prepared.in_holdout[number]))
+            self.classes += [prepared.traces.classes[number]] if prepared.traces else []
+
+    def balanced(self, path: str, options: Balance) -> tuple[dict, np.ndarray]:
+        """What would come of the classes, and how many documents each one then stands for."""
+        weights, training = np.full(len(self.lengths), self.scale), ~np.array(self.in_holdout, bool)
+        names, of_class = np.unique(np.array(self.classes, object)[training], return_inverse=True)
+        lengths = self.scale * np.array(self.lengths)[training]
+        tokens = np.maximum(1, np.rint(np.bincount(of_class, lengths))).astype(np.int64)
+        wanted = wanted_tokens(tokens, options)
+        weights[training] *= (wanted / tokens)[of_class]
+        return outcome(path, options, names.tolist(), tokens, wanted), weights
 
 
 class Forecast:
@@ -67,7 +81,8 @@ class Forecast:
         self.recipe = preparation.recipe
         self.examples: dict[str, str] = {}
         sampler = Sampler(preparation.files, num_records, self.recipe.max_record_bytes)
-        self.sources = [OfSource(sampler.totals[n]) for n in range(len(sampler.sources))]
+        self.paths = sampler.sources
+        self.sources = [OfSource(sampler.totals[n]) for n in range(len(self.paths))]
         seen: set[int] = set()
         for source, num_bytes, prepared in self._prepared(sampler, preparation.maker):
             fresh = np.ones(len(prepared.lengths), bool)
@@ -108,7 +123,13 @@ class Forecast:
 
     def _take_documents(self) -> None:
         """All documents of the sample as arrays, and how many each stands for."""
-        weights = [np.full(len(s.lengths), s.scale) for s in self.sources]
+        options = {source.path: source.balance for source in self.recipe.sources}
+        weights, self.balance = [], []
+        for path, source in zip(self.paths, self.sources, strict=True):
+            weights.append(np.full(len(source.lengths), source.scale))
+            if options[path].by and not all(source.in_holdout):
+                found, weights[-1] = source.balanced(path, options[path])
+                self.balance.append(found)
         self.weights = np.concatenate(weights)
         self.lengths, self.targets, self.first_targets, self.in_holdout = (
             np.array([value for s in self.sources for value in getattr(s, name)], np.int64)
@@ -148,8 +169,6 @@ class Forecast:
             fill = rows.sliced(math.ceil(tokens))
             return fill.rows, fill.share, 0.0
         typical = self.typical(chosen)
-        if not len(typical):
-            return 0, 0.0, 1.0
         rows.add(self.lengths[typical], self.first_targets[typical])
         fill = rows.packed()
         return fill.rows * documents / len(typical), fill.share, fill.cut / len(typical)
@@ -166,24 +185,33 @@ def describe_forecast(forecast: Forecast, row_length: int, global_batch: int) ->
         chosen = forecast.in_holdout == side
         if chosen.any():
             lines.append(f"{name}: {describe_side(forecast, chosen)}")
+    lines += describe_balance(forecast.balance)
     lines += describe_drops(forecast, about)
-    for capacity in sorted({*ROW_LENGTHS, row_length}):
-        rows, fill, cut = forecast.rows(capacity)
-        lost = f", {100 * cut:.1f} % of the documents are longer" if cut else ""
-        lines.append(f"rows of {capacity}: about {rows:.0f}, {100 * fill:.1f} % full{lost}")
-    rows = forecast.rows(row_length)[0]
-    steps = math.ceil(rows / global_batch)
-    lines.append(f"steps: about {steps} an epoch of rows of {row_length}, {global_batch} a step")
+    if not forecast.in_holdout.all():
+        lines += describe_rows(forecast, row_length, global_batch)
     lines.append(f"time: about {clock_time(forecast.seconds())} here, "
                  f"with {forecast.workers} process{'es' * (forecast.workers > 1)}")  # fmt: skip
     if forecast.recipe.filters.repeated_lines.min_documents:
         lines.append("note: lines that many documents have are found when all is read, and are "
                      "still in the sample")  # fmt: skip
-    if forecast.recipe.compares_documents():
+    lines += [f"note: {note}" for note in notes_on_balance(forecast.balance)]
+    if forecast.recipe.compares_texts() or forecast.recipe.length_outliers.action != "off":
         lines.append("note: near duplicates and what repeats evaluation texts are found, and the "
                      "time for it taken, when all is prepared")  # fmt: skip
     if forecast.recipe.deduplicate:
         lines.append("note: of equal documents only those within the sample are counted")
+    return lines
+
+
+def describe_rows(forecast: Forecast, row_length: int, global_batch: int) -> list[str]:
+    """Of the training side, which is not empty."""
+    lines = []
+    for capacity in sorted({*ROW_LENGTHS, row_length}):
+        rows, fill, cut = forecast.rows(capacity)
+        lost = f", {100 * cut:.1f} % of the documents are longer" if cut else ""
+        lines.append(f"rows of {capacity}: about {rows:.0f}, {100 * fill:.1f} % full{lost}")
+    steps = math.ceil(forecast.rows(row_length)[0] / global_batch)
+    lines.append(f"steps: about {steps} an epoch of rows of {row_length}, {global_batch} a step")
     return lines
 
 

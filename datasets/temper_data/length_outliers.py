@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .beginnings import SHOWN_TOKENS, beginning
 from .document_spool import DocumentSpool
-from .errors import printable
 from .model_tokenizer import ModelTokenizer
 
 LENGTH_OUTLIER = "length outlier"
@@ -21,7 +21,6 @@ DEVIATION = 1.4826  # standard deviations of a normal distribution in its median
 LEAST_DEVIATION = 0.1  # of logarithms: where most lengths are equal, 10 % is nothing; arbitrary
 MIN_DOCUMENTS = 30  # of a source that can be judged; arbitrary
 MAX_SHOWN = 5  # outliers of a source shown in the report
-SHOWN_TOKENS = 60  # of a document's beginning
 # What is measured of each kind, by its name in the report, and the field of a spool's documents.
 MEASURES = {
     "pretrain": {"tokens": "tokens"},
@@ -98,6 +97,5 @@ class LengthOutliers:
         })  # fmt: skip
 
     def _show(self, number: int, length: int) -> dict:
-        tokens = self.spool.tokens(number, SHOWN_TOKENS)
-        text = self.model.tokenizer.decode(tokens, skip_special_tokens=False)
-        return {"place": self.spool.place(number), "length": length, "text": printable(text)}
+        text = beginning(self.spool.tokens(number, SHOWN_TOKENS), self.model)
+        return {"place": self.spool.place(number), "length": length, "text": text}

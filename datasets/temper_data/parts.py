@@ -23,7 +23,7 @@ from .records import Batch, read_batches
 from .workers import prepare_in_order
 
 FOLDER = "parts"  # in the output folder
-FORMAT = "temper part 1"
+FORMAT = "temper part 2"
 PART_NAME = re.compile(r"(\d{5})-of-(\d{5})\.part")
 PART_FORM = re.compile(r"(0|[1-9]\d{0,4})/([1-9]\d{0,4})")
 SLURM_FORM = re.compile(r"slurm(/([1-9]\d{0,4}))?")

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from .atomic_file import Publication, remove_leftovers, write_text
+from .balanced_classes import notes_on_balance, shares_in
 from .bad_records import stop_at_bad_record
 from .decontamination import QUARANTINE
-from .digest_set import DigestSet
 from .disk_space import explained_fullness
 from .documents import MAX_EXAMPLES, DocumentMaker, Prepared
 from .errors import DataError, printable
+from .exact_copies import DUPLICATE, ExactCopies
 from .evaluation_set import EvaluationSet
 from .filters.contradictions import Contradictions
 from .filters.findings import Findings
@@ -33,7 +34,6 @@ from .report_page import PAGE, settle_page
 from .second_pass import SecondPass
 from .shard_set import ShardSet, describe_set, existing_shards
 from .shard_writer import ShardIdentity, sha256_of_text
-from .source_paths import note_on_folder
 from .turn_ends import end_of_turn, notes_on_turns
 from .workers import prepare_in_order
 
@@ -49,7 +49,7 @@ class Preparation:
         self.recipe = recipe
         model = load_model_tokenizer(Path(recipe.model), recipe.eos_token)
         self.model = with_template(model, recipe.conversations.chat_template)
-        found = find_files(recipe)
+        found, self.left_out = find_files(recipe)
         self.files = guess_layouts(found, recipe.max_record_bytes)
         self.guesses = list_guesses(found, self.files)
         self.identity = identify(recipe, self.model)
@@ -61,7 +61,7 @@ class Preparation:
         self.findings = Findings()
         self.contradictions = Contradictions(recipe.filters.conversation.max_questions)
         self.evaluation = EvaluationSet(recipe) if recipe.overlap.evaluation else None
-        self._seen = DigestSet()
+        self.copies = ExactCopies(self.model) if recipe.deduplicate else None
 
     def fingerprint(self) -> str:
         """Hash of all that decides the result, but for the content of the sources."""
@@ -163,13 +163,13 @@ class Preparation:
                 self.contradictions.add(asked)
             for reason, example in prepared.examples:
                 self.add_example(reason, example)
-            fresh = np.ones(len(prepared.lengths), bool)
-            if self.recipe.deduplicate:
-                for number, digest in enumerate(prepared.digests):
-                    fresh[number] = self._seen.add(digest)
-                if not fresh.all():
-                    self.dropped["duplicate"] += int((~fresh).sum())
-            yield prepared, fresh
+            if self.copies:
+                yield prepared, self.copies.fresh(prepared)
+            else:
+                yield prepared, np.ones(len(prepared.lengths), bool)
+        if self.copies and self.copies.num_copies:
+            self.dropped[DUPLICATE] += self.copies.num_copies
+            self.examples[DUPLICATE] = self.copies.examples()[:MAX_EXAMPLES]
 
     def send(self, prepared: Prepared, kept: np.ndarray, shards: dict[str, ShardSet]) -> None:
         """Puts the documents that are kept into their shard."""
@@ -203,19 +203,20 @@ class Preparation:
         It holds no time: equal runs are equal.
         """
         with Publication() as publication:
-            report = self.write(shards, sources, publication)
+            found = second.report if second else {}
+            report = self.write(shards, sources, publication, found)
             if second is not None:
                 second.publish(publication)
-                report |= second.report
             write_json(publication.add(self.output / REPORT), report)
             names = [*existing_shards(self.output), QUARANTINE, PAGE]
             publication.commit([self.output / name for name in names])
         return report
 
     def write(
-        self, shards: dict[str, ShardSet], sources: list[dict], publication: Publication
-    ) -> dict:
-        """Writes the shards and returns the report, but for what the second pass found."""
+        self, shards: dict[str, ShardSet], sources: list[dict], publication: Publication,
+        found: dict,
+    ) -> dict:  # fmt: skip
+        """Writes the shards and returns the report, with what the second pass found."""
         report = {
             "program": PROGRAM,
             "recipe": self.recipe.identity(),
@@ -228,18 +229,16 @@ class Preparation:
             "sources": sources[:MAX_LISTED_SOURCES],
             "sources_total": len(sources),
         }
-        left_out = [
-            note
-            for source in self.recipe.sources
-            for note in note_on_folder(source.path, source.format)
-        ]
         described = {}
         for name, shard in shards.items():
             lengths = describe(shard.document_lengths())
-            files = shard.write(publication, to_json(origin | {"split": name}), turn_end)
+            own = origin | {"split": name}
+            if name == "train" and "balance" in found:
+                own["balance"] = shares_in(found["balance"])
+            files = shard.write(publication, to_json(own), turn_end)
             described[name] = describe_set(files, self.recipe.shard_tokens > 0)
             described[name]["tokens_per_document"] = lengths
-        return report | {
+        return report | found | {
             "model": self.recipe.model,
             "layouts": self.guesses,
             "sources": sources,
@@ -247,11 +246,13 @@ class Preparation:
             "notes": [
                 *self.model.notes,
                 *notes_on_turns(self.turn_ends, self.model),
-                *left_out,
+                *self.left_out,
                 *note_on_licenses(self.recipe.sources),
                 *self.findings.notes(),
+                *notes_on_balance(found.get("balance", [])),
             ],
             "filters": self.describe_filters(),
+            "duplicates": self.copies.report() if self.copies else None,
             "shards": described,
         }
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
+from .balance import Balance, parse_balance
 from .columns import parse_columns
 from .conversation_options import ConversationOptions, parse_conversation_options
 from .errors import DataError
@@ -13,7 +14,7 @@ from .file_kind import FileKind, recognise
 from .filters.options import FilterOptions, parse_filters
 from .licences import check_licenses, parse_statement
 from .section import Section
-from .source_paths import matching
+from .source_paths import matching, note_on_folder
 from .yaml_tree import override, read_tree
 
 FORMATS = {
@@ -37,6 +38,7 @@ class Source:
     columns: dict[str, str] = field(default_factory=dict)  # the layout's name to the source's own
     license: str = ""  # as the recipe states it; "": it does not
     origin: str = ""  # where it comes from; the same
+    balance: Balance = Balance()  # of the classes of its records
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,10 @@ class LengthOutlierOptions:
 
 # Keys that an identity has only where they say something: without them the recipe is the one that
 # it was before there were such keys.
-UNSAID = {"license": "", "origin": "", "allow_licenses": (), "shard_tokens": 0, "on_error": "count"}
+UNSAID = {
+    "license": "", "origin": "", "balance": asdict(Balance()),
+    "allow_licenses": (), "shard_tokens": 0, "on_error": "count",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,10 @@ class Recipe:
 
     def compares_documents(self) -> bool:
         """Whether documents wait until all are read, since what becomes of one hangs on others."""
-        return self.length_outliers.action != "off" or self.compares_texts()
+        return self.balances() or self.length_outliers.action != "off" or self.compares_texts()
+
+    def balances(self) -> bool:
+        return any(source.balance.by for source in self.sources)
 
     def compares_texts(self) -> bool:
         return self.near.action != "off" or bool(self.overlap.evaluation) or self.overlap.holdout
@@ -227,7 +235,8 @@ def parse_source(section: Section, kind: str) -> Source:
         section.reject("separator", "is for text, and field for jsonl", "remove one, or set format")
     columns = parse_columns(section, layout, kind)
     statements = (parse_statement(section, "license"), parse_statement(section, "origin"))
-    source = Source(path, layout, name, separator, columns, *statements)
+    balance = parse_balance(section, layout, separator)
+    source = Source(path, layout, name, separator, columns, *statements, balance)
     section.finish()
     return source
 
@@ -249,6 +258,9 @@ def check_across(section: Section, recipe: Recipe) -> None:
     if recipe.overlap.holdout and recipe.holdout_fraction == 0:
         section.reject("decontaminate", "names the hold-out, but there is none",
                        "set holdout.fraction, or decontaminate.holdout: false")  # fmt: skip
+    if recipe.balances() and recipe.holdout_fraction == 1:
+        section.reject("holdout", "takes all, but balance is for the training side",
+                       "set holdout.fraction below 1, or remove balance")  # fmt: skip
     if recipe.date and not is_date(recipe.date):
         section.reject("date", f"is '{recipe.date}'", "write it as YYYY-MM-DD")
     plain = any(source.format == "text" for source in recipe.sources)  # Of "auto" see find_files.
@@ -263,20 +275,24 @@ def is_date(text: str) -> bool:
         return False
 
 
-def find_files(recipe: Recipe) -> list[InputFile]:
-    """All files of all sources: sources in the recipe's order, files of one by name.
+def find_files(recipe: Recipe) -> tuple[list[InputFile], list[str]]:
+    """All files of all sources: sources in the recipe's order, files of one by name; and notes on
+    what is left out of folders.
 
     Raises DataError if a path matches nothing, or a file is named twice or of another kind.
     """
     found: list[InputFile] = []
+    notes: list[str] = []
     seen: set[str] = set()
     for source in recipe.sources:
-        for name in matching(source.path, source.format):
+        listing = matching(source.path, source.format)
+        notes += note_on_folder(source.path, listing.left_out)
+        for name in listing.names:
             if os.path.realpath(name) in seen:
                 raise DataError(f"{name} is named by two sources", "list each file once")
             seen.add(os.path.realpath(name))
             found.append(resolve(recipe, source, Path(name)))
-    return found
+    return found, notes
 
 
 def resolve(recipe: Recipe, source: Source, path: Path) -> InputFile:
@@ -287,5 +303,11 @@ def resolve(recipe: Recipe, source: Source, path: Path) -> InputFile:
         raise DataError(
             f"the hold-out goes by {recipe.holdout_by}, but {path} is plain text without fields",
             "set holdout.by: document, or name only JSON files",
+        )
+    if kind.format == "text" and source.balance.by:
+        raise DataError(
+            f"{source.path} is balanced by {source.balance.by}, but {path} is plain text without "
+            "fields",
+            "name only files of records, or remove balance",
         )
     return InputFile(replace(source, format=kind.format), path, kind)

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from .balanced_classes import describe_balance
 from .preparation import PROGRAM, REPORT, Preparation
 from .shard_set import existing_shards, files_of
 
@@ -88,6 +89,7 @@ def summarise(report: dict) -> str:
             f"{shard['targets']} targets, {lengths['median']} tokens in the median document, "
             f"{lengths['max']} in the longest"
         )
+    lines += describe_balance(report.get("balance", []))
     for reason, count in sorted(report["dropped"].items()):
         example = report["examples"].get(reason, [])
         first = f", first at {example[0]}" if example else ""

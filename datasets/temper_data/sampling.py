@@ -17,7 +17,7 @@ from itertools import accumulate, groupby, takewhile
 from .compression import PACKINGS, Unpacker
 from .recipe import InputFile
 from .records import EMPTY, Batch, Record, read_batches, records_of_file
-from .source_file import READ_BYTES
+from .source_file import READ_BYTES, LineFile
 
 MAX_PLACES = 50  # of a source; arbitrary
 MAX_OPENED = 12  # of a source with files that must be read from their beginning
@@ -46,8 +46,8 @@ class Sample:
             yield batch, self.num_bytes * len(part) / len(self.records)
 
 
-class PlacedFile:
-    """A file read from some place on, with the interface of SourceFile."""
+class PlacedFile(LineFile):
+    """A file read from some place on, which counts what is taken of it."""
 
     def __init__(self, given: InputFile, offset: int = 0):
         raw = open(given.path, "rb")
@@ -62,19 +62,14 @@ class PlacedFile:
         self._raw.close()
 
     def read(self, limit: int) -> bytes:
-        data = self._file.read(limit)
+        data = super().read(limit)
         self.taken += len(data)
         return data
 
     def read_line(self, limit: int) -> bytes:
-        data = self._file.readline(limit)
+        data = super().read_line(limit)
         self.taken += len(data)
         return data
-
-    def skip_line(self) -> None:
-        while data := self.read_line(READ_BYTES):
-            if data.endswith(b"\n"):
-                return
 
     def file_bytes(self, num_bytes: int) -> float:
         """What so many unpacked bytes take in the file.

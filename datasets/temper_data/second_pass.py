@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is decided when all documents are known: near duplicates, sides, lengths, overlaps."""
+"""What is decided when all documents are known: near copies, sides, lengths, overlaps, classes."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from .atomic_file import Publication
+from .balanced_classes import BEYOND_SHARE, BalancedClasses
+from .beginnings import SHOWN_TOKENS, beginning
 from .decontamination import Decontamination, Quarantine, decontaminate
 from .document_spool import DocumentSpool
 from .documents import Prepared
-from .errors import printable
 from .evaluation_set import EvaluationSet
 from .length_outliers import LENGTH_OUTLIER, LengthOutliers
 from .minhash import shape_of_bands
@@ -21,7 +22,6 @@ from .recipe import Recipe
 NEAR_DUPLICATE = "near duplicate"
 MAX_CLUSTERS = 20  # shown in the report, the largest first
 MAX_FALLEN = 3  # of each of them
-SHOWN_TOKENS = 60  # of a document's beginning
 
 Drop = Callable[[str, str], None]  # is told the reason and the places of what is dropped
 
@@ -59,15 +59,19 @@ class SecondPass:
         self.spool.append(prepared, fresh)
 
     def results(self) -> Iterator[tuple[Prepared, np.ndarray]]:
-        """All documents again with their side, and which of them stay."""
+        """All documents again with their side, and which of them stay.
+
+        Those that a balance takes several times come as often, a piece of all documents at a time.
+        """
         self.spool.finish()
         sides, kept = self._choose()
         self._find_outliers(kept)
-        kept = self._decontaminate(sides, kept)
+        times = self._balance(sides, self._decontaminate(sides, kept))
         for first, prepared in self.spool.pieces():
             chosen = slice(first, first + len(prepared.lengths))
             prepared.in_holdout = sides[chosen]
-            yield prepared, kept[chosen]
+            for turn in range(int(times[chosen].max())):
+                yield prepared, times[chosen] > turn
 
     def publish(self, publication: Publication) -> None:
         """Adds what was taken out to what is published."""
@@ -124,6 +128,17 @@ class SecondPass:
         self.report["decontamination"] = work.report
         return kept
 
+    def _balance(self, sides: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """How many times each document is there: at most once unless a balance asks for more."""
+        if not self.recipe.balances():
+            return kept.astype(np.int64)
+        classes, training = BalancedClasses(self.spool, self.recipe), kept & ~sides
+        times = classes.balance(training)
+        for number, why in classes.left_out(training, times):
+            self.drop(BEYOND_SHARE, f"{self._place(number)}: {why}")
+        self.report["balance"] = classes.report
+        return times + (kept & sides)
+
     def _place(self, number: int) -> str:
         return self.spool.place(int(number))
 
@@ -144,6 +159,5 @@ class SecondPass:
         return described
 
     def _show(self, number: int) -> dict[str, str]:
-        tokens = self.spool.tokens(number, SHOWN_TOKENS)
-        text = self.model.tokenizer.decode(tokens, skip_special_tokens=False)
-        return {"place": self.spool.place(number), "text": printable(text)}
+        text = beginning(self.spool.tokens(number, SHOWN_TOKENS), self.model)
+        return {"place": self.spool.place(number), "text": text}

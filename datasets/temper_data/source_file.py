@@ -38,7 +38,26 @@ class HashedFile(io.RawIOBase):
         super().close()
 
 
-class SourceFile:
+class LineFile:
+    """Reads `_file` by bytes or by lines."""
+
+    _file: io.BufferedIOBase
+
+    def read(self, limit: int) -> bytes:
+        return self._file.read(limit)
+
+    def read_line(self, limit: int) -> bytes:
+        """The next line with its end, at most `limit` bytes of it; empty at the end of file."""
+        return self._file.readline(limit)
+
+    def skip_line(self) -> None:
+        """Passes over the rest of a line."""
+        while data := self.read_line(READ_BYTES):
+            if data.endswith(b"\n"):
+                return
+
+
+class SourceFile(LineFile):
     """One file being read, unpacked if it is compressed."""
 
     def __init__(self, path: Path, packing: str = ""):
@@ -53,19 +72,6 @@ class SourceFile:
     def num_bytes(self) -> int:
         """Read from the disk so far."""
         return self._raw.num_bytes
-
-    def read(self, limit: int) -> bytes:
-        return self._file.read(limit)
-
-    def read_line(self, limit: int) -> bytes:
-        """The next line with its end, at most `limit` bytes of it; empty at the end of file."""
-        return self._file.readline(limit)
-
-    def skip_line(self) -> None:
-        """Passes over the rest of a line."""
-        while data := self.read_line(READ_BYTES):
-            if data.endswith(b"\n"):
-                return
 
     def finish(self) -> dict:
         """Closes the file and says what it was. Raises DataError if it changed meanwhile."""

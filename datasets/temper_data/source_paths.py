@@ -30,17 +30,17 @@ class Listing:
     left_out: list[str] = field(default_factory=list)
 
 
-def matching(path: str, layout: str) -> list[str]:
+def matching(path: str, layout: str) -> Listing:
     """The files that `path` of a source with format `layout` names, in a fixed order."""
     if os.path.isfile(path):
-        return [path]
+        return Listing([path])
     if os.path.isdir(path):
         listing = list_folder(path, layout)
         if not listing.names:
             wanted = "no file of text (.txt, .md)" if layout == "text" else "no data file"
             remedy = "name a file or a pattern, such as " + os.path.join(path, "**/*.jsonl")
             raise DataError(f"{path} holds {wanted}", remedy)
-        return listing.names
+        return listing
     names = sorted(glob.glob(path, recursive=True), key=os.fsencode)
     names = [name for name in names if os.path.isfile(name) and not is_note(name)]
     if not names:
@@ -49,12 +49,11 @@ def matching(path: str, layout: str) -> list[str]:
             "correct the path of this source; ** matches any depth of folders, "
             "and a pattern must write [[] for a [ in a name",
         )
-    return names
+    return Listing(names)
 
 
-def note_on_folder(path: str, layout: str) -> list[str]:
+def note_on_folder(path: str, left_out: list[str]) -> list[str]:
     """What the summary says of the files in a folder that are left out."""
-    left_out = list_folder(path, layout).left_out if os.path.isdir(path) else []
     if not left_out:
         return []
     shown = ", ".join(os.path.relpath(name, path) for name in left_out[:MAX_SHOWN])

@@ -19,20 +19,19 @@ class Trace:
     units: np.ndarray  # uint32 [n], see text_units
     bands: np.ndarray  # uint64 [bands], see minhash; empty if nobody looks for near duplicates
     key: int  # 64-bit hash of what the hold-out goes by
-    line: int = 0  # of its file, where it begins
+    class_name: str  # in its source's balance; "" without
 
 
 @dataclass
 class Traces:
     """Of the documents of one batch, end to end."""
 
-    file: str  # as it stands before the number in a document's place
     source: str  # the path that the recipe names
     units: np.ndarray  # uint32 [n]
     num_units: np.ndarray  # int64 [documents]
     bands: np.ndarray  # uint64 [documents, bands]
     keys: np.ndarray  # uint64 [documents]
-    lines: np.ndarray  # int64 [documents]
+    classes: list[str]  # [documents]
 
 
 class Tracer:
@@ -45,23 +44,22 @@ class Tracer:
         self.num_bands = self.keys.bands if self.keys else 0
         self.compares_texts = recipe.compares_texts()
 
-    def of(self, text: str, key: str) -> Trace:
+    def of(self, text: str, key: str, class_name: str) -> Trace:
         units = units_of(text) if self.compares_texts else np.zeros(0, np.uint32)
         bands = self.keys.of(units) if self.keys else np.zeros(0, np.uint64)
         plain = " ".join(key.split()).encode("utf-8")
-        return Trace(units, bands, digest(plain))
+        return Trace(units, bands, digest(plain), class_name)
 
-    def gather(self, file: str, source: str, traces: list[Trace]) -> Traces:
+    def gather(self, source: str, traces: list[Trace]) -> Traces:
         units = [np.zeros(0, np.uint32), *(trace.units for trace in traces)]
         bands = [trace.bands for trace in traces]
         return Traces(
-            file=file,
             source=source,
             units=np.concatenate(units),
             num_units=np.array([len(part) for part in units[1:]], np.int64),
             bands=np.array(bands, np.uint64).reshape(len(traces), self.num_bands),
             keys=np.array([trace.key for trace in traces], np.uint64),
-            lines=np.array([trace.line for trace in traces], np.int64),
+            classes=[trace.class_name for trace in traces],
         )
 
 

@@ -15,6 +15,7 @@
 #include "checkpoint/together.h"
 #include "comm/agree.h"
 #include "comm/bytes.h"
+#include "comm/watch_peers.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/hash.h"
@@ -59,6 +60,28 @@ std::optional<AdapterFolder> open_start(const MethodOptions& method, const Model
 
 std::filesystem::path tokenizer_path(const RunConfig& config) {
   return std::filesystem::path(config.model.path) / "tokenizer.json";
+}
+
+// Each file of a corpus stays open.
+void require_room_for(const ShardSet& set) {
+  constexpr int64_t kOthers = 64;  // Of checkpoints and the like, opened later; arbitrary.
+  const int64_t wanted = make_room_for_files(std::ssize(set.files) + kOthers);
+  if (wanted == 0) return;
+  throw DataError(concat(set.name, " has ", set.files.size(), " files, and this process may not ",
+                         "have that many open"),
+                  concat("raise the hard limit to ", wanted, " or more (ulimit -Hn), or prepare ",
+                         "fewer, larger shards (shard_tokens)"));
+}
+
+// What is held out measures what training cannot have seen.
+void require_no_holdout(const Corpus& corpus) {
+  for (const Corpus::Part& part : corpus.parts()) {
+    if (part.shard->header().side != "holdout") continue;
+    throw DataError(concat("data.train names a hold-out: ", part.shard->path().string(),
+                           " was made for evaluation, as its origin says"),
+                    "name the training shards; to train on all documents, prepare them with "
+                    "holdout.fraction: 0");
+  }
 }
 
 // A model without a template is used with that of what it is trained on.
@@ -156,8 +179,10 @@ FindShards find_once(Communicator& ranks) {
 
 std::unique_ptr<const RowSource> open_rows(const RunConfig& config, const std::string& path,
                                            const ShardOpening& opening) {
-  return std::make_unique<const RowSource>(opening.find(path), config.data.sequence_length,
-                                           opening.model, opening.once);
+  const ShardSet files = opening.find(path);
+  require_room_for(files);
+  return std::make_unique<const RowSource>(files, config.data.sequence_length, opening.model,
+                                           opening.once);
 }
 
 HoldOutRows open_holdouts(const RunConfig& config, const ShardOpening& opening) {
@@ -213,6 +238,9 @@ std::optional<TrainingPlan> plan_training(const RunConfig& config, int num_ranks
                                           const Origin& origin, Mixture::Sources sources,
                                           Findings& findings) {
   findings.add(validate_ranks(config, num_ranks));
+  for (const auto& source : sources) {
+    if (source) findings.attempt([&] { require_no_holdout(source->corpus()); });
+  }
   const bool is_complete =
       std::ranges::all_of(sources, [](const auto& source) { return source != nullptr; });
   if (sources.empty() || !is_complete) return std::nullopt;

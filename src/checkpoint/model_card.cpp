@@ -63,17 +63,17 @@ std::set<std::string> licenses_of(const ModelCardFacts& facts) {
   return licenses;
 }
 
-std::string license_lines(const ModelCardFacts& facts) {
-  std::set<std::string> licenses = licenses_of(facts);
+// For what all of these allow.
+std::string license_lines(std::set<std::string> licenses, const std::string& base_license) {
   if (licenses.empty() || licenses.contains("")) return "";
-  if (!facts.base_license.empty()) licenses.insert(to_lower_ascii(facts.base_license));
+  if (!base_license.empty()) licenses.insert(to_lower_ascii(base_license));
   if (licenses.size() > 1) return "license: other\n";
   const std::string& license = *licenses.begin();
   if (is_slug(license) && kHubLicenses.find(concat(' ', license, ' ')) != kHubLicenses.npos) {
     return concat("license: ", license, '\n');
   }
-  return concat("license: other\n",
-                is_slug(license) ? concat("license_name: ", license, '\n') : "");
+  const bool is_named = is_slug(license) && license != "other";
+  return concat("license: other\n", is_named ? concat("license_name: ", license, '\n') : "");
 }
 
 // Those of the hub that sources say they come from.
@@ -103,9 +103,9 @@ std::string header(const ModelCardFacts& facts) {
   }
   if (facts.method.has_adapter()) tags.insert(name_of(facts.method.kind));
   std::string text =
-      concat("---\n", license_lines(facts), "base_model: ", yaml_text(facts.base),
-             "\nlibrary_name: ", library_of(facts.method), "\npipeline_tag: text-generation\n",
-             dataset_lines(facts.data), "tags:\n  - temper\n");
+      concat("---\n", license_lines(licenses_of(facts), facts.base_license),
+             "base_model: ", yaml_text(facts.base), "\nlibrary_name: ", library_of(facts.method),
+             "\npipeline_tag: text-generation\n", dataset_lines(facts.data), "tags:\n  - temper\n");
   for (const std::string& tag : tags) text += concat("  - ", yaml_text(tag), '\n');
   return text + "---\n";
 }
@@ -149,6 +149,19 @@ std::string license_note(const ModelCardFacts& facts) {
                 cell(facts.data.sources.front().license), ".");
 }
 
+// The sections on data and licence in a folder's card that temper wrote; empty: there is none.
+std::string data_sections(const std::filesystem::path& folder) {
+  if (!is_there(folder / kModelCard)) return "";
+  const std::string card = read_file(folder / kModelCard, FilePurpose::kModel);
+  const size_t begin = card.find("\n## Data\n");
+  if (begin == std::string::npos || card.find("\n  - temper\n") > begin) return "";
+  std::string sections = card.substr(begin);
+  for (size_t at = 0; (at = sections.find("\n## ", at)) != std::string::npos; at += 5) {
+    sections.insert(at + 1, "#");
+  }
+  return sections;
+}
+
 }  // namespace
 
 std::string model_card(const ModelCardFacts& facts) {
@@ -168,6 +181,29 @@ std::string model_card(const ModelCardFacts& facts) {
                 "\nWhat was trained on was made of these sources; licences and origins are those "
                 "that the recipes state.\n\n",
                 source_table(facts.data.sources), "\n## Licence\n\n", license_note(facts), '\n');
+}
+
+std::string merged_model_card(const MergedCardFacts& facts) {
+  const std::string name = cell(facts.base.filename().string());
+  std::set<std::string> licenses;
+  std::string adapters, data;
+  for (const auto& [path, weight] : facts.adapters) {
+    const std::string license = license_in_card(path);
+    const std::string shown = cell(path.string());
+    licenses.insert(to_lower_ascii(license));
+    adapters += concat("| ", shown, " | ", weight, " | ", cell(license), " |\n");
+    const std::string sections = data_sections(path);
+    if (!sections.empty()) data += concat("\n## What ", shown, " was trained on\n", sections);
+  }
+  return concat(
+      "---\n", license_lines(licenses, license_in_card(facts.base)),
+      "base_model: ", yaml_text(facts.base.string()),
+      "\nlibrary_name: ", facts.is_adapter ? "peft" : "transformers",
+      "\npipeline_tag: text-generation\ntags:\n  - temper\n  - lora\n  - merge\n---\n\n# ",
+      facts.is_adapter ? "Combined adapter of " : "Merged ", name, "\n\nMade with temper from ",
+      cell(facts.base.string()),
+      " and these adapters. Licences are those that their cards state.\n\n",
+      "| adapter | weight | licence |\n|---|--:|---|\n", adapters, data);
 }
 
 std::string license_in_card(const std::filesystem::path& folder) {

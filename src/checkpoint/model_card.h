@@ -3,6 +3,8 @@
 
 #include <filesystem>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "checkpoint/training_data.h"
 #include "model/adapter/method.h"
@@ -23,6 +25,17 @@ struct ModelCardFacts {
 /// trained on state one and the base states no other one; it states what is not known as that.
 /// Source: huggingface.co/docs/hub/model-cards, model-cards-metadata.
 std::string model_card(const ModelCardFacts& facts);
+
+/// What is known of a base with adapters of it, merged into one model or one adapter.
+struct MergedCardFacts {
+  std::filesystem::path base;
+  std::vector<std::pair<std::filesystem::path, double>> adapters;  ///< With their weights.
+  bool is_adapter = false;                                         ///< What came of it.
+};
+
+/// As model_card, of what cards in the folders say: it states a licence only if all adapters state
+/// one and the base states no other one, and repeats what cards of temper say of data.
+std::string merged_model_card(const MergedCardFacts& facts);
 
 /// The licence in the header of a folder's README.md: its `license`, or its `license_name` where
 /// that is `other`. Empty if there is none, or it cannot be told.

@@ -13,6 +13,17 @@
 namespace temper {
 namespace {
 
+// A pattern that is meant for one side of a split, such as `shards/*.h5`, may match both.
+void require_same_side(const std::string& corpus, const TokenShard& first,
+                       const TokenShard& other) {
+  const std::string& one = first.header().side;
+  const std::string& two = other.header().side;
+  if (one.empty() || two.empty() || one == two) return;
+  throw DataError(concat(corpus, " matches both sides of a split: ", first.path().string(), " (",
+                         one, ") and ", other.path().string(), " (", two, ')'),
+                  "write a pattern that matches one of them, such as train*.h5");
+}
+
 void require_like(const TokenShard& first, const TokenShard& other) {
   std::string differences;
   const auto compare = [&](const char* what, const auto& wanted, const auto& found) {
@@ -45,6 +56,7 @@ Corpus::Corpus(const ShardSet& set, const OnceForAll& once) : name_(set.name) {
   for (const std::filesystem::path& file : set.files) {
     parts_.push_back({std::make_unique<const TokenShard>(file, once), first_token, first_document});
     const TokenShard& shard = *parts_.back().shard;
+    require_same_side(name_, first(), shard);
     require_like(first(), shard);
     const auto [other, is_new] = paths.emplace(shard.header().fingerprint, file);
     if (!is_new) {

@@ -25,8 +25,8 @@ class Corpus {
     int64_t first_document = 0;
   };
 
-  /// Refuses shards that do not belong together: of another kind, tokenizer or chat template than
-  /// the first, or with the content of another one. Collective if `once` is.
+  /// Refuses shards that do not belong together: of another kind, tokenizer, chat template or side
+  /// than the first, or with the content of another one. Collective if `once` is.
   explicit Corpus(const ShardSet& set, const OnceForAll& once = find_alone);
 
   /// Its path or pattern.

@@ -4,6 +4,7 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "io/hdf5_file.h"
+#include "io/json.h"
 
 namespace temper {
 namespace {
@@ -14,6 +15,15 @@ constexpr int64_t kMaxShortVocabulary = 65536;  // Up to here a token takes two 
 constexpr const char* kRemedy = "make the shard again as datasets/FORMAT.md describes";
 
 using Element = Hdf5File::Element;
+
+// Others than temper's preparation may write anything into `origin`.
+std::string side_in(const std::string& origin) {
+  const Json parsed = Json::parse(origin, nullptr, /*allow_exceptions=*/false);
+  for (const char* side : {"train", "holdout"}) {
+    if (parsed.is_object() && parsed.value("split", Json()) == side) return side;
+  }
+  return "";
+}
 
 /// Reads the parts of one shard's header and refuses what does not fit.
 class HeaderReader {
@@ -70,6 +80,7 @@ class HeaderReader {
     header_.chat_template_sha256 = hdf5_.text("chat_template_sha256");
     header_.chat_template = hdf5_.text("chat_template");
     header_.origin = hdf5_.text("origin");
+    header_.side = side_in(header_.origin);
     header_.fingerprint = hdf5_.text("fingerprint");
     header_.vocab_size = integer_in("vocab_size", {1, kMaxVocabulary + 1});
     header_.eos_token_id = integer_in("eos_token_id", {0, header_.vocab_size});

@@ -39,6 +39,7 @@ struct ShardHeader {
   int64_t num_targets = 0;
   int64_t block_bytes = 0;
   std::string origin;       ///< JSON, for people.
+  std::string side;         ///< `train` or `holdout`, as `origin` says; empty: it does not.
   std::string fingerprint;  ///< Identifies the content; equal to what the fields give.
 
   ShardDataset tokens;            // [num_tokens] uint16 or uint32

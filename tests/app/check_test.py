@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """temper check: what it sums up, and what it finds wrong."""
 
+import functools
 import hashlib
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 import tiny_run  # noqa: E402
 from tiny_run import assert_refused, flip_byte, temper  # noqa: E402
 
@@ -109,6 +112,39 @@ def test_an_altered_payload_is_found_when_asked_for(tmp_path):
     flip_byte(shard, shard.stat().st_size - 200)
     done = temper("check", config, "--verify-data")
     assert_refused(done, DATA, "train.h5")
+
+
+def test_a_hold_out_is_not_trained_on(tmp_path):
+    """Neither by its name nor by a pattern that means the training shards; it may be evaluated."""
+    config = tiny_run.write_run(tmp_path)
+    for name, lengths in (("held", (20, 9)), ("train", (20, 20))):
+        split = json.dumps({"split": "holdout" if name == "held" else "train"})
+        tiny_run.write_shard(tmp_path / f"{name}.h5", lengths=lengths * 20, origin=split)
+    for path in ("held.h5", "he*.h5"):
+        done = temper("check", config, f"data.train=[{{path: {tmp_path}/{path}}}]")
+        assert_refused(done, DATA, f"data.train names a hold-out: {tmp_path}/held.h5 was made for",
+                       "name the training shards")  # fmt: skip
+    done = temper("check", config, f"data.train=[{{path: {tmp_path}/*.h5}}]")
+    assert_refused(done, DATA, f"{tmp_path}/*.h5 matches both sides of a split: ")
+    done = temper("check", config, f"data.holdout=[{{name: h, path: {tmp_path}/held.h5}}]")
+    assert done.returncode == 0, done
+
+
+@pytest.mark.parametrize(("soft", "hard", "fits"), [(100, 400, True), (100, 150, False)])
+def test_a_corpus_of_many_files_needs_a_limit_for_them(tmp_path, soft, hard, fits):
+    """All of them stay open; the soft limit is raised as far as the system allows."""
+    config, lengths = tiny_run.write_run(tmp_path), range(3, 123)
+    for number, length in enumerate(lengths):
+        name = f"part-{number:05}-of-{len(lengths):05}.h5"
+        tiny_run.write_shard(tmp_path / name, lengths=(20, length))
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+    parts = f"data.train=[{{path: {tmp_path}/part-*.h5}}]"
+    done = temper("check", config, parts, preexec_fn=limit)
+    if fits:
+        assert done.returncode == 0 and "240 documents in 120 files" in done.stdout, done
+    else:
+        assert_refused(done, DATA, "part-*.h5 has 120 files, and this process may not have",
+                       "raise the hard limit to ", "(ulimit -Hn)")  # fmt: skip
 
 
 def test_the_warm_up_must_fit_into_the_steps_of_the_data(tmp_path):

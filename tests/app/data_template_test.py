@@ -97,6 +97,19 @@ def test_all_exports_have_the_template_of_the_data_alone(tmp_path):
     assert temper("eval", config, shards).returncode == 0  # The exported model has it as its own.
 
 
+def test_the_template_keeps_its_bytes(tmp_path):
+    """Line ends too, which transformers takes for one another; also in four bits."""
+    template = TEMPLATE + "{# \r\n #}\r\n\r{{ 1 }}\n"
+    train(write_run(tmp_path, template))
+    newest, written = tmp_path / "run" / "checkpoints" / "latest", template.encode()
+    for options in ([], ["--quantize", "nf4"]):
+        folder = tmp_path / f"exported{len(options)}"
+        assert temper("export", newest, folder, *options).returncode == 0
+        assert (folder / "chat_template.jinja").read_bytes() == written
+        assert templates_of(folder) == template.replace("\r\n", "\n").replace("\r", "\n")
+    assert (tmp_path / "run" / "final" / "chat_template.jinja").read_bytes() == written
+
+
 def test_any_template_leaves_the_model_its_own(tmp_path):
     config = write_run(tmp_path)
     give_templates(tmp_path / "model")

@@ -58,6 +58,38 @@ def test_licences_and_origins_travel_from_shards_to_manifest_and_card(tmp_path):
     assert ModelCard.load(exported / "README.md").text == card.text
 
 
+def test_a_merged_model_has_a_card_of_its_adapters(tmp_path):
+    """With what was trained on, and a licence where all agree; also where adapters are combined."""
+    sources = [source | {"license": "MIT"} for source in SOURCES]
+    for name, license in (("one", "MIT"), ("two", "MIT"), ("three", "")):
+        stated = [source | {"license": license} for source in sources]
+        write_run(tmp_path / name, json.dumps({"recipe": {"sources": stated}}))
+        remembered(tmp_path / name, f"model.path={tmp_path}/one/model", "method=lora",
+                   "lora={rank: 2, targets: [q_proj]}")  # fmt: skip
+    base, (one, two, three) = tmp_path / "one" / "model", [
+        tmp_path / name / "run" / "final" for name in ("one", "two", "three")
+    ]
+    assert temper("merge", base, one, tmp_path / "merged").returncode == 0
+    card = ModelCard.load(tmp_path / "merged" / "README.md")
+    assert (card.data.license, card.data.library_name) == ("mit", "transformers")
+    assert card.data.base_model == str(base) and card.data.tags == ["temper", "lora", "merge"]
+    escaped = str(one).replace("_", "\\_")
+    assert f"| {escaped} | 1 | mit |" in card.text
+    assert f"## What {escaped} was trained on\n\n### Data\n" in card.text
+    assert "| a/\\*.jsonl | MIT | https://huggingface.co/datasets/some/set |" in card.text
+    (base / "README.md").write_text("---\nlicense: gemma\n---\n")
+    for options, library, expected, other in (
+        ([], "transformers", "other", two), (["--as-adapter"], "peft", None, three),
+    ):  # fmt: skip
+        both = ["--adapter", one, "--weight", "0.7", "--adapter", other, "--weight", "0.3"]
+        folder = tmp_path / library
+        done = temper("merge", *both, *options, base, folder)
+        assert done.returncode == 0, done
+        card = ModelCard.load(folder / "README.md")
+        assert (card.data.license, card.data.library_name) == (expected, library)
+        assert f"| {escaped} | 0.7 | " in card.text and card.text.count("\n### Data\n") == 2
+
+
 def test_a_shard_that_says_nothing_is_a_source_without_a_licence(tmp_path):
     origins = ("{}", "no JSON", '{"recipe": {"sources": [3, {"path": 4}]}}', "[]")
     for number, origin in enumerate(origins):

@@ -96,15 +96,16 @@ def write_model(folder: Path) -> Path:
 
 
 def write_shard(
-    path: Path, tokenizer: bytes = TOKENIZER, num_documents: int = 40, lengths: tuple = ()
-) -> Path:
+    path: Path, tokenizer: bytes = TOKENIZER, num_documents: int = 40, lengths: tuple = (),
+    origin: str = "{}",
+) -> Path:  # fmt: skip
     """A shard of random documents, of these lengths or of 20 tokens."""
     lengths = np.array(lengths or [20] * num_documents)
     identity = ShardIdentity("pretrain", VOCAB, hashlib.sha256(tokenizer).hexdigest(), "", 0)
     tokens = np.random.default_rng(2).integers(1, VOCAB, lengths.sum())
     with ShardWriter(path, identity) as writer:
         writer.append(tokens, lengths, None)
-        writer.publish("{}")
+        writer.publish(origin)
     return path
 
 

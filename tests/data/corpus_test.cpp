@@ -149,6 +149,24 @@ BOOST_AUTO_TEST_CASE(parts_that_differ_are_refused) {
   refuses(counting_conversations(3, 9), "*.h5 has the same documents twice: ");
 }
 
+BOOST_AUTO_TEST_CASE(a_pattern_that_matches_both_sides_of_a_split_is_refused) {
+  const auto write_side = [&](const char* name, int64_t count, const std::string& origin) {
+    ShardContent content = counting_documents(count, 9);
+    content.instead["origin"] = origin;
+    write_shard(folder / name, content);
+  };
+  write_side("holdout.h5", 3, R"({"split": "holdout"})");
+  write_side("train.h5", 4, R"({"split": "train"})");
+  BOOST_CHECK_EXCEPTION(Corpus(find_shards(folder / "*.h5")), DataError,
+                        says("*.h5 matches both sides of a split: "));
+  BOOST_CHECK_EXCEPTION(Corpus(find_shards(folder / "*.h5")), DataError,
+                        says("train.h5 (train)\n  try: write a pattern that matches one of them"));
+  for (const char* silent : {"{}", "no JSON", R"({"split": ["train"]})", R"({"split": "both"})"}) {
+    write_side("train.h5", 4, silent);
+    BOOST_CHECK_NO_THROW(Corpus(find_shards(folder / "*.h5")));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(every_part_is_verified) {
   ShardContent bad = counting_conversations(4, 9);
   bad.instead["num_targets"] = int64_t{5};

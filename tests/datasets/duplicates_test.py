@@ -215,6 +215,36 @@ def test_documents_of_nothing_but_punctuation_are_no_copies_of_each_other(tmp_pa
     assert report_of(folder)["dropped"] == {"duplicate": 1}
 
 
+def test_exact_copies_are_shown_by_cluster(tmp_path, monkeypatch):
+    """The largest first, with places, whatever the number of processes."""
+    monkeypatch.setattr(records, "BATCH_BYTES", 100)
+    write_model(tmp_path / "model")
+    texts = [f"Text {n % 7} stands here." for n in range(60)] + ["once"]
+    texts += ["Text 3 stands here."] * 9
+    write_two(tmp_path, texts)
+    plain = PRETRAIN.split("near_duplicates")[0]
+    found = [report_of(run(tmp_path, plain, workers=workers)) for workers in (1, 3)]
+    assert found[0] == found[1] and found[0]["dropped"] == {"duplicate": 62}
+    said = found[0]["duplicates"]
+    assert (said["copies"], said["documents_followed"]) == (62, 7)
+    assert [cluster["size"] for cluster in said["clusters"]] == [18, 9, 9, 9, 8, 8, 8]
+    first = said["clusters"][0]
+    assert first["text"] == "Text 3 stands here.</s>" and len(first["copies"]) == 3
+    examples = found[0]["examples"]["duplicate"]
+    assert [line.split(": copy of one before: ")[1] for line in examples] == [
+        f"Text {n}" + " stands here.</s>" for n in range(7)
+    ]
+    places = [place for name in "ab" for place in places_in(tmp_path / f"{name}.jsonl", "Text 3")]
+    assert first["copies"] == places[1:4]
+    off = report_of(run(tmp_path, plain, deduplicate="false"))
+    assert off["duplicates"] is None and off["dropped"] == {}
+
+
+def places_in(path, beginning: str) -> list[str]:
+    lines = path.read_text().splitlines()
+    return [f"{path}:{n}" for n, line in enumerate(lines, 1) if beginning in line]
+
+
 def test_a_conversation_with_most_trained_tokens_is_kept(tmp_path):
     write_model(tmp_path / "model", templates.CHATML)
     long = " ".join(f"word{number}" for number in range(80))

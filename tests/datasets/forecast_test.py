@@ -59,6 +59,18 @@ def packed_one_by_one(lengths: list[int], capacity: int) -> list[list[int]]:
     return bins
 
 
+@pytest.mark.parametrize("recipe", [RECIPE, RECIPE.replace("sft", "pretrain")])
+def test_without_a_training_side_nothing_is_said_of_its_rows(tmp_path, recipe):
+    write_model(tmp_path / "model", templates.CHATML)
+    pretrain = "pretrain" in recipe
+    held = [{"text": f"text {n}"} if pretrain else chat(f"Q{n}?", "A") for n in range(30)]
+    write_lines(tmp_path / "a.jsonl", held)
+    forecast = forecast_of(tmp_path, recipe, 100, **{"holdout.fraction": 1})
+    lines = describe_forecast(forecast, 1024, 8)
+    assert any(line.startswith("holdout: about 30 documents") for line in lines)
+    assert not [line for line in lines if line.startswith(("train", "rows of", "steps"))]
+
+
 def test_a_sample_of_everything_says_what_the_preparation_makes(tmp_path):
     write_model(tmp_path / "model", templates.CHATML)
     late = [chat("q" * 550 + str(number), "A") for number in range(40)]  # past 700 tokens

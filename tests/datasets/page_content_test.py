@@ -109,6 +109,10 @@ def test_the_page_tells_what_the_report_tells(tmp_path):
         assert f"{reason}{count}" in text
         for example in report["examples"].get(reason, []):
             assert example in text
+    (copies,) = report["duplicates"]["clusters"]
+    assert copies["size"] == 2 and copies["copies"] == [f"{tmp_path}/a.jsonl:33"]
+    assert "1 document had the tokens of one before, and fell" in text
+    assert f"copy {tmp_path}/a.jsonl:33" in text and copies["text"] in text
     cluster = report["near_duplicates"]["clusters"][0]
     assert f"kept {cluster['kept']['place']}{cluster['kept']['text']}" in text
     assert all(f"copy {fallen['place']}" in text for fallen in cluster["fell"])
@@ -214,3 +218,12 @@ def test_the_page_comes_and_goes_as_the_recipe_says(tmp_path, prepare):
     page.write_text("old")
     run_here(tmp_path, SFT, page="false")
     assert not page.exists()
+
+
+def test_shares_of_balanced_classes_are_shown(tmp_path):
+    topics = ["rare", *3 * [HOSTILE[:40]]]
+    rows = [chat(f"Q{n}?", "A" * 50) | {"topic": topics[n % 4]} for n in range(80)]
+    page = read(prepared(tmp_path, rows, SFT + "    balance: {by: topic}\n")).text
+    shown = page.split("Balance", 2)[-1].split("Dropped")[0]
+    assert "by topic" in shown and "onerror" in shown
+    assert shown.count("50.0 %") == 4, shown  # Asked and found, of two classes.

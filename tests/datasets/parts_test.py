@@ -291,8 +291,9 @@ def test_a_part_file_gives_back_all_that_was_put_in(tmp_path):
         examples=[("b", "file:1: \udce9")], source_bytes=7,
         findings=Findings(3, Counter(x=1), Counter(), Counter(), {"x": ["one"]}),
         asked=[(1, 2**64 - 1, "Why?")],
-        traces=Traces("f:", "s", numbers.astype(np.uint32), numbers, numbers.reshape(5, 1), numbers,
-                      np.zeros(0, np.int64)),
+        file="f:", lines=np.zeros(0, np.int64),
+        traces=Traces("s", numbers.astype(np.uint32), numbers, numbers.reshape(5, 1), numbers,
+                      ["a", "\ud800"]),
     )  # fmt: skip
     path = tmp_path / "a.part"
     with open(path, "wb") as file:

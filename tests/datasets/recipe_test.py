@@ -34,7 +34,7 @@ def test_defaults_and_overrides(tmp_path):
     assert recipe.holdout_fraction == 0.25 and recipe.workers == 3 and recipe.deduplicate
 
 
-@pytest.mark.parametrize("name", ["slurm-pages", "slurm-sft", "general"])
+@pytest.mark.parametrize("name", ["slurm-pages", "slurm-sft", "general", "balanced"])
 def test_every_recipe_in_configs_is_valid(name):
     recipe = load_recipe(ROOT / "configs" / "data" / f"{name}.yaml", [])
     assert recipe.holdout_fraction > 0
@@ -187,7 +187,7 @@ def test_files_are_found_in_a_fixed_order_and_only_once(tmp_path, monkeypatch):
     for name in ["b.txt", "a.txt", "ä.txt", "Z.txt"]:
         (tmp_path / name).write_text("x")
     text = "kind: pretrain\nmodel: m\noutput: o\nsources:\n  - path: '*.txt'\n"
-    names = [str(file.path) for file in find_files(load(tmp_path, text))]
+    names = [str(file.path) for file in find_files(load(tmp_path, text))[0]]
     assert names == ["Z.txt", "a.txt", "b.txt", "ä.txt"]
     with pytest.raises(DataError, match="a.txt is named by two sources"):
         find_files(load(tmp_path, text + "  - path: a.txt\n"))

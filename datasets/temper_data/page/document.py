@@ -9,10 +9,10 @@ from .collect import Split
 from .extent import (
     describe_identity, describe_lengths, describe_overview, describe_rows,
 )  # fmt: skip
-from .losses import describe_decontamination, describe_dropped, describe_duplicates
+from .losses import describe_copies, describe_decontamination, describe_dropped, describe_duplicates
 from .losses import describe_filters
 from .markup import Html, Section, section, tag
-from .origins import describe_notes, describe_recipe, describe_sources
+from .origins import describe_balance, describe_notes, describe_recipe, describe_sources
 from .samples import describe_samples
 
 HERE = Path(__file__).parent
@@ -29,8 +29,10 @@ def make_page(splits: list[Split], report: dict) -> str:
         describe_lengths(splits),
         describe_rows(splits),
         describe_sources(report) if report.get("sources") else None,
+        describe_balance(report),
         describe_dropped(report, kept) if "dropped" in report else None,
         describe_filters(report),
+        describe_copies(report),
         describe_duplicates(report),
         describe_decontamination(report),
         describe_notes(report.get("notes", [])),

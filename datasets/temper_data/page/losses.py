@@ -68,6 +68,25 @@ def describe_contradictions(entry: dict | None) -> Html | None:
     return tag("div", tag("h3", "Contradictions"), tag("p", line), tag("ul", items))
 
 
+def describe_copies(report: dict) -> Section | None:
+    copies = report.get("duplicates")
+    if not copies or not copies["clusters"]:
+        return None
+    count = plural(copies["copies"], "document")
+    lead = f"{count} had the tokens of one before, and fell. Those with most copies:"
+    described = []
+    for cluster in copies["clusters"]:
+        name = tag("span", plural(cluster["size"], "document"), class_="name")
+        quote = tag("span", foreign(cluster["text"], 80), class_="quote")
+        items = [tag("li", tag("em", "copy"), " ", foreign(place)) for place in cluster["copies"]]
+        more = cluster["size"] - 1 - len(items)
+        items += [tag("li", f"and {number(more)} more")] * (more > 0)
+        opened = tag("p", foreign(cluster["text"])), tag("ul", items, class_="cluster")
+        summary = tag("summary", name, quote, class_="reason")
+        described.append(tag("details", summary, opened, class_="find"))
+    return section("copies", "Exact copies", tag("p", lead, class_="lead"), described)
+
+
 def describe_duplicates(report: dict) -> Section | None:
     near = report.get("near_duplicates")
     if not near:

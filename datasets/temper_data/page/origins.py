@@ -3,6 +3,7 @@
 
 import json
 
+from ..disk_space import size
 from ..errors import printable
 from .markup import (
     MAX_ROWS, Html, Section, bar, foreign, number, percent, plural, section, table, tag,
@@ -11,7 +12,6 @@ from .markup import (
 MAX_RECIPE = 20_000  # characters
 OPTIONAL = (("documents", "documents"), ("tokens", "tokens"), ("targets", "targets"))
 FROM = (("license", "licence"), ("origin", "origin"))
-SIZES = ("B", "KB", "MB", "GB", "TB")
 
 
 def describe_sources(report: dict) -> Section:
@@ -27,11 +27,11 @@ def describe_sources(report: dict) -> Section:
     for entry in sources[:MAX_ROWS]:
         share = entry.get(measure, 0) / whole
         cells = [number(entry[key]) if key in entry else "" for key, _ in counts]
-        cells += [size_of(entry.get("bytes", 0)), percent(share), bar(share)]
+        cells += [size(entry.get("bytes", 0)), percent(share), bar(share)]
         cells += [foreign(entry.get(key) or "not stated") for key, _ in texts]
         rows.append([foreign(entry.get("file", "")), *cells])
     kinds = "t" + "n" * (len(counts) + 2) + "b" + "t" * len(texts)
-    lead = f"{plural(total, 'file')}, {size_of(sum(e.get('bytes', 0) for e in sources))}."
+    lead = f"{plural(total, 'file')}, {size(sum(e.get('bytes', 0) for e in sources))}."
     if not texts:
         lead += " No licence or origin is stated."
     more = total - len(rows)
@@ -41,6 +41,27 @@ def describe_sources(report: dict) -> Section:
         tag("p", f"And {plural(more, 'more file')}, listed in report.json.") if more > 0 else None,
         describe_layouts(report.get("layouts", [])),
     )  # fmt: skip
+
+
+def describe_balance(report: dict) -> Section | None:
+    """What share of a source's training tokens each class had, was to have, and has."""
+    balances = report.get("balance")
+    if not balances:
+        return None
+    heads = ["class", "tokens before", "tokens", "asked", "share", ""]
+    tables = []
+    for entry in balances[:MAX_ROWS]:
+        rows = [
+            [foreign(item["class"]), number(item["tokens"]), number(item["tokens_made"]),
+             percent(item["asked"]), percent(item["share"]), bar(item["share"])]
+            for item in entry["classes"][:MAX_ROWS]
+        ]  # fmt: skip
+        caption = printable(f"{entry['source']} by {entry['by']}")
+        more = len(entry["classes"]) - len(rows)
+        rest = tag("p", f"And {number(more)} more, listed in report.json.") if more > 0 else None
+        tables += [table(caption, None, heads, rows, "tnnnnb"), rest]
+    lead = "Classes of the training side, after all that was dropped for other reasons."
+    return section("balance", "Balance", tag("p", lead, class_="lead"), tables)
 
 
 def describe_layouts(layouts: list[dict]) -> Html | None:
@@ -73,10 +94,3 @@ def describe_recipe(report: dict) -> Section | None:
     lead = "With the defaults of all keys that it does not name."
     opened = tag("details", tag("summary", "Show it"), shown)
     return section("recipe", "Recipe", tag("p", lead, class_="lead"), opened)
-
-
-def size_of(size: int) -> str:
-    value, unit = float(size), 0
-    while value >= 1000 and unit + 1 < len(SIZES):
-        value, unit = value / 1000, unit + 1
-    return f"{value:.1f} {SIZES[unit]}" if unit else f"{size} {SIZES[0]}"

@@ -15,6 +15,7 @@
 #include "checkpoint/export_model.h"
 #include "checkpoint/four_bit/dequantised_matrix.h"
 #include "checkpoint/four_bit/stored_format.h"
+#include "checkpoint/model_card.h"
 #include "checkpoint/new_folder.h"
 #include "checkpoint/peft/adapter_config.h"
 #include "checkpoint/peft/base_identity.h"
@@ -115,6 +116,14 @@ std::string template_of(const std::vector<WeightedAdapter>& adapters, const Mode
   return is_of_base ? "" : found;
 }
 
+TextFile card_of(const MergeRequest& request, const ModelFolder& base, bool is_adapter) {
+  MergedCardFacts facts{.base = base.path(), .adapters = {}, .is_adapter = is_adapter};
+  for (const WeightedAdapter& weighted : request.adapters) {
+    facts.adapters.emplace_back(weighted.adapter->path(), weighted.weight);
+  }
+  return {kModelCard, merged_model_card(facts)};
+}
+
 std::vector<TextFile> texts_of(const ModelFolder& base, const std::string& chat_template,
                                bool unties_head) {
   std::vector<TextFile> texts = base.companions();
@@ -201,6 +210,7 @@ Quantisation merge_adapters(const ModelFolder& base, const MergeRequest& request
                        .groups = merge.groups(is_untied),
                        .max_file_bytes = kMaxExportFileBytes};
   content.texts.push_back({kRecord, record_of(identity, quantisation)});
+  content.texts.push_back(card_of(request, base, /*is_adapter=*/false));
   write_new_model_folder(destination, content, [](const fs::path& copy) { ModelFolder{copy}; });
   return quantisation;
 }
@@ -221,6 +231,7 @@ void combine_adapters(const ModelFolder& base, const MergeRequest& request,
   if (!chat_template.empty()) {
     for (TextFile& file : template_texts(chat_template, base)) content.texts.push_back(file);
   }
+  content.texts.push_back(card_of(request, base, /*is_adapter=*/true));
   for (const LoraModule& module : combined.modules()) {
     const int64_t out = module.module.out, in = module.module.in;
     content.groups.push_back(group_of(combined, module, kLoraDown, {module.rank, in}));
