@@ -82,16 +82,16 @@ class ConversationEncoder:
                     message = conversation.messages[turn.index]
                     require_thoughts(message, turn.index, text[turn.begin : turn.end])
         tokens = self.pieces.encode(text)
-        mask, ends, stops = mask_tokens(tokens.ids, tokens, text, turns, self.marks)
+        mask, ends, stops = mask_tokens(tokens, text, turns, self.marks)
         if NO_END in ends:
             with bounded_memory(self.memory):
                 turns = [
                     find_text_end(template, conversation, turn, text) if end == NO_END else turn
                     for turn, end in zip(turns, ends, strict=True)
                 ]
-            mask, ends, stops = mask_tokens(tokens.ids, tokens, text, turns, self.marks)
+            mask, ends, stops = mask_tokens(tokens, text, turns, self.marks)
         known = [end for end in ends if end is not None]
-        return Encoded(Document(np.array(tokens.ids, np.uint32), mask, known), turns, stops)
+        return Encoded(Document(tokens.ids, mask, known), turns, stops)
 
     def cut(self, conversation: Conversation, encoded: Encoded, limit: int) -> Document:
         """What the template renders of the conversation up to the last turn to be learnt with

@@ -20,7 +20,7 @@ from .errors import DataError, RecordRefusal, is_unicode
 from .filters.chain import FilterChain
 from .filters.contradictions import Asked
 from .filters.findings import Findings
-from .model_tokenizer import HALF_PAIR, NO_UNICODE, ModelTokenizer, encode
+from .model_tokenizer import HALF_PAIR, NO_UNICODE, ModelTokenizer
 from .recipe import Recipe, Source
 from .records import Batch
 from .traces import Traces, make_tracer, text_of
@@ -71,6 +71,7 @@ class DocumentMaker:
         self.filters = FilterChain(recipe.filters)
         self.tracer = make_tracer(recipe)
         self.encoder = ConversationEncoder(recipe, model)
+        self.needs_key = recipe.holdout_fraction > 0 or self.tracer is not None
         self.require_room()
 
     def require_room(self) -> None:
@@ -119,7 +120,8 @@ class DocumentMaker:
             conversation = read_conversation(record, source, self.recipe)
             conversation = self.filters.conversation(conversation)
             documents = [self.encode_conversation(conversation)]
-            content, said = conversation.key(), [text_of(conversation)]
+            content = conversation.key() if self.needs_key else ""
+            said = [text_of(conversation)]
         else:
             content, record = read_document(source, data)
             content = self.filters.text(content, source.path)
@@ -138,20 +140,20 @@ class DocumentMaker:
         """The text as one document, or in pieces that have beginning and end each; their texts."""
         if not text.strip():
             raise RecordRefusal("empty")
-        encoding = encode(self.model.tokenizer, text)
-        limit, bos = self.recipe.max_tokens, self.model.bos_ids
-        ids = encoding.ids
-        size = max(1, len(ids))
+        tokens = self.encoder.pieces.encode(text)
+        limit, bos = self.recipe.max_tokens, np.array(self.model.bos_ids, np.uint32)
+        eos = np.array([self.model.eos_id], np.uint32)
+        size = max(1, len(tokens))
         room = limit - len(bos) - 1 if self.recipe.too_long == "split" else size
         begins = range(0, size, room)
-        pieces = [ids[begin : begin + room] for begin in begins]
         documents = [
-            Document(np.array([*bos, *piece, self.model.eos_id], np.uint32)) for piece in pieces
+            Document(np.concatenate([bos, tokens.ids[begin : begin + room], eos]))
+            for begin in begins
         ]
         if limit and len(documents[0].ids) > limit:
             self.refuse_long(documents[0])
             documents[0].ids = documents[0].ids[:limit]
-        ends = [encoding.token_to_chars(begin)[0] for begin in begins[1:]] + [len(text)]
+        ends = [tokens[begin][0] for begin in begins[1:]] + [len(text)]
         return documents, [text[a:b] for a, b in zip([0, *ends], ends, strict=False)]
 
     def encode_conversation(self, conversation: Conversation) -> Document:
@@ -185,6 +187,8 @@ class DocumentMaker:
 
     def is_in_holdout(self, key: str) -> bool:
         """By a hash of the key, white space apart, so that copies lie on one side."""
+        if not self.recipe.holdout_fraction:
+            return False
         text = f"{self.recipe.holdout_salt}\0{' '.join(key.split())}"
         place = hashlib.sha256(text.encode("utf-8")).digest()
         return int.from_bytes(place[:8], "big") < self.recipe.holdout_fraction * 2**64

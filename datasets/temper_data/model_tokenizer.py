@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from .errors import DataError, RecordRefusal, is_unicode, printable
+from .errors import DataError, is_unicode, printable
 from .tokenizer_config import (
     add_special_tokens, check_keys, find_named_tokens, malformed, other_tokens,
 )  # fmt: skip
@@ -138,13 +138,6 @@ def build(folder: Path, data: bytes) -> Tokenizer:
             "copy it again",
         )
     return tokenizer
-
-
-def encode(tokenizer: Tokenizer, text: str):
-    """The encoding without added special tokens. Raises RecordRefusal on lone surrogates."""
-    if not is_unicode(text):
-        raise RecordRefusal(NO_UNICODE, HALF_PAIR)
-    return tokenizer.encode(text, add_special_tokens=False)
 
 
 def find_stops(folder: Path, eos_id: int | None) -> frozenset[int]:

@@ -1,36 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encodes rendered conversations without doing again what many of them begin with.
+"""Encodes texts without doing again what was done before.
 
 A tokenizer first cuts a text at its added tokens, and encodes each part between two of them by
-itself. So the tokens of a text are those of its head, which ends where an added token begins, and
-those of its rest. Most conversations of a data set have the head in common: the system message.
+itself. Many encode its words by themselves, too (word_cuts): each is encoded once, when it first
+comes. For the others the head of a text is remembered, which ends where an added token begins:
+most conversations of a data set have the system message in common.
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from itertools import islice
+from itertools import accumulate, islice
 
+import numpy as np
 from tokenizers import Tokenizer
 
-from .model_tokenizer import encode
+from .errors import RecordRefusal, is_unicode
+from .model_tokenizer import HALF_PAIR, NO_UNICODE
+from .word_cuts import find_cuts
 
 Span = tuple[int, int]  # Characters [begin, end).
 
 MAX_HEADS = 64  # remembered at a time
 MAX_HEAD = 1 << 16  # characters of one
 MARKS_OF_HEAD = 2  # Added tokens of a system message: what opens it, and what closes it.
+MAX_WORDS = 1 << 17  # remembered at a time, at about 250 bytes
+MAX_WORD = 64  # characters of one; longer ones seldom come again
+ID_BYTES = 4
 
 
 class Tokens(Sequence):
     """The tokens of a text; as a sequence, the characters of each. They are read one by one, since
     a list of them takes as long to make as encoding does."""
 
-    def __init__(self, ids: list[int], head: list[Span], rest, shift: int):
-        self.ids = ids
-        self._head, self._rest, self._shift = head, rest, shift
+    ids: np.ndarray  # uint32 [n]
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def near(self, place: int) -> Span:
+        """Tokens [begin, end), beyond which all begin and end before character `place`, or begin
+        there or behind and end behind it."""
+        return 0, len(self.ids)
+
+
+class TokensOfHeadAndRest(Tokens):
+    def __init__(self, ids: list[int], head: list[Span], rest=None, shift: int = 0):
+        self.ids = np.array(ids, np.uint32)
+        self._head, self._rest, self._shift = head, rest, shift
 
     def __getitem__(self, number: int) -> Span:
         if number < len(self._head):
@@ -41,20 +58,97 @@ class Tokens(Sequence):
         return begin + self._shift, end + self._shift
 
 
+class Words(dict):
+    """A word's ids, uint32 as bytes, asked of the tokenizer when they are first wanted."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        super().__init__()
+        self._tokenizer = tokenizer
+        self._spans: dict[str, list[Span]] = {}
+
+    def __missing__(self, word: str) -> bytes:
+        encoding = self._tokenizer.encode(word, add_special_tokens=False)
+        ids = np.array(encoding.ids, np.uint32).tobytes()
+        if len(word) <= MAX_WORD:
+            if len(self) == MAX_WORDS:
+                self.clear()
+            self[word] = ids
+        return ids
+
+    def spans(self, word: str) -> list[Span]:
+        """The characters of each of its tokens; remembered, since turns begin and end alike."""
+        known = self._spans.get(word)
+        if known is None:
+            known = self._tokenizer.encode(word, add_special_tokens=False).offsets
+            if len(self._spans) == MAX_WORDS:
+                self._spans.clear()
+            if len(word) <= MAX_WORD:
+                self._spans[word] = known
+        return known
+
+
+class TokensOfWords(Tokens):
+    def __init__(self, texts: list[str], words: Words):
+        self._texts, self._words = texts, words
+        self._ids = list(map(words.__getitem__, texts))
+        self.ids = np.frombuffer(b"".join(self._ids), np.uint32)
+        self._ends: tuple[list[int], list[int]] | None = None
+
+    def _find_ends(self) -> tuple[list[int], list[int]]:
+        """Where each word ends: in characters, and in bytes of ids."""
+        if self._ends is None:
+            texts, ids = map(len, self._texts), map(len, self._ids)
+            self._ends = list(accumulate(texts)), list(accumulate(ids))
+        return self._ends
+
+    def __getitem__(self, number: int) -> Span:
+        ends, id_ends = self._find_ends()
+        word = bisect_right(id_ends, number * ID_BYTES)
+        text = self._texts[word]  # Raises IndexError.
+        first = id_ends[word] - len(self._ids[word])
+        begin, end = self._words.spans(text)[number - first // ID_BYTES]
+        shift = ends[word] - len(text)
+        return begin + shift, end + shift
+
+    def near(self, place: int) -> Span:
+        """Those of the words that touch it."""
+        ends, id_ends = self._find_ends()
+        first, last = bisect_left(ends, place), bisect_right(ends, place)
+        begin = id_ends[first - 1] // ID_BYTES if first else 0
+        end = id_ends[last] // ID_BYTES if last < len(ends) else len(self.ids)
+        return begin, end
+
+
 class PieceEncoder:
     """Equal to encoding each text at once, whatever the tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
         self._mark = find_marks(tokenizer)
+        self._cuts = find_cuts(tokenizer) if self._mark else None
+        self._words = Words(tokenizer)
         self._heads: dict[str, tuple[list[int], list[Span]]] = {}
 
     def encode(self, text: str) -> Tokens:
-        """Raises RecordRefusal."""
+        """Raises RecordRefusal on lone surrogates."""
+        if not is_unicode(text):
+            raise RecordRefusal(NO_UNICODE, HALF_PAIR)
+        if self._cuts:
+            return TokensOfWords(self._cut(text), self._words)
         cut = self._end_of_head(text)
         ids, spans = self._encode_head(text[:cut]) if cut else ([], [])
-        rest = encode(self._tokenizer, text[cut:])
-        return Tokens(ids + rest.ids, spans, rest, cut)
+        rest = self._tokenizer.encode(text[cut:], add_special_tokens=False)
+        return TokensOfHeadAndRest(ids + rest.ids, spans, rest, cut)
+
+    def _cut(self, text: str) -> list[str]:
+        """The words and the added tokens of a text."""
+        parts = []
+        for number, part in enumerate(self._mark.split(text)):
+            if number % 2:
+                parts.append(part)
+            else:
+                parts += self._cuts.findall(part)
+        return parts
 
     def _end_of_head(self, text: str) -> int:
         """Where the head ends, which may be nothing."""
@@ -66,7 +160,7 @@ class PieceEncoder:
     def _encode_head(self, head: str) -> tuple[list[int], list[Span]]:
         known = self._heads.get(head)
         if known is None:
-            encoding = encode(self._tokenizer, head)
+            encoding = self._tokenizer.encode(head, add_special_tokens=False)
             known = encoding.ids, encoding.offsets
             if len(self._heads) == MAX_HEADS:
                 self._heads.clear()
@@ -81,9 +175,13 @@ def find_marks(tokenizer: Tokenizer) -> re.Pattern | None:
     in the text as it is after normalisation.
     """
     added = tokenizer.get_added_tokens_decoder().values()
-    if not all(token.content for token in added):
+    if not added or not all(token.content for token in added):
         return None
-    if not added or any(t.normalized or t.lstrip or t.rstrip or t.single_word for t in added):
+    if any(token.lstrip or token.rstrip or token.single_word for token in added):
+        return None
+    # Those that are sought after normalisation come after the others, even if there is none.
+    kinds = {token.normalized for token in added}
+    if len(kinds) > 1 or kinds == {True} and tokenizer.normalizer is not None:
         return None
     longest = sorted((token.content for token in added), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest)))
+    return re.compile(f"({'|'.join(map(re.escape, longest))})")

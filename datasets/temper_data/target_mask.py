@@ -4,7 +4,6 @@
 import os.path
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
@@ -14,6 +13,7 @@ from .chat_template import ChatTemplate, TemplateRefusal
 from .conversations import Conversation
 from .errors import RecordRefusal
 from .message_parts import text_of
+from .piece_encoder import Tokens
 
 PROBE = "\ue000temper-probe\ue001"  # Private-use characters: in no text by accident.
 NO_SPANS = "template does not show the assistant's turns"
@@ -166,7 +166,7 @@ def whole_words(text: str) -> str:
 
 
 def mask_tokens(
-    ids: Sequence[int], offsets: Sequence[Span], text: str, turns: list[Turn], marks: set[int]
+    tokens: Tokens, text: str, turns: list[Turn], marks: set[int]
 ) -> tuple[np.ndarray, list[int | None], list[int]]:
     """The mask, how each turn ends, and behind which token.
 
@@ -178,22 +178,23 @@ def mask_tokens(
     White space after a turn's last special token (the newline that templates put after the
     end-of-turn token) is no target: the model has stopped by then. A special token that follows a
     turn without one is a target: some templates write the mark in front of the next message.
-    Shapes: ids [n], offsets [n]: characters of each token in `text`, whose begins and whose ends
-    never fall; result [n], uint8.
+    Shapes: `tokens` [n], of which neither begins nor ends ever fall; result [n], uint8.
     """
-    tokens = Tokens(ids, offsets, text, marks)
-    mask = np.zeros(len(ids), np.uint8)
+    endings = Endings(tokens, text, marks)
+    mask = np.zeros(len(tokens), np.uint8)
     ends: list[int | None] = []
     stops: list[int] = []
     first = 0
     for turn in turns:
-        first = bisect_right(offsets, turn.begin, first, len(ids), key=itemgetter(1))
-        stop = bisect_left(offsets, turn.end, first, len(ids), key=itemgetter(0))
+        low, high = tokens.near(turn.begin)
+        first = bisect_right(tokens, turn.begin, max(first, low), high, key=itemgetter(1))
+        low, high = tokens.near(turn.end)
+        stop = bisect_left(tokens, turn.end, max(first, low), high, key=itemgetter(0))
         if first == stop:
             ends.append(None)
             stops.append(stop)
             continue
-        stop, end = tokens.find_end(first, stop)
+        stop, end = endings.find(first, stop)
         ends.append(TEXT_END if end == NO_END and turn.ends_with_text else end)
         stops.append(stop)
         mask[first:stop] = 1
@@ -203,28 +204,30 @@ def mask_tokens(
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """The tokens of a text, and which of them may end a turn."""
+class Endings:
+    """Finds what ends turns among the tokens of a text."""
 
-    ids: Sequence[int]
-    offsets: Sequence[Span]
+    tokens: Tokens
     text: str
     marks: set[int]
 
     def is_blank(self, index: int) -> bool:
-        begin, end = self.offsets[index]
-        return not self.text[begin:end].strip() and self.ids[index] not in self.marks
+        begin, end = self.tokens[index]
+        return not self.text[begin:end].strip() and not self.is_mark(index)
 
-    def find_end(self, first: int, stop: int) -> tuple[int, int]:
+    def is_mark(self, index: int) -> bool:
+        return int(self.tokens.ids[index]) in self.marks
+
+    def find(self, first: int, stop: int) -> tuple[int, int]:
         """Where the turn [first, stop) ends with its mark, and the mark's id, or NO_END."""
         last = stop - 1
         while last >= first and self.is_blank(last):
             last -= 1
-        if last >= first and self.ids[last] in self.marks:
-            return last + 1, self.ids[last]
+        if last >= first and self.is_mark(last):
+            return last + 1, int(self.tokens.ids[last])
         after = stop
-        while after < len(self.ids) and self.is_blank(after):
+        while after < len(self.tokens) and self.is_blank(after):
             after += 1
-        if after < len(self.ids) and self.ids[after] in self.marks:
-            return after + 1, self.ids[after]
+        if after < len(self.tokens) and self.is_mark(after):
+            return after + 1, int(self.tokens.ids[after])
         return stop, NO_END

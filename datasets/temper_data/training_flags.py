@@ -7,6 +7,7 @@ it would train what its author kept out.
 """
 
 import re
+from functools import lru_cache
 
 from .errors import RecordRefusal
 
@@ -20,6 +21,7 @@ OF_ROWS = ("loss_mask", "mask", "loss_weight", "loss_scale", "sample_weight", "t
 OF_ROWS += ("training_detail", "labels", "input_ids")
 
 
+@lru_cache(1024)  # of the few keys that rows have
 def is_flag(key: str) -> bool:
     return key in FLAGS or SUSPICIOUS.search(key) is not None
 

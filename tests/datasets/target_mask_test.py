@@ -14,7 +14,7 @@ from temper_data.conversations import Conversation
 from temper_data.documents import DocumentMaker
 from temper_data.errors import RecordRefusal
 from temper_data.model_tokenizer import load_model_tokenizer
-from temper_data.piece_encoder import PieceEncoder, find_marks
+from temper_data.piece_encoder import PieceEncoder, TokensOfHeadAndRest, find_marks
 from temper_data.recipe import load_recipe
 from temper_data.target_mask import NO_END, TEXT_END, Turn, mask_tokens
 
@@ -205,11 +205,11 @@ def test_the_real_templates_prompt_is_never_a_target(smollm2):
 
 def test_a_token_across_a_border_is_a_target_and_the_first_token_never():
     offsets = [(0, 2), (2, 5), (5, 6), (6, 8), (8, 9)]
-    ids = [10, 11, 12, 13, 14]
+    tokens = TokensOfHeadAndRest([10, 11, 12, 13, 14], offsets)
 
     def mask(spans, text="abcdefghi"):
         turns = [Turn(begin, end, None) for begin, end in spans]
-        return mask_tokens(ids, offsets, text, turns, {13})[0].tolist()
+        return mask_tokens(tokens, text, turns, {13})[0].tolist()
 
     assert mask([(3, 5)]) == [0, 1, 0, 0, 0]
     assert mask([(3, 6)]) == [0, 1, 1, 1, 0]  # and the special token behind it
@@ -255,5 +255,5 @@ def test_tokens_of_head_and_rest_are_those_of_the_whole(how):
         ):
             whole = tokenizer.encode(head + rest, add_special_tokens=False)
             found = pieces.encode(head + rest)
-            assert (found.ids, list(found)) == (whole.ids, whole.offsets)
+            assert (found.ids.tolist(), list(found)) == (whole.ids, whole.offsets)
     assert (find_marks(tokenizer) is None) == (how == "neighbours")
