@@ -11,6 +11,7 @@
 #include "app/end_of_turn.h"
 #include "app/findings.h"
 #include "app/launch_resources.h"
+#include "app/loaded_model.h"
 #include "app/memory_estimate.h"
 #include "app/readable.h"
 #include "app/resume_check.h"
@@ -74,8 +75,8 @@ class RunCheck {
     if (const auto& adapter = model_->adapter) {
       report_.add_fact(
           "method",
-          concat(name_of(config_.method.kind), ", ", readable_count(num_elements(adapter->units())),
-                 " trained parameters in ", adapter->unit.slots().size(), " tensors"));
+          concat(name_of(config_.method.kind), ", ", readable_count(num_elements(adapter->files())),
+                 " trained parameters in ", adapter->file.slots().size(), " tensors"));
     }
     const bool is_auto = config_.model.dtype == ModelOptions::Dtype::kAuto;
     report_.add_fact("compute", concat(name_of(compute_dtype_of(config_.model)),
@@ -157,13 +158,13 @@ class RunCheck {
   }
 
   void check_memory() {
-    const MemoryEstimate memory =
-        estimate_memory(config_, {.model = model_->folder.config(),
-                                  .units = model_->folder.units(),
-                                  .adapter = units_of(model_->adapter),
-                                  .num_ranks = options_.num_ranks,
-                                  .num_threads = std::max(1, config_.train.threads),
-                                  .compute_dtype = compute_dtype_of(config_.model)});
+    const MemoryEstimate memory = estimate_memory(
+        config_, {.model = model_->folder.config(),
+                  .units = stored_units(model_->folder.units(), layouts_of(model_->adapter),
+                                        {.dtype = scalar_type_of(compute_dtype_of(config_.model)),
+                                         .four_bit = model_->quantisation}),
+                  .num_ranks = options_.num_ranks,
+                  .num_threads = std::max(1, config_.train.threads)});
     report_.add_fact(
         "memory",
         concat("about ", readable_bytes(memory.total()), " a rank: ", readable_bytes(memory.state),
@@ -177,7 +178,7 @@ class RunCheck {
     if (!model_) return;
     const auto& adapter = model_->adapter;
     const DType stored = adapter ? DType::kF32 : model_->folder.stored_dtype();
-    const std::vector<UnitLayout> trained = adapter ? adapter->units() : model_->folder.units();
+    const std::vector<UnitLayout> trained = adapter ? adapter->files() : model_->folder.units();
     const RunSize size = run_size(config_, trained, stored);
     report_.add_fact(
         "checkpoint",

@@ -19,10 +19,6 @@
 namespace temper {
 namespace {
 
-StorePurpose purpose_of(ModelOpening::Use use) {
-  return use == ModelOpening::Use::kTraining ? StorePurpose::kTraining : StorePurpose::kFrozen;
-}
-
 ComputeDtype agreed_dtype(const MpiSession& session, Communicator& ranks, const RunConfig& config) {
   const Processor own = own_processor(config.model, find_gpu_kind(ranks.device()));
   return agree_on_dtype(ranks, session.host_names(), config, own);
@@ -66,60 +62,40 @@ LoadedModel::LoadedModel(const MpiSession& session, std::unique_ptr<Communicator
       method(config.method),
       decoder(folder().config()) {
   at::set_num_threads(num_threads);
-  const StorePurpose purpose = purpose_of(use);
+  const bool is_trained = use == ModelOpening::Use::kTraining;
   require_same_model({session.local_rank(), session.host_names()}, *ranks, folder());
-  if (purpose == StorePurpose::kTraining) {
+  if (is_trained) {
     const std::string& node = session.host_names().at(static_cast<size_t>(session.rank()));
     require_memory({session.local_size(), node}, config, memory_facts(), available_memory());
   }
-  const StoreOptions options{config.parallel, adapter() ? StorePurpose::kFrozen : purpose,
-                             scalar_type_of(compute_dtype), ranks->device()};
-  const auto activations = config.train.recomputes ? Activations::kRecomputed : Activations::kKept;
-  if (opened.quantisation) {
-    quantised.emplace(decoder.units(), *ranks, options, *opened.quantisation);
-    engine.emplace(decoder, *quantised, activations);
-  } else {
-    store.emplace(decoder.units(), *ranks, options);
-    engine.emplace(decoder, *store, activations);
-  }
-  if (!adapter()) return;
-  adapter_store.emplace(adapter()->units(), *ranks,
-                        StoreOptions{config.parallel, purpose, at::kFloat, ranks->device()});
-  engine->attach(*adapter(), *adapter_store);
+  store.emplace(units(is_trained), *ranks,
+                StoreOptions{.zero = config.parallel, .device = ranks->device()});
+  engine.emplace(decoder, *store,
+                 config.train.recomputes ? Activations::kRecomputed : Activations::kKept,
+                 adapter() ? &*adapter() : nullptr);
+}
+
+std::vector<StoredUnit> LoadedModel::units(bool is_trained) const {
+  const UnitForm form{scalar_type_of(compute_dtype), is_trained, opened.quantisation};
+  return stored_units(decoder.units(), layouts_of(adapter()), form);
 }
 
 MemoryFacts LoadedModel::memory_facts() const {
   return {.model = folder().config(),
-          .units = decoder.units(),
-          .adapter = units_of(adapter()),
+          .units = units(/*is_trained=*/true),
           .num_ranks = ranks->world_size(),
-          .num_threads = num_threads,
-          .compute_dtype = compute_dtype};
-}
-
-int64_t LoadedModel::state_bytes() const {
-  return (store ? store->state_bytes() : quantised->state_bytes()) +
-         (adapter_store ? adapter_store->state_bytes() : 0);
-}
-
-void LoadedModel::load_base() {
-  if (store) {
-    load_weights(folder().weights(), *store, *ranks);
-  } else {
-    load_weights(folder(), *quantised, *ranks);
-  }
+          .num_threads = num_threads};
 }
 
 void LoadedModel::load_start() {
-  load_base();
+  load_weights(folder(), *store, *ranks);
   if (!adapter()) return;
   if (opened.start) {
-    load_weights(opened.start->weights(), *adapter_store, *ranks);
+    const auto num_units = static_cast<int>(adapter()->units.size());
+    load_adapter(opened.start->weights(), num_units, *store, *ranks);
     return;
   }
-  UnitWeights& weights = store ? static_cast<UnitWeights&>(*store) : *quantised;
-  BaseTensors base(decoder.units(), weights);
-  initialise(*adapter(), static_cast<uint64_t>(method.seed), base, *ranks, *adapter_store);
+  initialise(*adapter(), static_cast<uint64_t>(method.seed), *ranks, *store);
 }
 
 at::Device device_of(const ModelOptions& options) {

@@ -11,7 +11,6 @@
 #include "config/run_config.h"
 #include "model/decoder.h"
 #include "train/engine.h"
-#include "zero/quantised_units.h"
 #include "zero/unit_store.h"
 
 namespace temper {
@@ -23,7 +22,6 @@ namespace temper {
 /// if a rank has fewer CPUs than threads, or if what is to be trained does not fit into a node's
 /// memory; Error for all that `open_model` finds.
 struct LoadedModel {
-  /// With an adapter, its store is trained or used, and the model's own units are frozen.
   LoadedModel(const MpiSession& session, std::unique_ptr<Communicator> all_ranks,
               const RunConfig& config, ModelOpening::Use use);
 
@@ -34,18 +32,11 @@ struct LoadedModel {
   /// Collective. Throws: ModelError.
   void load_start();
 
-  /// Bytes of weights, gradients and state that this rank holds between steps.
-  int64_t state_bytes() const;
+  /// The units of the store, for training or not.
+  std::vector<StoredUnit> units(bool is_trained) const;
 
-  /// What an estimate of this rank's memory depends on. It refers to this object.
+  /// What an estimate of the memory of training depends on. It refers to this object.
   MemoryFacts memory_facts() const;
-
-  /// What is trained.
-  UnitStore& trained() { return adapter_store ? *adapter_store : *store; }
-  const UnitStore& trained() const { return adapter_store ? *adapter_store : *store; }
-
-  /// Loads the model's own weights. Collective. Throws: ModelError.
-  void load_base();
 
   std::unique_ptr<Communicator> ranks;
   ComputeDtype compute_dtype;  // The same on all ranks.
@@ -53,9 +44,7 @@ struct LoadedModel {
   OpenedModel opened;
   MethodOptions method;
   Decoder decoder;
-  std::optional<UnitStore> store;  // Or else the units are quantised.
-  std::optional<QuantisedUnits> quantised;
-  std::optional<UnitStore> adapter_store;  // With an adapter, or neither.
+  std::optional<UnitStore> store;
   std::optional<Engine> engine;
 };
 

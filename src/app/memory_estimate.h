@@ -4,10 +4,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "config/model_options.h"
 #include "config/run_config.h"
 #include "model/model_config.h"
-#include "model/unit_layout.h"
+#include "zero/unit_form.h"
 
 namespace temper {
 
@@ -25,11 +24,9 @@ struct MemoryEstimate {
 /// What the estimate depends on beside the configuration.
 struct MemoryFacts {
   const ModelConfig& model;
-  const std::vector<UnitLayout>& units;
-  std::vector<UnitLayout> adapter = {};  ///< If there are any, the units themselves are frozen.
+  std::vector<StoredUnit> units;  ///< The decoder's, then an adapter's.
   int num_ranks = 1;
   int num_threads = 1;  ///< Of each.
-  ComputeDtype compute_dtype = ComputeDtype::kFloat32;
 };
 
 /// `state` is exact, for the rank that keeps most; the rest is a close guess from above.

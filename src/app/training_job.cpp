@@ -75,13 +75,13 @@ ExitCode TrainingJob::run() {
   print_banner();
   TrainingData data;
   if (session_.rank() == 0) data = training_data_of(config_, plan_.mixture, holdouts);
-  CheckpointSaver saver({model_.trained(), *model_.ranks, folder, state_.step, data},
+  CheckpointSaver saver({*model_.store, *model_.ranks, folder, state_.step, data, saved_units()},
                         published_folder(chat_template, data), config_.checkpoint);
   saver.tidy();
   BackgroundSave save(saver, *model_.ranks, model_.ranks->device());
   std::optional<MetricsFile> metrics;
   do_on_rank_0(*model_.ranks, [&] { metrics.emplace(folder / "metrics.jsonl", state_.step); });
-  Trainer trainer(*model_.engine, model_.trained(), *model_.ranks,
+  Trainer trainer(*model_.engine, *model_.store, *model_.ranks,
                   Schedule(config_.schedule, plan_.num_steps, plan_.origin.schedule_step),
                   {config_.optimizer, config_.train.max_grad_norm});
   const int64_t first = plan_.origin.data_micro_batch;
@@ -154,8 +154,12 @@ void TrainingJob::require_fitting_launch() {
 }
 
 RunSize TrainingJob::size() const {
-  if (model_.adapter()) return run_size(config_, model_.adapter()->units(), DType::kF32);
-  return run_size(config_, model_.decoder.units(), model_.folder().stored_dtype());
+  return run_size(config_, saved_units(),
+                  model_.adapter() ? DType::kF32 : model_.folder().stored_dtype());
+}
+
+std::vector<UnitLayout> TrainingJob::saved_units() const {
+  return model_.adapter() ? model_.adapter()->files() : model_.decoder.units();
 }
 
 JobShape TrainingJob::shape() const {
@@ -223,7 +227,7 @@ std::optional<VerifiedCheckpoint> TrainingJob::find_own_checkpoint() {
 
 void TrainingJob::load_from(const VerifiedCheckpoint& checkpoint) {
   if (model_.adapter()) load_base(checkpoint);
-  state_ = load_checkpoint(checkpoint, model_.trained(), *model_.ranks);
+  state_ = load_checkpoint(checkpoint, *model_.store, *model_.ranks);
   resumed_from_ = checkpoint.folder();
   resumed_step_ = state_.step;
 }
@@ -254,7 +258,7 @@ void TrainingJob::require_continued(const VerifiedCheckpoint& checkpoint) {
 void TrainingJob::load_base(const VerifiedCheckpoint& checkpoint) {
   do_on_rank_0(*model_.ranks,
                [&] { require_same_base(checkpoint.folder() / "adapter", model_.folder()); });
-  model_.load_base();
+  load_weights(model_.folder(), *model_.store, *model_.ranks);
 }
 
 TrajectoryFacts TrainingJob::find_facts() const {
@@ -266,8 +270,7 @@ TrajectoryFacts TrainingJob::find_facts() const {
 void TrainingJob::print_banner() const {
   const ModelConfig& model = model_.folder().config();
   const int64_t num_parameters = num_elements(model_.decoder.units());
-  const int64_t num_trained =
-      num_elements(model_.adapter() ? model_.adapter()->units() : model_.decoder.units());
+  const int64_t num_trained = num_elements(saved_units());
   log_event(concat(
       "temper model=", config_.model.path, " family=", model.model_type,
       " parameters=", readable_count(num_parameters), " dtype=", name_of(model_.compute_dtype),
@@ -278,7 +281,7 @@ void TrainingJob::print_banner() const {
                    " sharded=", sharded_at(config_.parallel.stage), " reduction=",
                    config_.parallel.reduction == Reduction::kExact ? "exact" : "fast",
                    " memory_per_rank=", readable_bytes(memory.total()),
-                   " of_it_state=", readable_bytes(model_.state_bytes())));
+                   " of_it_state=", readable_bytes(model_.store->state_bytes())));
   log_event(concat("steps=", plan_.num_steps, " rows_per_step=", config_.data.global_batch_rows,
                    " rows_per_micro_batch=", config_.data.micro_batch_rows, " tokens_per_row=",
                    config_.data.sequence_length, " rows_per_epoch=", plan_.mixture.rows_per_epoch(),

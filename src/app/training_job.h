@@ -60,6 +60,7 @@ class TrainingJob {
   void publish_result();
 
   RunSize size() const;
+  std::vector<UnitLayout> saved_units() const;  // One for each file of a checkpoint's set.
 
   const MpiSession& session_;
   RunConfig config_;

@@ -23,12 +23,6 @@ namespace temper {
 namespace fs = std::filesystem;
 namespace {
 
-std::vector<UnitLayout> units_of(const UnitStore& store) {
-  std::vector<UnitLayout> units;
-  for (int unit = 0; unit < store.num_units(); ++unit) units.push_back(store.state(unit).unit);
-  return units;
-}
-
 DType saved_dtype(const PublishedFolder& published, const CheckpointOptions& options) {
   return options.model_dtype == "auto" ? published.stored_dtype
                                        : dtype_named(options.model_dtype, "checkpoint.model_dtype");
@@ -43,11 +37,12 @@ CheckpointSaver::CheckpointSaver(const SaverSetup& setup, const PublishedFolder&
       checkpoints_(checkpoints_of(setup.run)),
       published_(published.files.folder),
       model_dtype_(saved_dtype(published, options)),
-      unit_files_(plan_unit_files(units_of(setup.store), published.files, model_dtype_)) {
+      copy_(setup.store, setup.ranks, setup.saved),
+      unit_files_(plan_unit_files(copy_.saved(), published.files, model_dtype_)) {
   do_on_rank_0(setup_.ranks, [&] {
     companions_ = published.companions(model_dtype_);
     for (TextFile& file : companions_) file.path = concat(published_, '/', file.path);
-    indexes_ = make_indexes(units_of(setup_.store), published.files, unit_files_);
+    indexes_ = make_indexes(copy_.saved(), published.files, unit_files_);
   });
 }
 
@@ -62,9 +57,9 @@ void CheckpointSaver::begin(const RunState& state, StoreUse use) {
   do_on_rank_0(setup_.ranks, [this] { prepare_folder(); });
   is_first_ = false;
   if (use == StoreUse::kRests) {
-    copy_.borrow(setup_.store);
+    copy_.borrow();
   } else {
-    copy_.take(setup_.store);
+    copy_.take();
   }
   if (setup_.ranks.rank() == 0) text_files_ = make_text_files(state);
   writer_.start(plan_jobs(), use == StoreUse::kRests ? Haste::kHurries : Haste::kGivesWay);
@@ -102,7 +97,7 @@ std::vector<TextFile> CheckpointSaver::make_text_files(const RunState& state) co
 FileJob CheckpointSaver::unit_job(const UnitFile& file) const {
   FileJob job{temporary() / file.path, {}};
   if (setup_.ranks.rank() == 0) job.parts.push_back({0, file.header, {}, DType::kU8});
-  const Range owned = setup_.store.state(file.unit).owned;
+  const Range owned = copy_.owned(file.unit);
   if (!owned.is_empty()) {
     job.parts.push_back({file.bytes_of(owned).begin, {}, copy_.slice(file), file.dtype});
   }
@@ -164,7 +159,7 @@ std::vector<Digest> CheckpointSaver::list_digests(const JobDigests& own,
                                                   const std::vector<Digest>& slices) const {
   std::vector<Digest> digests;
   for (size_t i = 0; i < unit_files_.size(); ++i) {
-    const ShardLayout& shards = setup_.store.state(unit_files_[i].unit).shards;
+    const ShardLayout& shards = copy_.shards(unit_files_[i].unit);
     digests.push_back(own[i].front());
     for (int rank = 0; rank < setup_.ranks.world_size(); ++rank) {
       if (shards.owned(rank).is_empty()) break;
@@ -176,15 +171,15 @@ std::vector<Digest> CheckpointSaver::list_digests(const JobDigests& own,
 
 Manifest CheckpointSaver::make_manifest(const std::vector<Digest>& digests) const {
   Manifest manifest{step_, setup_.ranks.world_size(), std::string(to_string(model_dtype_)), {}, {}};
-  for (int unit = 0; unit < setup_.store.num_units(); ++unit) {
-    const UnitState& state = setup_.store.state(unit);
+  for (int unit = 0; unit < std::ssize(copy_.saved()); ++unit) {
+    const UnitLayout& layout = copy_.saved()[static_cast<size_t>(unit)];
     manifest.units.push_back(
-        {state.unit.name(), state.unit.num_elements(), state.shards.shard_size()});
+        {layout.name(), layout.num_elements(), copy_.shards(unit).shard_size()});
   }
   manifest.data = setup_.data;
   const Digest* next = digests.data();
   for (const UnitFile& file : unit_files_) {
-    const int64_t shard_size = setup_.store.state(file.unit).shards.shard_size();
+    const int64_t shard_size = copy_.shards(file.unit).shard_size();
     ManifestFile entry{file.path,
                        file.bytes(),
                        std::ssize(file.header),

@@ -34,6 +34,7 @@ struct SaverSetup {
   std::filesystem::path run;              ///< Checkpoints go to `checkpoints/` in it.
   int64_t resumed_step = 0;               ///< Where this job goes on from; 0 for a fresh run.
   std::optional<TrainingData> data = {};  ///< For the manifest; rank 0's counts.
+  std::vector<UnitLayout> saved = {};     ///< One for each file of a set, as HostCopy takes them.
 };
 
 /// Writes checkpoints in the background, from a host copy of this rank's slices, and publishes them
@@ -100,6 +101,7 @@ class CheckpointSaver {
   std::filesystem::path checkpoints_;
   const char* published_;  // The name of the folder that others open.
   DType model_dtype_;
+  HostCopy copy_;
   std::vector<UnitFile> unit_files_;
   std::vector<TextFile> companions_;  // Rank 0 only, as are the next two.
   std::vector<TextFile> indexes_;
@@ -108,7 +110,6 @@ class CheckpointSaver {
   int64_t step_ = 0;
   bool is_first_ = true;
   Stopwatch watch_;
-  HostCopy copy_;
   BackgroundWriter writer_;    // Its thread reads the copy.
   std::future<void> removal_;  // Rank 0 only; its destructor waits.
 };

@@ -65,11 +65,11 @@ void read_kept(const SafetensorsFolder& folder, const UnitState& state, at::Tens
   }
 }
 
-// The tensor of one unit that a set of files fills; undefined if the store does not keep it.
+// The tensor of one trained unit that a set of files fills.
 at::Tensor destination_of(const UnitState& state, StateKind kind) {
   switch (kind) {
     case StateKind::kModel: break;  // Rounded: the master weights have more bits.
-    case StateKind::kMaster: return state.loaded_weights();
+    case StateKind::kMaster: return state.master;
     case StateKind::kFirstMoment: return state.first_moment;
     case StateKind::kSecondMoment: return state.second_moment;
   }
@@ -77,18 +77,17 @@ at::Tensor destination_of(const UnitState& state, StateKind kind) {
 }
 
 void load_set(const UnitFileSet& set, const VerifiedCheckpoint& checkpoint, UnitStore& store) {
-  if (!destination_of(store.state(0), set.kind).defined()) return;
   const std::filesystem::path folder = checkpoint.folder() / set.folder;
   const SafetensorsFolder tensors(folder, set.stem, FilePurpose::kCheckpoint);
   std::vector<UnitLayout> units;
-  for (int unit = 0; unit < store.num_units(); ++unit) units.push_back(store.state(unit).unit);
+  for (const int unit : store.trained()) units.push_back(store.state(unit).unit);
   try {
     require_tensors(tensors, units, concat(folder.string(), '/', set.stem));
   } catch (const ModelError& error) {  // The model itself is not to blame.
     throw CheckpointError(error.problem(), "use another checkpoint, or restore this one");
   }
-  for (int unit = 0; unit < store.num_units(); ++unit) {
-    UnitState& state = store.state(unit);
+  for (const int unit : store.trained()) {
+    const UnitState& state = store.state(unit);
     read_kept(tensors, state, destination_of(state, set.kind), NonFinite::kAllowed);
   }
 }
@@ -101,33 +100,49 @@ QuantisedSource source_of(const ModelFolder& folder, const TensorSlot& slot) {
           matrix.nested()};
 }
 
-}  // namespace
+// This rank's part of the matrices of a unit in four bits.
+void read_matrices(const ModelFolder& folder, UnitState& state) {
+  const at::Tensor slice = state.kept_weights();
+  if (folder.quantisation()) {
+    state.four_bit->read_quantised([&](const TensorSlot& slot) { return source_of(folder, slot); },
+                                   slice);
+    return;
+  }
+  const auto read = [&](const TensorSlot& slot, Range range, std::span<float> values) {
+    const SafetensorsFolder::Place place = *folder.weights().find(slot.name);
+    place.file->read_floats(*place.tensor, range, values);
+  };
+  state.four_bit->read(read, slice);
+}
 
-void load_weights(const SafetensorsFolder& weights, UnitStore& store, Communicator& ranks) {
+// Units [begin, end), dense or what is dense of them.
+void load_dense(const SafetensorsFolder& weights, Range units, UnitStore& store,
+                Communicator& ranks) {
   do_together(ranks, [&] {
-    for (int unit = 0; unit < store.num_units(); ++unit) {
-      UnitState& state = store.state(unit);
+    for (auto unit = static_cast<int>(units.begin); unit < units.end; ++unit) {
+      const UnitState& state = store.state(unit);
       read_kept(weights, state, state.loaded_weights(), NonFinite::kRefused);
     }
   });
-  store.publish_weights();
+  for (auto unit = static_cast<int>(units.begin); unit < units.end; ++unit) store.publish(unit);
 }
 
-void load_weights(const ModelFolder& folder, QuantisedUnits& units, Communicator& ranks) {
-  for (int unit = 0; unit < units.num_units(); ++unit) {
-    do_together(ranks, [&] {
-      if (folder.quantisation()) {
-        units.read_quantised(unit, [&](const TensorSlot& slot) { return source_of(folder, slot); });
-      } else {
-        units.read(unit, [&](const TensorSlot& slot, Range range, std::span<float> values) {
-          const SafetensorsFolder::Place place = *folder.weights().find(slot.name);
-          place.file->read_floats(*place.tensor, range, values);
-        });
-      }
-    });
-    units.finish(unit);
+}  // namespace
+
+void load_weights(const ModelFolder& folder, UnitStore& store, Communicator& ranks) {
+  const auto num_units = static_cast<int>(folder.units().size());
+  for (int unit = 0; unit < num_units; ++unit) {
+    UnitState& state = store.state(unit);
+    if (!state.four_bit) continue;
+    do_together(ranks, [&] { read_matrices(folder, state); });
+    state.four_bit->finish(state.kept_weights());
   }
-  load_weights(folder.weights(), units.unquantised(), ranks);
+  load_dense(folder.weights(), {0, num_units}, store, ranks);
+}
+
+void load_adapter(const SafetensorsFolder& weights, int num_units, UnitStore& store,
+                  Communicator& ranks) {
+  load_dense(weights, {store.num_units() - num_units, store.num_units()}, store, ranks);
 }
 
 RunState load_checkpoint(const VerifiedCheckpoint& checkpoint, UnitStore& store,
@@ -144,7 +159,7 @@ RunState load_checkpoint(const VerifiedCheckpoint& checkpoint, UnitStore& store,
     for (const UnitFileSet& set : kOptimizerFileSets) load_set(set, checkpoint, store);
   };
   try_again(ranks, default_pauses(), [&] { do_together(ranks, read_all); });
-  store.publish_weights();
+  for (const int unit : store.trained()) store.publish(unit);
   return run_state;
 }
 

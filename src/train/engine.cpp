@@ -10,120 +10,119 @@
 #include "core/targets.h"
 
 namespace temper {
+namespace {
 
-// Where a unit's flat buffers come from and go to.
+constexpr int kEmbedding = 0;  // The decoder's first unit.
+constexpr int kNobody = -1;
 
-void Engine::acquire(int unit) {
-  decoder_.buffers(unit).weights = weights_.gather(unit);
-  if (is_frozen()) decoder_.put_token_rows(unit);
-}
+}  // namespace
 
-void Engine::release(int unit) {
-  decoder_.buffers(unit).weights.reset();
-  weights_.release(unit);
-}
-
-// A tied head computes with the embedding's weights too.
-void Engine::acquire_head() {
-  acquire(head_unit());
-  if (decoder_.config().has_tied_head) acquire(0);
-}
-
-void Engine::release_head() {
-  release(head_unit());
-  if (decoder_.config().has_tied_head) release(0);
-}
-
-void Engine::prefetch_head() {
-  weights_.prefetch(head_unit());
-  if (decoder_.config().has_tied_head) weights_.prefetch(0);
-}
-
-// An adapter is small: it stays gathered from the first use of a pass to the last.
-void Engine::acquire_adapter() {
-  if (adapter_ != nullptr) adapter_->buffers->weights = adapter_store_->gather(0);
-}
-
-void Engine::release_adapter() {
+// A tied head computes with the embedding's unit, too.
+Engine::Engine(Decoder& decoder, UnitStore& store, Activations activations, const Adapter* adapter)
+    : decoder_(decoder),
+      store_(store),
+      activations_(activations),
+      adapter_(adapter),
+      needs_(static_cast<size_t>(decoder.num_units())),
+      buffers_(static_cast<size_t>(store.num_units())),
+      first_user_(buffers_.size(), kNobody),
+      lowest_trained_(decoder.num_units()) {
+  for (int unit = 0; unit < decoder_.num_units(); ++unit) need(unit, unit, decoder_.buffers(unit));
+  if (decoder_.config().has_tied_head) need(head(), kEmbedding, decoder_.buffers(kEmbedding));
   if (adapter_ == nullptr) return;
-  adapter_->buffers->weights.reset();
-  adapter_store_->release(0);
+  decoder_.attach(*adapter_);
+  int unit = decoder_.num_units();
+  for (const AdapterUnit& own : adapter_->units) {
+    for (const int user : own.users) need(user, unit, *own.buffers);
+    ++unit;
+  }
 }
 
-void Engine::lend_gradients(int unit) {
-  if (is_frozen()) return;
-  decoder_.buffers(unit).gradients = gradients_->gradient_buffer(unit);
+// Users come in ascending order.
+void Engine::need(int user, int unit, UnitBuffers& buffers) {
+  needs_[static_cast<size_t>(user)].push_back(unit);
+  buffers_[static_cast<size_t>(unit)] = &buffers;
+  int& first = first_user_[static_cast<size_t>(unit)];
+  if (first == kNobody) first = user;
+  if (store_.is_trained(unit)) lowest_trained_ = std::min(lowest_trained_, user);
 }
 
-void Engine::reduce(int unit) {
-  if (is_frozen()) return;
-  decoder_.buffers(unit).gradients.reset();
-  gradients_->reduce(unit);
+// Where the flat buffers of what a unit computes with come from and go to.
+
+void Engine::prefetch(int user) {
+  if (user == kNobody) return;
+  for (const int unit : needs_[static_cast<size_t>(user)]) store_.prefetch(unit);
 }
 
-void Engine::lend_adapter_gradients() {
-  if (adapter_ != nullptr) adapter_->buffers->gradients = adapter_store_->gradient_buffer(0);
+void Engine::acquire(int user) {
+  const Needs& needs = needs_[static_cast<size_t>(user)];
+  for (const int unit : needs) buffers_[static_cast<size_t>(unit)]->weights = store_.gather(unit);
+  for (const int unit : needs) {
+    if (unit < decoder_.num_units()) decoder_.put_token_rows(unit);
+  }
 }
 
-void Engine::reduce_adapter() {
-  if (adapter_ == nullptr) return;
-  adapter_->buffers->gradients.reset();
-  adapter_store_->reduce(0);
+// What the next one needs, too, stays.
+void Engine::release(int user, int next) {
+  static const Needs kNothing;
+  const Needs& kept = next == kNobody ? kNothing : needs_[static_cast<size_t>(next)];
+  for (const int unit : needs_[static_cast<size_t>(user)]) {
+    if (std::ranges::find(kept, unit) != kept.end()) continue;
+    buffers_[static_cast<size_t>(unit)]->weights.reset();
+    store_.release(unit);
+  }
 }
 
-void Engine::attach(const Adapter& adapter, UnitStore& store) {
-  adapter_ = &adapter;
-  adapter_store_ = &store;
-  decoder_.attach(adapter);
+void Engine::lend_gradients(int user) {
+  for (const int unit : needs_[static_cast<size_t>(user)]) {
+    if (!store_.is_trained(unit)) continue;
+    buffers_[static_cast<size_t>(unit)]->gradients = store_.gradient_buffer(unit);
+  }
 }
 
-int Engine::lowest_trained_unit() const { return is_frozen() ? 1 + adapter_->lowest_layer() : 0; }
+void Engine::reduce(int user) {
+  for (const int unit : needs_[static_cast<size_t>(user)]) {
+    const auto index = static_cast<size_t>(unit);
+    if (!store_.is_trained(unit) || first_user_[index] != user) continue;
+    buffers_[index]->gradients.reset();
+    store_.reduce(unit);
+  }
+}
 
 // The schedule.
 
 double Engine::forward_backward(const PackedBatch& batch, int64_t number) {
-  acquire_adapter();
   if (adapter_ != nullptr) adapter_->dropout->set_micro_batch(number);
   std::vector<BlockPass> passes;
   const PackedBatch whole = after_prompt(batch);
   at::Tensor hidden = forward_blocks(embed(batch), whole, &passes);
-  lend_adapter_gradients();
   HeadResult head = head_with_gradient(hidden, whole);
   hidden.reset();
   const at::Tensor gradient =
       backward_blocks(std::move(head.hidden_gradient), whole, std::move(passes));
-  if (!is_frozen() || adapter_->trains_embedding()) embed_backward(gradient, batch.tokens);
-  if (has_prompt()) {
-    adapter_->prompt.gradient().copy_(prompt_rows(batch.document_begins).sum_virtual(gradient));
-  }
+  if (lowest_trained_ == kEmbedding) embed_backward(gradient, batch);
   if (adapter_ != nullptr) adapter_->dropout->set_micro_batch({});
-  release_adapter();
-  reduce_adapter();
   CollectiveRing::own().begin_idle();  // It lives: at stages 0 and 1 none may communicate.
   return head.loss_sum;
 }
 
 double Engine::loss(const PackedBatch& batch) {
-  acquire_adapter();
   const PackedBatch whole = after_prompt(batch);
   const at::Tensor hidden = forward_blocks(embed(batch), whole, nullptr);
-  acquire_head();
-  const HeadResult head = decoder_.head_loss(hidden, whole.targets);
-  release_head();
-  release_adapter();
+  acquire(head());
+  const HeadResult result = decoder_.head_loss(hidden, whole.targets);
+  release(head(), kNobody);
   CollectiveRing::own().begin_idle();
-  return head.loss_sum;
+  return result.loss_sum;
 }
 
 void Engine::join_loss() {
-  acquire_adapter();
-  for (int unit = 0; unit < head_unit(); ++unit) {
-    acquire(unit);
-    release(unit);
+  for (int user = kEmbedding; user < head(); ++user) {
+    acquire(user);
+    release(user, user + 1);
   }
-  acquire_head();
-  release_head();
-  release_adapter();
+  acquire(head());
+  release(head(), kNobody);
 }
 
 VirtualRows Engine::prompt_rows(const std::vector<int64_t>& document_begins) const {
@@ -143,32 +142,25 @@ PackedBatch Engine::after_prompt(const PackedBatch& batch) const {
           insert(at::full({count}, kNoTarget, options), batch.targets), rows.document_begins()};
 }
 
-at::Tensor Engine::embed(const PackedBatch& batch) {
-  const at::Tensor hidden = embed(batch.tokens);
-  if (!has_prompt()) return hidden;
-  const at::Tensor prompt = adapter_->prompt.value().to(hidden.scalar_type());
-  return prompt_rows(batch.document_begins).insert(prompt, hidden);
-}
-
-at::Tensor Engine::embed(const at::Tensor& tokens) {
-  acquire(0);
-  weights_.prefetch(1);
-  at::Tensor hidden = decoder_.embed(tokens);
-  release(0);
+at::Tensor Engine::embed(const PackedBatch& batch, Documents documents) {
+  acquire(kEmbedding);
+  prefetch(1);
+  at::Tensor hidden = decoder_.embed(batch.tokens);
+  if (has_prompt() && documents == Documents::kBegin) {
+    const at::Tensor prompt = adapter_->prompt.value().to(hidden.scalar_type());
+    hidden = prompt_rows(batch.document_begins).insert(prompt, hidden);
+  }
+  release(kEmbedding, 1);
   return hidden;
 }
 
 at::Tensor Engine::forward_blocks(at::Tensor hidden, const PackedBatch& batch,
                                   std::vector<BlockPass>* passes) {
   for (int layer = 0; layer < num_layers(); ++layer) {
-    const int unit = 1 + layer;
-    acquire(unit);
-    if (layer + 1 < num_layers()) {
-      weights_.prefetch(unit + 1);
-    } else {
-      prefetch_head();
-    }
-    if (passes == nullptr || unit < lowest_trained_unit()) {
+    const int user = 1 + layer;
+    acquire(user);
+    prefetch(user + 1);
+    if (passes == nullptr || user < lowest_trained_) {
       hidden = decoder_.block(layer, hidden, batch);
     } else if (activations_ == Activations::kRecomputed) {
       passes->push_back({hidden, {}});
@@ -177,67 +169,69 @@ at::Tensor Engine::forward_blocks(at::Tensor hidden, const PackedBatch& batch,
       passes->push_back(decoder_.block_with_graph(layer, hidden, batch));
       hidden = passes->back().output.detach();
     }
-    release(unit);
+    release(user, user + 1);
   }
   return hidden;
 }
 
 HeadResult Engine::head_with_gradient(const at::Tensor& hidden, const PackedBatch& batch) {
-  acquire_head();
-  weights_.prefetch(num_layers());
-  lend_gradients(head_unit());
-  if (decoder_.config().has_tied_head) lend_gradients(0);
+  const int next = lowest_trained_ < head() ? num_layers() : kNobody;
+  acquire(head());
+  prefetch(next);
+  lend_gradients(head());
   HeadResult result = decoder_.head_loss_and_gradient(hidden, batch.targets);
-  release_head();
-  reduce(head_unit());
+  release(head(), next);
+  reduce(head());
   return result;
 }
 
 at::Tensor Engine::backward_blocks(at::Tensor gradient, const PackedBatch& batch,
                                    std::vector<BlockPass> passes) {
-  const int lowest_layer = std::max(0, lowest_trained_unit() - 1);
-  for (int layer = num_layers() - 1; layer >= lowest_layer; --layer) {
-    const int unit = 1 + layer;
-    acquire(unit);
-    if (layer > lowest_layer) weights_.prefetch(unit - 1);
-    lend_gradients(unit);
+  const int lowest = std::max(1, lowest_trained_);
+  for (int user = num_layers(); user >= lowest; --user) {
+    const int next = user > lowest ? user - 1 : kNobody;
+    acquire(user);
+    prefetch(next);
+    lend_gradients(user);
     BlockPass pass = std::move(passes.back());
     passes.pop_back();
-    if (!pass.output.defined()) pass = decoder_.block_with_graph(layer, pass.input, batch);
+    if (!pass.output.defined()) pass = decoder_.block_with_graph(user - 1, pass.input, batch);
     gradient = decoder_.block_backward(std::move(pass), gradient);
-    release(unit);
-    reduce(unit);
+    release(user, next);
+    reduce(user);
   }
   return gradient;
 }
 
 // A tied head has been lent the same buffer before, and has written to it. Without one the buffer
 // is needed no earlier: it is as large as several blocks'.
-void Engine::embed_backward(const at::Tensor& gradient, const at::Tensor& tokens) {
-  lend_gradients(0);
-  decoder_.embed_backward(gradient, tokens);
-  reduce(0);
+void Engine::embed_backward(const at::Tensor& gradient, const PackedBatch& batch) {
+  lend_gradients(kEmbedding);
+  if (has_prompt()) {
+    adapter_->prompt.gradient().copy_(prompt_rows(batch.document_begins).sum_virtual(gradient));
+  } else {
+    decoder_.embed_backward(gradient, batch.tokens);
+  }
+  reduce(kEmbedding);
 }
 
 // A sequence that begins is a document of its own; a prompt comes before it.
 at::Tensor Engine::extend(const at::Tensor& tokens, const at::Tensor& positions,
                           std::vector<KeyValueCache>& caches) {
-  acquire_adapter();
   const PackedBatch batch{tokens, positions, at::full_like(tokens, kNoTarget), {0, tokens.size(0)}};
   const bool begins = caches.front().is_empty();
   const int64_t num_before = has_prompt() && !begins ? adapter_->prompt.shape()[0] : 0;
   const at::Tensor places = begins ? after_prompt(batch).positions : positions.add(num_before);
-  at::Tensor hidden = begins ? embed(batch) : embed(tokens);
+  at::Tensor hidden = embed(batch, begins ? Documents::kBegin : Documents::kGoOn);
   for (int layer = 0; layer < num_layers(); ++layer) {
     acquire(1 + layer);
     hidden = decoder_.block_cached(layer, hidden, places, caches[static_cast<size_t>(layer)]);
-    release(1 + layer);
+    release(1 + layer, 2 + layer);
   }
-  acquire_head();
+  acquire(head());
   const at::Tensor last = hidden.narrow(0, hidden.size(0) - 1, 1);
   at::Tensor logits = decoder_.logits(last).reshape({-1});
-  release_head();
-  release_adapter();
+  release(head(), kNobody);
   return logits;
 }
 

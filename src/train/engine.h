@@ -15,32 +15,23 @@ namespace temper {
 /// Whether a block's activations wait for its backward pass or are computed again there.
 enum class Activations { kKept, kRecomputed };
 
-/// Runs the decoder unit by unit and says out loud what happens when: gather the next unit while
-/// this one computes, release it, reduce its gradient. No hooks. With an adapter the decoder's own
-/// units are frozen: they get no gradients, and the backward pass ends at the lowest block that the
-/// adapter changes.
+/// Runs the decoder unit by unit and says out loud what happens when: gather what the next one
+/// needs while this one computes, release it, reduce its gradients. No hooks. What is frozen gets
+/// no gradients, and the backward pass ends at the lowest unit of the decoder that computes with
+/// something that is trained.
 ///
 /// Collective: every rank makes the same calls in the same order, with a batch of its own.
 class Engine {
  public:
-  Engine(Decoder& decoder, UnitStore& store, Activations activations)
-      : decoder_(decoder), weights_(store), gradients_(&store), activations_(activations) {}
-
-  /// The same for weights that cannot be trained: before `forward_backward` an adapter is attached.
-  Engine(Decoder& decoder, UnitWeights& frozen, Activations activations)
-      : decoder_(decoder), weights_(frozen), activations_(activations) {}
-
-  /// From now on the decoder computes with an adapter, whose only unit `store` holds: it alone gets
-  /// gradients. All three must outlive the engine.
-  void attach(const Adapter& adapter, UnitStore& store);
+  /// `store` has the units of the decoder, then those of the adapter, which is attached to it, if
+  /// there is one. All must outlive the engine.
+  Engine(Decoder& decoder, UnitStore& store, Activations activations,
+         const Adapter* adapter = nullptr);
 
   const Decoder& decoder() const { return decoder_; }
 
-  /// The one that is attached, or null.
+  /// Null if there is none.
   const Adapter* adapter() const { return adapter_; }
-
-  /// Whether the decoder's own units are.
-  bool is_frozen() const { return adapter_ != nullptr; }
 
   /// One micro-batch forward and backward: its gradients are handed to the store to be folded.
   /// `number` is the micro-batch's in the run, which random masks depend on.
@@ -59,40 +50,39 @@ class Engine {
                     std::vector<KeyValueCache>& caches);
 
  private:
-  int num_layers() const { return decoder_.num_units() - 2; }
-  int head_unit() const { return decoder_.num_units() - 1; }
-  int lowest_trained_unit() const;
+  // What one unit of the decoder computes with: its own unit of the store, and others beside it.
+  using Needs = std::vector<int>;
 
-  void acquire(int unit);
-  void release(int unit);
-  void acquire_head();
-  void release_head();
-  void prefetch_head();
-  void acquire_adapter();
-  void release_adapter();
-  void lend_gradients(int unit);
-  void reduce(int unit);
-  void lend_adapter_gradients();
-  void reduce_adapter();
+  int num_layers() const { return decoder_.num_units() - 2; }
+  int head() const { return decoder_.num_units() - 1; }
+  void need(int user, int unit, UnitBuffers& buffers);
+
+  void prefetch(int user);
+  void acquire(int user);
+  void release(int user, int next);
+  void lend_gradients(int user);
+  void reduce(int user);
 
   bool has_prompt() const { return adapter_ != nullptr && adapter_->prompt.is_defined(); }
   VirtualRows prompt_rows(const std::vector<int64_t>& document_begins) const;
   PackedBatch after_prompt(const PackedBatch& batch) const;
-  at::Tensor embed(const PackedBatch& batch);
-  at::Tensor embed(const at::Tensor& tokens);
+  enum class Documents { kBegin, kGoOn };
+  at::Tensor embed(const PackedBatch& batch, Documents documents = Documents::kBegin);
   at::Tensor forward_blocks(at::Tensor hidden, const PackedBatch& batch,
                             std::vector<BlockPass>* passes);
   HeadResult head_with_gradient(const at::Tensor& hidden, const PackedBatch& batch);
   at::Tensor backward_blocks(at::Tensor gradient, const PackedBatch& batch,
                              std::vector<BlockPass> passes);
-  void embed_backward(const at::Tensor& gradient, const at::Tensor& tokens);
+  void embed_backward(const at::Tensor& gradient, const PackedBatch& batch);
 
   Decoder& decoder_;
-  UnitWeights& weights_;
-  UnitStore* gradients_ = nullptr;  // Of the decoder's own units, unless they are frozen.
+  UnitStore& store_;
   Activations activations_;
-  const Adapter* adapter_ = nullptr;  // With its store, or neither.
-  UnitStore* adapter_store_ = nullptr;
+  const Adapter* adapter_;
+  std::vector<Needs> needs_;           // [user], a unit of the decoder.
+  std::vector<UnitBuffers*> buffers_;  // [unit] of the store; null where none is computed with.
+  std::vector<int> first_user_;        // [unit], whose backward pass is the last to add to it.
+  int lowest_trained_;                 // The first user of something that is trained.
 };
 
 }  // namespace temper

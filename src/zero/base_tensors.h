@@ -4,10 +4,8 @@
 #include <ATen/core/Tensor.h>
 
 #include <string>
-#include <vector>
 
-#include "model/unit_layout.h"
-#include "zero/unit_weights.h"
+#include "zero/unit_store.h"
 
 namespace temper {
 
@@ -16,9 +14,8 @@ namespace temper {
 /// Collective: every rank makes the same calls in the same order.
 class BaseTensors {
  public:
-  /// Both must outlive this.
-  BaseTensors(const std::vector<UnitLayout>& units, UnitWeights& weights)
-      : units_(units), weights_(weights) {}
+  /// `store` must outlive this.
+  explicit BaseTensors(UnitStore& store) : store_(store) {}
   BaseTensors(const BaseTensors&) = delete;
   BaseTensors& operator=(const BaseTensors&) = delete;
   ~BaseTensors() { release(); }
@@ -30,8 +27,7 @@ class BaseTensors {
  private:
   void release();
 
-  const std::vector<UnitLayout>& units_;
-  UnitWeights& weights_;
+  UnitStore& store_;
   int gathered_ = -1;  // The unit that is gathered now.
 };
 

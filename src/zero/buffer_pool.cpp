@@ -5,12 +5,12 @@
 
 namespace temper {
 
-at::Tensor BufferPool::take(int64_t num_elements) {
+at::Tensor BufferPool::take(int64_t num_elements, at::ScalarType dtype) {
   constexpr int64_t kSlackShare = 8;  // A buffer may be larger than asked by one eighth.
-  const auto smallest = free_.lower_bound(num_elements);
-  if (smallest == free_.end() || smallest->first > num_elements + num_elements / kSlackShare) {
-    at::Tensor buffer =
-        at::empty({num_elements}, at::TensorOptions().dtype(dtype_).device(device_));
+  const auto smallest = free_.lower_bound({dtype, num_elements});
+  if (smallest == free_.end() || smallest->first.first != dtype ||
+      smallest->first.second > num_elements + num_elements / kSlackShare) {
+    at::Tensor buffer = at::empty({num_elements}, at::TensorOptions().dtype(dtype).device(device_));
     owned_bytes_ += static_cast<int64_t>(buffer.nbytes());
     return buffer;
   }
@@ -22,7 +22,7 @@ at::Tensor BufferPool::take(int64_t num_elements) {
 void BufferPool::put(at::Tensor buffer) {
   const auto capacity =
       static_cast<int64_t>(buffer.storage().nbytes()) / static_cast<int64_t>(buffer.element_size());
-  free_.emplace(capacity, buffer.as_strided({capacity}, {1}, 0));
+  free_.emplace(Kind{buffer.scalar_type(), capacity}, buffer.as_strided({capacity}, {1}, 0));
 }
 
 }  // namespace temper

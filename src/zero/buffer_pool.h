@@ -13,10 +13,10 @@ namespace temper {
 /// be a little larger than asked: a head's then serves an embedding.
 class BufferPool {
  public:
-  BufferPool(at::ScalarType dtype, at::Device device) : dtype_(dtype), device_(device) {}
+  explicit BufferPool(at::Device device) : device_(device) {}
 
   /// A buffer with unknown content. Shapes: [num_elements].
-  at::Tensor take(int64_t num_elements);
+  at::Tensor take(int64_t num_elements, at::ScalarType dtype);
 
   /// Gives a buffer back. Nobody else may use it any more.
   void put(at::Tensor buffer);
@@ -24,9 +24,10 @@ class BufferPool {
   int64_t owned_bytes() const { return owned_bytes_; }  ///< Lent or free.
 
  private:
-  at::ScalarType dtype_;
+  using Kind = std::pair<at::ScalarType, int64_t>;  // With the number of elements.
+
   at::Device device_;
-  std::multimap<int64_t, at::Tensor> free_;  // By number of elements.
+  std::multimap<Kind, at::Tensor> free_;
   int64_t owned_bytes_ = 0;
 };
 

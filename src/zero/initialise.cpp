@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "model/adapter/values_from_base.h"
+#include "zero/base_tensors.h"
 #include "zero/projected_unit.h"
 
 namespace temper {
@@ -52,10 +53,12 @@ class SharedPrincipalParts {
   SharedPrincipalParts(const Adapter& adapter, uint64_t seed, BaseTensors& base,
                        Communicator& ranks)
       : seed_(seed), ranks_(ranks), work_(static_cast<size_t>(ranks.world_size()), 0.0) {
-    for (size_t i = 0; i < adapter.initial.size(); ++i) {
-      const InitialValues& initial = adapter.initial[i];
-      if (initial.distribution != Distribution::kPrincipalDown) continue;
-      take(initial, adapter.unit.slots()[i].shape[0] / 2, base.get(initial.base));
+    for (const AdapterUnit& unit : adapter.units) {
+      for (size_t i = 0; i < unit.initial.size(); ++i) {
+        const InitialValues& initial = unit.initial[i];
+        if (initial.distribution != Distribution::kPrincipalDown) continue;
+        take(initial, unit.layout.slots()[i].shape[0] / 2, base.get(initial.base));
+      }
     }
     for (auto& [name, one] : decompositions_) {
       if (!one.matrix.defined()) continue;
@@ -134,18 +137,19 @@ void fill(const std::vector<InitialValues>& initial, const UnitState& state, uin
 
 }  // namespace
 
-void initialise(const Adapter& adapter, uint64_t seed, BaseTensors& base, Communicator& ranks,
-                UnitStore& store) {
+void initialise(const Adapter& adapter, uint64_t seed, Communicator& ranks, UnitStore& store) {
+  const int first_unit = store.num_units() - static_cast<int>(adapter.units.size());
+  BaseTensors base(store);
   const SharedPrincipalParts principal(adapter, seed, base, ranks);
   const auto whole_values = [&](const InitialValues& one) -> at::Tensor {
     if (one.is_drawn()) return {};
     return is_principal(one) ? principal.values(one) : values_from_base(one, base.get(one.base));
   };
-  fill(adapter.initial, store.state(0), seed, whole_values);
-  if (adapter.projection) {
-    fill(adapter.projection->initial(), store.state(1), seed, whole_values);
+  for (int unit = first_unit; unit < store.num_units(); ++unit) {
+    const AdapterUnit& own = adapter.units[static_cast<size_t>(unit - first_unit)];
+    fill(own.initial, store.state(unit), seed, whole_values);
+    store.publish(unit);
   }
-  store.publish_weights();
   project_unit(adapter, store);
 }
 

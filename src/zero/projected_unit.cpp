@@ -6,7 +6,8 @@
 namespace temper {
 namespace {
 
-constexpr int kValues = 0, kProjection = 1;
+int values_unit(const UnitStore& store) { return store.num_units() - 2; }
+int projection_unit(const UnitStore& store) { return store.num_units() - 1; }
 
 // Copies the part that this rank keeps of a whole unit.
 void copy_kept(const UnitState& state, const at::Tensor& whole, at::Tensor kept) {
@@ -20,27 +21,29 @@ void copy_kept(const UnitState& state, const at::Tensor& whole, at::Tensor kept)
 
 void project_unit(const Adapter& adapter, UnitStore& store) {
   if (!adapter.projection) return;
-  const at::Tensor values = adapter.projection->values(store.gather(kProjection));
-  store.release(kProjection);
-  const UnitState& state = store.state(kValues);
+  const int unit = values_unit(store), projection = projection_unit(store);
+  const at::Tensor values = adapter.projection->values(store.gather(projection));
+  store.release(projection);
+  const UnitState& state = store.state(unit);
   copy_kept(state, values, state.loaded_weights());
-  store.publish_weights();
+  store.publish(unit);
 }
 
 void pull_back_gradient(const Adapter& adapter, Communicator& ranks, UnitStore& store) {
   if (!adapter.projection) return;
-  UnitState& values = store.state(kValues);
-  at::Tensor whole = store.kept_gradient(kValues);
+  const int unit = values_unit(store), projection = projection_unit(store);
+  const UnitState& values = store.state(unit);
+  at::Tensor whole = store.kept_gradient(unit);
   if (whole.numel() < values.shards.padded_size()) {
     const at::Tensor own = whole;
     whole = at::empty({values.shards.padded_size()}, own.options());
     ranks.all_gather(own, whole).wait();
   }
   const at::Tensor gradient = adapter.projection->backward(
-      store.gather(kProjection), whole.narrow(0, 0, values.unit.num_elements()));
-  store.release(kProjection);
-  copy_kept(store.state(kProjection), gradient, store.kept_gradient(kProjection));
-  store.kept_gradient(kValues).zero_();
+      store.gather(projection), whole.narrow(0, 0, values.unit.num_elements()));
+  store.release(projection);
+  copy_kept(store.state(projection), gradient, store.kept_gradient(projection));
+  store.kept_gradient(unit).zero_();
 }
 
 }  // namespace temper

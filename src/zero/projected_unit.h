@@ -7,13 +7,14 @@
 
 namespace temper {
 
-/// An adapter whose first unit is computed from its second, which alone is trained: once a step,
-/// all ranks compute the same from gathered tensors. Without a projection these do nothing.
+/// An adapter whose one unit is computed from another, which alone is trained: once a step, all
+/// ranks compute the same from gathered tensors. They are the last two of the store. Without a
+/// projection these do nothing.
 ///
-/// Computes the first unit and publishes it: after each change of the second. Collective.
+/// Computes the first of both and publishes it: after each change of the second. Collective.
 void project_unit(const Adapter& adapter, UnitStore& store);
 
-/// Turns the step's gradient of the first unit into that of the second: after
+/// Turns the step's gradient of the first into that of the second: after
 /// UnitStore::finish_gradients. Collective.
 void pull_back_gradient(const Adapter& adapter, Communicator& ranks, UnitStore& store);
 

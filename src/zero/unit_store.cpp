@@ -13,42 +13,57 @@
 
 namespace temper {
 
-UnitStore::UnitStore(const std::vector<UnitLayout>& units, Communicator& ranks,
+UnitStore::UnitStore(const std::vector<StoredUnit>& units, Communicator& ranks,
                      StoreOptions options)
     : ranks_(ranks),
       options_(options),
       gathered_(units.size()),
       gradients_(units.size()),
       has_gradient_(units.size(), false),
-      pool_(options.compute_dtype, options.device) {
+      pool_(options.device) {
   if (options_.zero.stage < 0 || options_.zero.stage > 3) {
     throw std::invalid_argument(concat("there is no ZeRO stage ", options_.zero.stage));
   }
   if (is_fast() && options_.zero.stage > 1) {
     throw std::invalid_argument("the fast reduction needs whole gradients: stage 0 or 1");
   }
-  for (const UnitLayout& unit : units) states_.push_back(make_state(unit));
+  for (const StoredUnit& unit : units) {
+    states_.push_back(unit.form.four_bit ? make_four_bit_state(unit) : make_state(unit));
+  }
 }
 
 bool UnitStore::is_sharded_in_compute() const {
   return options_.zero.stage == 3 && ranks_.world_size() > 1;
 }
 
+std::vector<int> UnitStore::trained() const {
+  std::vector<int> units;
+  for (int unit = 0; unit < num_units(); ++unit) {
+    if (is_trained(unit)) units.push_back(unit);
+  }
+  return units;
+}
+
 // What may share memory does: where the compute dtype is fp32, the weights *are* the master, or at
 // stages 1 and 2 the master is this rank's block of them, and gathering happens in place.
-UnitState UnitStore::make_state(const UnitLayout& unit) const {
-  const ShardLayout shards(unit.num_elements(), ranks_.world_size());
+UnitState UnitStore::make_state(const StoredUnit& unit) const {
+  const ShardLayout shards(unit.layout.num_elements(), ranks_.world_size());
   const bool is_replicated = options_.zero.stage == 0;
   const Range whole{0, shards.padded_size()};
   const Range kept = is_replicated ? whole : shards.block(ranks_.rank());
   const auto fp32 = at::TensorOptions().dtype(at::kFloat).device(options_.device);
 
-  UnitState state{unit, shards, kept, shards.owned(ranks_.rank()), {}, {}, {}, {}, {}};
-  const Range computed = options_.zero.stage == 3 ? kept : whole;
-  state.weights = at::zeros({computed.size()}, fp32.dtype(options_.compute_dtype));
-  if (options_.purpose == StorePurpose::kTraining) {
-    state.master = options_.compute_dtype == at::kFloat ? state.kept_weights()
-                                                        : at::zeros({kept.size()}, fp32);
+  UnitState state{.unit = unit.layout,
+                  .form = unit.form,
+                  .shards = shards,
+                  .kept = kept,
+                  .owned = shards.owned(ranks_.rank()),
+                  .part = kept};
+  const int64_t num_computed = is_whole_in_compute() ? whole.size() : kept.size();
+  state.weights = at::zeros({num_computed}, fp32.dtype(unit.form.dtype));
+  if (unit.form.is_trained) {
+    state.master =
+        unit.form.dtype == at::kFloat ? state.kept_weights() : at::zeros({kept.size()}, fp32);
     state.first_moment = at::zeros({kept.size()}, fp32);
     state.second_moment = at::zeros({kept.size()}, fp32);
     state.gradient = at::zeros({keeps_whole_gradients() ? whole.size() : kept.size()}, fp32);
@@ -56,21 +71,40 @@ UnitState UnitStore::make_state(const UnitLayout& unit) const {
   return state;
 }
 
+UnitState UnitStore::make_four_bit_state(const StoredUnit& unit) const {
+  FourBitUnit packing(unit, ranks_, options_.device, options_.unpacking);
+  const int64_t bytes = packing.slice_bytes();
+  const int64_t num_slices = is_sharded_in_compute() ? 1 : ranks_.world_size();
+  const ShardLayout shards(unit.layout.num_elements(), ranks_.world_size());
+  return {.unit = unit.layout,
+          .form = unit.form,
+          .shards = shards,
+          .kept = packing.kept_vectors(),
+          .owned = shards.owned(ranks_.rank()),
+          .weights = at::zeros({num_slices * bytes}, at::kByte),
+          .part = {ranks_.rank() * bytes, (ranks_.rank() + 1) * bytes},
+          .four_bit = std::move(packing)};
+}
+
 // Only the fast mode can add up whole gradients on each rank before it exchanges them.
 bool UnitStore::keeps_whole_gradients() const { return options_.zero.stage == 0 || is_fast(); }
 
-void UnitStore::publish_weights() {
-  for (int unit = 0; unit < num_units(); ++unit) publish(unit);
+void UnitStore::publish(int unit) {
+  start_publishing(unit);
+  finish_publishing();
+}
+
+void UnitStore::finish_publishing() {
   for (Pending& pending : published_) pending.wait();
   published_.clear();
 }
 
-void UnitStore::publish(int unit) {
+void UnitStore::start_publishing(int unit) {
   UnitState& at_unit = state(unit);
+  at_unit.weights = at_unit.weights.to(options_.device);  // Four bits are read on the host.
   at::Tensor own = at_unit.kept_weights();
   if (at_unit.master.defined() && !at_unit.master.is_alias_of(own)) own.copy_(at_unit.master);
-  const bool is_whole = at_unit.weights.numel() == at_unit.shards.padded_size();
-  if (is_whole && own.numel() < at_unit.weights.numel()) {
+  if (own.numel() < at_unit.weights.numel()) {
     published_.push_back(ranks_.all_gather(own, at_unit.weights));
   }
 }
@@ -83,20 +117,31 @@ void UnitStore::prefetch(int unit) {
 void UnitStore::start_gather(int unit) {
   Gathered& gathered = gathered_[static_cast<size_t>(unit)];
   if (gathered.full.defined()) return;
-  gathered.full = pool_.take(state(unit).shards.padded_size());
-  gathered.pending = ranks_.all_gather(state(unit).weights, gathered.full);
+  const at::Tensor& own = state(unit).weights;
+  gathered.full = pool_.take(own.numel() * ranks_.world_size(), own.scalar_type());
+  gathered.pending = ranks_.all_gather(own, gathered.full);
 }
 
 at::Tensor UnitStore::gather(int unit) {
-  if (!is_sharded_in_compute()) return state(unit).weights;
-  start_gather(unit);
+  const UnitState& at_unit = state(unit);
   Gathered& gathered = gathered_[static_cast<size_t>(unit)];
-  gathered.pending.wait();
-  return gathered.full;
+  if (gathered.unpacked.defined()) return gathered.unpacked;
+  at::Tensor full = at_unit.weights;
+  if (is_sharded_in_compute()) {
+    start_gather(unit);
+    gathered.pending.wait();
+    full = gathered.full;
+  }
+  if (!at_unit.four_bit) return full;
+  gathered.unpacked = pool_.take(at_unit.unit.num_elements(), at_unit.form.dtype);
+  at_unit.four_bit->unpack(full, gathered.unpacked);
+  if (gathered.full.defined()) pool_.put(std::exchange(gathered.full, {}));
+  return gathered.unpacked;
 }
 
 void UnitStore::release(int unit) {
   Gathered& gathered = gathered_[static_cast<size_t>(unit)];
+  if (gathered.unpacked.defined()) pool_.put(std::exchange(gathered.unpacked, {}));
   if (!gathered.full.defined()) return;
   gathered.pending.wait();
   pool_.put(std::exchange(gathered.full, {}));
@@ -104,7 +149,9 @@ void UnitStore::release(int unit) {
 
 at::Tensor UnitStore::gradient_buffer(int unit) {
   at::Tensor& buffer = gradients_[static_cast<size_t>(unit)];
-  if (!buffer.defined()) buffer = pool_.take(state(unit).shards.padded_size());
+  if (!buffer.defined()) {
+    buffer = pool_.take(state(unit).shards.padded_size(), state(unit).form.dtype);
+  }
   return buffer;
 }
 
@@ -123,7 +170,7 @@ void UnitStore::exchange(int unit, at::Tensor buffer) {
   finish_exchange();
   Exchange exchange;
   exchange.unit = unit;
-  exchange.received = pool_.take(buffer.numel());
+  exchange.received = pool_.take(buffer.numel(), buffer.scalar_type());
   exchange.pending = ranks_.all_to_all(buffer, exchange.received);
   exchange.sent = std::move(buffer);
   exchange_ = std::move(exchange);
@@ -158,7 +205,8 @@ void UnitStore::finish_gradients() {
   if (ranks_.world_size() == 1 || !keeps_whole_gradients()) return;
   if (is_fast()) exchange_local_sums();
   if (options_.zero.stage > 0) return;
-  for (UnitState& at_unit : states_) {
+  for (const int unit : trained()) {
+    UnitState& at_unit = state(unit);
     const Range own = at_unit.shards.block(ranks_.rank());
     ranks_.all_gather(at_unit.gradient.narrow(0, own.begin, own.size()), at_unit.gradient).wait();
   }
@@ -166,8 +214,8 @@ void UnitStore::finish_gradients() {
 
 // The sums of all ranks replace the block of this rank's own sum that it updates with.
 void UnitStore::exchange_local_sums() {
-  for (int unit = 0; unit < num_units(); ++unit) {
-    at::Tensor rounded = pool_.take(state(unit).shards.padded_size());
+  for (const int unit : trained()) {
+    at::Tensor rounded = pool_.take(state(unit).shards.padded_size(), state(unit).form.dtype);
     rounded.copy_(state(unit).gradient);
     exchange(unit, std::move(rounded));
     has_gradient_[static_cast<size_t>(unit)] = false;
@@ -183,7 +231,8 @@ at::Tensor UnitStore::gradient_of(const UnitState& at_unit, Range elements) cons
 
 double UnitStore::gradient_norm(double scale) {
   ExactSum squares;
-  for (const UnitState& at_unit : states_) {
+  for (const int unit : trained()) {
+    const UnitState& at_unit = state(unit);
     if (!at_unit.owned.is_empty()) add_squares(gradient_of(at_unit, at_unit.owned), squares);
   }
   sum_over_ranks(squares.words(), ranks_, options_.device);
@@ -191,7 +240,7 @@ double UnitStore::gradient_norm(double scale) {
 }
 
 void UnitStore::update(const AdamWOptions& options, AdamWStep step) {
-  for (int unit = 0; unit < num_units(); ++unit) {
+  for (const int unit : trained()) {
     UnitState& at_unit = state(unit);
     for (const TensorSlot& slot : at_unit.unit.slots()) {
       const Range range = intersection(slot.range(), at_unit.kept);
@@ -206,10 +255,9 @@ void UnitStore::update(const AdamWOptions& options, AdamWStep step) {
                     part(at_unit.second_moment)},
                    options, slot_step);
     }
-    publish(unit);
+    start_publishing(unit);
   }
-  for (Pending& pending : published_) pending.wait();
-  published_.clear();
+  finish_publishing();
   discard_gradients();
 }
 
@@ -225,6 +273,7 @@ int64_t UnitStore::state_bytes() const {
     if (at_unit.master.defined() && !at_unit.master.is_alias_of(at_unit.weights)) {
       bytes += static_cast<int64_t>(at_unit.master.nbytes());
     }
+    if (at_unit.four_bit) bytes += at_unit.four_bit->shared_bytes();
   }
   return bytes;
 }

@@ -2,58 +2,57 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <c10/core/ScalarType.h>
 
 #include <optional>
 #include <vector>
 
 #include "comm/communicator.h"
-#include "model/unit_layout.h"
 #include "optim/adamw.h"
 #include "zero/buffer_pool.h"
+#include "zero/unit_form.h"
 #include "zero/unit_state.h"
-#include "zero/unit_weights.h"
 #include "zero/zero_options.h"
 
 namespace temper {
 
-/// What the store is for. What is frozen is only computed with: it has no master weights, gradients
-/// or moments.
-enum class StorePurpose { kTraining, kFrozen };
-
 struct StoreOptions {
   ZeroOptions zero;
-  StorePurpose purpose = StorePurpose::kTraining;
-  at::ScalarType compute_dtype = at::kFloat;
   at::Device device = at::kCPU;
+  FourBitUnit::Unpacking unpacking = FourBitUnit::Unpacking::kOwn;  ///< On a CPU.
 };
 
-/// The model's units, sharded over the ranks: weights to compute with, gradients to fold, state to
-/// update. The ZeRO stage decides what `release` and `reduce` do.
+/// The units of a model and its adapter, sharded over the ranks: weights to compute with, gradients
+/// to fold, state to update. The ZeRO stage decides what `release` and `reduce` do; what is frozen
+/// is only computed with.
 ///
 /// Collective: every rank makes the same calls in the same order.
-/// Throws: CommError.
+/// Throws: CommError; ModelError for a matrix that does not divide into blocks of four bits.
 /// Source: Rajbhandari et al., "ZeRO", arXiv:1910.02054.
-class UnitStore : public UnitWeights {
+class UnitStore {
  public:
-  UnitStore(const std::vector<UnitLayout>& units, Communicator& ranks, StoreOptions options);
+  UnitStore(const std::vector<StoredUnit>& units, Communicator& ranks, StoreOptions options);
 
   int num_units() const { return static_cast<int>(states_.size()); }
   const StoreOptions& options() const { return options_; }
   UnitState& state(int unit) { return states_[static_cast<size_t>(unit)]; }
   const UnitState& state(int unit) const { return states_[static_cast<size_t>(unit)]; }
 
-  /// After the master weights have been loaded: fills what is computed with.
-  void publish_weights();
+  bool is_trained(int unit) const { return state(unit).form.is_trained; }
+
+  /// Those that are trained, in their order.
+  std::vector<int> trained() const;
+
+  /// After a unit has been loaded: fills what is computed with.
+  void publish(int unit);
 
   /// Begins to gather a unit, if prefetching is on and it is not here already.
-  void prefetch(int unit) override;
+  void prefetch(int unit);
 
-  /// The unit's flat weights, whole. Shapes: [padded_size], compute dtype.
-  at::Tensor gather(int unit) override;
+  /// The unit's flat weights, whole. Shapes: [num_elements or more], compute dtype.
+  at::Tensor gather(int unit);
 
   /// The gathered weights may be dropped; at stages 0 to 2 they stay.
-  void release(int unit) override;
+  void release(int unit);
 
   /// The buffer that one micro-batch's gradient of this unit is written to. Kept until `reduce`.
   /// Shapes: [padded_size], compute dtype; not zeroed.
@@ -88,8 +87,9 @@ class UnitStore : public UnitWeights {
 
  private:
   struct Gathered {
-    at::Tensor full;
+    at::Tensor full;  // At stage 3.
     Pending pending;
+    at::Tensor unpacked;  // Of four bits.
   };
   struct Exchange {
     int unit = 0;
@@ -100,8 +100,11 @@ class UnitStore : public UnitWeights {
   bool is_sharded_in_compute() const;
   bool keeps_whole_gradients() const;
   bool is_fast() const { return options_.zero.reduction == Reduction::kFast; }
-  UnitState make_state(const UnitLayout& unit) const;
-  void publish(int unit);
+  bool is_whole_in_compute() const { return options_.zero.stage < 3; }
+  UnitState make_state(const StoredUnit& unit) const;
+  UnitState make_four_bit_state(const StoredUnit& unit) const;
+  void start_publishing(int unit);
+  void finish_publishing();
   void start_gather(int unit);
   void exchange(int unit, at::Tensor buffer);
   void fold(int unit, const at::Tensor& blocks, int num_blocks);
@@ -112,7 +115,7 @@ class UnitStore : public UnitWeights {
   Communicator& ranks_;
   StoreOptions options_;
   std::vector<UnitState> states_;      // [unit]
-  std::vector<Gathered> gathered_;     // [unit], stage 3
+  std::vector<Gathered> gathered_;     // [unit]
   std::vector<at::Tensor> gradients_;  // [unit], lent out by gradient_buffer
   std::vector<bool> has_gradient_;     // [unit], whether this step has added to it
   std::vector<Pending> published_;     // Gathers of updated weights under way.

@@ -19,7 +19,6 @@
 #include "model/ops/attention_tile.h"
 #include "support/tiny_model.h"
 #include "train/engine.h"
-#include "zero/quantised_units.h"
 #include "zero/unit_store.h"
 
 using namespace temper;
@@ -106,21 +105,18 @@ BOOST_DATA_TEST_CASE(a_micro_batch_takes_what_is_estimated,
   config.data.micro_batch_rows = 1;
   config.data.sequence_length = measured.tokens;
   config.train.recomputes = measured.recomputes;
-  UnitStore store(decoder.units(), world,
-                  {config.parallel, StorePurpose::kTraining, measured.dtype});
+  const auto units = in_form(decoder.units(), {.dtype = measured.dtype});
+  UnitStore store(units, world, {config.parallel});
   temper::testing::fill_weights(store);
   Engine engine(decoder, store,
                 measured.recomputes ? Activations::kRecomputed : Activations::kKept);
   const at::Tensor tokens = at::arange(measured.tokens, at::kLong).remainder(model.vocab_size);
   const PackedBatch batch{
       tokens, at::arange(measured.tokens, at::kLong), tokens, {0, measured.tokens}};
-  const bool is_narrow = measured.dtype == at::kBFloat16;
-  const MemoryEstimate estimate = estimate_memory(
-      config, {.model = model,
-               .units = decoder.units(),
-               .num_ranks = world.world_size(),
-               .num_threads = measured.threads,
-               .compute_dtype = is_narrow ? ComputeDtype::kBfloat16 : ComputeDtype::kFloat32});
+  const MemoryEstimate estimate = estimate_memory(config, {.model = model,
+                                                           .units = units,
+                                                           .num_ranks = world.world_size(),
+                                                           .num_threads = measured.threads});
 
   at::set_num_threads(measured.threads);
   at::parallel_for(0, measured.threads, 1,
@@ -146,53 +142,40 @@ BOOST_DATA_TEST_CASE(the_state_is_what_the_store_keeps,
                      stage, is_fast, is_bfloat16) {
   MpiCommunicator world(MPI_COMM_WORLD);
   const ModelConfig model = temper::testing::tiny_config(true);
-  const auto units = decoder_units(model);
+  const auto units =
+      in_form(decoder_units(model), {.dtype = is_bfloat16 ? at::kBFloat16 : at::kFloat});
   RunConfig config;
   config.parallel.stage = stage;
   config.parallel.reduction = is_fast ? Reduction::kFast : Reduction::kExact;
-  const UnitStore store(units, world,
-                        {.zero = config.parallel,
-                         .purpose = StorePurpose::kTraining,
-                         .compute_dtype = is_bfloat16 ? at::kBFloat16 : at::kFloat,
-                         .device = at::kCPU});
-  const MemoryEstimate estimate = estimate_memory(
-      config, {.model = model,
-               .units = units,
-               .num_ranks = world.world_size(),
-               .compute_dtype = is_bfloat16 ? ComputeDtype::kBfloat16 : ComputeDtype::kFloat32});
+  const UnitStore store(units, world, {config.parallel});
+  const MemoryEstimate estimate =
+      estimate_memory(config, {.model = model, .units = units, .num_ranks = world.world_size()});
   BOOST_TEST(estimate.state == store.state_bytes());
 }
 
-BOOST_DATA_TEST_CASE(the_state_with_an_adapter_is_what_both_stores_keep,
+BOOST_DATA_TEST_CASE(the_state_with_an_adapter_is_what_the_store_keeps,
                      data::xrange(0, 4) * data::make({false, true}) * data::make({false, true}),
                      stage, is_quantised, is_double) {
   MpiCommunicator world(MPI_COMM_WORLD);
   const ModelConfig model = temper::testing::tiny_config(true);
-  const auto units = decoder_units(model);
   RunConfig config;
   config.parallel.stage = stage;
-  config.quantise.is_double = is_double;
   config.method.kind = is_quantised ? MethodOptions::Kind::kQlora : MethodOptions::Kind::kLora;
-  const std::vector<UnitLayout> adapter = make_adapter(config.method, model)->units();
-  const UnitStore trained(adapter, world, {.zero = config.parallel});
-  const StoreOptions frozen{config.parallel, StorePurpose::kFrozen, at::kBFloat16};
-  const int64_t base = is_quantised
-                           ? QuantisedUnits(units, world, frozen, config.quantise).state_bytes()
-                           : UnitStore(units, world, frozen).state_bytes();
+  UnitForm form{.dtype = at::kBFloat16};
+  if (is_quantised) form.four_bit = QuantisationOptions{.is_double = is_double};
+  const auto units =
+      stored_units(decoder_units(model), make_adapter(config.method, model)->layouts(), form);
+  const int64_t kept = UnitStore(units, world, {config.parallel}).state_bytes();
   const MemoryEstimate estimate =
-      estimate_memory(config, {.model = model,
-                               .units = units,
-                               .adapter = adapter,
-                               .num_ranks = world.world_size(),
-                               .compute_dtype = ComputeDtype::kBfloat16});
+      estimate_memory(config, {.model = model, .units = units, .num_ranks = world.world_size()});
   // Before they are read, matrices have no scales of scales.
-  BOOST_TEST(estimate.state >= base + trained.state_bytes());
-  BOOST_TEST(estimate.state <= base + trained.state_bytes() + (is_quantised ? 4 * 3 * 7 : 0));
+  BOOST_TEST(estimate.state >= kept);
+  BOOST_TEST(estimate.state <= kept + (is_quantised ? 4 * 3 * 7 : 0));
 }
 
 BOOST_AUTO_TEST_CASE(more_ranks_recomputation_and_smaller_batches_lower_it) {
   const ModelConfig model = temper::testing::tiny_config(false);
-  const auto units = decoder_units(model);
+  const auto units = in_form(decoder_units(model));
   RunConfig config;
   const auto estimate = [&](int num_ranks) {
     return estimate_memory(config, {.model = model, .units = units, .num_ranks = num_ranks});

@@ -83,7 +83,7 @@ struct WorldFixture : testing::WorldWithModel {
     Group group(num_ranks);
     if (group.has_this_rank()) {
       const ModelFolder model(source);
-      UnitStore store(model.units(), group.ranks(), at_stage(stage));
+      UnitStore store(in_form(model.units()), group.ranks(), at_stage(stage));
       testing::fill_state(store, 10);
       CheckpointSaver saver({store, group.ranks(), run}, published_model(model), {});
       testing::save(saver, group.ranks(), testing::run_state(10));
@@ -95,7 +95,7 @@ struct WorldFixture : testing::WorldWithModel {
     Group group(num_ranks);
     if (group.has_this_rank()) {
       const ModelFolder model(source);
-      UnitStore store(model.units(), group.ranks(), at_stage(stage));
+      UnitStore store(in_form(model.units()), group.ranks(), at_stage(stage));
       const auto found = find_newest_whole(run, group.ranks());
       BOOST_TEST(found.has_value());
       if (found) {
@@ -152,9 +152,9 @@ BOOST_AUTO_TEST_CASE(the_saved_model_is_the_rounded_master_and_opens_as_a_model)
   const fs::path saved = folder.path() / "checkpoints/latest/model";
   const ModelFolder model(saved);
   BOOST_CHECK(model.stored_dtype() == DType::kBF16);
-  UnitStore store(model.units(), world, at_stage(3));
-  load_weights(model.weights(), store, world);
-  UnitStore expected(model.units(), world, at_stage(3));
+  UnitStore store(in_form(model.units()), world, at_stage(3));
+  load_weights(model, store, world);
+  UnitStore expected(in_form(model.units()), world, at_stage(3));
   testing::fill_state(expected, 10);
   for (int unit = 0; unit < store.num_units(); ++unit) {
     const Range owned = store.state(unit).owned;
@@ -170,19 +170,9 @@ BOOST_AUTO_TEST_CASE(the_saved_model_is_the_rounded_master_and_opens_as_a_model)
   BOOST_TEST(content_of(saved / "config.json") == config);
 }
 
-BOOST_AUTO_TEST_CASE(a_store_for_evaluation_takes_the_master_weights_alone) {
-  save_by(1, 0, folder.path());
-  const ModelFolder model(source);
-  StoreOptions options = at_stage(3);
-  options.purpose = StorePurpose::kFrozen;
-  UnitStore store(model.units(), world, options);
-  load_checkpoint(*find_newest_whole(folder.path(), world), store, world);
-  BOOST_TEST(testing::has_state(store, 10));
-}
-
 BOOST_AUTO_TEST_CASE(the_store_may_change_while_it_is_saved) {
   const ModelFolder model(source);
-  UnitStore store(model.units(), world, at_stage(2));
+  UnitStore store(in_form(model.units()), world, at_stage(2));
   CheckpointSaver saver({store, world, folder.path()}, published_model(model), {});
   for (const int64_t step : {10, 20, 30}) {  // The buffers are used again.
     testing::fill_state(store, step);
@@ -197,7 +187,7 @@ BOOST_AUTO_TEST_CASE(the_store_may_change_while_it_is_saved) {
 
 BOOST_AUTO_TEST_CASE(a_checkpoint_of_another_model_is_refused_on_all_ranks) {
   save_by(1, 0, folder.path());
-  UnitStore store(testing::tiny_units(Head::kUntied), world, at_stage(3));
+  UnitStore store(in_form(testing::tiny_units(Head::kUntied)), world, at_stage(3));
   const auto found = find_newest_whole(folder.path(), world);
   std::string message = "accepted";
   try {
@@ -231,7 +221,7 @@ BOOST_AUTO_TEST_CASE(manifest_and_digests_are_read_once_and_handed_round) {
 // Each digest goes to the rank that writes them down, and to no other.
 BOOST_AUTO_TEST_CASE(publishing_sends_each_digest_once) {
   const ModelFolder model(source);
-  UnitStore store(model.units(), world, at_stage(3));
+  UnitStore store(in_form(model.units()), world, at_stage(3));
   CheckpointSaver saver({store, world, folder.path()}, published_model(model), {});
   saver.begin(testing::run_state(1));
   while (!all_of(world, saver.is_written())) continue;

@@ -79,8 +79,8 @@ void print_generation(const std::string& path) {
 void save(const std::string& source, const std::string& run, const std::string& dtype) {
   testing::SingleRank ranks;
   const ModelFolder model(source);
-  UnitStore store(model.units(), ranks, {});
-  load_weights(model.weights(), store, ranks);
+  UnitStore store(in_form(model.units()), ranks, {});
+  load_weights(model, store, ranks);
   CheckpointOptions options;
   options.model_dtype = dtype;
   CheckpointSaver saver({store, ranks, run}, published_model(model), options);

@@ -54,7 +54,7 @@ struct WorldFixture : testing::WorldWithModel {
   // A job that goes on from `resumed_step`, saves this step, and keeps it alone.
   void save(int64_t resumed_step, int64_t step) {
     const ModelFolder model(source);
-    UnitStore store(model.units(), world, {});
+    UnitStore store(in_form(model.units()), world, {});
     CheckpointOptions options;
     options.keep = 1;
     CheckpointSaver saver({store, world, folder.path(), resumed_step}, published_model(model),

@@ -117,7 +117,7 @@ struct Fixture {
   int64_t newest_step() {
     const auto found = find_newest_whole(folder.path(), ranks);
     if (!found) return 0;
-    UnitStore store(testing::tiny_units(Head::kTied), ranks, {});
+    UnitStore store(in_form(testing::tiny_units(Head::kTied)), ranks, {});
     const RunState state = load_checkpoint(*found, store, ranks);
     BOOST_TEST(testing::has_state(store, state.step));
     return state.step;
@@ -126,7 +126,7 @@ struct Fixture {
   // In a child: goes on from the newest checkpoint and saves `num_saves` steps, keeping one.
   [[noreturn]] void save_and_exit(int num_saves) {
     const ModelFolder model(folder / "source");
-    UnitStore store(model.units(), ranks, {});
+    UnitStore store(in_form(model.units()), ranks, {});
     const int64_t first = newest_step();
     CheckpointOptions options;
     options.keep = 1;

@@ -37,12 +37,12 @@ struct WorldFixture {
   UnitStore make_store(const ModelFolder& model, int stage) {
     StoreOptions options;
     options.zero.stage = stage;
-    return UnitStore(model.units(), world, options);
+    return UnitStore(in_form(model.units()), world, options);
   }
 
   void expect_tiny_values(const ModelFolder& model, DType dtype, int stage) {
     UnitStore store = make_store(model, stage);
-    load_weights(model.weights(), store, world);
+    load_weights(model, store, world);
     for (int unit = 0; unit < store.num_units(); ++unit) {
       BOOST_TEST(has_tiny_values(store.state(unit), dtype));
       const at::Tensor weights = store.gather(unit);
@@ -87,7 +87,7 @@ BOOST_AUTO_TEST_CASE(a_weight_that_is_not_finite_is_refused_by_all_ranks_with_it
     UnitStore store = make_store(model, 3);
     std::string message = "accepted";
     try {
-      load_weights(model.weights(), store, world);
+      load_weights(model, store, world);
     } catch (const ModelError& error) {
       message = error.what();
     }
@@ -105,7 +105,7 @@ BOOST_AUTO_TEST_CASE(a_file_that_is_cut_under_our_feet_fails_on_all_ranks) {
   if (world.rank() == 0) std::filesystem::resize_file(folder.path() / "model.safetensors", 5000);
   world.barrier();
   UnitStore store = make_store(model, 3);
-  BOOST_CHECK_THROW(load_weights(model.weights(), store, world), ModelError);
+  BOOST_CHECK_THROW(load_weights(model, store, world), ModelError);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

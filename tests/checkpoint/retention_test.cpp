@@ -45,7 +45,7 @@ struct Fixture {
   // One job that goes on from `resumed_step` and saves these steps.
   void run_job(int64_t resumed_step, const std::vector<int64_t>& steps, int64_t keep) {
     const ModelFolder model(folder / "source");
-    UnitStore store(model.units(), ranks, {});
+    UnitStore store(in_form(model.units()), ranks, {});
     CheckpointOptions options;
     options.keep = keep;
     CheckpointSaver saver({store, ranks, folder.path(), resumed_step}, published_model(model),
@@ -59,7 +59,7 @@ struct Fixture {
   // One job that goes on from `resumed_step` and ends before it saves.
   void run_job_without_save(int64_t resumed_step, int64_t keep) {
     const ModelFolder model(folder / "source");
-    UnitStore store(model.units(), ranks, {});
+    UnitStore store(in_form(model.units()), ranks, {});
     CheckpointOptions options;
     options.keep = keep;
     CheckpointSaver({store, ranks, folder.path(), resumed_step}, published_model(model), options)
@@ -196,7 +196,7 @@ BOOST_AUTO_TEST_CASE(a_folder_in_place_of_the_link_is_no_reason_to_end_the_run) 
 
 BOOST_AUTO_TEST_CASE(one_checkpoint_is_under_way_at_a_time) {
   const ModelFolder model(folder / "source");
-  UnitStore store(model.units(), ranks, {});
+  UnitStore store(in_form(model.units()), ranks, {});
   CheckpointSaver saver({store, ranks, folder.path()}, published_model(model), {});
   saver.begin(testing::run_state(1));
   BOOST_CHECK_THROW(saver.begin(testing::run_state(2)), std::logic_error);

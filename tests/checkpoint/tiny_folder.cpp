@@ -137,8 +137,8 @@ void fill_state(UnitStore& store, int64_t step) {
     for_each_number(store.state(unit), step, [](uint64_t key, int64_t element, float& number) {
       number = state_value(key, element);
     });
+    store.publish(unit);
   }
-  store.publish_weights();
 }
 
 bool has_state(const UnitStore& store, int64_t step) {

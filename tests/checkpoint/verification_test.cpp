@@ -79,7 +79,7 @@ struct Fixture {
   Fixture() {
     testing::write_tiny_folder(folder / "source", Head::kTied, DType::kF32);
     const ModelFolder model(folder / "source");
-    UnitStore store(model.units(), ranks, {});
+    UnitStore store(in_form(model.units()), ranks, {});
     CheckpointSaver saver({store, ranks, folder.path()}, published_model(model), {});
     for (const int64_t step : {1, 2}) {
       testing::fill_state(store, step);
@@ -260,7 +260,7 @@ BOOST_AUTO_TEST_CASE(a_checkpoint_of_format_version_1_is_verified_and_loaded) {
 
   const VerifiedCheckpoint verified = verify_checkpoint(checkpoint(2), ranks);
   BOOST_TEST(verified.manifest().format_version == 1);
-  UnitStore store(testing::tiny_units(Head::kTied), ranks, {});
+  UnitStore store(in_form(testing::tiny_units(Head::kTied)), ranks, {});
   load_checkpoint(verified, store, ranks);
   BOOST_TEST(testing::has_state(store, 2));
   flip_bit(checkpoint(2) / "optimizer/master-00002-of-00004.safetensors", 5000);
@@ -333,7 +333,7 @@ BOOST_AUTO_TEST_CASE(a_state_file_of_another_step_is_refused) {
   }
   put(checkpoint(2) / "MANIFEST.json", testing::sealed_text(manifest));
   const VerifiedCheckpoint verified = verify_checkpoint(checkpoint(2), ranks);
-  UnitStore store(testing::tiny_units(Head::kTied), ranks, {});
+  UnitStore store(in_form(testing::tiny_units(Head::kTied)), ranks, {});
   BOOST_CHECK_EXCEPTION(load_checkpoint(verified, store, ranks), CheckpointError,
                         says("state.json is that of step 1, not 2"));
 }

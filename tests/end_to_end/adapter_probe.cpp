@@ -32,13 +32,12 @@ void write_logits(char** arguments) {
   const ModelFolder base(arguments[1]);
   const AdapterFolder folder(arguments[2], base);
   Decoder decoder(base.config());
-  UnitStore store(decoder.units(), ranks, {{}, StorePurpose::kFrozen});
-  load_weights(base.weights(), store, ranks);
   const Adapter adapter = *make_adapter(folder.options(), base.config());
-  UnitStore adapter_store({adapter.unit}, ranks, {{}, StorePurpose::kFrozen});
-  load_weights(folder.weights(), adapter_store, ranks);
-  Engine engine(decoder, store, Activations::kKept);
-  engine.attach(adapter, adapter_store);
+  const std::vector<UnitLayout> layouts = adapter.layouts();
+  UnitStore store(stored_units(decoder.units(), layouts, {.is_trained = false}), ranks, {});
+  load_weights(base, store, ranks);
+  load_adapter(folder.weights(), static_cast<int>(layouts.size()), store, ranks);
+  Engine engine(decoder, store, Activations::kKept, &adapter);
 
   std::vector<KeyValueCache> caches(static_cast<size_t>(base.config().num_layers));
   std::ofstream file(arguments[4], std::ios::binary);

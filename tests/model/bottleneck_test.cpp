@@ -163,13 +163,13 @@ const ModelConfig kModel = testing::tiny_config(/*has_tied_head=*/true);
 
 BOOST_AUTO_TEST_CASE(houlsby_puts_two_networks_into_each_block) {
   const Adapter adapter = make_bottleneck({.name = "task"}, kModel);
-  BOOST_TEST(adapter.unit.slots().size() == 8U * 3U);
+  BOOST_TEST(adapter.file.slots().size() == 8U * 3U);
   const std::string place = "model.layers.2.attention_adapters.adapters.task.";
-  const TensorSlot* down = adapter.unit.find(place + "adapter_down.0.weight");
+  const TensorSlot* down = adapter.file.find(place + "adapter_down.0.weight");
   BOOST_REQUIRE(down != nullptr);
   BOOST_TEST(down->shape == (std::vector<int64_t>{3, 48}), boost::test_tools::per_element());
   BOOST_TEST(down->decays);
-  BOOST_TEST(!adapter.unit.find(place + "adapter_up.bias")->decays);
+  BOOST_TEST(!adapter.file.find(place + "adapter_up.bias")->decays);
   const BottleneckWeights& network = adapter.blocks[2].after_attention;
   BOOST_TEST(network.down.offset() == down->offset);
   BOOST_TEST((network.function == kSwish));
@@ -180,7 +180,7 @@ BOOST_AUTO_TEST_CASE(houlsby_puts_two_networks_into_each_block) {
 
 BOOST_AUTO_TEST_CASE(pfeiffer_puts_one_behind_the_mlp_that_reads_the_sum) {
   const Adapter adapter = make_bottleneck({.placement = Placement::kPfeiffer}, kModel);
-  BOOST_TEST(adapter.unit.slots().size() == 4U * 3U);
+  BOOST_TEST(adapter.file.slots().size() == 4U * 3U);
   BOOST_TEST(!adapter.blocks[0].after_attention.is_defined());
   BOOST_TEST(adapter.blocks[0].after_mlp.reads_sum);
   BOOST_TEST((adapter.blocks[0].after_mlp.function == kRelu));
@@ -188,12 +188,12 @@ BOOST_AUTO_TEST_CASE(pfeiffer_puts_one_behind_the_mlp_that_reads_the_sum) {
 
 BOOST_AUTO_TEST_CASE(weights_begin_as_in_bert) {
   const Adapter adapter = make_bottleneck({}, kModel);
-  for (size_t i = 0; i < adapter.initial.size(); ++i) {
+  for (size_t i = 0; i < adapter.file.slots().size(); ++i) {
     using Distribution = InitialValues::Distribution;
-    const bool is_matrix = adapter.unit.slots()[i].is_matrix();
+    const bool is_matrix = adapter.units[0].layout.slots()[i].is_matrix();
     const auto wanted = is_matrix ? Distribution::kNormal : Distribution::kZero;
-    BOOST_TEST((adapter.initial[i].distribution == wanted));
-    BOOST_TEST(adapter.initial[i].scale == 0.02);
+    BOOST_TEST((adapter.units[0].initial[i].distribution == wanted));
+    BOOST_TEST(adapter.units[0].initial[i].scale == 0.02);
   }
 }
 

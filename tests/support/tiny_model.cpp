@@ -32,7 +32,6 @@ ModelConfig tiny_config(bool has_tied_head) {
 
 namespace {
 
-// By unit and name: what is quantised and what is not lie in different stores.
 void fill(const std::string& unit, const TensorSlot& slot, Range range, std::span<float> values) {
   const Digest digest = sha256(unit + slot.name);
   uint64_t key = 0;
@@ -46,30 +45,26 @@ void fill(const std::string& unit, const TensorSlot& slot, Range range, std::spa
 
 }  // namespace
 
-void fill_weights(UnitStore& store) {
-  for (int unit = 0; unit < store.num_units(); ++unit) {
+void fill_weights(UnitStore& store, std::optional<int> num_units) {
+  for (int unit = 0; unit < num_units.value_or(store.num_units()); ++unit) {
     UnitState& state = store.state(unit);
+    const auto read = [&](const TensorSlot& slot, Range range, std::span<float> values) {
+      fill(state.unit.name(), slot, range, values);
+    };
+    if (state.four_bit) {
+      state.four_bit->read(read, state.kept_weights());
+      state.four_bit->finish(state.kept_weights());
+    }
     for (const TensorSlot& slot : state.unit.slots()) {
       const Range range = intersection(slot.range(), state.kept);
       if (range.is_empty()) continue;
       const at::Tensor values = at::empty({range.size()}, at::kFloat);
-      fill(state.unit.name(), slot, {range.begin - slot.offset, range.end - slot.offset},
+      read(slot, {range.begin - slot.offset, range.end - slot.offset},
            {values.mutable_data_ptr<float>(), static_cast<size_t>(range.size())});
       state.loaded_weights().narrow(0, range.begin - state.kept.begin, range.size()).copy_(values);
     }
+    store.publish(unit);
   }
-  store.publish_weights();
-}
-
-void fill_weights(QuantisedUnits& units) {
-  for (int unit = 0; unit < units.num_units(); ++unit) {
-    const std::string name = units.unquantised().state(unit).unit.name();
-    units.read(unit, [&](const TensorSlot& slot, Range range, std::span<float> values) {
-      fill(name, slot, range, values);
-    });
-    units.finish(unit);
-  }
-  fill_weights(units.unquantised());
 }
 
 PackedBatch tiny_batch(const ModelConfig& config, int64_t index) {

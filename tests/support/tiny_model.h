@@ -2,11 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "model/model_config.h"
 #include "model/packed_batch.h"
-#include "zero/quantised_units.h"
 #include "zero/unit_store.h"
 
 namespace temper::testing {
@@ -14,12 +14,9 @@ namespace temper::testing {
 /// A decoder small enough to train in milliseconds, with sizes that no shard divides evenly.
 ModelConfig tiny_config(bool has_tied_head);
 
-/// Fills the weights, frozen ones too, with numbers that depend on their place alone, then
-/// publishes them.
-void fill_weights(UnitStore& store);
-
-/// The same for units that are quantised meanwhile.
-void fill_weights(QuantisedUnits& units);
+/// Fills the first `num_units` units, or all, with numbers that depend on their place alone, then
+/// publishes them. Frozen ones, too; four bits are quantised meanwhile.
+void fill_weights(UnitStore& store, std::optional<int> num_units = {});
 
 /// Micro-batch `index` of an endless deterministic sequence: documents of unequal lengths, some
 /// without a single target.

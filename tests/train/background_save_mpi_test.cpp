@@ -41,7 +41,7 @@ std::string message_of(const Save& save) {
 
 BOOST_FIXTURE_TEST_CASE(a_rank_that_cannot_write_ends_the_save_of_all, testing::WorldWithModel) {
   const ModelFolder model(source);
-  UnitStore store(model.units(), world, {});
+  UnitStore store(in_form(model.units()), world, {});
   CheckpointSaver saver({store, world, folder.path()}, published_model(model), {});
   BackgroundSave save(saver, world, at::kCPU);
   testing::fill_state(store, 1);

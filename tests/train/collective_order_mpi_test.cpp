@@ -19,6 +19,7 @@
 #include "model/adapter/bottleneck.h"
 #include "support/tiny_model.h"
 #include "train/evaluation.h"
+#include "train/forwarding_communicator.h"
 #include "train/micro_batch_of.h"
 #include "train/trainer.h"
 #include "zero/initialise.h"
@@ -28,47 +29,21 @@ namespace {
 
 namespace data = boost::unit_test::data;
 
-// Hands every collective on, and writes down what it was.
-class RecordingCommunicator : public Communicator {
+// Writes down what every collective was.
+class RecordingCommunicator : public testing::ForwardingCommunicator {
  public:
-  explicit RecordingCommunicator(Communicator& ranks) : ranks_(ranks) {}
-
-  int rank() const override { return ranks_.rank(); }
-  int world_size() const override { return ranks_.world_size(); }
+  using ForwardingCommunicator::ForwardingCommunicator;
 
   const std::string& calls() const { return calls_; }
 
  private:
-  void note(const char* name, const at::Tensor& tensor) {
-    calls_ += concat(name, ' ', at::toString(tensor.scalar_type()), ' ', tensor.numel(), '\n');
+  void note(const char* name, const at::Tensor& tensor) override {
+    calls_ += name;
+    if (tensor.defined())
+      calls_ += concat(' ', at::toString(tensor.scalar_type()), ' ', tensor.numel());
+    calls_ += '\n';
   }
 
-  Pending do_all_reduce(at::Tensor tensor, ReduceOp op) override {
-    note("all_reduce", tensor);
-    return ranks_.all_reduce(tensor, op);
-  }
-  Pending do_all_gather(const at::Tensor& shard, at::Tensor full) override {
-    note("all_gather", full);
-    return ranks_.all_gather(shard, full);
-  }
-  Pending do_gather(const at::Tensor& shard, at::Tensor full, int root) override {
-    note("gather", shard);
-    return ranks_.gather(shard, full, root);
-  }
-  Pending do_all_to_all(const at::Tensor& send, at::Tensor receive) override {
-    note("all_to_all", send);
-    return ranks_.all_to_all(send, receive);
-  }
-  Pending do_broadcast(at::Tensor tensor, int root) override {
-    note("broadcast", tensor);
-    return ranks_.broadcast(tensor, root);
-  }
-  void do_barrier() override {
-    calls_ += "barrier\n";
-    ranks_.barrier();
-  }
-
-  Communicator& ranks_;
   std::string calls_;
 };
 
@@ -97,10 +72,10 @@ std::vector<PackedBatch> uneven_batch(const ModelConfig& config, const Communica
 }
 
 // Trains and evaluates on uneven batches, and compares what the ranks called.
-void check_calls(Engine& engine, UnitStore& trained, RecordingCommunicator& ranks,
+void check_calls(Engine& engine, UnitStore& store, RecordingCommunicator& ranks,
                  Communicator& world) {
   const ModelConfig& config = engine.decoder().config();
-  Trainer trainer(engine, trained, ranks, Schedule({}, 10), {{.learning_rate = 0.01}, 1.0});
+  Trainer trainer(engine, store, ranks, Schedule({}, 10), {{.learning_rate = 0.01}, 1.0});
   RunState state;
   for (int64_t step = 0; step < 3; ++step) {
     trainer.train_step(uneven_batch(config, ranks, step), state);
@@ -123,7 +98,7 @@ BOOST_DATA_TEST_CASE(all_ranks_make_the_same_calls, data::make({0, 1, 2, 3, 0, 1
   MpiCommunicator world(MPI_COMM_WORLD);
   RecordingCommunicator ranks(world);
   Decoder decoder(testing::tiny_config(/*has_tied_head=*/true));
-  UnitStore store(decoder.units(), ranks,
+  UnitStore store(in_form(decoder.units()), ranks,
                   {{stage, is_fast ? Reduction::kFast : Reduction::kExact, true}});
   testing::fill_weights(store);
   Engine engine(decoder, store, Activations::kKept);
@@ -136,15 +111,12 @@ BOOST_DATA_TEST_CASE(all_ranks_make_the_same_calls_with_an_adapter,
   MpiCommunicator world(MPI_COMM_WORLD);
   RecordingCommunicator ranks(world);
   Decoder decoder(testing::tiny_config(/*has_tied_head=*/true));
-  UnitStore store(decoder.units(), ranks, {zero, StorePurpose::kFrozen});
-  testing::fill_weights(store);
   const Adapter adapter = make_bottleneck({}, decoder.config());
-  UnitStore adapter_store({adapter.unit}, ranks, {zero});
-  BaseTensors base(decoder.units(), store);
-  initialise(adapter, /*seed=*/3, base, ranks, adapter_store);
-  Engine engine(decoder, store, Activations::kKept);
-  engine.attach(adapter, adapter_store);
-  check_calls(engine, adapter_store, ranks, world);
+  UnitStore store(stored_units(decoder.units(), adapter.layouts(), {}), ranks, {zero});
+  testing::fill_weights(store, decoder.num_units());
+  initialise(adapter, /*seed=*/3, ranks, store);
+  Engine engine(decoder, store, Activations::kKept, &adapter);
+  check_calls(engine, store, ranks, world);
 }
 
 // Whether less than the work's time is idle after it. A busy machine may need several tries.
@@ -163,7 +135,7 @@ bool shows_life(const Work& work) {
 BOOST_AUTO_TEST_CASE(a_rank_shows_after_each_micro_batch_that_it_lives) {
   MpiCommunicator world(MPI_COMM_SELF);
   Decoder decoder(testing::tiny_config(/*has_tied_head=*/true));
-  UnitStore store(decoder.units(), world, {{0, Reduction::kFast, true}});
+  UnitStore store(in_form(decoder.units()), world, {{0, Reduction::kFast, true}});
   testing::fill_weights(store);
   Engine engine(decoder, store, Activations::kKept);
   const PackedBatch batch = testing::tiny_batch(decoder.config(), 1);

@@ -17,7 +17,7 @@ namespace {
 struct GenerationFixture {
   testing::SingleRank alone;
   Decoder decoder{testing::tiny_config(/*has_tied_head=*/true)};
-  UnitStore store{decoder.units(), alone, {{}, StorePurpose::kFrozen}};
+  UnitStore store{in_form(decoder.units(), {.is_trained = false}), alone, {}};
   Engine engine{decoder, store, Activations::kKept};
 
   GenerationFixture() { testing::fill_weights(store); }

@@ -34,12 +34,12 @@ struct Variant {
 
 struct Curve {
   std::vector<double> losses, norms;
-  std::vector<at::Tensor> weights;  // [unit], whole
+  std::vector<at::Tensor> weights;  // [trained unit], whole
 };
 
 // Clipping binds at every step, and the rate changes at every step.
-inline Curve run_steps(Engine& engine, UnitStore& trained, Communicator& ranks, int num_steps) {
-  Trainer trainer(engine, trained, ranks, Schedule({.warmup_steps = 2}, num_steps),
+inline Curve run_steps(Engine& engine, UnitStore& store, Communicator& ranks, int num_steps) {
+  Trainer trainer(engine, store, ranks, Schedule({.warmup_steps = 2}, num_steps),
                   {{.learning_rate = 0.01, .weight_decay = 0.1}, 0.5});
   Curve curve;
   RunState state;
@@ -52,50 +52,26 @@ inline Curve run_steps(Engine& engine, UnitStore& trained, Communicator& ranks, 
     curve.losses.push_back(result.loss);
     curve.norms.push_back(result.grad_norm);
   }
-  for (int unit = 0; unit < trained.num_units(); ++unit) {
+  for (const int unit : store.trained()) {
     curve.weights.push_back(
-        trained.gather(unit).narrow(0, 0, trained.state(unit).unit.num_elements()).clone());
-    trained.release(unit);
+        store.gather(unit).narrow(0, 0, store.state(unit).unit.num_elements()).clone());
+    store.release(unit);
   }
   return curve;
-}
-
-// Attaches the adapter of the method, if it has one, and trains.
-inline Curve train(Engine& engine, UnitWeights& weights, Communicator& ranks,
-                   const Variant& variant) {
-  const std::optional<Adapter> adapter = make_adapter(variant.method, engine.decoder().config());
-  if (!adapter)
-    return run_steps(engine, dynamic_cast<UnitStore&>(weights), ranks, variant.num_steps);
-  UnitStore adapter_store(adapter->units(), ranks, {.zero = variant.zero()});
-  BaseTensors base(engine.decoder().units(), weights);
-  initialise(*adapter, /*seed=*/3, base, ranks, adapter_store);
-  engine.attach(*adapter, adapter_store);
-  return run_steps(engine, adapter_store, ranks, variant.num_steps);
-}
-
-inline Curve train_quantised(Decoder& decoder, Communicator& ranks, const Variant& variant) {
-  QuantisedUnits units(decoder.units(), ranks,
-                       {variant.zero(), StorePurpose::kFrozen, variant.dtype}, {});
-  fill_weights(units);
-  Engine engine(decoder, units, variant.activations);
-  return train(engine, units, ranks, variant);
 }
 
 inline Curve train(Communicator& ranks, const Variant& variant) {
   at::set_num_threads(variant.threads);
   Decoder decoder(tiny_config(variant.has_tied_head));
-  Curve curve;
-  if (variant.method.kind == MethodOptions::Kind::kQlora) {
-    curve = train_quantised(decoder, ranks, variant);
-  } else {
-    const bool is_full = variant.method.kind == MethodOptions::Kind::kFull;
-    UnitStore store(
-        decoder.units(), ranks,
-        {variant.zero(), is_full ? StorePurpose::kTraining : StorePurpose::kFrozen, variant.dtype});
-    fill_weights(store);
-    Engine engine(decoder, store, variant.activations);
-    curve = train(engine, store, ranks, variant);
-  }
+  const std::optional<Adapter> adapter = make_adapter(variant.method, decoder.config());
+  UnitForm form{.dtype = variant.dtype};
+  if (variant.method.kind == MethodOptions::Kind::kQlora) form.four_bit = QuantisationOptions{};
+  UnitStore store(stored_units(decoder.units(), layouts_of(adapter), form), ranks,
+                  {variant.zero()});
+  fill_weights(store, decoder.num_units());
+  if (adapter) initialise(*adapter, /*seed=*/3, ranks, store);
+  Engine engine(decoder, store, variant.activations, adapter ? &*adapter : nullptr);
+  const Curve curve = run_steps(engine, store, ranks, variant.num_steps);
   at::set_num_threads(1);
   return curve;
 }

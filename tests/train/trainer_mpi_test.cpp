@@ -26,8 +26,7 @@ struct TrainerFixture {
 
   explicit TrainerFixture(bool has_tied_head = true, at::ScalarType dtype = at::kFloat)
       : decoder(testing::tiny_config(has_tied_head)),
-        store(decoder.units(), world,
-              {{3, Reduction::kExact, true}, StorePurpose::kTraining, dtype}) {
+        store(in_form(decoder.units(), {.dtype = dtype}), world, {{3, Reduction::kExact, true}}) {
     testing::fill_weights(store);
   }
 
@@ -64,8 +63,8 @@ struct OneFeatureFixture : TrainerFixture {
         if (intersection(at_unit.kept, {place, place + 1}).is_empty()) continue;
         at_unit.master[place - at_unit.kept.begin].fill_(value_of_row(row));
       }
+      store.publish(unit);
     }
-    store.publish_weights();
   }
 
   // Rank 0 alone has targets.

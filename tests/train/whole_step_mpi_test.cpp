@@ -136,7 +136,7 @@ BOOST_DATA_TEST_CASE_F(WorldFixture, steps_are_those_of_the_formulas,
                            data::make({true, false}),
                        accumulation, max_norm, tied) {
   Decoder decoder(testing::tiny_config(tied));
-  UnitStore store(decoder.units(), world, {{3, Reduction::kExact, true}});
+  UnitStore store(in_form(decoder.units()), world, {{3, Reduction::kExact, true}});
   testing::fill_weights(store);
   Engine engine(decoder, store, Activations::kKept);
   Trainer trainer(engine, store, world, Schedule(kSchedule, kSteps), {kAdamW, max_norm});
@@ -177,7 +177,7 @@ BOOST_DATA_TEST_CASE(an_untied_model_has_one_large_gradient_at_a_time, data::mak
                      stage) {
   MpiCommunicator self{MPI_COMM_SELF};
   Decoder decoder(testing::tiny_config(/*has_tied_head=*/false));
-  UnitStore store(decoder.units(), self, {{stage, Reduction::kExact, true}});
+  UnitStore store(in_form(decoder.units()), self, {{stage, Reduction::kExact, true}});
   testing::fill_weights(store);
   Engine engine(decoder, store, Activations::kKept);
   engine.forward_backward(testing::tiny_batch(decoder.config(), 2), 0);
@@ -188,7 +188,7 @@ BOOST_DATA_TEST_CASE(an_untied_model_has_one_large_gradient_at_a_time, data::mak
 // Of seven micro-batches, which no two, three or four ranks share evenly.
 EvaluationResult evaluate_on(Communicator& ranks) {
   Decoder decoder(testing::tiny_config(/*has_tied_head=*/true));
-  UnitStore store(decoder.units(), ranks, {{3, Reduction::kExact, true}});
+  UnitStore store(in_form(decoder.units()), ranks, {{3, Reduction::kExact, true}});
   testing::fill_weights(store);
   Engine engine(decoder, store, Activations::kKept);
   const auto micro_batch = [&](int64_t index) {
@@ -207,7 +207,7 @@ BOOST_FIXTURE_TEST_CASE(an_evaluation_has_the_bits_of_one_rank, WorldFixture) {
 // One rank alone is told to stop, in the third round: none may go on without the others.
 BOOST_FIXTURE_TEST_CASE(an_evaluation_is_cut_off_between_micro_batches, WorldFixture) {
   Decoder decoder(testing::tiny_config(/*has_tied_head=*/true));
-  UnitStore store(decoder.units(), world, {{3, Reduction::kExact, true}});
+  UnitStore store(in_form(decoder.units()), world, {{3, Reduction::kExact, true}});
   testing::fill_weights(store);
   Engine engine(decoder, store, Activations::kKept);
   int num_read = 0, num_asked = 0;
@@ -224,7 +224,7 @@ BOOST_FIXTURE_TEST_CASE(an_evaluation_is_cut_off_between_micro_batches, WorldFix
 
 BOOST_FIXTURE_TEST_CASE(a_hold_out_without_a_target_is_named, WorldFixture) {
   Decoder decoder(testing::tiny_config(/*has_tied_head=*/true));
-  UnitStore store(decoder.units(), world, {{3, Reduction::kExact, true}});
+  UnitStore store(in_form(decoder.units()), world, {{3, Reduction::kExact, true}});
   testing::fill_weights(store);
   Engine engine(decoder, store, Activations::kKept);
   const HoldOut holdout{"short", 5, [](int64_t) -> MicroBatch {

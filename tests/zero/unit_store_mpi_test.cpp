@@ -43,11 +43,12 @@ struct WorldFixture {
       UnitState& state = store.state(unit);
       state.master.fill_(std::numeric_limits<float>::quiet_NaN());  // Padding must never be read.
       const Range real = intersection(state.kept, {0, state.unit.num_elements()});
-      if (real.is_empty()) continue;
-      state.master.narrow(0, 0, real.size())
-          .copy_(initial_weights(state.unit).narrow(0, real.begin, real.size()));
+      if (!real.is_empty()) {
+        state.master.narrow(0, 0, real.size())
+            .copy_(initial_weights(state.unit).narrow(0, real.begin, real.size()));
+      }
+      store.publish(unit);
     }
-    store.publish_weights();
   }
 
   void accumulate(UnitStore& store) const {
@@ -85,8 +86,7 @@ BOOST_FIXTURE_TEST_SUITE(unit_store, WorldFixture)
 BOOST_DATA_TEST_CASE_F(WorldFixture, a_step_equals_that_of_whole_tensors_bit_for_bit,
                        data::make({0, 1, 2, 3}) * data::make({at::kFloat, at::kBFloat16}), stage,
                        dtype) {
-  UnitStore store(units(), world,
-                  {{stage, Reduction::kExact, true}, StorePurpose::kTraining, dtype});
+  UnitStore store(in_form(units(), {.dtype = dtype}), world, {{stage, Reduction::kExact, true}});
   load(store);
   accumulate(store);
 
@@ -117,8 +117,8 @@ BOOST_DATA_TEST_CASE_F(WorldFixture, a_step_equals_that_of_whole_tensors_bit_for
 
 BOOST_DATA_TEST_CASE_F(WorldFixture, the_fast_reduction_agrees_to_rounding, data::make({0, 1}),
                        stage) {
-  UnitStore exact(units(), world, {{stage, Reduction::kExact, true}});
-  UnitStore fast(units(), world, {{stage, Reduction::kFast, true}});
+  UnitStore exact(in_form(units()), world, {{stage, Reduction::kExact, true}});
+  UnitStore fast(in_form(units()), world, {{stage, Reduction::kFast, true}});
   for (UnitStore* store : {&exact, &fast}) {
     load(*store);
     accumulate(*store);
@@ -133,7 +133,7 @@ BOOST_DATA_TEST_CASE_F(WorldFixture, the_fast_reduction_agrees_to_rounding, data
 BOOST_DATA_TEST_CASE_F(WorldFixture, the_fast_reduction_sends_fewer_bytes,
                        data::make({0, 1}) * data::make({at::kFloat, at::kBFloat16}), stage, dtype) {
   const auto bytes_of = [&](Reduction reduction) {
-    UnitStore store(units(), world, {{stage, reduction, true}, StorePurpose::kTraining, dtype});
+    UnitStore store(in_form(units(), {.dtype = dtype}), world, {{stage, reduction, true}});
     load(store);
     const int64_t before = CollectiveRing::own().num_bytes_sent();
     accumulate(store);
@@ -151,8 +151,8 @@ BOOST_DATA_TEST_CASE_F(WorldFixture, the_fast_reduction_sends_fewer_bytes,
 }
 
 BOOST_AUTO_TEST_CASE(the_fast_reduction_has_the_same_bits_at_both_of_its_stages) {
-  UnitStore replicated(units(), world, {{0, Reduction::kFast, true}});
-  UnitStore sharded(units(), world, {{1, Reduction::kFast, true}});
+  UnitStore replicated(in_form(units()), world, {{0, Reduction::kFast, true}});
+  UnitStore sharded(in_form(units()), world, {{1, Reduction::kFast, true}});
   for (UnitStore* store : {&replicated, &sharded}) {
     load(*store);
     accumulate(*store);
@@ -166,7 +166,7 @@ BOOST_AUTO_TEST_CASE(the_fast_reduction_has_the_same_bits_at_both_of_its_stages)
 
 BOOST_DATA_TEST_CASE_F(WorldFixture, one_ranks_nan_is_every_ranks_nan, data::make({0, 1, 2, 3}),
                        stage) {
-  UnitStore store(units(), world, {{stage, Reduction::kExact, true}});
+  UnitStore store(in_form(units()), world, {{stage, Reduction::kExact, true}});
   load(store);
   for (int unit = 0; unit < store.num_units(); ++unit) {
     store.gradient_buffer(unit).fill_(1.0);
@@ -187,7 +187,7 @@ BOOST_DATA_TEST_CASE_F(WorldFixture, one_ranks_nan_is_every_ranks_nan, data::mak
 BOOST_AUTO_TEST_CASE(higher_stages_keep_less) {
   std::vector<int64_t> bytes;
   for (const int stage : {0, 1, 3}) {
-    UnitStore store(units(), world, {{stage, Reduction::kExact, true}});
+    UnitStore store(in_form(units()), world, {{stage, Reduction::kExact, true}});
     bytes.push_back(store.state_bytes());
   }
   if (world.world_size() == 1) return;
@@ -196,9 +196,9 @@ BOOST_AUTO_TEST_CASE(higher_stages_keep_less) {
 }
 
 BOOST_AUTO_TEST_CASE(an_unknown_stage_is_refused) {
-  BOOST_CHECK_THROW(UnitStore(units(), world, {{4, Reduction::kExact, true}}),
+  BOOST_CHECK_THROW(UnitStore(in_form(units()), world, {{4, Reduction::kExact, true}}),
                     std::invalid_argument);
-  BOOST_CHECK_THROW(UnitStore(units(), world, {{2, Reduction::kFast, true}}),
+  BOOST_CHECK_THROW(UnitStore(in_form(units()), world, {{2, Reduction::kFast, true}}),
                     std::invalid_argument);
 }
 
@@ -206,7 +206,7 @@ BOOST_AUTO_TEST_CASE(an_unknown_stage_is_refused) {
 BOOST_AUTO_TEST_CASE(a_tensor_learns_at_its_own_rate) {
   const UnitLayout unit("unit", {{.name = "slow", .shape = {5000}},
                                  {.name = "fast", .shape = {5000}, .rate_ratio = 3.0}});
-  UnitStore store({unit}, world, {});
+  UnitStore store(in_form({unit}), world, {});
   store.gradient_buffer(0).fill_(0.25);
   store.reduce(0);
   store.finish_gradients();

@@ -68,7 +68,7 @@ AdapterFolder::AdapterFolder(fs::path folder, const ModelFolder& base)
       config_text_(read_file(path_ / kConfig, FilePurpose::kModel)),
       options_(parse_adapter_config(config_text_, (path_ / kConfig).string())),
       weights_(open_adapter_weights(path_, options_)) {
-  require_tensors(weights_, {adapter_on(base.config(), options_, path_ / kConfig).unit},
+  require_tensors(weights_, {adapter_on(base.config(), options_, path_ / kConfig).file},
                   path_.string());
 }
 

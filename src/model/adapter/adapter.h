@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "model/adapter/initial_values.h"
@@ -26,50 +27,60 @@ struct BlockAddition {
   BottleneckWeights after_attention;
   BottleneckWeights after_mlp;
   Weight attention_norm, query_norm, key_norm, mlp_norm;  ///< Instead of the block's own.
+};
 
-  bool is_empty() const {
-    return !queries_keys_values.is_defined() && !output.is_defined() && !gate_up.is_defined() &&
-           !down.is_defined() && !prefix.is_defined() && !after_attention.is_defined() &&
-           !after_mlp.is_defined() && !attention_norm.is_defined() && !query_norm.is_defined() &&
-           !key_norm.is_defined() && !mlp_norm.is_defined();
-  }
+/// A tensor of an adapter, which is made of them.
+struct AdapterTensor {
+  TensorSlot slot;
+  InitialValues initial = {};
+};
+
+/// What of an adapter is gathered, used and released together; fp32.
+struct AdapterUnit {
+  UnitLayout layout;
+  std::vector<InitialValues> initial = {};    ///< [slot]
+  std::shared_ptr<UnitBuffers> buffers = {};  ///< The engine sets its tensors before each use.
+  std::vector<int> users = {};  ///< The decoder's units that compute with it, ascending.
 };
 
 /// The trainable tensors of a parameter-efficient method, and the places of a decoder where they
 /// are used. A method is a function that makes one; model families know none of them.
 struct Adapter {
-  UnitLayout unit;                       ///< All tensors, named as in the adapter's files.
-  std::vector<InitialValues> initial;    ///< [slot]
-  std::shared_ptr<UnitBuffers> buffers;  ///< The engine sets its tensors before each use; fp32.
-  std::shared_ptr<Dropout> dropout;      ///< The engine says for which micro-batch.
-  std::vector<BlockAddition> blocks;     ///< [layer]
+  /// Of tensors in the order of the adapter's files, where nothing uses them yet.
+  Adapter(const std::vector<AdapterTensor>& tensors, std::shared_ptr<Dropout> dropout,
+          int64_t num_layers);
+
+  UnitLayout file;  ///< All tensors that are published, named and ordered as in files.
+  std::vector<AdapterUnit> units;     ///< What a store holds of it.
+  std::shared_ptr<Dropout> dropout;   ///< The engine says for which micro-batch.
+  std::vector<BlockAddition> blocks;  ///< [layer]
   Weight prompt = {};  ///< [tokens, hidden_size], before each document's embeddings; or undefined.
   Weight embedding = {}, final_norm = {}, head = {};  ///< Instead of the model's own; or undefined.
   TokenRows embedding_rows = {}, head_rows = {};      ///< The same rows where the head is tied.
-  std::optional<PrefixProjection> projection = {};  ///< What `unit` is computed from, if anything.
+  std::optional<PrefixProjection> projection = {};    ///< What the first unit is computed from.
 
-  /// All that a store holds of it: `unit` comes first.
-  std::vector<UnitLayout> units() const {
-    std::vector<UnitLayout> all = {unit};
-    if (projection) all.push_back(projection->unit());
-    return all;
-  }
+  /// From now on the first unit, the only one, is computed from another one, the projection's.
+  void add_projection(PrefixProjection made);
 
-  /// Whether the gradient of the tokens' embeddings is wanted.
-  bool trains_embedding() const { return embedding.is_defined() || embedding_rows.is_defined(); }
+  /// The decoder's units: the embedding, the blocks and the head.
+  static constexpr int kEmbeddingUser = 0;
+  static int block_user(int64_t layer) { return static_cast<int>(1 + layer); }
+  int head_user() const { return block_user(std::ssize(blocks)); }
 
-  /// The lowest block that gradients must go through: one beyond the last if none must.
-  int lowest_layer() const {
-    if (prompt.is_defined() || trains_embedding()) return 0;
-    size_t layer = 0;
-    while (layer < blocks.size() && blocks[layer].is_empty()) ++layer;
-    return static_cast<int>(layer);
-  }
+  /// The handle by which unit `user` of the decoder computes with a tensor and, if `shape` is
+  /// given, with those that lie behind it. Undefined if there is no such tensor.
+  Weight use(const std::string& name, int user, const std::vector<int64_t>& shape = {});
+
+  /// What a store holds of it.
+  std::vector<UnitLayout> layouts() const;
+
+  /// What a checkpoint's sets of files have: one unit a file.
+  std::vector<UnitLayout> files() const;
 };
 
 /// The units of an adapter; none where there is no adapter.
-inline std::vector<UnitLayout> units_of(const std::optional<Adapter>& adapter) {
-  return adapter ? adapter->units() : std::vector<UnitLayout>();
+inline std::vector<UnitLayout> layouts_of(const std::optional<Adapter>& adapter) {
+  return adapter ? adapter->layouts() : std::vector<UnitLayout>();
 }
 
 }  // namespace temper

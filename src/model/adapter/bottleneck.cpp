@@ -18,20 +18,18 @@ std::string place_name(const BottleneckOptions& options, int64_t layer, const ch
 }
 
 void add_network(const std::string& place, int64_t size, int64_t hidden,
-                 std::vector<TensorSlot>& slots) {
+                 std::vector<AdapterTensor>& tensors) {
   const std::string down = place + "adapter_down.0.", up = place + "adapter_up.";
-  slots.push_back({.name = down + "weight", .shape = {size, hidden}});
-  slots.push_back({.name = down + "bias", .shape = {size}, .decays = false});
-  slots.push_back({.name = up + "weight", .shape = {hidden, size}});
-  slots.push_back({.name = up + "bias", .shape = {hidden}, .decays = false});
+  const InitialValues normal{InitialValues::Distribution::kNormal, kDeviation};
+  tensors.push_back({{.name = down + "weight", .shape = {size, hidden}}, normal});
+  tensors.push_back({{.name = down + "bias", .shape = {size}, .decays = false}});
+  tensors.push_back({{.name = up + "weight", .shape = {hidden, size}}, normal});
+  tensors.push_back({{.name = up + "bias", .shape = {hidden}, .decays = false}});
 }
 
-BottleneckWeights network(const std::string& place, const BottleneckOptions& options,
-                          const Adapter& adapter) {
-  const auto weight = [&](const char* name) {
-    const TensorSlot* slot = adapter.unit.find(place + name);
-    return Weight(adapter.buffers, slot->offset, slot->shape);
-  };
+BottleneckWeights network(const std::string& place, const BottleneckOptions& options, int user,
+                          Adapter& adapter) {
+  const auto weight = [&](const char* name) { return adapter.use(place + name, user); };
   return {weight("adapter_down.0.weight"),
           weight("adapter_down.0.bias"),
           weight("adapter_up.weight"),
@@ -54,30 +52,23 @@ int64_t BottleneckOptions::size(const ModelConfig& config) const {
 }
 
 Adapter make_bottleneck(const BottleneckOptions& options, const ModelConfig& config) {
-  std::vector<TensorSlot> slots;
+  std::vector<AdapterTensor> tensors;
   const int64_t size = options.size(config);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     if (options.is_houlsby()) {
-      add_network(place_name(options, layer, "attention"), size, config.hidden_size, slots);
+      add_network(place_name(options, layer, "attention"), size, config.hidden_size, tensors);
     }
-    add_network(place_name(options, layer, "output"), size, config.hidden_size, slots);
+    add_network(place_name(options, layer, "output"), size, config.hidden_size, tensors);
   }
-  std::vector<InitialValues> initial;
-  for (const TensorSlot& slot : slots) {
-    using Distribution = InitialValues::Distribution;
-    initial.push_back({slot.is_matrix() ? Distribution::kNormal : Distribution::kZero, kDeviation});
-  }
-  Adapter adapter{{"adapter", std::move(slots)},
-                  std::move(initial),
-                  std::make_shared<UnitBuffers>(),
-                  std::make_shared<Dropout>(0.0, 0),
-                  std::vector<BlockAddition>(static_cast<size_t>(config.num_layers))};
+  Adapter adapter(tensors, std::make_shared<Dropout>(0.0, 0), config.num_layers);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     BlockAddition& block = adapter.blocks[static_cast<size_t>(layer)];
+    const int user = Adapter::block_user(layer);
     if (options.is_houlsby()) {
-      block.after_attention = network(place_name(options, layer, "attention"), options, adapter);
+      block.after_attention =
+          network(place_name(options, layer, "attention"), options, user, adapter);
     }
-    block.after_mlp = network(place_name(options, layer, "output"), options, adapter);
+    block.after_mlp = network(place_name(options, layer, "output"), options, user, adapter);
   }
   return adapter;
 }

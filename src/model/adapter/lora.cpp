@@ -186,48 +186,48 @@ LowRank& addition_to(Product product, BlockAddition& block) {
 
 // The tensors of modules that share a product: their A lie next to each other, so that one product
 // projects for all of them.
-void add_slots(std::span<const LoraModule> group, const LoraOptions& options,
-               std::vector<TensorSlot>& slots, std::vector<InitialValues>& initial) {
+void add_tensors(std::span<const LoraModule> group, const LoraOptions& options,
+                 std::vector<AdapterTensor>& tensors) {
   const bool decays = !is_principal(options);  // What is taken off the base stays as it is.
   for (const LoraModule& module : group) {
-    slots.push_back({.name = tensor_name(module, kLoraDown),
-                     .shape = {module.rank, module.module.in},
-                     .decays = decays});
-    initial.push_back(initial_down(options, module));
+    tensors.push_back({{.name = tensor_name(module, kLoraDown),
+                        .shape = {module.rank, module.module.in},
+                        .decays = decays},
+                       initial_down(options, module)});
   }
   for (const LoraModule& module : group) {
-    slots.push_back({.name = tensor_name(module, kLoraUp),
-                     .shape = {module.module.out, module.rank},
-                     .decays = decays,
-                     .rate_ratio = options.plus_ratio});
-    initial.push_back(initial_up(options, module));
+    tensors.push_back({{.name = tensor_name(module, kLoraUp),
+                        .shape = {module.module.out, module.rank},
+                        .decays = decays,
+                        .rate_ratio = options.plus_ratio},
+                       initial_up(options, module)});
   }
   if (!options.uses_dora) return;
   for (const LoraModule& module : group) {
-    slots.push_back({.name = tensor_name(module, kLoraMagnitude), .shape = {module.module.out}});
-    initial.push_back({InitialValues::Distribution::kRowNorms, 0.0, {}, base_tensor(module)});
+    tensors.push_back({{.name = tensor_name(module, kLoraMagnitude), .shape = {module.module.out}},
+                       {InitialValues::Distribution::kRowNorms, 0.0, {}, base_tensor(module)}});
   }
 }
 
 // Where the tensors of one such group are used.
 void attach(std::span<const LoraModule> group, bool is_principal, Adapter& adapter) {
   const LoraModule& first = group.front();
-  const auto layer = static_cast<size_t>(first.layer);
-  LowRank& low_rank = addition_to(first.module.product, adapter.blocks[layer]);
+  const int user = Adapter::block_user(first.layer);
+  LowRank& low_rank =
+      addition_to(first.module.product, adapter.blocks[static_cast<size_t>(first.layer)]);
   int64_t num_rows = 0;
   for (const LoraModule& module : group) {
     const auto weight = [&](const char* part) {
-      const TensorSlot* slot = adapter.unit.find(tensor_name(module, part));
-      return slot == nullptr ? Weight() : Weight(adapter.buffers, slot->offset, slot->shape);
+      return adapter.use(tensor_name(module, part), user);
     };
     low_rank.parts.push_back({weight(kLoraUp), num_rows, module.module.first_column, module.scale,
                               weight(kLoraMagnitude), is_principal ? module.rank / 2 : 0});
     num_rows += module.rank;
   }
-  const int64_t begin = adapter.unit.find(tensor_name(first, kLoraDown))->offset;
-  low_rank.down = Weight(adapter.buffers, begin, {num_rows, first.module.in});
+  const std::string down = tensor_name(first, kLoraDown);
+  low_rank.down = adapter.use(down, user, {num_rows, first.module.in});
   low_rank.dropout = adapter.dropout;
-  low_rank.place = static_cast<uint64_t>(begin);
+  low_rank.place = static_cast<uint64_t>(adapter.file.find(down)->offset);
 }
 
 // The modules that are adapted, whether or not each pattern for ranks and alphas fits one of them.
@@ -299,15 +299,10 @@ std::vector<std::string> remove_idle_patterns(LoraOptions& options, const ModelC
 
 Adapter make_lora(const LoraOptions& options, uint64_t seed, const ModelConfig& config) {
   const std::vector<LoraModule> modules = lora_modules(options, config);
-  std::vector<TensorSlot> slots;
-  std::vector<InitialValues> initial;
-  for (const auto group : groups_of(modules)) add_slots(group, options, slots, initial);
-  add_saved_slots(options.saved, config, slots, initial);
-  Adapter adapter{{"adapter", std::move(slots)},
-                  std::move(initial),
-                  std::make_shared<UnitBuffers>(),
-                  std::make_shared<Dropout>(options.dropout, seed),
-                  std::vector<BlockAddition>(static_cast<size_t>(config.num_layers))};
+  std::vector<AdapterTensor> tensors;
+  for (const auto group : groups_of(modules)) add_tensors(group, options, tensors);
+  add_saved(options.saved, config, tensors);
+  Adapter adapter(tensors, std::make_shared<Dropout>(options.dropout, seed), config.num_layers);
   for (const auto group : groups_of(modules)) attach(group, is_principal(options), adapter);
   attach_saved(options.saved, config, adapter);
   return adapter;

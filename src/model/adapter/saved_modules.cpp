@@ -115,11 +115,20 @@ void add_rows(const SavedModuleOptions& options, const ModelConfig& config,
   }
 }
 
-void attach_rows(const SavedTensor& tensor, const TokenRows& rows, bool has_tied_head,
+void attach_rows(const SavedTensor& tensor, const std::vector<int64_t>& tokens, bool has_tied_head,
                  Adapter& adapter) {
   const bool is_embedding = tensor.place == Place::kEmbedding;
-  if (is_embedding) adapter.embedding_rows = rows;
-  if (!is_embedding || has_tied_head) adapter.head_rows = rows;
+  if (is_embedding) {
+    adapter.embedding_rows = {adapter.use(tensor.name(), Adapter::kEmbeddingUser), tokens};
+  }
+  if (!is_embedding || has_tied_head) {
+    adapter.head_rows = {adapter.use(tensor.name(), adapter.head_user()), tokens};
+  }
+}
+
+int user_of(const SavedTensor& tensor, const Adapter& adapter) {
+  if (tensor.place == Place::kEmbedding) return Adapter::kEmbeddingUser;
+  return tensor.layer >= 0 ? Adapter::block_user(tensor.layer) : adapter.head_user();
 }
 
 Weight& place_of(const SavedTensor& tensor, Adapter& adapter) {
@@ -153,24 +162,23 @@ std::vector<SavedTensor> saved_tensors(const SavedModuleOptions& options,
   return chosen;
 }
 
-void add_saved_slots(const SavedModuleOptions& options, const ModelConfig& config,
-                     std::vector<TensorSlot>& slots, std::vector<InitialValues>& initial) {
+void add_saved(const SavedModuleOptions& options, const ModelConfig& config,
+               std::vector<AdapterTensor>& tensors) {
   using Distribution = InitialValues::Distribution;
   for (const SavedTensor& tensor : saved_tensors(options, config)) {
-    slots.push_back(
-        {.name = tensor.name(), .shape = tensor.shape, .decays = tensor.shape.size() == 2});
     const auto distribution = tensor.is_rows ? Distribution::kRows : Distribution::kCopy;
-    initial.push_back({distribution, 0.0, options.tokens, tensor.base});
+    tensors.push_back(
+        {{.name = tensor.name(), .shape = tensor.shape, .decays = tensor.shape.size() == 2},
+         {distribution, 0.0, options.tokens, tensor.base}});
   }
 }
 
 void attach_saved(const SavedModuleOptions& options, const ModelConfig& config, Adapter& adapter) {
   for (const SavedTensor& tensor : saved_tensors(options, config)) {
-    const Weight weight(adapter.buffers, adapter.unit.find(tensor.name())->offset, tensor.shape);
     if (tensor.is_rows) {
-      attach_rows(tensor, {weight, options.tokens}, config.has_tied_head, adapter);
+      attach_rows(tensor, options.tokens, config.has_tied_head, adapter);
     } else {
-      place_of(tensor, adapter) = weight;
+      place_of(tensor, adapter) = adapter.use(tensor.name(), user_of(tensor, adapter));
     }
   }
 }

@@ -49,11 +49,11 @@ struct SavedTensor {
 std::vector<SavedTensor> saved_tensors(const SavedModuleOptions& options,
                                        const ModelConfig& config);
 
-/// Adds their slots to those of an adapter.
-void add_saved_slots(const SavedModuleOptions& options, const ModelConfig& config,
-                     std::vector<TensorSlot>& slots, std::vector<InitialValues>& initial);
+/// Adds them to those of an adapter.
+void add_saved(const SavedModuleOptions& options, const ModelConfig& config,
+               std::vector<AdapterTensor>& tensors);
 
-/// Says where they are used. The adapter's unit has their slots.
+/// Says where they are used. The adapter has them.
 void attach_saved(const SavedModuleOptions& options, const ModelConfig& config, Adapter& adapter);
 
 }  // namespace temper

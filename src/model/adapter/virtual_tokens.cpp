@@ -16,16 +16,8 @@ constexpr const char* kEmbeddingMatrix = "model.embed_tokens.weight";
 // An adapter of one matrix, whose weights nothing uses yet.
 Adapter one_matrix(std::vector<int64_t> shape, InitialValues initial, const ModelConfig& config,
                    bool decays = true) {
-  Adapter adapter{{"adapter", {{.name = kName, .shape = std::move(shape), .decays = decays}}},
-                  {std::move(initial)},
-                  std::make_shared<UnitBuffers>(),
-                  std::make_shared<Dropout>(0.0, 0),
-                  std::vector<BlockAddition>(static_cast<size_t>(config.num_layers))};
-  return adapter;
-}
-
-Weight whole(const Adapter& adapter) {
-  return Weight(adapter.buffers, /*offset=*/0, adapter.unit.slots().front().shape);
+  const TensorSlot slot{.name = kName, .shape = std::move(shape), .decays = decays};
+  return {{{slot, std::move(initial)}}, std::make_shared<Dropout>(0.0, 0), config.num_layers};
 }
 
 std::vector<int64_t> first_tokens(const PromptOptions& options, uint64_t seed,
@@ -65,11 +57,12 @@ Adapter make_prefix(const PrefixOptions& options, const ModelConfig& config) {
                  {is_zero ? Distribution::kZero : Distribution::kNormal, options.deviation}, config,
                  /*decays=*/options.projection == 0);
   if (options.projection > 0) {
-    adapter.projection.emplace(options.num_tokens, columns / 2, options.projection,
-                               config.num_layers * columns);
+    adapter.add_projection(
+        {options.num_tokens, columns / 2, options.projection, config.num_layers * columns});
   }
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    adapter.blocks[static_cast<size_t>(layer)].prefix = {whole(adapter), layer * columns};
+    adapter.blocks[static_cast<size_t>(layer)].prefix = {
+        adapter.use(kName, Adapter::block_user(layer)), layer * columns};
   }
   return adapter;
 }
@@ -82,7 +75,7 @@ Adapter make_prompt(const PromptOptions& options, uint64_t seed, const ModelConf
     initial = {Distribution::kRows, 0.0, first_tokens(options, seed, config), kEmbeddingMatrix};
   }
   Adapter adapter = one_matrix({options.num_tokens, config.hidden_size}, initial, config);
-  adapter.prompt = whole(adapter);
+  adapter.prompt = adapter.use(kName, Adapter::kEmbeddingUser);
   return adapter;
 }
 

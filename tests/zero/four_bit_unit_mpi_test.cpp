@@ -17,7 +17,7 @@
 #include "model/quantised/dequantise.h"
 #include "model/quantised/quantise.h"
 #include "support/tiny_model.h"
-#include "zero/quantised_units.h"
+#include "zero/unit_store.h"
 
 namespace temper {
 namespace {
@@ -37,6 +37,13 @@ void read(const TensorSlot& slot, Range range, std::span<float> values) {
   }
 }
 
+at::Tensor dense(const TensorSlot& slot) {
+  const int64_t size = slot.num_elements();
+  at::Tensor values = at::empty({size}, at::kFloat);
+  read(slot, {0, size}, {values.mutable_data_ptr<float>(), static_cast<size_t>(size)});
+  return values;
+}
+
 // The whole matrix in four bits, by one process.
 struct Whole {
   std::vector<uint8_t> codes;
@@ -46,8 +53,7 @@ struct Whole {
 
 Whole quantise_whole(const TensorSlot& slot, QuantisationOptions options) {
   const int64_t size = slot.num_elements();
-  const at::Tensor values = at::empty({size}, at::kFloat);
-  read(slot, {0, size}, {values.mutable_data_ptr<float>(), static_cast<size_t>(size)});
+  const at::Tensor values = dense(slot);
   const FourBitFormat format{options.kind};
   Whole whole{std::vector<uint8_t>(static_cast<size_t>(size / 2)),
               std::vector<float>(static_cast<size_t>(format.num_blocks(size))),
@@ -88,17 +94,16 @@ struct Fixture {
   MpiCommunicator world{MPI_COMM_WORLD};
   std::vector<UnitLayout> units = decoder_units(testing::tiny_config(true));
 
-  QuantisedUnits make(int stage, at::ScalarType dtype, QuantisationOptions options,
-                      bool by_torch = false) {
-    return {units,
-            world,
-            {{stage, Reduction::kExact, true}, StorePurpose::kFrozen, dtype},
-            options,
-            by_torch};
+  UnitStore make(int stage, at::ScalarType dtype, QuantisationOptions options,
+                 bool by_torch = false) {
+    StoreOptions store{{stage, Reduction::kExact, true}};
+    if (by_torch) store.unpacking = FourBitUnit::Unpacking::kByLibTorch;
+    UnitForm form{.dtype = dtype, .is_trained = false, .four_bit = options};
+    return {stored_units(units, {}, form), world, store};
   }
 };
 
-BOOST_FIXTURE_TEST_SUITE(quantised_units, Fixture)
+BOOST_FIXTURE_TEST_SUITE(four_bit_unit, Fixture)
 
 BOOST_DATA_TEST_CASE_F(Fixture, each_matrix_is_that_of_one_process,
                        data::make({0, 3}) * data::make({at::kFloat, at::kBFloat16}) *
@@ -106,15 +111,24 @@ BOOST_DATA_TEST_CASE_F(Fixture, each_matrix_is_that_of_one_process,
                            data::make({false, true}) * data::make({false, true}),
                        stage, dtype, is_fp4, is_double, is_stored, by_torch) {
   const QuantisationOptions options{is_fp4 ? FourBitKind::kFp4 : FourBitKind::kNf4, is_double};
-  QuantisedUnits quantised = make(stage, dtype, options, by_torch);
-  for (int unit = 0; unit < quantised.num_units(); ++unit) {
+  UnitStore quantised = make(stage, dtype, options, by_torch);
+  for (int unit = 1; unit + 1 < quantised.num_units(); ++unit) {
+    UnitState& state = quantised.state(unit);
+    const at::Tensor slice = state.kept_weights();
     if (is_stored) {
-      quantised.read_quantised(unit,
-                               [&](const TensorSlot& slot) { return source_of(slot, options); });
+      state.four_bit->read_quantised(
+          [&](const TensorSlot& slot) { return source_of(slot, options); }, slice);
     } else {
-      quantised.read(unit, read);
+      state.four_bit->read(read, slice);
     }
-    quantised.finish(unit);
+    state.four_bit->finish(slice);
+    for (const TensorSlot& slot : state.unit.slots()) {
+      const Range range = intersection(slot.range(), state.kept);
+      for (int64_t i = range.begin; i < range.end; ++i) {
+        state.loaded_weights()[i - state.kept.begin].fill_(number(slot.name, i - slot.offset));
+      }
+    }
+    quantised.publish(unit);
   }
   for (int unit = 1; unit + 1 < quantised.num_units(); ++unit) {
     // A rank that has nothing to compute does not prefetch.
@@ -122,17 +136,18 @@ BOOST_DATA_TEST_CASE_F(Fixture, each_matrix_is_that_of_one_process,
     if (prefetches) quantised.prefetch(unit + 1);
     const at::Tensor whole = quantised.gather(unit);
     for (const TensorSlot& slot : units[static_cast<size_t>(unit)].slots()) {
-      if (slot.shape.size() != 2) continue;
       const at::Tensor found = whole.narrow(0, slot.offset, slot.num_elements());
-      BOOST_TEST(at::equal(found, expected(slot, options, dtype)), slot.name);
+      const at::Tensor wanted =
+          slot.is_matrix() ? expected(slot, options, dtype) : dense(slot).to(dtype);
+      BOOST_TEST(at::equal(found, wanted), slot.name);
     }
     quantised.release(unit);
   }
 }
 
 BOOST_AUTO_TEST_CASE(a_sharded_store_keeps_its_share_of_four_bits) {
-  const QuantisedUnits quantised = make(3, at::kBFloat16, {});
-  const QuantisedUnits whole = make(0, at::kBFloat16, {});
+  const UnitStore quantised = make(3, at::kBFloat16, {});
+  const UnitStore whole = make(0, at::kBFloat16, {});
   int64_t matrices = 0;
   for (size_t unit = 1; unit + 1 < units.size(); ++unit) {
     for (const TensorSlot& slot : units[unit].slots()) {
@@ -146,13 +161,15 @@ BOOST_AUTO_TEST_CASE(a_sharded_store_keeps_its_share_of_four_bits) {
 }
 
 BOOST_AUTO_TEST_CASE(a_number_that_is_not_finite_is_refused) {
-  QuantisedUnits quantised = make(3, at::kFloat, {});
+  UnitStore quantised = make(3, at::kFloat, {});
+  UnitState& state = quantised.state(1);
   const auto read_bad = [](const TensorSlot& slot, Range range, std::span<float> values) {
     read(slot, range, values);
     if (slot.name.ends_with("up_proj.weight")) values.back() = std::nanf("");
   };
   if (world.world_size() > 1) return;  // Only the ranks that read a part of it refuse.
-  BOOST_CHECK_EXCEPTION(quantised.read(1, read_bad), ModelError, [](const ModelError& error) {
+  const auto read_unit = [&] { state.four_bit->read(read_bad, state.kept_weights()); };
+  BOOST_CHECK_EXCEPTION(read_unit(), ModelError, [](const ModelError& error) {
     BOOST_TEST(
         std::string(error.what())
             .starts_with(

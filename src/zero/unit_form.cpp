@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "zero/unit_form.h"
+
+namespace temper {
+
+std::vector<StoredUnit> in_form(const std::vector<UnitLayout>& units, const UnitForm& form) {
+  std::vector<StoredUnit> all;
+  for (const UnitLayout& unit : units) all.push_back({unit, form});
+  return all;
+}
+
+std::vector<StoredUnit> stored_units(const std::vector<UnitLayout>& decoder,
+                                     const std::vector<UnitLayout>& adapter, const UnitForm& form) {
+  std::vector<StoredUnit> all = in_form(decoder, {.dtype = form.dtype,
+                                                  .is_trained = form.is_trained && adapter.empty(),
+                                                  .four_bit = form.four_bit});
+  all.front().form.four_bit.reset();  // The embedding, and the norm with the output head.
+  all.back().form.four_bit.reset();
+  for (const UnitLayout& unit : adapter) all.push_back({unit, {.is_trained = form.is_trained}});
+  return all;
+}
+
+}  // namespace temper
