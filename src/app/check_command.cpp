@@ -97,9 +97,14 @@ class RunCheck {
     check_template(sources);
     for (const HoldOutOptions& holdout : config_.holdouts) open_shard("holdout", holdout.path);
     const DataOptions& data = config_.data;
-    report_.add_fact("batch", concat(data.global_batch_rows, " rows of ", data.sequence_length,
-                                     " tokens: ", data.global_batch_rows / data.micro_batch_rows,
-                                     " micro-batches, shared by ", options_.num_ranks, " ranks"));
+    const int64_t num_in_last_round = data.num_micro_batches() % options_.num_ranks;
+    report_.add_fact("batch",
+                     concat(data.global_batch_rows, " rows of ", data.sequence_length,
+                            " tokens: ", data.num_micro_batches(), " micro-batches, shared by ",
+                            options_.num_ranks, " ranks",
+                            num_in_last_round == 0 ? std::string()
+                                                   : concat(", of which ", num_in_last_round,
+                                                            " have one more than the others")));
     Origin origin;
     if (!report_.attempt([&] { origin = find_origin(config_); })) return;
     plan_ = plan_training(config_, options_.num_ranks, origin, std::move(sources), report_);

@@ -84,9 +84,11 @@ ExitCode TrainingJob::run() {
   Trainer trainer(*model_.engine, *model_.store, *model_.ranks,
                   Schedule(config_.schedule, plan_.num_steps, plan_.origin.schedule_step),
                   {config_.optimizer, config_.train.max_grad_norm});
+  sequence_ = {state_.next_micro_batch, config_.data.num_micro_batches(), session_.rank(),
+               session_.world_size()};
   const int64_t first = plan_.origin.data_micro_batch;
   loader_.emplace([this, first](int64_t index) { return plan_.mixture.micro_batch(index - first); },
-                  RankSequence{state_.next_micro_batch + session_.rank(), session_.world_size()},
+                  sequence_,
                   LoaderOptions{config_.data.loader_threads, config_.data.prefetch_depth});
   const int64_t tokens = config_.data.micro_batch_rows * config_.data.sequence_length;
   const at::ScalarType dtype = scalar_type_of(model_.compute_dtype);
@@ -304,10 +306,8 @@ RankBatch TrainingJob::next_batch() {
         "look at that job's log; this one has not written since");
   }
   const double waited = loader_->waited_seconds();
-  const int64_t num_micro_batches =
-      config_.data.global_batch_rows / config_.data.micro_batch_rows / session_.world_size();
-  RankBatch batch;
-  for (int64_t j = 0; j < num_micro_batches; ++j) {
+  RankBatch batch{.micro_batches = {}, .num_of_all_ranks = sequence_.per_step};
+  for (int64_t j = 0; j < sequence_.own_per_step(); ++j) {
     batch.micro_batches.push_back(to_packed_batch(loader_->next(), model_.ranks->device()));
   }
   batch.data_seconds = loader_->waited_seconds() - waited;

@@ -75,6 +75,7 @@ class TrainingJob {
   RunState state_;
   std::filesystem::path resumed_from_;  // The checkpoint; empty for a fresh run.
   int64_t resumed_step_ = 0;
+  RankSequence sequence_;
   std::optional<Loader> loader_;
 };
 

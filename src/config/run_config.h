@@ -77,7 +77,7 @@ RunConfig parse_run_config(const std::string& yaml, const std::string& name);
 /// All contradictions between options that each are fine by themselves.
 std::vector<Problem> validate(const RunConfig& config);
 
-/// The same for what depends on the number of ranks: the micro-batches of a step must divide.
+/// The same for what depends on the number of ranks: each must have a micro-batch of a step.
 std::vector<Problem> validate_ranks(const RunConfig& config, int world_size);
 
 /// The same for what depends on the number of steps, which `train.epochs` leaves to the data.

@@ -256,17 +256,14 @@ Problems validate(const RunConfig& config) {
 }
 
 Problems validate_ranks(const RunConfig& config, int world_size) {
-  const int64_t global = config.data.global_batch_rows;
+  const int64_t num_micro_batches = config.data.num_micro_batches();
+  if (num_micro_batches >= world_size) return {};
   const int64_t micro = config.data.micro_batch_rows;
-  const int64_t num_micro_batches = global / micro;
-  if (num_micro_batches % world_size == 0) return {};
-  const int64_t unit = micro * world_size;
-  const int64_t below = global / unit * unit;
-  return {{concat("data.global_batch of ", global, " rows is ", num_micro_batches,
-                  " micro-batches of ", micro, ", which ", world_size, " ranks cannot share"),
-           concat("set data.global_batch to ",
-                  below == 0 ? concat(unit) : concat(below, " or ", below + unit), ", or start ",
-                  nearest_divisors(num_micro_batches, world_size), " ranks"),
+  return {{concat("data.global_batch of ", config.data.global_batch_rows, " rows is ",
+                  num_micro_batches, " micro-batches of ", micro, ", fewer than ", world_size,
+                  " ranks"),
+           concat("set data.global_batch to ", micro * world_size, ", or start at most ",
+                  num_micro_batches, " ranks"),
            {"data.global_batch", "data.micro_batch"}}};
 }
 

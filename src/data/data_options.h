@@ -42,6 +42,9 @@ struct DataOptions {
   uint64_t seed = 0;               ///< Of the order of rows.
   int loader_threads = 2;
   int prefetch_depth = 2;  ///< Micro-batches that are read ahead.
+
+  /// In a step, of all ranks together.
+  int64_t num_micro_batches() const { return global_batch_rows / micro_batch_rows; }
 };
 
 }  // namespace temper

@@ -13,8 +13,8 @@ namespace temper {
 
 Loader::Loader(Read read, RankSequence sequence, LoaderOptions options)
     : read_(std::move(read)), sequence_(sequence), options_(options) {
-  if (options.num_threads < 1 || options.depth < 1) {
-    throw std::invalid_argument("a loader needs a thread and a place to put what it reads");
+  if (options.num_threads < 1 || options.depth < 1 || sequence.own_per_step() < 1) {
+    throw std::invalid_argument("a loader needs a thread, a place to put what it reads, and work");
   }
   try {
     for (int k = 0; k < options_.num_threads; ++k) {
@@ -59,7 +59,7 @@ void Loader::work(const std::stop_token& stop) {
 
 Loader::Outcome Loader::read_outcome(int64_t number) const {
   try {
-    return read_(sequence_.first + number * sequence_.stride);
+    return read_(sequence_.index(number));
   } catch (...) {
     return std::current_exception();
   }

@@ -16,10 +16,23 @@
 
 namespace temper {
 
-/// Which micro-batches one rank takes: number j of its own is `first + j * stride` of all.
+/// Which micro-batches one rank takes: in each round of a step the next one for each rank, in the
+/// order of ranks. Where they do not divide, the last round has none for the last ranks.
 struct RankSequence {
-  int64_t first = 0;   ///< The data cursor plus the rank.
-  int64_t stride = 1;  ///< The number of ranks.
+  int64_t first = 0;     ///< The data cursor: the first micro-batch of the first step.
+  int64_t per_step = 1;  ///< Of all ranks together, at least one for each.
+  int64_t rank = 0;
+  int64_t num_ranks = 1;
+
+  /// How many of a step are this rank's.
+  int64_t own_per_step() const { return (per_step - rank + num_ranks - 1) / num_ranks; }
+
+  /// The index, among all, of the rank's own micro-batch `number`.
+  int64_t index(int64_t number) const {
+    const int64_t step = number / own_per_step();
+    const int64_t round = number % own_per_step();
+    return first + step * per_step + round * num_ranks + rank;
+  }
 };
 
 struct LoaderOptions {
@@ -33,7 +46,8 @@ class Loader {
   using Read = std::function<MicroBatch(int64_t index)>;
 
   /// `read` is called from several threads at once. The destructor waits for calls under way.
-  /// Throws: std::invalid_argument without threads or depth; Error if the system gives no thread.
+  /// Throws: std::invalid_argument without threads, depth or a micro-batch for the rank; Error if
+  /// the system gives no thread.
   Loader(Read read, RankSequence sequence, LoaderOptions options);
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;

@@ -89,6 +89,11 @@ void Engine::reduce(int user) {
   }
 }
 
+// The embedding's backward pass computes with no weights.
+int Engine::next_backward(int user) const {
+  return user > std::max(1, lowest_trained_) ? user - 1 : kNobody;
+}
+
 // The schedule.
 
 double Engine::forward_backward(const PackedBatch& batch, int64_t number) {
@@ -104,6 +109,27 @@ double Engine::forward_backward(const PackedBatch& batch, int64_t number) {
   if (adapter_ != nullptr) adapter_->dropout->set_micro_batch({});
   CollectiveRing::own().begin_idle();  // It lives: at stages 0 and 1 none may communicate.
   return head.loss_sum;
+}
+
+void Engine::join_forward_backward() {
+  for (int user = kEmbedding; user < head(); ++user) {
+    acquire(user);
+    prefetch(user + 1);
+    release(user, user + 1);
+  }
+  for (int user = head(); user >= std::max(1, lowest_trained_); --user) {
+    const int next = next_backward(user);
+    acquire(user);
+    prefetch(next);
+    lend_gradients(user);
+    release(user, next);
+    reduce(user);
+  }
+  if (lowest_trained_ == kEmbedding) {
+    lend_gradients(kEmbedding);
+    reduce(kEmbedding);
+  }
+  CollectiveRing::own().begin_idle();
 }
 
 double Engine::loss(const PackedBatch& batch) {
@@ -175,7 +201,7 @@ at::Tensor Engine::forward_blocks(at::Tensor hidden, const PackedBatch& batch,
 }
 
 HeadResult Engine::head_with_gradient(const at::Tensor& hidden, const PackedBatch& batch) {
-  const int next = lowest_trained_ < head() ? num_layers() : kNobody;
+  const int next = next_backward(head());
   acquire(head());
   prefetch(next);
   lend_gradients(head());
@@ -187,9 +213,8 @@ HeadResult Engine::head_with_gradient(const at::Tensor& hidden, const PackedBatc
 
 at::Tensor Engine::backward_blocks(at::Tensor gradient, const PackedBatch& batch,
                                    std::vector<BlockPass> passes) {
-  const int lowest = std::max(1, lowest_trained_);
-  for (int user = num_layers(); user >= lowest; --user) {
-    const int next = user > lowest ? user - 1 : kNobody;
+  for (int user = num_layers(); user >= std::max(1, lowest_trained_); --user) {
+    const int next = next_backward(user);
     acquire(user);
     prefetch(next);
     lend_gradients(user);

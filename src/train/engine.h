@@ -38,6 +38,10 @@ class Engine {
   /// Returns the summed cross-entropy over its targets.
   double forward_backward(const PackedBatch& batch, int64_t number);
 
+  /// Takes part in the collectives of `forward_backward` on a rank that has no micro-batch left.
+  /// What it hands to the store is no gradient.
+  void join_forward_backward();
+
   /// The summed cross-entropy over the batch's targets, without gradients.
   double loss(const PackedBatch& batch);
 
@@ -62,6 +66,7 @@ class Engine {
   void release(int user, int next);
   void lend_gradients(int user);
   void reduce(int user);
+  int next_backward(int user) const;
 
   bool has_prompt() const { return adapter_ != nullptr && adapter_->prompt.is_defined(); }
   VirtualRows prompt_rows(const std::vector<int64_t>& document_begins) const;

@@ -5,19 +5,31 @@
 
 #include "optim/gradient_norm.h"
 #include "train/batch.h"
-#include "train/loss_total.h"
 #include "zero/projected_unit.h"
 
 namespace temper {
 
-StepResult Trainer::train_step(std::span<const PackedBatch> rank_batch, RunState& state) {
+// `first` is the number of the step's first micro-batch in the run.
+LossTotal Trainer::add_up_gradients(std::span<const PackedBatch> rank_batch,
+                                    int64_t num_micro_batches, int64_t first) {
   LossTotal total;
-  int64_t number = state.next_micro_batch + ranks_.rank();
-  for (const PackedBatch& micro_batch : rank_batch) {
-    total.add(engine_.forward_backward(micro_batch, number), count_targets(micro_batch));
-    number += ranks_.world_size();
+  size_t round = 0;
+  for (int64_t begin = 0; begin < num_micro_batches; begin += ranks_.world_size()) {
+    store_.begin_round(num_micro_batches - begin);
+    if (round < rank_batch.size()) {
+      const PackedBatch& own = rank_batch[round++];
+      total.add(engine_.forward_backward(own, first + begin + ranks_.rank()), count_targets(own));
+    } else {
+      engine_.join_forward_backward();
+    }
   }
   store_.finish_gradients();
+  return total;
+}
+
+StepResult Trainer::train_step(std::span<const PackedBatch> rank_batch, int64_t num_micro_batches,
+                               RunState& state) {
+  LossTotal total = add_up_gradients(rank_batch, num_micro_batches, state.next_micro_batch);
   const Adapter* adapter = engine_.adapter();
   if (adapter != nullptr) pull_back_gradient(*adapter, ranks_, store_);
   total.combine(ranks_, store_.options().device);
@@ -39,8 +51,7 @@ StepResult Trainer::train_step(std::span<const PackedBatch> rank_batch, RunState
     }
   }
   if (!result.updated) store_.discard_gradients();
-  state.count_step(result.num_targets, result.updated,
-                   static_cast<int64_t>(rank_batch.size()) * ranks_.world_size());
+  state.count_step(result.num_targets, result.updated, num_micro_batches);
   return result;
 }
 

@@ -10,6 +10,7 @@
 #include "optim/adamw.h"
 #include "optim/schedule.h"
 #include "train/engine.h"
+#include "train/loss_total.h"
 #include "zero/unit_store.h"
 
 namespace temper {
@@ -36,12 +37,16 @@ class Trainer {
 
   /// Trains on this rank's micro-batches of the global batch and counts the step in `state`.
   ///
-  /// Micro-batch j of rank r is number j * world_size + r of the global batch; every rank has as
-  /// many.
+  /// Micro-batch j of rank r is number j * world_size + r of the `num_micro_batches` of the global
+  /// batch, of which each rank has one or more; the last ranks may have one less than the first.
   /// Collective. Throws: CommError.
-  StepResult train_step(std::span<const PackedBatch> rank_batch, RunState& state);
+  StepResult train_step(std::span<const PackedBatch> rank_batch, int64_t num_micro_batches,
+                        RunState& state);
 
  private:
+  LossTotal add_up_gradients(std::span<const PackedBatch> rank_batch, int64_t num_micro_batches,
+                             int64_t first);
+
   Engine& engine_;
   UnitStore& store_;
   Communicator& ranks_;

@@ -105,7 +105,8 @@ void TrainingLoop::step(RunState& state) {
   const Stopwatch watch;
   CollectiveRing::own().begin_step(state.step + 1);
   const RankBatch batch = parts_.next_batch();
-  const StepResult result = parts_.trainer.train_step(batch.micro_batches, state);
+  const StepResult result =
+      parts_.trainer.train_step(batch.micro_batches, batch.num_of_all_ranks, state);
   record(state, result, timing_of(batch, result, watch.seconds()));
   if (state.num_skipped_in_a_row < train_.max_skipped_in_a_row) return;
   progress_.end_line();

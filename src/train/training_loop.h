@@ -20,6 +20,7 @@ namespace temper {
 /// This rank's micro-batches of the next step, and how long it waited for them.
 struct RankBatch {
   std::vector<PackedBatch> micro_batches;
+  int64_t num_of_all_ranks = 0;  ///< Micro-batches in the step.
   double data_seconds = 0.0;
 };
 

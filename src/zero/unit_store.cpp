@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
@@ -20,6 +21,7 @@ UnitStore::UnitStore(const std::vector<StoredUnit>& units, Communicator& ranks,
       gathered_(units.size()),
       gradients_(units.size()),
       has_gradient_(units.size(), false),
+      num_contributors_(ranks.world_size()),
       pool_(options.device) {
   if (options_.zero.stage < 0 || options_.zero.stage > 3) {
     throw std::invalid_argument(concat("there is no ZeRO stage ", options_.zero.stage));
@@ -147,6 +149,10 @@ void UnitStore::release(int unit) {
   pool_.put(std::exchange(gathered.full, {}));
 }
 
+void UnitStore::begin_round(int64_t num_micro_batches) {
+  num_contributors_ = static_cast<int>(std::min<int64_t>(num_micro_batches, ranks_.world_size()));
+}
+
 at::Tensor UnitStore::gradient_buffer(int unit) {
   at::Tensor& buffer = gradients_[static_cast<size_t>(unit)];
   if (!buffer.defined()) {
@@ -159,7 +165,7 @@ void UnitStore::reduce(int unit) {
   at::Tensor buffer = std::exchange(gradients_[static_cast<size_t>(unit)], {});
   if (!buffer.defined()) throw std::logic_error("reduce without a gradient buffer");
   if (ranks_.world_size() == 1 || is_fast()) {
-    fold(unit, buffer, 1);
+    if (ranks_.rank() < num_contributors_) fold(unit, buffer, 1);
     pool_.put(std::move(buffer));
     return;
   }
@@ -170,6 +176,7 @@ void UnitStore::exchange(int unit, at::Tensor buffer) {
   finish_exchange();
   Exchange exchange;
   exchange.unit = unit;
+  exchange.num_blocks = num_contributors_;
   exchange.received = pool_.take(buffer.numel(), buffer.scalar_type());
   exchange.pending = ranks_.all_to_all(buffer, exchange.received);
   exchange.sent = std::move(buffer);
@@ -183,7 +190,9 @@ void UnitStore::finish_exchange() {
   Exchange exchange = std::move(*exchange_);
   exchange_.reset();
   exchange.pending.wait();
-  fold(exchange.unit, exchange.received, ranks_.world_size());
+  const int64_t block = exchange.received.numel() / ranks_.world_size();
+  fold(exchange.unit, exchange.received.narrow(0, 0, exchange.num_blocks * block),
+       exchange.num_blocks);
   pool_.put(std::move(exchange.sent));
   pool_.put(std::move(exchange.received));
 }
@@ -214,6 +223,7 @@ void UnitStore::finish_gradients() {
 
 // The sums of all ranks replace the block of this rank's own sum that it updates with.
 void UnitStore::exchange_local_sums() {
+  num_contributors_ = ranks_.world_size();
   for (const int unit : trained()) {
     at::Tensor rounded = pool_.take(state(unit).shards.padded_size(), state(unit).form.dtype);
     rounded.copy_(state(unit).gradient);

@@ -54,6 +54,10 @@ class UnitStore {
   /// The gathered weights may be dropped; at stages 0 to 2 they stay.
   void release(int unit);
 
+  /// From here on gradients are those of one micro-batch a rank, but only of the first ranks if
+  /// there are no more than `num_micro_batches`: what the others hand over is not added.
+  void begin_round(int64_t num_micro_batches);
+
   /// The buffer that one micro-batch's gradient of this unit is written to. Kept until `reduce`.
   /// Shapes: [padded_size], compute dtype; not zeroed.
   at::Tensor gradient_buffer(int unit);
@@ -94,6 +98,7 @@ class UnitStore {
   struct Exchange {
     int unit = 0;
     at::Tensor sent, received;
+    int num_blocks = 0;  // Of what is received, those that are added.
     Pending pending;
   };
 
@@ -119,6 +124,7 @@ class UnitStore {
   std::vector<at::Tensor> gradients_;  // [unit], lent out by gradient_buffer
   std::vector<bool> has_gradient_;     // [unit], whether this step has added to it
   std::vector<Pending> published_;     // Gathers of updated weights under way.
+  int num_contributors_;               // The first ranks, whose gradients are added.
   std::optional<Exchange> exchange_;   // At most one under way: two buffers suffice.
   BufferPool pool_;
 };

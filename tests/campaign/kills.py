@@ -38,8 +38,8 @@ def undisturbed(method: str) -> tuple:
 
 
 def start(chance: random.Random, config: Path, method: str) -> tiny_job.Job:
-    """A job on one to three ranks; how they share and save is drawn, too."""
-    ranks, stage, saves = chance.choice((1, 2, 3)), chance.randrange(4), chance.choice((1, 5))
+    """A job on one to four ranks; how they share and save is drawn, too."""
+    ranks, stage, saves = chance.choice((1, 2, 3, 4)), chance.randrange(4), chance.choice((1, 5))
     options = (f"parallel.stage={stage}", f"checkpoint.every_steps={saves}")
     return tiny_job.Job(ranks, config, *METHODS[method], *options)
 

@@ -9,6 +9,7 @@
 #include <boost/test/unit_test.hpp>
 #include <cerrno>
 #include <latch>
+#include <map>
 
 #include "core/error.h"
 #include "io/says.h"
@@ -43,9 +44,28 @@ BOOST_AUTO_TEST_SUITE(loader)
 
 BOOST_DATA_TEST_CASE(batches_come_in_order_with_any_threads_and_depth,
                      data::xrange(1, 5) * data::make({1, 2, 7}), num_threads, depth) {
-  Loader loader(named, {.first = 5, .stride = 3}, {.num_threads = num_threads, .depth = depth});
+  Loader loader(named, {.first = 5, .per_step = 3, .rank = 1, .num_ranks = 3},
+                {.num_threads = num_threads, .depth = depth});
   for (int64_t number = 0; number < 200; ++number) {
-    BOOST_REQUIRE_EQUAL(loader.next().tokens[0], 5 + 3 * number);
+    BOOST_REQUIRE_EQUAL(loader.next().tokens[0], 6 + 3 * number);
+  }
+}
+
+// Whether they divide or not, and in the order in which one rank would take them.
+BOOST_DATA_TEST_CASE(ranks_take_each_micro_batch_of_a_step_once,
+                     data::xrange(1, 8) * data::xrange(1, 8), num_ranks, num_more) {
+  const int64_t per_step = num_ranks + num_more - 1;
+  std::map<int64_t, int64_t> taken;  // By index, the rank.
+  for (int64_t rank = 0; rank < num_ranks; ++rank) {
+    const RankSequence own{.first = 10, .per_step = per_step, .rank = rank, .num_ranks = num_ranks};
+    for (int64_t number = 0; number < 3 * own.own_per_step(); ++number) {
+      BOOST_REQUIRE(taken.emplace(own.index(number), rank).second);
+    }
+  }
+  BOOST_TEST(std::ssize(taken) == 3 * per_step);
+  for (const auto& [index, rank] : taken) {
+    BOOST_TEST(rank == (index - 10) % per_step % num_ranks);
+    BOOST_TEST((index >= 10 && index < 10 + 3 * per_step));
   }
 }
 

@@ -62,7 +62,7 @@ def nothing(_: Path) -> None:
 @pytest.mark.parametrize(
     "damage, ranks, code, message",
     [
-        (nothing, 4, CONFIGURATION, "6 micro-batches of 1, which 4 ranks cannot share"),
+        (nothing, 7, CONFIGURATION, "6 micro-batches of 1, fewer than 7 ranks"),
         (other_tokenizer, 2, DATA, "train.h5 was made with tokenizer"),
         (bigger_vocabulary, 2, DATA, "train.h5"),
         (truncated_shard, 2, DATA, "train.h5"),

@@ -49,6 +49,17 @@ def test_a_power_cut_without_a_spare_node(config, undisturbed, whole_cluster):
     assert f"lost rank=1 node={victim} step=" in job.text()
 
 
+def test_a_power_cut_costs_speed_where_fewer_nodes_are_allowed(config, undisturbed, whole_cluster):
+    """Six micro-batches on four nodes, and then on three of the same allocation."""
+    job = Job(config, nodes=4, options=("--no-kill",), TEMPER_NUM_LEAST_NODES="3")
+    victim = node_at_step_12(job, 1, whole_cluster)
+    cluster("kill-node", victim)
+    assert_finished(job, undisturbed)
+    assert "going on with 3 nodes instead of 4" in job.text()
+    assert job.field("Restarts") == "0"
+    assert "begun ranks=4" in job.text() and "begun ranks=3" in job.text()
+
+
 def test_a_power_cut_of_the_node_that_runs_the_script(config, undisturbed, whole_cluster):
     job = Job(config)
     victim = node_at_step_12(job, 0, whole_cluster)

@@ -40,6 +40,11 @@ struct TrainerFixture {
     return copy;
   }
 
+  // Each rank has one micro-batch.
+  StepResult train(const std::vector<PackedBatch>& rank_batch) {
+    return trainer.train_step(rank_batch, world.world_size(), state);
+  }
+
   bool is_last_rank() const { return world.rank() == world.world_size() - 1; }
 };
 
@@ -73,7 +78,7 @@ struct OneFeatureFixture : TrainerFixture {
     std::vector<PackedBatch> few_targets = batch();
     few_targets[0].targets.fill_(kNoTarget);
     if (world.rank() == 0) few_targets[0].targets.narrow(0, 0, num_targets).fill_(kTarget);
-    const StepResult result = trainer.train_step(few_targets, state);
+    const StepResult result = train(few_targets);
     BOOST_TEST(!result.updated);
     BOOST_TEST(state.num_skipped == 1);
     BOOST_TEST(at::equal(weights(), before));
@@ -87,7 +92,7 @@ BOOST_FIXTURE_TEST_SUITE(trainer, TrainerFixture)
 
 BOOST_AUTO_TEST_CASE(a_step_is_counted) {
   const at::Tensor before = weights();
-  const StepResult result = trainer.train_step(batch(), state);
+  const StepResult result = train(batch());
   BOOST_TEST(result.updated);
   BOOST_TEST(state.step == 1);
   BOOST_TEST(state.num_updates == 1);
@@ -103,7 +108,7 @@ BOOST_AUTO_TEST_CASE(one_ranks_nan_makes_all_ranks_skip) {
   at::Tensor master = store.state(1).master;
   const at::Tensor kept = master.clone();
   if (world.rank() == 0) master.fill_(std::numeric_limits<float>::quiet_NaN());
-  BOOST_TEST(!trainer.train_step(batch(), state).updated);
+  BOOST_TEST(!train(batch()).updated);
   BOOST_TEST(state.num_skipped == 1);
   BOOST_TEST(state.num_skipped_in_a_row == 1);
   BOOST_TEST(state.num_without_target_in_a_row == 0);
@@ -111,7 +116,7 @@ BOOST_AUTO_TEST_CASE(one_ranks_nan_makes_all_ranks_skip) {
 
   master.copy_(kept);
   BOOST_TEST(at::equal(weights(), before));
-  BOOST_TEST(trainer.train_step(batch(), state).updated);
+  BOOST_TEST(train(batch()).updated);
   BOOST_TEST(state.num_skipped == 1);
   BOOST_TEST(state.num_skipped_in_a_row == 0);
 }
@@ -142,7 +147,7 @@ BOOST_AUTO_TEST_CASE(a_step_without_any_target_changes_nothing) {
   const at::Tensor before = weights();
   std::vector<PackedBatch> empty = batch();
   empty[0].targets.fill_(kNoTarget);
-  const StepResult result = trainer.train_step(empty, state);
+  const StepResult result = train(empty);
   BOOST_TEST(!result.updated);
   BOOST_TEST(result.num_targets == 0);
   BOOST_TEST(state.num_skipped_in_a_row == 1);
@@ -158,7 +163,7 @@ BOOST_AUTO_TEST_CASE(the_loss_is_the_mean_over_all_ranks_targets) {
   int64_t count = uneven[0].targets.ne(kNoTarget).sum().item<int64_t>();
   at::Tensor totals = at::tensor({loss_sum, static_cast<double>(count)}, at::kDouble);
   world.all_reduce(totals, ReduceOp::kSum).wait();
-  const StepResult result = trainer.train_step(uneven, state);
+  const StepResult result = train(uneven);
   const double expected = totals[0].item<double>() / totals[1].item<double>();
   BOOST_TEST(result.loss == expected, boost::test_tools::tolerance(1e-12));
 }

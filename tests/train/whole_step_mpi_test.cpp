@@ -142,7 +142,9 @@ BOOST_DATA_TEST_CASE_F(WorldFixture, steps_are_those_of_the_formulas,
   Trainer trainer(engine, store, world, Schedule(kSchedule, kSteps), {kAdamW, max_norm});
   WholeTrainer reference(decoder.config(), max_norm);
   reference.take_weights(store);
-  const int64_t num_micro_batches = int64_t{accumulation} * world.world_size();
+  // Where there is more than one round, the last ones have none in the last.
+  const int64_t num_micro_batches =
+      int64_t{accumulation} * world.world_size() - (accumulation > 1 ? world.world_size() / 2 : 0);
 
   RunState state;
   int64_t num_target_tokens = 0;
@@ -152,7 +154,7 @@ BOOST_DATA_TEST_CASE_F(WorldFixture, steps_are_those_of_the_formulas,
       all.push_back(micro_batch_of(decoder.config(), step, j));
       if (j % world.world_size() == world.rank()) own.push_back(all.back());
     }
-    const StepResult found = trainer.train_step(own, state);
+    const StepResult found = trainer.train_step(own, num_micro_batches, state);
     const double rate = kAdamW.learning_rate * static_cast<double>(kSteps - step) / kSteps;
     const Step expected = reference.step(all, rate);
     num_target_tokens += expected.num_targets;
