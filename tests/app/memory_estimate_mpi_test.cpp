@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/core/CPUAllocator.h>
+#include <c10/core/impl/alloc_cpu.h>
 #include <malloc.h>
 
 #include <atomic>
@@ -35,30 +36,24 @@ void count(int64_t bytes) {
   }
 }
 
-// LibTorch's, counted.
+// The context is the data, which oneDNN's scratch wants.
 class CountingAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t num_bytes) override {
-    auto* block = new Block{plain_.allocate(num_bytes), static_cast<int64_t>(num_bytes)};
-    count(block->bytes);
-    return {block->data.get(), block, &free, c10::kCPU};
+    void* data = c10::alloc_cpu(num_bytes);
+    if (data != nullptr) count(static_cast<int64_t>(::malloc_usable_size(data)));
+    return {data, data, &free, c10::kCPU};
   }
+  c10::DeleterFnPtr raw_deleter() const override { return &free; }
   void copy_data(void* to, const void* from, size_t num_bytes) const override {
     default_copy_data(to, from, num_bytes);
   }
 
  private:
-  struct Block {
-    c10::DataPtr data;
-    int64_t bytes;
-  };
-  static void free(void* context) {
-    auto* block = static_cast<Block*>(context);
-    count(-block->bytes);
-    delete block;
+  static void free(void* data) {
+    if (data != nullptr) count(-static_cast<int64_t>(::malloc_usable_size(data)));
+    c10::free_cpu(data);
   }
-
-  c10::Allocator& plain_ = *c10::GetDefaultCPUAllocator();
 };
 
 }  // namespace
