@@ -185,6 +185,32 @@ BOOST_AUTO_TEST_CASE(the_store_may_change_while_it_is_saved) {
   }
 }
 
+// The files of an adapter have the tensors of all its units, in an order of their own.
+BOOST_AUTO_TEST_CASE(a_file_may_have_the_tensors_of_several_units) {
+  const ModelFolder model(source);
+  std::vector<TensorSlot> backwards;
+  for (const UnitLayout& unit : model.units()) {
+    backwards.insert(backwards.begin(), unit.slots().rbegin(), unit.slots().rend());
+  }
+  for (const int stage : {0, 1, 3}) {
+    UnitStore store(in_form(model.units()), world, at_stage(stage));
+    const fs::path run = folder.path() / std::to_string(stage);
+    CheckpointSaver saver(
+        {.store = store, .ranks = world, .run = run, .saved = {{"all", backwards}}},
+        published_model(model), {});
+    for (const auto& [step, use] : {std::pair(10, StoreUse::kGoesOn), {20, StoreUse::kRests}}) {
+      testing::fill_state(store, step);
+      testing::save(saver, world, testing::run_state(step), use);
+      testing::fill_state(store, step + 1);
+      const auto found = find_newest_whole(run, world);
+      BOOST_TEST_REQUIRE(found.has_value());
+      load_checkpoint(*found, store, world);
+      BOOST_TEST(testing::has_state(store, step));
+      BOOST_TEST(fs::exists(found->folder() / "optimizer" / "master.safetensors"));
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_checkpoint_of_another_model_is_refused_on_all_ranks) {
   save_by(1, 0, folder.path());
   UnitStore store(in_form(testing::tiny_units(Head::kUntied)), world, at_stage(3));

@@ -100,7 +100,7 @@ namespace fs = std::filesystem;
 struct WorldFixture : testing::WorldWithModel {
   WorldFixture() {
     model.emplace(source);
-    store.emplace(model->units(), world, StoreOptions{});
+    store.emplace(in_form(model->units()), world, StoreOptions{});
     saver.emplace(SaverSetup{*store, world, folder.path()}, published_model(*model),
                   CheckpointOptions{});
     save(1);

@@ -11,8 +11,9 @@ namespace temper::testing {
 
 /// Saves as a training loop does: polls until all ranks have written, and publishes; or abandons,
 /// if one of them failed. Throws: CheckpointError on all ranks.
-inline void save(CheckpointSaver& saver, Communicator& ranks, const RunState& state) {
-  saver.begin(state);
+inline void save(CheckpointSaver& saver, Communicator& ranks, const RunState& state,
+                 StoreUse use = StoreUse::kGoesOn) {
+  saver.begin(state, use);
   for (bool is_written = false; !all_of(ranks, is_written);) {
     std::exception_ptr error;
     try {

@@ -165,7 +165,7 @@ BOOST_AUTO_TEST_CASE(houlsby_puts_two_networks_into_each_block) {
   const Adapter adapter = make_bottleneck({.name = "task"}, kModel);
   BOOST_TEST(adapter.file.slots().size() == 8U * 3U);
   const std::string place = "model.layers.2.attention_adapters.adapters.task.";
-  const TensorSlot* down = adapter.file.find(place + "adapter_down.0.weight");
+  const TensorSlot* down = adapter.units[2].layout.find(place + "adapter_down.0.weight");
   BOOST_REQUIRE(down != nullptr);
   BOOST_TEST(down->shape == (std::vector<int64_t>{3, 48}), boost::test_tools::per_element());
   BOOST_TEST(down->decays);
@@ -175,7 +175,7 @@ BOOST_AUTO_TEST_CASE(houlsby_puts_two_networks_into_each_block) {
   BOOST_TEST((network.function == kSwish));
   BOOST_TEST(!network.reads_sum);
   BOOST_TEST(adapter.blocks[2].after_mlp.down.offset() > down->offset);
-  BOOST_TEST(adapter.lowest_layer() == 0);
+  BOOST_TEST(adapter.units.front().users.front() == 1);
 }
 
 BOOST_AUTO_TEST_CASE(pfeiffer_puts_one_behind_the_mlp_that_reads_the_sum) {
@@ -187,14 +187,27 @@ BOOST_AUTO_TEST_CASE(pfeiffer_puts_one_behind_the_mlp_that_reads_the_sum) {
 }
 
 BOOST_AUTO_TEST_CASE(weights_begin_as_in_bert) {
+  using Distribution = InitialValues::Distribution;
   const Adapter adapter = make_bottleneck({}, kModel);
-  for (size_t i = 0; i < adapter.file.slots().size(); ++i) {
-    using Distribution = InitialValues::Distribution;
-    const bool is_matrix = adapter.units[0].layout.slots()[i].is_matrix();
-    const auto wanted = is_matrix ? Distribution::kNormal : Distribution::kZero;
-    BOOST_TEST((adapter.units[0].initial[i].distribution == wanted));
-    BOOST_TEST(adapter.units[0].initial[i].scale == 0.02);
+  for (const AdapterUnit& unit : adapter.units) {
+    for (size_t i = 0; i < unit.initial.size(); ++i) {
+      const bool is_matrix = unit.layout.slots()[i].is_matrix();
+      const auto wanted = is_matrix ? Distribution::kNormal : Distribution::kZero;
+      BOOST_TEST((unit.initial[i].distribution == wanted));
+      if (is_matrix) BOOST_TEST(unit.initial[i].scale == 0.02);
+    }
   }
+}
+
+BOOST_AUTO_TEST_CASE(each_block_has_a_unit_of_its_own) {
+  const Adapter adapter = make_bottleneck({}, kModel);
+  BOOST_TEST_REQUIRE(std::ssize(adapter.units) == kModel.num_layers);
+  for (int layer = 0; layer < kModel.num_layers; ++layer) {
+    const std::vector<int> own = {1 + layer};
+    BOOST_TEST(adapter.units[static_cast<size_t>(layer)].users == own,
+               boost::test_tools::per_element());
+  }
+  BOOST_TEST(num_elements(adapter.layouts()) == adapter.file.num_elements());
 }
 
 // The size that Python's int(48 // factor) has, and at least one.

@@ -11,6 +11,7 @@
 #include <boost/test/unit_test.hpp>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -111,6 +112,20 @@ BOOST_AUTO_TEST_CASE(a_trained_embedding_needs_the_gradients_of_all_blocks) {
   BOOST_TEST(lowest_user(options) == 0);
   options.saved = {.tokens = {4}};
   BOOST_TEST(lowest_user(options) == 0);
+}
+
+BOOST_AUTO_TEST_CASE(what_lies_outside_the_blocks_has_a_unit_of_its_own) {
+  LoraOptions options{.layers = {0, 2}};
+  options.saved = {.modules = {"norm"}, .tokens = {4, 9}};
+  const Adapter adapter = make_lora(options, 1, kModel);
+  BOOST_TEST_REQUIRE(adapter.units.size() == 4U);  // Each block has norms.
+  const std::vector<std::vector<int>> users = {{1}, {2}, {3}, {0, 4}};
+  for (size_t unit = 0; unit < users.size(); ++unit) {
+    BOOST_TEST(adapter.units[unit].users == users[unit], boost::test_tools::per_element());
+  }
+  BOOST_TEST(adapter.units[1].layout.slots().size() == 2U);
+  BOOST_TEST(adapter.units[3].layout.find("base_model.model.model.norm.weight") != nullptr);
+  BOOST_TEST(num_elements(adapter.layouts()) == adapter.file.num_elements());
 }
 
 BOOST_AUTO_TEST_CASE(a_module_to_save_is_an_end_of_paths) {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/concat.h"
+
 namespace temper {
 namespace {
 
@@ -19,12 +21,29 @@ AdapterUnit make_unit(const std::string& name, const std::vector<AdapterTensor>&
   return unit;
 }
 
+// One a layer that has tensors, then one of all others.
+std::vector<AdapterUnit> make_units(const std::vector<AdapterTensor>& tensors, int64_t num_layers) {
+  std::vector<std::vector<AdapterTensor>> groups(static_cast<size_t>(num_layers + 1));
+  for (const AdapterTensor& tensor : tensors) {
+    const int64_t group = tensor.layer == AdapterTensor::kNoLayer ? num_layers : tensor.layer;
+    groups[static_cast<size_t>(group)].push_back(tensor);
+  }
+  std::vector<AdapterUnit> units;
+  for (int64_t layer = 0; layer <= num_layers; ++layer) {
+    const std::vector<AdapterTensor>& group = groups[static_cast<size_t>(layer)];
+    if (group.empty()) continue;
+    const bool is_layer = layer < num_layers;
+    units.push_back(make_unit(is_layer ? concat("adapter.layers.", layer) : "adapter", group));
+  }
+  return units;
+}
+
 }  // namespace
 
 Adapter::Adapter(const std::vector<AdapterTensor>& tensors, std::shared_ptr<Dropout> its_dropout,
                  int64_t num_layers)
     : file(layout_of("adapter", tensors)),
-      units{make_unit("adapter", tensors)},
+      units(make_units(tensors, num_layers)),
       dropout(std::move(its_dropout)),
       blocks(static_cast<size_t>(num_layers)) {}
 

@@ -31,8 +31,11 @@ struct BlockAddition {
 
 /// A tensor of an adapter, which is made of them.
 struct AdapterTensor {
+  static constexpr int64_t kNoLayer = -1;
+
   TensorSlot slot;
   InitialValues initial = {};
+  int64_t layer = kNoLayer;  ///< The only one that uses it.
 };
 
 /// What of an adapter is gathered, used and released together; fp32.
@@ -51,15 +54,15 @@ struct Adapter {
           int64_t num_layers);
 
   UnitLayout file;  ///< All tensors that are published, named and ordered as in files.
-  std::vector<AdapterUnit> units;     ///< What a store holds of it.
+  std::vector<AdapterUnit> units;     ///< One a layer, and one for what lies outside the layers.
   std::shared_ptr<Dropout> dropout;   ///< The engine says for which micro-batch.
   std::vector<BlockAddition> blocks;  ///< [layer]
   Weight prompt = {};  ///< [tokens, hidden_size], before each document's embeddings; or undefined.
   Weight embedding = {}, final_norm = {}, head = {};  ///< Instead of the model's own; or undefined.
   TokenRows embedding_rows = {}, head_rows = {};      ///< The same rows where the head is tied.
-  std::optional<PrefixProjection> projection = {};    ///< What the first unit is computed from.
+  std::optional<PrefixProjection> projection = {};    ///< What a prefix is computed from.
 
-  /// From now on the first unit, the only one, is computed from another one, the projection's.
+  /// From now on the only unit is computed from another one, the projection's.
   void add_projection(PrefixProjection made);
 
   /// The decoder's units: the embedding, the blocks and the head.

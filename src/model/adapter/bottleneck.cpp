@@ -17,14 +17,14 @@ std::string place_name(const BottleneckOptions& options, int64_t layer, const ch
   return concat("model.layers.", layer, '.', sublayer, "_adapters.adapters.", options.name, '.');
 }
 
-void add_network(const std::string& place, int64_t size, int64_t hidden,
-                 std::vector<AdapterTensor>& tensors) {
+std::vector<AdapterTensor> network_tensors(const std::string& place, int64_t size, int64_t hidden,
+                                           int64_t layer) {
   const std::string down = place + "adapter_down.0.", up = place + "adapter_up.";
   const InitialValues normal{InitialValues::Distribution::kNormal, kDeviation};
-  tensors.push_back({{.name = down + "weight", .shape = {size, hidden}}, normal});
-  tensors.push_back({{.name = down + "bias", .shape = {size}, .decays = false}});
-  tensors.push_back({{.name = up + "weight", .shape = {hidden, size}}, normal});
-  tensors.push_back({{.name = up + "bias", .shape = {hidden}, .decays = false}});
+  return {{{.name = down + "weight", .shape = {size, hidden}}, normal, layer},
+          {{.name = down + "bias", .shape = {size}, .decays = false}, {}, layer},
+          {{.name = up + "weight", .shape = {hidden, size}}, normal, layer},
+          {{.name = up + "bias", .shape = {hidden}, .decays = false}, {}, layer}};
 }
 
 BottleneckWeights network(const std::string& place, const BottleneckOptions& options, int user,
@@ -55,10 +55,13 @@ Adapter make_bottleneck(const BottleneckOptions& options, const ModelConfig& con
   std::vector<AdapterTensor> tensors;
   const int64_t size = options.size(config);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    if (options.is_houlsby()) {
-      add_network(place_name(options, layer, "attention"), size, config.hidden_size, tensors);
-    }
-    add_network(place_name(options, layer, "output"), size, config.hidden_size, tensors);
+    const auto add = [&](const char* sublayer) {
+      const std::string place = place_name(options, layer, sublayer);
+      const auto network = network_tensors(place, size, config.hidden_size, layer);
+      tensors.insert(tensors.end(), network.begin(), network.end());
+    };
+    if (options.is_houlsby()) add("attention");
+    add("output");
   }
   Adapter adapter(tensors, std::make_shared<Dropout>(0.0, 0), config.num_layers);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {

@@ -193,19 +193,22 @@ void add_tensors(std::span<const LoraModule> group, const LoraOptions& options,
     tensors.push_back({{.name = tensor_name(module, kLoraDown),
                         .shape = {module.rank, module.module.in},
                         .decays = decays},
-                       initial_down(options, module)});
+                       initial_down(options, module),
+                       module.layer});
   }
   for (const LoraModule& module : group) {
     tensors.push_back({{.name = tensor_name(module, kLoraUp),
                         .shape = {module.module.out, module.rank},
                         .decays = decays,
                         .rate_ratio = options.plus_ratio},
-                       initial_up(options, module)});
+                       initial_up(options, module),
+                       module.layer});
   }
   if (!options.uses_dora) return;
   for (const LoraModule& module : group) {
     tensors.push_back({{.name = tensor_name(module, kLoraMagnitude), .shape = {module.module.out}},
-                       {InitialValues::Distribution::kRowNorms, 0.0, {}, base_tensor(module)}});
+                       {InitialValues::Distribution::kRowNorms, 0.0, {}, base_tensor(module)},
+                       module.layer});
   }
 }
 

@@ -169,7 +169,8 @@ void add_saved(const SavedModuleOptions& options, const ModelConfig& config,
     const auto distribution = tensor.is_rows ? Distribution::kRows : Distribution::kCopy;
     tensors.push_back(
         {{.name = tensor.name(), .shape = tensor.shape, .decays = tensor.shape.size() == 2},
-         {distribution, 0.0, options.tokens, tensor.base}});
+         {distribution, 0.0, options.tokens, tensor.base},
+         tensor.layer});
   }
 }
 
