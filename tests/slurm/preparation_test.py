@@ -8,7 +8,8 @@ import re
 import subprocess
 from pathlib import Path
 
-from slurm_job import ENDED, PARTITION, ROOT, slurm, wait_until
+import pytest
+from slurm_job import ENDED, PARTITION, ROOT, end_all_jobs, slurm, wait_until
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 TASKS, WORDS = 4, 500
@@ -61,6 +62,12 @@ def write_inputs(folder: Path) -> Path:
 
 def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(autouse=True)
+def no_job_stays():
+    yield
+    end_all_jobs()
 
 
 def test_an_array_job_and_its_join_make_the_bytes_of_one_process(tmp_path):
