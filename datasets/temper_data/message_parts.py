@@ -17,7 +17,8 @@ def check_messages(name: str, messages: list) -> list[dict]:
 
 
 def normal_message(message, index: int, name: str) -> dict:
-    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+    role = message.get("role") if isinstance(message, dict) else None
+    if not isinstance(role, str) or not role.strip():
         raise RecordRefusal(MALFORMED, f"message {index} of {name} has no role")
     if message.get("function_call") is not None:  # Templates read its successor only.
         raise RecordRefusal(MALFORMED, f"message {index} has function_call: use tool_calls")

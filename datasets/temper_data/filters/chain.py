@@ -11,7 +11,7 @@ from dataclasses import replace
 from ..conversations import Conversation
 from .answers import AnswerRules, pairs_of
 from .contradictions import Asked, describe_question
-from .findings import REPEATED_LINES, FilterRefusal, Findings, show_change
+from .findings import REPEATED_LINES, FilterRefusal, Findings, shorten, show_change
 from .language import Languages, is_among
 from .markup import strip_markup
 from .options import FilterOptions
@@ -26,6 +26,8 @@ from .repair import (
     replacement_share,
 )
 
+OTHER_ROLES = "messages of other roles"
+USUAL_ROLES = ("system", "developer", "user", "assistant", "tool")
 TEXT_KEYS = ("content", "reasoning_content", "reasoning")
 TextFilter = Callable[[str], str]
 
@@ -60,6 +62,7 @@ class FilterChain:
     def conversation(self, conversation: Conversation) -> Conversation:
         """The conversation as it is to be trained. Raises FilterRefusal."""
         self._record.examined = 1
+        self._count_other_roles(conversation)
         messages = [self._clean_message(message) for message in conversation.messages]
         if messages != conversation.messages:
             conversation = replace(conversation, messages=messages)
@@ -102,6 +105,13 @@ class FilterChain:
         if not stripped.text.strip():
             raise FilterRefusal("only repeated lines", "many documents have them", text)
         return stripped.text
+
+    def _count_other_roles(self, conversation: Conversation) -> None:
+        """A template may know them, write them out, or leave their messages away."""
+        roles = [message["role"] for message in conversation.messages]
+        others = [role for role in roles if role not in USUAL_ROLES]
+        if others:
+            self._record.add_change(OTHER_ROLES, len(others), f"role {shorten(others[0])}")
 
     def _clean(self, text: str) -> str:
         return self._hide(self._repair(text))
