@@ -65,6 +65,11 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
                     raise jinja2.exceptions.SecurityError(f"repeats a value {count} times")
         return super().call_binop(context, operator, left, right)
 
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        if type(obj) is jinja2.runtime.LoopContext:  # What Jinja says too, after much longer.
+            return not attr.startswith("_")
+        return super().is_safe_attribute(obj, attr, value)
+
 
 class SafeNamespace(jinja2.utils.Namespace):
     """`namespace()` without names that lead into Python's internals."""

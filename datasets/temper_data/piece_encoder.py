@@ -9,8 +9,9 @@ most conversations of a data set have the system message in common.
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, islice
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -58,56 +59,45 @@ class TokensOfHeadAndRest(Tokens):
         return begin + self._shift, end + self._shift
 
 
-class Words(dict):
-    """A word's ids, uint32 as bytes, asked of the tokenizer when they are first wanted."""
+class Remembered(dict):
+    """What `make` returns of a text, made when it is first wanted."""
 
-    def __init__(self, tokenizer: Tokenizer):
+    def __init__(self, make: Callable[[str], Any]):
         super().__init__()
-        self._tokenizer = tokenizer
-        self._spans: dict[str, list[Span]] = {}
+        self._make = make
 
-    def __missing__(self, word: str) -> bytes:
-        encoding = self._tokenizer.encode(word, add_special_tokens=False)
-        ids = np.array(encoding.ids, np.uint32).tobytes()
-        if len(word) <= MAX_WORD:
+    def __missing__(self, text: str) -> Any:
+        made = self._make(text)
+        if len(text) <= MAX_WORD:
             if len(self) == MAX_WORDS:
                 self.clear()
-            self[word] = ids
-        return ids
-
-    def spans(self, word: str) -> list[Span]:
-        """The characters of each of its tokens; remembered, since turns begin and end alike."""
-        known = self._spans.get(word)
-        if known is None:
-            known = self._tokenizer.encode(word, add_special_tokens=False).offsets
-            if len(self._spans) == MAX_WORDS:
-                self._spans.clear()
-            if len(word) <= MAX_WORD:
-                self._spans[word] = known
-        return known
+            self[text] = made
+        return made
 
 
 class TokensOfWords(Tokens):
-    def __init__(self, texts: list[str], words: Words):
-        self._texts, self._words = texts, words
-        self._ids = list(map(words.__getitem__, texts))
+    """Of words end to end. `ids` has the ids of a word, uint32 as bytes, `spans` its characters."""
+
+    def __init__(self, words: list[str], ids: Remembered, spans: Remembered):
+        self._words, self._spans = words, spans
+        self._ids = list(map(ids.__getitem__, words))
         self.ids = np.frombuffer(b"".join(self._ids), np.uint32)
         self._ends: tuple[list[int], list[int]] | None = None
 
     def _find_ends(self) -> tuple[list[int], list[int]]:
         """Where each word ends: in characters, and in bytes of ids."""
         if self._ends is None:
-            texts, ids = map(len, self._texts), map(len, self._ids)
-            self._ends = list(accumulate(texts)), list(accumulate(ids))
+            ends, id_ends = accumulate(map(len, self._words)), accumulate(map(len, self._ids))
+            self._ends = list(ends), list(id_ends)
         return self._ends
 
     def __getitem__(self, number: int) -> Span:
         ends, id_ends = self._find_ends()
-        word = bisect_right(id_ends, number * ID_BYTES)
-        text = self._texts[word]  # Raises IndexError.
-        first = id_ends[word] - len(self._ids[word])
-        begin, end = self._words.spans(text)[number - first // ID_BYTES]
-        shift = ends[word] - len(text)
+        place = bisect_right(id_ends, number * ID_BYTES)
+        word = self._words[place]  # Raises IndexError.
+        first = id_ends[place] - len(self._ids[place])
+        begin, end = self._spans[word][number - first // ID_BYTES]
+        shift = ends[place] - len(word)
         return begin + shift, end + shift
 
     def near(self, place: int) -> Span:
@@ -126,7 +116,8 @@ class PieceEncoder:
         self._tokenizer = tokenizer
         self._mark = find_marks(tokenizer)
         self._cuts = find_cuts(tokenizer) if self._mark else None
-        self._words = Words(tokenizer)
+        self._ids = Remembered(lambda word: np.array(self._ask(word).ids, np.uint32).tobytes())
+        self._spans = Remembered(lambda word: self._ask(word).offsets)
         self._heads: dict[str, tuple[list[int], list[Span]]] = {}
 
     def encode(self, text: str) -> Tokens:
@@ -134,21 +125,24 @@ class PieceEncoder:
         if not is_unicode(text):
             raise RecordRefusal(NO_UNICODE, HALF_PAIR)
         if self._cuts:
-            return TokensOfWords(self._cut(text), self._words)
+            return TokensOfWords(self._cut(text), self._ids, self._spans)
         cut = self._end_of_head(text)
         ids, spans = self._encode_head(text[:cut]) if cut else ([], [])
-        rest = self._tokenizer.encode(text[cut:], add_special_tokens=False)
+        rest = self._ask(text[cut:])
         return TokensOfHeadAndRest(ids + rest.ids, spans, rest, cut)
+
+    def _ask(self, text: str):
+        return self._tokenizer.encode(text, add_special_tokens=False)
 
     def _cut(self, text: str) -> list[str]:
         """The words and the added tokens of a text."""
-        parts = []
-        for number, part in enumerate(self._mark.split(text)):
-            if number % 2:
-                parts.append(part)
+        words = []
+        for number, part in enumerate(self._mark.split(text)):  # Each other part is a mark.
+            if number % 2 or part in self._ids:
+                words.append(part)
             else:
-                parts += self._cuts.findall(part)
-        return parts
+                words += self._cuts.findall(part)
+        return words
 
     def _end_of_head(self, text: str) -> int:
         """Where the head ends, which may be nothing."""
@@ -160,7 +154,7 @@ class PieceEncoder:
     def _encode_head(self, head: str) -> tuple[list[int], list[Span]]:
         known = self._heads.get(head)
         if known is None:
-            encoding = self._tokenizer.encode(head, add_special_tokens=False)
+            encoding = self._ask(head)
             known = encoding.ids, encoding.offsets
             if len(self._heads) == MAX_HEADS:
                 self._heads.clear()

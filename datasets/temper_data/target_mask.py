@@ -203,7 +203,7 @@ def mask_tokens(
     return mask, ends, stops
 
 
-@dataclass(frozen=True)
+@dataclass
 class Endings:
     """Finds what ends turns among the tokens of a text."""
 
@@ -212,8 +212,10 @@ class Endings:
     marks: set[int]
 
     def is_blank(self, index: int) -> bool:
+        if self.is_mark(index):
+            return False
         begin, end = self.tokens[index]
-        return not self.text[begin:end].strip() and not self.is_mark(index)
+        return not self.text[begin:end].strip()
 
     def is_mark(self, index: int) -> bool:
         return int(self.tokens.ids[index]) in self.marks

@@ -10,8 +10,10 @@ depends on what stands behind:
 - Of those that take line breaks together (`\\s*[\\r\\n]+` comes before `\\s+`): behind the last
   line break of a run of white space; not before the first, which punctuation may take.
 - Of the others: between a character and any white space behind it.
+- Where each digit is a piece: behind it, and before it where no white space stands.
 
-Digits that are cut out first make the pieces only smaller. NFC composes nothing with white space.
+Digits that are cut out first make the pieces only smaller. NFC composes nothing with white space or
+digits.
 """
 
 import json
@@ -22,10 +24,15 @@ from tokenizers import Tokenizer
 # White space as the patterns have it. Python's own has U+001C to U+001F, too.
 BLANK = "\t\x0b\x0c \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 SPACE = BLANK + "\r\n"
+BREAKS = f"[{SPACE}]*[\r\n]"
 WORDS = re.compile(f"[{SPACE}]*[^{SPACE}]+|[{SPACE}]+")
-WORDS_AND_LINE_BREAKS = re.compile(
-    f"[{BLANK}]*[^{SPACE}]+(?:[{SPACE}]*[\r\n])?|[{SPACE}]*[\r\n]|[{SPACE}]+"
-)
+WORDS_AND_BREAKS = re.compile(f"[{BLANK}]*[^{SPACE}]+(?:{BREAKS})?|{BREAKS}|[{SPACE}]+")
+BY_DIGIT = {
+    WORDS: re.compile(f"[{SPACE}]*[^{SPACE}0-9]+|[{SPACE}]*[0-9]|[{SPACE}]+"),
+    WORDS_AND_BREAKS: re.compile(
+        f"[{BLANK}]*[^{SPACE}0-9]+(?:{BREAKS})?|[{BLANK}]*[0-9](?:{BREAKS})?|{BREAKS}|[{SPACE}]+"
+    ),
+}
 
 # The alternatives of GPT-2, Llama 3, Qwen 2 and 3 and their relatives.
 CONTRACTIONS = (
@@ -34,10 +41,11 @@ CONTRACTIONS = (
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|",
     "'(?i:[sdmt]|ll|ve|re)|",
 )
+DIGIT = r"\p{N}"
+NUMBERS = {r" ?\p{N}+", r"\p{N}+", r"\p{N}{1,3}", DIGIT}
 PLAIN = {
     r" ?\p{L}+", r"[^\r\n\p{L}\p{N}]?\p{L}+", r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+",
-    r" ?\p{N}+", r"\p{N}+", r"\p{N}", r"\p{N}{1,3}",
-    r" ?[^\s\p{L}\p{N}]+", r" ?[^\s\p{L}\p{M}\p{N}]+",
+    r" ?[^\s\p{L}\p{N}]+", r" ?[^\s\p{L}\p{M}\p{N}]+", *NUMBERS,
 }  # fmt: skip
 BREAKING = {r" ?[^\s\p{L}\p{N}]+[\r\n]*", r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"}
 SPACES = [r"\s+(?!\S)", r"\s+"]
@@ -55,7 +63,13 @@ def find_cuts(tokenizer: Tokenizer) -> re.Pattern | None:
     state = state_of(tokenizer.pre_tokenizer)
     steps = state.get("pretokenizers", [state]) if state else []
     if steps and steps[0]["type"] == "Digits":
-        steps = steps[1:]
+        cuts = cuts_of(steps[1:])
+        return BY_DIGIT.get(cuts, cuts) if steps[0]["individual_digits"] else cuts
+    return cuts_of(steps)
+
+
+def cuts_of(steps: list[dict]) -> re.Pattern | None:
+    """Of what cuts a text, as tokenizer.json has it."""
     if not steps or steps[-1]["type"] != "ByteLevel" or steps[-1]["add_prefix_space"]:
         return None
     if len(steps) == 1 and steps[0]["use_regex"]:
@@ -88,7 +102,9 @@ def cuts_of_split(step: dict) -> re.Pattern | None:
     contractions = next((text for text in CONTRACTIONS if pattern.startswith(text)), "")
     branches = pattern.removeprefix(contractions).split("|")
     if branches[-2:] == SPACES and PLAIN.issuperset(branches[:-2]):
-        return WORDS
-    if branches[-3:] == BREAKS_AND_SPACES and (PLAIN | BREAKING).issuperset(branches[:-3]):
-        return WORDS_AND_LINE_BREAKS
-    return None
+        cuts = WORDS
+    elif branches[-3:] == BREAKS_AND_SPACES and (PLAIN | BREAKING).issuperset(branches[:-3]):
+        cuts = WORDS_AND_BREAKS
+    else:
+        return None
+    return BY_DIGIT[cuts] if NUMBERS.intersection(branches) == {DIGIT} else cuts

@@ -14,7 +14,7 @@ from tokenizers import (
 
 from temper_data import piece_encoder
 from temper_data.piece_encoder import PieceEncoder
-from temper_data.word_cuts import WORDS, WORDS_AND_LINE_BREAKS, find_cuts
+from temper_data.word_cuts import BY_DIGIT, WORDS, WORDS_AND_BREAKS, find_cuts
 
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -132,7 +132,7 @@ def test_what_is_remembered_is_bounded(tokenizer, monkeypatch):
     monkeypatch.setattr(piece_encoder, "MAX_WORDS", 5)
     pieces = PieceEncoder(tokenizer)
     check(tokenizer, pieces, TEXTS * 2)
-    assert 0 < len(pieces._words) <= 5
+    assert 0 < len(pieces._ids) <= 5 and 0 < len(pieces._spans) <= 5
 
 
 def test_tokens_near_a_character_are_all_that_touch_it(tokenizer):
@@ -147,7 +147,7 @@ def test_tokens_near_a_character_are_all_that_touch_it(tokenizer):
 def test_characters_are_trimmed_as_the_library_trims_them():
     tokenizer = KNOWN["smollm2"]()
     tokenizer.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=True)
-    assert find_cuts(tokenizer) is WORDS
+    assert find_cuts(tokenizer) is BY_DIGIT[WORDS]
     check(tokenizer, PieceEncoder(tokenizer), TEXTS)
     tokenizer.post_processor = processors.ByteLevel(add_prefix_space=True, trim_offsets=True)
     assert find_cuts(tokenizer) is None
@@ -193,6 +193,24 @@ def test_other_tokenizers_are_left_to_the_library(name):
         check(tokenizer, PieceEncoder(tokenizer), [*TEXTS, MARK.join(TEXTS)])
 
 
-def test_a_pattern_that_takes_line_breaks_together_is_cut_behind_them():
-    assert WORDS_AND_LINE_BREAKS.findall("\n a.\n \n  b  c\n") == ["\n", " a.\n \n", "  b", "  c\n"]
-    assert WORDS.findall("\n a.\n \n  b  c\n") == ["\n a.", "\n \n  b", "  c", "\n"]
+def test_where_texts_are_cut():
+    text = "\n a.\n \n  b  12\n"
+    assert WORDS.findall(text) == ["\n a.", "\n \n  b", "  12", "\n"]
+    assert WORDS_AND_BREAKS.findall(text) == ["\n", " a.\n \n", "  b", "  12\n"]
+    assert BY_DIGIT[WORDS].findall(text) == ["\n a.", "\n \n  b", "  1", "2", "\n"]
+    assert BY_DIGIT[WORDS_AND_BREAKS].findall(text) == ["\n", " a.\n \n", "  b", "  1", "2\n"]
+
+
+CUTS = {
+    "gpt-2": WORDS,
+    "gpt-2 as a pattern": WORDS,
+    "llama 3": WORDS_AND_BREAKS,
+    "qwen 2": BY_DIGIT[WORDS_AND_BREAKS],
+    "smollm2": BY_DIGIT[WORDS],
+    "digits before": WORDS_AND_BREAKS,
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_which_cuts_a_tokenizer_allows(name):
+    assert find_cuts(KNOWN[name]()) is CUTS[name]

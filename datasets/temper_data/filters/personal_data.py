@@ -16,20 +16,23 @@ Check = Callable[[re.Match], bool]
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of personal data. Texts without any of `hints` hold none, nor do those without any
-    match of `gates`, nor what lies outside of the matches of `runs`; all are found much sooner than
-    `pattern`."""
+    """One kind of personal data. Texts with fewer than `digits` hold none, nor do those without
+    any of `hints`, or any match of `gates`, nor what lies outside of the matches of `runs`; all are
+    found much sooner than `pattern`."""
 
     pattern: re.Pattern
     is_real: Check
     hints: tuple[str, ...] = ()
     runs: re.Pattern | None = None
     gates: tuple[re.Pattern, ...] = ()
+    digits: int = 0
 
-    def may_be_in(self, text: str) -> bool:
-        if self.hints and not any(map(text.__contains__, self.hints)):
+    def may_be_in(self, text: str, num_digits: int) -> bool:
+        if num_digits < self.digits:
             return False
-        return not self.gates or any(gate.search(text) for gate in self.gates)
+        if self.gates and not any(gate.search(text) for gate in self.gates):
+            return False
+        return not self.hints or any(map(text.__contains__, self.hints))
 
 
 # Borders are those of ASCII words, since scripts without spaces write numbers amid letters.
@@ -178,10 +181,11 @@ KINDS = {
     "password": Kind(PASSWORD, is_secret, PASSWORD_HINTS, None, PASSWORD_GATES),
     "email": Kind(EMAIL, is_address, ("@",)),
     "iban": Kind(IBAN, is_iban, (), IBAN_RUN),
-    "card": Kind(CARD, is_card, (), DIGIT_RUN),
-    "phone": Kind(PHONE, is_phone, (), DIGIT_RUN),
+    "card": Kind(CARD, is_card, (), DIGIT_RUN, digits=13),
+    "phone": Kind(PHONE, is_phone, (), DIGIT_RUN, digits=8),
     "ip": Kind(IP, is_public_ip, (), IP_RUN, IP_GATES),
 }
+DIGIT = re.compile(r"\d")
 ANY_HINT = re.compile("[0-9@]")  # All but private keys hold one.
 AFTER = 2  # characters behind a run that the end of a pattern may look at
 
@@ -191,9 +195,10 @@ def mask_personal_data(text: str, kinds: tuple[str, ...]) -> tuple[str, Counter]
     found: Counter = Counter()
     if not ANY_HINT.search(text) and "PRIVATE KEY" not in text:
         return text, found
+    num_digits = len(DIGIT.findall(text))
     barren: set[re.Pattern] = set()  # Runs of which there is none: what is masked adds none.
     for name, kind in KINDS.items():
-        if name not in kinds or kind.runs in barren or not kind.may_be_in(text):
+        if name not in kinds or kind.runs in barren or not kind.may_be_in(text, num_digits):
             continue
         if kind.runs is not None and not kind.runs.search(text):
             barren.add(kind.runs)

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures data preparation beside what people use, in turns on the same made file.
 
-    tests/bench/prepare [--kind sft|text] [--megabytes 33] [--rounds 3] [--peer-python PYTHON]
+    tests/bench/prepare [--kind sft|text|near] [--megabytes 33] [--rounds 3] [--alone]
 
-PYTHON is one that has `datasets`, `transformers` and, for --trl, `trl`: by default the one that
-tests/bench/setup makes. Texts come from the quickstart's, repeated with noise, so that no two are
-equal. Nothing depends on the figures.
+`near` is texts with near copies dropped, beside datatrove's MinHash. Peers run in the Python that
+tests/bench/setup makes, or another one that has them (--peer-python). Texts come from the
+quickstart's, repeated with noise, so that no two are equal. Nothing depends on the figures.
 """
 
 import argparse
 import json
 import os
 import random
+import resource
 import shutil
 import statistics
 import subprocess
@@ -22,12 +23,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 QUICKSTART = ROOT / "runs" / "quickstart"
+WAYS = {"sft": "map", "text": "map-text", "near": "minhash"}  # what a peer does
+NEAR = "near_duplicates:\n  action: drop\n"
 SECONDS_BETWEEN_LOOKS = 0.2
 PAGE = os.sysconf("SC_PAGESIZE")
 
 
-def make_file(path: Path, kind: str, megabytes: int, texts: Path) -> None:
-    """Records with some words replaced: one in each message, one in fifty of a text."""
+def make_file(path: Path, kind: str, megabytes: float, texts: Path) -> None:
+    """Records with some words replaced: one in each message, one in fifty of a text, or one in two
+    hundred, so that two copies have most runs of five words in common."""
     chance, size = random.Random(1), 0
     names = ("options",) if kind == "sft" else ("pages", "general")
     rows = [json.loads(line) for name in names for line in open(texts / f"{name}.jsonl")]
@@ -47,7 +51,7 @@ def with_noise(row: dict, kind: str, chance: random.Random) -> dict:
         ]
         return {"messages": turns}
     words = row["text"].split(" ")
-    for _ in range(len(words) // 50 + 1):
+    for _ in range(len(words) // (200 if kind == "near" else 50) + 1):
         words[chance.randrange(len(words))] = f"w{chance.randrange(10**5)}"
     return {"text": " ".join(words)}
 
@@ -68,12 +72,19 @@ def resident_bytes(root: int) -> int:
     return sum(sizes.get(number, 0) for number in family)
 
 
+def cpu_seconds_of_children() -> float:
+    """Of those that have ended, and theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 class Run:
-    """A command with its time and the peak of what all its processes have resident."""
+    """A command with its time, by the clock and of all processors, and the peak of what all its
+    processes have resident."""
 
     def __init__(self, command: list[str]):
         self.peak = 0
-        started = time.perf_counter()
+        started, before = time.perf_counter(), cpu_seconds_of_children()
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -81,6 +92,7 @@ class Run:
         watcher.start()
         self.output = process.communicate()[0]
         self.seconds = time.perf_counter() - started
+        self.cpu_seconds = cpu_seconds_of_children() - before
         if process.returncode:
             raise SystemExit(f"prepare: failed: {' '.join(map(str, command))}")
 
@@ -90,70 +102,101 @@ class Run:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def run_temper(options: argparse.Namespace, file: Path, work: Path) -> tuple[Run, int]:
-    kind = "sft" if options.kind == "sft" else "pretrain"
-    recipe = work / "recipe.yaml"
+def run_temper(options: argparse.Namespace, file: Path) -> tuple[Run, dict]:
+    """The run, and what the report says of its shard."""
+    output = options.work / "temper"
+    recipe = options.work / "recipe.yaml"
     recipe.write_text(
-        f"kind: {kind}\nmodel: {options.model}\noutput: {work}/temper\n"
-        f"workers: {options.processes}\n"
-        f"sources:\n  - path: {file}\n"
+        f"kind: {'sft' if options.kind == 'sft' else 'pretrain'}\n"
+        f"model: {options.model}\noutput: {output}\nworkers: {options.processes}\n"
+        f"sources:\n  - path: {file}\n" + NEAR * (options.kind == "near")
     )
     run = Run([sys.executable, str(ROOT / "datasets" / "prepare.py"), str(recipe), "--force"])
-    report = json.loads((work / "temper" / "report.json").read_text())
-    return run, report["shards"]["train"]["tokens"]
+    return run, json.loads((output / "report.json").read_text())["shards"]["train"]
 
 
-def run_peer(options: argparse.Namespace, way: str, file: Path, work: Path) -> tuple[Run, int]:
-    """Its seconds are without the imports, which ours are with."""
-    shutil.rmtree(work / "peer", ignore_errors=True)
-    program = str(ROOT / "tests" / "bench" / "peers" / "prepare.py")
-    arguments = [way, str(options.model), str(file), str(options.processes), str(work / "peer")]
-    run = Run([options.peer_python, program, *arguments])
+def run_peer(options: argparse.Namespace, way: str, file: Path) -> tuple[Run, dict]:
+    """Its times are without the imports, which ours are with."""
+    output = options.work / "peer"
+    shutil.rmtree(output, ignore_errors=True)
+    if way == "minhash":
+        arguments = ["minhash.py", file, options.processes, output]
+    else:
+        arguments = ["prepare.py", way, options.model, file, options.processes, output]
+    program = ROOT / "tests" / "bench" / "peers" / arguments[0]
+    run = Run([options.peer_python, *map(str, [program, *arguments[1:]])])
     found = json.loads(run.output.strip().splitlines()[-1])
-    run.seconds = found["seconds"]
-    return run, found["tokens"]
+    run.seconds, run.cpu_seconds = found["seconds"], found["cpu_seconds"]
+    return run, found
+
+
+def describe(name: str, run: Run, found: dict, megabytes: float) -> dict:
+    """An entry of the output; without tokens where nothing is tokenised."""
+    tokens = found.get("tokens")
+    return {
+        "system": name,
+        "seconds": run.seconds,
+        "cpu_seconds": run.cpu_seconds,
+        "megabytes_per_second": megabytes / run.seconds,
+        "tokens_per_second": tokens and tokens / run.seconds,
+        "documents": found["documents"],
+        "resident_megabytes": run.peak / 1e6,
+    }
+
+
+def print_entry(entry: dict) -> None:
+    tokens = entry["tokens_per_second"]
+    shown = f"{tokens:9.0f} tokens/s" if tokens else " " * 18
+    print(
+        f"{entry['system']:<9}{entry['seconds']:8.1f} s {entry['cpu_seconds']:8.1f} CPU s"
+        f"{entry['megabytes_per_second']:7.2f} MB/s {shown}"
+        f"{entry['resident_megabytes']:7.0f} MB resident, {entry['documents']} documents",
+        flush=True,
+    )
+
+
+def print_ratios(entries: list[dict], rounds: int) -> None:
+    """The median of the ratios of one round each."""
+    for name in dict.fromkeys(entry["system"] for entry in entries if entry["system"] != "temper"):
+        ratios = []
+        for key in ("seconds", "cpu_seconds"):
+            ours, theirs = ([e[key] for e in entries if e["system"] == s] for s in ("temper", name))
+            ratios.append(statistics.median(b / a for a, b in zip(ours, theirs, strict=True)))
+        print(f"{name}: temper is {ratios[0]:.2f} times as fast and takes 1/{ratios[1]:.2f} of "
+              f"the processors' time (median of {rounds} rounds)")  # fmt: skip
 
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests/bench/prepare", description=__doc__.split("\n")[0])
     parser.add_argument("--peer-python", default=os.environ["TEMPER_BENCH_PYTHON"])
-    parser.add_argument("--kind", choices=("sft", "text"), default="sft")
-    parser.add_argument("--megabytes", type=int, default=33, help="10000 takes long")
+    parser.add_argument("--kind", choices=WAYS, default="sft")
+    parser.add_argument("--megabytes", type=float, default=33, help="10000 takes long")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--trl", action="store_true", help="TRL's own preparation, too")
+    parser.add_argument("--alone", action="store_true", help="without the peers")
     parser.add_argument("--model", type=Path, default=QUICKSTART / "model")
     parser.add_argument("--texts", type=Path, default=QUICKSTART / "text")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench" / "work" / "prepare")
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench" / "prepare.json")
     return parser.parse_args()
 
 
 def main() -> int:
     options = parse_options()
     options.work.mkdir(parents=True, exist_ok=True)
-    file = options.work / f"{options.kind}-{options.megabytes}.jsonl"
+    file = options.work / f"{options.kind}-{options.megabytes:g}.jsonl"
     make_file(file, options.kind, options.megabytes, options.texts)
     megabytes = file.stat().st_size / 1e6
-    ways = ["map" if options.kind == "sft" else "map-text"]
-    ways += ["trl"] * (options.trl and options.kind == "sft")
-    systems = ["temper", *ways * Path(options.peer_python).exists()]
-    seconds: dict[str, list[float]] = {name: [] for name in systems}
+    peers = [WAYS[options.kind]] + ["trl"] * (options.trl and options.kind == "sft")
+    entries = []
     for _ in range(options.rounds):
-        for name in systems:
-            if name == "temper":
-                run, tokens = run_temper(options, file, options.work)
-            else:
-                run, tokens = run_peer(options, name, file, options.work)
-            seconds[name].append(run.seconds)
-            print(
-                f"{name:<9}{run.seconds:8.1f} s {megabytes / run.seconds:7.2f} MB/s"
-                f"{tokens / run.seconds:10.0f} tokens/s {run.peak / 1e6:8.0f} MB resident",
-                flush=True,
-            )
-    for name in systems[1:]:
-        pairs = zip(seconds[name], seconds["temper"], strict=True)
-        ratio = statistics.median(theirs / ours for theirs, ours in pairs)
-        print(f"{name}: temper is {ratio:.2f} times as fast (median of {options.rounds} rounds)")
+        for name in ["temper", *peers * (not options.alone)]:
+            found = run_temper(options, file) if name == "temper" else run_peer(options, name, file)
+            entries.append(describe(name, *found, megabytes))
+            print_entry(entries[-1])
+    print_ratios(entries, options.rounds)
+    options.output.write_text(json.dumps(entries, indent=2) + "\n")
     return 0
 
 

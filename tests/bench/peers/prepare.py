@@ -11,9 +11,7 @@ and tokens.
 
 import json
 import os
-import resource
 import sys
-import time
 from pathlib import Path
 
 way, model, file, processes, output = sys.argv[1:]
@@ -25,6 +23,7 @@ os.environ |= {
 }
 
 from datasets import load_dataset  # noqa: E402
+from stopwatch import Stopwatch  # noqa: E402
 from transformers import AutoTokenizer  # noqa: E402
 
 tokenizer = AutoTokenizer.from_pretrained(model)
@@ -62,15 +61,9 @@ def prepare_as_trl(data):
     return trainer._prepare_dataset(data, tokenizer, arguments, False, None, "train")
 
 
-def cpu_seconds() -> float:
-    """Of this process and of those that it has waited for."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(part.ru_utime + part.ru_stime for part in used)
-
-
-started, before = time.perf_counter(), cpu_seconds()
+watch = Stopwatch()
 made = load_dataset("json", data_files=file, split="train")
 made = prepare_as_trl(made) if way == "trl" else map_all(made)
-seconds, cpu = time.perf_counter() - started, cpu_seconds() - before
+times = watch.read()
 tokens = sum(map(len, made.with_format("numpy")["input_ids"][:]))
-print(json.dumps({"seconds": seconds, "cpu_seconds": cpu, "tokens": tokens}))
+print(json.dumps(times | {"tokens": tokens, "documents": len(made)}))
