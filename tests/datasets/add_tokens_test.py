@@ -186,6 +186,16 @@ def test_files_that_list_added_tokens_list_the_new_ones(tmp_path):
     assert json.loads((new / "added_tokens.json").read_text()) == {"<s>": 256, "<new>": 268}
 
 
+def test_a_bias_of_the_head_grows_with_it(tmp_path):
+    base = write_base(tmp_path / "base", "untied")
+    bias = torch.arange(NUM_TOKENS).half()
+    change_weights(base, lambda weights: weights.update({"lm_head.bias": bias}))
+    new, _ = run(base, "--token", "ab")
+    found = weights_of(new)["lm_head.bias"]
+    assert found.shape == (272,) and torch.equal(found[:NUM_TOKENS], bias)
+    assert found[268] == bias[AutoTokenizer.from_pretrained(base).encode("ab")].float().mean()
+
+
 def test_a_token_that_had_no_row_is_told_of(tmp_path):
     base = write_base(tmp_path / "base", rows=NUM_TOKENS - 1)
     new, printed = run(base, "--token", "<new>")
