@@ -11,13 +11,11 @@ import argparse
 import hashlib
 import importlib.util
 import json
-import os
-import shutil
 import sys
 from pathlib import Path
 
 from gguf import GGUFReader
-from temper_data.atomic_file import sync_path, temporary_path
+from temper_data.atomic_file import published_folder
 from temper_data.errors import DataError
 from temper_data.gguf_tokenizer import (
     build_tokenizer,
@@ -94,7 +92,6 @@ def model_config(reader: GGUFReader) -> dict:
 def write_json(path: Path, value: dict) -> None:
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     path.write_text(text, encoding="utf-8")
-    sync_path(path)
 
 
 def write_folder(gguf: Path, folder: Path) -> None:
@@ -113,16 +110,6 @@ def write_folder(gguf: Path, folder: Path) -> None:
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
 
 
-def publish(temporary: Path, folder: Path) -> None:
-    """Renames; if another process was first with a complete folder, that one stays."""
-    try:
-        os.replace(temporary, folder)
-    except OSError:
-        if missing_files(folder):
-            raise
-    sync_path(folder.parent)
-
-
 def missing_files(folder: Path) -> list[str]:
     return sorted(name for name in MODEL_FILES if not (folder / name).is_file())
 
@@ -138,13 +125,12 @@ def fetch(gguf: Path, folder: Path) -> str:
             "remove the folder or choose another",
         )
     check_gguf(gguf)
-    temporary = temporary_path(folder, "new")
     try:
-        temporary.mkdir(parents=True)
-        write_folder(gguf, temporary)
-        publish(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with published_folder(folder) as new:
+            write_folder(gguf, new)
+    except OSError:
+        if missing_files(folder):  # Else another process was first: its folder stays.
+            raise
     return f"{folder} written from {gguf.name}"
 
 

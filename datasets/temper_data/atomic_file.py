@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear under their name whole or not at all."""
+"""Files and folders that appear under their name whole or not at all."""
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,6 +96,24 @@ def published(path: Path) -> Iterator[Path]:
     with Publication() as publication:
         yield publication.add(path)
         publication.commit([])
+
+
+@contextmanager
+def published_folder(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `folder`; on success it is synced and renamed to `folder`.
+
+    On an exception it is removed. Raises OSError where `folder` has files by then.
+    """
+    temporary = temporary_path(folder, "new")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in (*temporary.rglob("*"), temporary):
+            sync_path(path)
+        os.replace(temporary, folder)
+        sync_path(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
