@@ -41,6 +41,12 @@ def test_a_sound_run_is_summed_up_and_ok(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("example", sorted((tiny_run.ROOT / "configs").glob("*.yaml")))
+def test_each_example_is_a_configuration(example):
+    done = temper("check", example, "--print-config")
+    assert done.returncode == 0, done
+
+
 def test_all_problems_of_a_run_are_reported_at_once(tmp_path):
     config = tiny_run.write_run(tmp_path)
     tiny_run.write_shard(tmp_path / "other.h5", tokenizer=b"another one")
