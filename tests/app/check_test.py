@@ -41,6 +41,12 @@ def test_a_sound_run_is_summed_up_and_ok(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_ranks_that_do_not_divide_the_micro_batches_are_told_of(tmp_path):
+    done = temper("check", tiny_run.write_run(tmp_path), "--ranks", "3")
+    assert done.returncode == 0, done
+    assert "shared by 3 ranks, of which 1 have one more than the others" in done.stdout
+
+
 @pytest.mark.parametrize("example", sorted((tiny_run.ROOT / "configs").glob("*.yaml")))
 def test_each_example_is_a_configuration(example):
     done = temper("check", example, "--print-config")
