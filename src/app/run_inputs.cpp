@@ -66,7 +66,8 @@ std::filesystem::path tokenizer_path(const RunConfig& config) {
 void require_room_for(const ShardSet& set) {
   constexpr int64_t kOthers = 64;  // Of checkpoints and the like, opened later; arbitrary.
   const int64_t wanted = make_room_for_files(std::ssize(set.files) + kOthers);
-  if (wanted == 0) return;
+  // Without all of the others it may do, too; if not, the one that lacks room says so.
+  if (wanted == 0 || make_room_for_files(std::ssize(set.files)) == 0) return;
   throw DataError(concat(set.name, " has ", set.files.size(), " files, and this process may not ",
                          "have that many open"),
                   concat("raise the hard limit to ", wanted, " or more (ulimit -Hn), or prepare ",
