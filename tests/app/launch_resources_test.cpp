@@ -37,7 +37,7 @@ BOOST_FIXTURE_TEST_SUITE(launch_resources, Run)
 BOOST_AUTO_TEST_CASE(memory_that_does_not_suffice_is_refused_with_the_node) {
   const NodeShare share{2, "n7"};
   const ModelFolder model(config.model.path);
-  const MemoryFacts facts{.model = model.config(), .units = model.units(), .num_ranks = 4};
+  const MemoryFacts facts{.model = model.config(), .units = in_form(model.units()), .num_ranks = 4};
   require_memory(share, config, facts, int64_t{1} << 40);
   require_memory(share, config, facts, std::nullopt);
   BOOST_CHECK_EXCEPTION(
