@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <span>
+#include <utility>
 
 #include "model/head.h"
 #include "model/ops/attention.h"
@@ -98,19 +99,31 @@ int64_t decoder_exchange_bytes(const RunConfig& config, const MemoryFacts& facts
   return gathered + lent + 2 * block + (is_alone ? 0 : received);
 }
 
-// Of an adapter: its largest unit, which may be used all the time, and two others on their way.
-int64_t adapter_exchange_bytes(const RunConfig& config, const MemoryFacts& facts) {
+// The largest two units of an adapter, gathered: 0 where it has none.
+std::pair<int64_t, int64_t> largest_adapter_bytes(const MemoryFacts& facts) {
   int64_t largest = 0, second = 0;
-  for (size_t unit = static_cast<size_t>(num_decoder_units(facts)); unit < facts.units.size();
+  for (auto unit = static_cast<size_t>(num_decoder_units(facts)); unit < facts.units.size();
        ++unit) {
     const int64_t bytes = whole_bytes(facts.units[unit], facts);
     second = std::max(second, std::min(bytes, largest));
     largest = std::max(largest, bytes);
   }
+  return {largest, second};
+}
+
+// Of an adapter: its largest unit, which may be used all the time, and two others on their way.
+int64_t adapter_exchange_bytes(const RunConfig& config, const MemoryFacts& facts) {
+  const auto [largest, second] = largest_adapter_bytes(facts);
   if (facts.num_ranks == 1) return largest + second;
   const int64_t gathered = config.parallel.stage == 3 ? largest + 2 * second : 0;
   const int64_t gradients = largest + 2 * second, received = largest;
   return gathered + gradients + received;
+}
+
+// Whoever saves an adapter gathers its units one at a time, to cut them as its files are cut.
+int64_t gathered_to_save_bytes(const RunConfig& config, const MemoryFacts& facts) {
+  const bool is_whole = facts.num_ranks == 1 || config.parallel.stage == 0;
+  return is_whole ? 0 : largest_adapter_bytes(facts).first;
 }
 
 // What a block keeps of one token for its backward pass: its input, the sum in the middle, queries,
@@ -162,6 +175,7 @@ MemoryEstimate estimate_memory(const RunConfig& config, const MemoryFacts& facts
     const ShardLayout shards(unit.layout.num_elements(), facts.num_ranks);
     estimate.saving += 3 * kFloatBytes * shards.shard_size();  // The last save takes no copy.
   }
+  estimate.saving += gathered_to_save_bytes(config, facts);
   estimate.exchange = decoder_exchange_bytes(config, facts) + adapter_exchange_bytes(config, facts);
   estimate.activations = activation_bytes(config, facts);
   estimate.program = kProgramBytes;
