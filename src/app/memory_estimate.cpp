@@ -156,11 +156,10 @@ int64_t activation_bytes(const RunConfig& config, const MemoryFacts& facts) {
       {tokens, model.hidden_size, model.vocab_size, element, decoder_form(facts).is_trained},
       facts.num_threads);
   const bool has_windows = std::ranges::find(model.windows, 0) == model.windows.end();
-  const AttentionBytes attention =
-      attention_bytes({model.num_heads, model.num_key_value_heads, model.head_dim},
-                      {tokens, config.data.sequence_length,
-                       has_windows ? std::ranges::max(model.windows) : 0, element},
-                      facts.num_threads);
+  const AttentionBytes attention = attention_bytes(
+      {model.num_heads, model.num_key_value_heads, model.head_dim},
+      {tokens, config.data.sequence_length, has_windows ? std::ranges::max(model.windows) : 0},
+      facts.num_threads);
   // Two blocks' worth for the gradients within the block that is going backward.
   return kept + attention.threads + std::max(head, 2 * block + attention.backward);
 }

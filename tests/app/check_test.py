@@ -142,7 +142,10 @@ def test_a_hold_out_is_not_trained_on(tmp_path):
     assert done.returncode == 0, done
 
 
-@pytest.mark.parametrize(("soft", "hard", "fits"), [(100, 400, True), (100, 150, True), (100, 120, False)])
+LIMITS = [(100, 400, True), (100, 150, True), (100, 120, False)]  # soft, hard, whether it fits
+
+
+@pytest.mark.parametrize(("soft", "hard", "fits"), LIMITS)
 def test_a_corpus_of_many_files_needs_a_limit_for_them(tmp_path, soft, hard, fits):
     """All of them stay open; the soft limit is raised as far as the system allows."""
     config, lengths = tiny_run.write_run(tmp_path), range(3, 123)

@@ -71,6 +71,17 @@ void operator delete(void* data) noexcept {
   std::free(data);
 }
 void operator delete(void* data, size_t /*num_bytes*/) noexcept { operator delete(data); }
+void* operator new(size_t num_bytes, std::align_val_t alignment) {
+  const auto border = static_cast<size_t>(alignment);
+  void* data = std::aligned_alloc(border, (num_bytes + border - 1) / border * border);
+  if (data == nullptr) throw std::bad_alloc();
+  count(static_cast<int64_t>(::malloc_usable_size(data)));
+  return data;
+}
+void operator delete(void* data, std::align_val_t /*alignment*/) noexcept { operator delete(data); }
+void operator delete(void* data, size_t /*num_bytes*/, std::align_val_t /*alignment*/) noexcept {
+  operator delete(data);
+}
 
 BOOST_AUTO_TEST_SUITE(memory_estimate)
 

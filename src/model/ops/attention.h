@@ -51,7 +51,6 @@ struct AttentionWork {
   int64_t num_tokens;
   int64_t longest_document;
   int64_t window;  ///< 0: none.
-  int64_t element_bytes;
 };
 AttentionBytes attention_bytes(const Heads& heads, const AttentionWork& work, int num_threads);
 

@@ -1,62 +1,113 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdint>
+#include <type_traits>
 #include <vector>
 
-#include "model/ops/attention.h"
-#include "model/ops/product.h"
+#include "core/range.h"
+#include "model/ops/attention_task.h"
 #include "model/ops/rows.h"
+#include "model/ops/tile_product.h"
 
 namespace temper {
 
-// What attention over documents or over a cache computes with: the columns of a head, tiles of its
-// queries, and rows of scores.
+// What a task computes with: tiles of queries, blocks of keys, and the factors of their products.
+//
+// Scores are kept transposed, a row for each key and a column for each query of the tile: so the
+// softmax of a query runs down a column, for many queries at once, and keys and values are factors
+// as they lie in memory.
 
 // Queries of one tile: enough for efficient products, few enough to waste little on the diagonal.
 inline constexpr int64_t kQueriesPerTile = 64;
+// Keys whose scores are computed at once: they stay in a thread's cache, however long the document.
+inline constexpr int64_t kKeysPerBlock = 256;
 
-/// The columns of one head in a [T, columns] tensor, for the rows of one document.
+/// The head as dense rows, followed by rows of zeros. Shapes: to [num_rows, head_dim].
 template <typename T>
-struct HeadColumns {
-  T* data;
-  int64_t rows;
-  int64_t head_dim;
-  int64_t stride;
+void load_rows(HeadColumns<T> head, int64_t num_rows, float* to) {
+  for (int64_t row = 0; row < head.size; ++row) {
+    const T* from = head.data + row * head.stride;
+    if constexpr (std::is_same_v<std::remove_const_t<T>, float>) {
+      std::copy_n(from, head.head_dim, to + row * head.head_dim);
+    } else {
+      at::vec::convert(from, to + row * head.head_dim, head.head_dim);
+    }
+  }
+  std::fill(to + head.size * head.head_dim, to + num_rows * head.head_dim, 0.0F);
+}
+
+struct QueryMemory {
+  TileMemory rows, transposed;
 };
 
-/// A head as fp32: itself, or converted into `scratch`.
-inline MatrixView read_head(HeadColumns<const float> head, std::vector<float>& /*scratch*/) {
-  return {const_cast<float*>(head.data), head.rows, head.head_dim, head.stride};
-}
-inline MatrixView read_head(HeadColumns<const at::BFloat16> head, std::vector<float>& scratch) {
-  scratch.resize(static_cast<size_t>(head.rows * head.head_dim));
-  for (int64_t row = 0; row < head.rows; ++row) {
-    at::vec::convert(head.data + row * head.stride, scratch.data() + row * head.head_dim,
-                     head.head_dim);
-  }
-  return {scratch.data(), head.rows, head.head_dim, head.head_dim};
-}
+/// The queries of a tile, or what comes back to their outputs, as factors. What is missing in the
+/// last tile is 0.
+struct QueryFactors {
+  const float* rows;        ///< [kQueriesPerTile, head_dim], dense.
+  const float* transposed;  ///< [head_dim, kQueriesPerTile]
 
-/// Where to compute a head that `write_head` then leaves in its tensor.
-inline MatrixView head_buffer(HeadColumns<float> head, std::vector<float>& /*scratch*/) {
-  return {head.data, head.rows, head.head_dim, head.stride};
-}
-inline MatrixView head_buffer(HeadColumns<at::BFloat16> head, std::vector<float>& scratch) {
-  scratch.resize(static_cast<size_t>(head.rows * head.head_dim));
-  return {scratch.data(), head.rows, head.head_dim, head.head_dim};
-}
-template <typename T>
-void write_head(HeadColumns<T> head, const MatrixView& buffer) {
-  for (int64_t row = 0; row < head.rows; ++row) {
-    write_row(head.data + row * head.stride, buffer.data + row * buffer.stride, head.head_dim);
+  template <typename T>
+  QueryFactors(HeadColumns<T> head, QueryMemory& memory) {
+    float* dense = memory.rows.of(kQueriesPerTile * head.head_dim);
+    load_rows(head, kQueriesPerTile, dense);
+    float* turned = memory.transposed.of(kQueriesPerTile * head.head_dim);
+    transpose_tile({dense, kQueriesPerTile, head.head_dim, head.head_dim}, turned, kQueriesPerTile);
+    rows = dense;
+    transposed = turned;
   }
-}
+};
+
+/// The keys or values of a document as dense rows: first factors of [keys, head_dim].
+struct KeyRows {
+  const float* data;
+  int64_t num_rows;
+  int64_t head_dim;
+
+  template <typename T>
+  KeyRows(HeadColumns<T> head, const Document& document, TileMemory& memory)
+      : num_rows(document.padded), head_dim(head.head_dim) {
+    float* dense = memory.of(num_rows * head_dim);
+    load_rows(head, num_rows, dense);
+    data = dense;
+  }
+
+  TileFactor from(int64_t key) const { return {data + key * head_dim, head_dim}; }
+};
+
+/// The transpose of keys or values: first factors of [head_dim, keys], block by block.
+class TransposedKeys {
+ public:
+  TransposedKeys(const KeyRows& rows, TileMemory& memory) : head_dim_(rows.head_dim) {
+    const int64_t num_blocks = (rows.num_rows + kKeysPerBlock - 1) / kKeysPerBlock;
+    float* to = memory.of(num_blocks * kKeysPerBlock * head_dim_);
+    for (int64_t begin = 0; begin < rows.num_rows; begin += kKeysPerBlock) {
+      const int64_t count = std::min(kKeysPerBlock, rows.num_rows - begin);
+      transpose_tile({rows.from(begin).data, count, head_dim_, head_dim_}, to + begin * head_dim_,
+                     kKeysPerBlock);
+    }
+    data_ = to;
+  }
+
+  /// Up to the end of the key's block.
+  TileFactor from(int64_t key) const {
+    const int64_t column = key % kKeysPerBlock;
+    return {data_ + (key - column) * head_dim_ + column, kKeysPerBlock};
+  }
+
+ private:
+  int64_t head_dim_;
+  const float* data_;
+};
 
 /// What a thread keeps from task to task, so that nothing is allocated in the steady state.
 struct AttentionScratch {
-  std::vector<float> queries, keys, values, output, output_gradient, query_gradient;
-  std::vector<float> scores, score_gradient, row_values;
+  TileMemory keys, values, transposed;  // Of a document.
+  QueryMemory queries, gradients;       // Of a tile, as what follows.
+  TileMemory scores, score_gradients, sum, rows;
 
   static AttentionScratch& of_this_thread() {
     thread_local AttentionScratch scratch;
@@ -64,112 +115,82 @@ struct AttentionScratch {
   }
 };
 
-/// One query head of one document.
-struct HeadTask {
-  int64_t begin;  // The document's first row.
-  int64_t size;   // Of the document.
-  int64_t head;
-
-  HeadTask(int64_t index, const Heads& heads, const AttentionMask& mask)
-      : begin(mask.document_begins[static_cast<size_t>(index / heads.num_heads)]),
-        size(mask.document_begins[static_cast<size_t>(index / heads.num_heads) + 1] - begin),
-        head(index % heads.num_heads) {}
-
-  static int64_t count(const Heads& heads, const AttentionMask& mask) {
-    return (static_cast<int64_t>(mask.document_begins.size()) - 1) * heads.num_heads;
-  }
-
-  /// This task's columns of a tensor [T, stride] whose heads of this kind begin at first_column.
-  template <typename T>
-  HeadColumns<T> columns(T* tensor, int64_t stride, int64_t first_column,
-                         const Heads& heads) const {
-    return {tensor + begin * stride + first_column, size, heads.head_dim, stride};
-  }
-};
-
-/// Queries, keys and values of one task.
-struct HeadInputs {
-  MatrixView queries, keys, values;  // [size, head_dim]
-
-  template <typename T>
-  HeadInputs(const T* qkv, const HeadTask& task, const Heads& heads, AttentionScratch& scratch) {
-    const int64_t kv = task.head / heads.group() * heads.head_dim;
-    const auto part = [&](int64_t first_column) {
-      return task.columns(qkv, heads.columns(), first_column, heads);
-    };
-    queries = read_head(part(task.head * heads.head_dim), scratch.queries);
-    keys = read_head(part(heads.first_key_column() + kv), scratch.keys);
-    values = read_head(part(heads.first_value_column() + kv), scratch.values);
-  }
-};
-
-/// Queries [begin, end) of a document, and the keys [first_key, end) that any of them sees.
+/// Queries [begin, end) of a document.
 struct QueryTile {
   int64_t begin;
   int64_t end;
-  int64_t first_key;
-  int64_t window;
-  int64_t most_keys;  ///< Of any tile of the document.
+  int64_t first_key;  ///< Keys [first_key, end_key) are those that any of them sees, in multiples.
+  int64_t end_key;
+  int64_t window;  ///< 0: none.
 
-  QueryTile(int64_t first_query, int64_t size, int64_t window_size)
+  QueryTile(int64_t first_query, const Document& document, int64_t window_size)
       : begin(first_query),
-        end(std::min(first_query + kQueriesPerTile, size)),
-        first_key(window_size > 0 ? std::max<int64_t>(0, first_query - window_size + 1) : 0),
-        window(window_size),
-        most_keys(widest(size, window_size)) {}
+        end(std::min(first_query + kQueriesPerTile, document.size)),
+        first_key(window_size > 0 ? std::max<int64_t>(0, first_query - window_size + 1) /
+                                        kKeyMultiple * kKeyMultiple
+                                  : 0),
+        end_key(std::min(first_query + kQueriesPerTile, document.padded)),
+        window(window_size) {}
 
-  /// The most keys that a tile of a document of `size` tokens sees.
-  static int64_t widest(int64_t size, int64_t window_size) {
-    return window_size > 0 ? std::min(size, window_size + kQueriesPerTile - 1) : size;
+  int64_t size() const { return end - begin; }
+
+  /// Calls function(keys) for each block of keys, in their order.
+  template <typename Function>
+  void for_each_block(Function function) const {
+    for (int64_t key = first_key; key < end_key;) {
+      const int64_t next = std::min(key / kKeysPerBlock * kKeysPerBlock + kKeysPerBlock, end_key);
+      function(Range{key, next});
+      key = next;
+    }
   }
 
-  int64_t num_queries() const { return end - begin; }
-  int64_t num_keys() const { return end - first_key; }
-
-  /// The columns of the tile's scores that its row `row` sees.
-  Range visible(int64_t row) const {
-    const int64_t query = begin + row;
-    const int64_t first = window > 0 ? std::max(first_key, query - window + 1) : first_key;
-    return {first - first_key, query + 1 - first_key};
+  /// The columns, counted from the tile's first query, that see a key.
+  Range that_see(int64_t key) const {
+    const auto column = [&](int64_t query) {
+      return std::clamp<int64_t>(query - begin, 0, kQueriesPerTile);
+    };
+    return {column(key), window > 0 ? column(key + window) : kQueriesPerTile};
   }
 
-  MatrixView of_queries(const MatrixView& document) const { return document.row_range(begin, end); }
-  MatrixView of_keys(const MatrixView& document) const {
-    return document.row_range(first_key, end);
-  }
-
-  /// A buffer for one number per query and key.
-  MatrixView scores_in(std::vector<float>& memory) const {
-    // At once what the largest tile needs: a vector that grows takes up to twice as much.
-    const auto size = static_cast<size_t>(kQueriesPerTile * most_keys);
-    if (memory.size() < size) memory = std::vector<float>(size);
-    return {memory.data(), num_queries(), num_keys(), num_keys()};
+  /// Gives what the mask hides a weight of 0. Shapes: scores [keys, kQueriesPerTile].
+  void hide(Range keys, float* scores) const {
+    for (int64_t key = keys.begin; key < keys.end; ++key) {
+      const Range seen = that_see(key);
+      float* row = scores + (key - keys.begin) * kQueriesPerTile;
+      std::fill(row, row + seen.begin, -INFINITY);
+      std::fill(row + seen.end, row + kQueriesPerTile, -INFINITY);
+    }
   }
 };
 
-struct RowSum {
-  float maximum;
-  float sum;
-};
+/// One number for each query of a tile.
+using TileRow = std::array<float, kQueriesPerTile>;
 
-// Turns a row of scores into exponentials that are not yet divided by their sum.
-inline RowSum exponentiate(float* row, int64_t size) {
-  const float maximum = at::vec::reduce_all<float>(
-      [](Vector a, Vector b) { return at::vec::maximum(a, b); }, row, size);
-  const Vector shift(maximum);
-  at::vec::map<float>([&](Vector x) { return (x - shift).exp(); }, row, row, size);
-  return {maximum, at::vec::reduce_all<float>([](Vector a, Vector b) { return a + b; }, row, size)};
-}
+/// Some queries of a tile, as many as fill a line of the cache with AVX2.
+using Columns = at::vec::VectorizedN<float, 2>;
+static_assert(kQueriesPerTile % Columns::size() == 0);
 
-inline void scale_rows(const MatrixView& matrix, const float* factors) {
-  for (int64_t i = 0; i < matrix.rows; ++i) {
-    float* row = matrix.data + i * matrix.stride;
-    for (int64_t j = 0; j < matrix.columns; ++j) row[j] *= factors[i];
+/// Multiplies the sums of each query with a factor. Shapes: sums [head_dim, kQueriesPerTile].
+inline void scale_columns(float* sums, int64_t head_dim, const TileRow& factors) {
+  for (int64_t i = 0; i < head_dim; ++i) {
+    float* row = sums + i * kQueriesPerTile;
+    for (size_t j = 0; j < factors.size(); ++j) row[j] *= factors[j];
   }
 }
 
-inline float attention_scale(int64_t head_dim) {
-  return 1.0F / std::sqrt(static_cast<float>(head_dim));
+/// Writes the sums of a tile to the rows of its queries. Shapes: as above.
+template <typename T>
+void write_sums(const float* sums, HeadColumns<T> to, TileMemory& memory) {
+  float* rows = memory.of(kQueriesPerTile * to.head_dim);
+  transpose_tile({sums, to.head_dim, kQueriesPerTile, kQueriesPerTile}, rows, to.head_dim);
+  for (int64_t i = 0; i < to.size; ++i) {
+    const float* row = rows + i * to.head_dim;
+    if constexpr (std::is_same_v<T, float>) {
+      std::copy_n(row, to.head_dim, to.data + i * to.stride);
+    } else {
+      at::vec::convert(row, to.data + i * to.stride, to.head_dim);
+    }
+  }
 }
 
 }  // namespace temper
