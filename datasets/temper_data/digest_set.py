@@ -23,7 +23,7 @@ def text_digest(text: str) -> int:
 class DigestSet:
     """Open addressing with linear probing; digests are uniform, so their low bits are the hash."""
 
-    def __init__(self, capacity: int = 1 << 16):
+    def __init__(self, capacity: int = 1 << 18):
         self._slots = array("Q", bytes(8 * capacity))
         self._count = 0
 

@@ -380,3 +380,12 @@ def test_presets_are_starting_points(tmp_path):
     path.write_text(sft + "filters: {quality: {preset: c4}}\n")
     with pytest.raises(DataError, match="removes lines, which would break answers"):
         load_recipe(path, [])
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["93.184.216.34", "2001:4860:4860::8888", *(f"gh{kind}_" + "a1" * 20 for kind in "pousr")],
+)
+def test_quick_looks_miss_nothing_that_stands_alone(secret):
+    masked, found = mask_personal_data(f"see {secret}", tuple(KINDS))
+    assert found.total() == 1 and secret not in masked

@@ -17,8 +17,8 @@ Check = Callable[[re.Match], bool]
 @dataclass(frozen=True)
 class Kind:
     """One kind of personal data. Texts with fewer than `digits` hold none, nor do those without
-    any of `hints`, or any match of `gates`, nor what lies outside of the matches of `runs`; all are
-    found much sooner than `pattern`."""
+    any of `hints`, or enough of one of `signs`, or any match of `gates`, nor what lies outside of
+    the matches of `runs`; all are found much sooner than `pattern`."""
 
     pattern: re.Pattern
     is_real: Check
@@ -26,9 +26,12 @@ class Kind:
     runs: re.Pattern | None = None
     gates: tuple[re.Pattern, ...] = ()
     digits: int = 0
+    signs: tuple[tuple[str, int], ...] = ()
 
     def may_be_in(self, text: str, num_digits: int) -> bool:
         if num_digits < self.digits:
+            return False
+        if self.signs and all(text.count(sign) < least for sign, least in self.signs):
             return False
         if self.gates and not any(gate.search(text) for gate in self.gates):
             return False
@@ -80,6 +83,7 @@ IBAN_RUN = re.compile(r"[A-Z][A-Z][0-9]{2} ?[A-Z0-9]{4}[A-Z0-9 ]*")
 IP_RUN = re.compile(
     r"[0-9A-Fa-f]{1,4}(?:\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:.]*"
 )
+IP_SIGNS = ((".", 3), (":", 2))  # how many of one an address has at least
 IP_GATES = (re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]"), re.compile(r":[0-9A-Fa-f]{0,4}:"))
 PASSWORD_GATES = (re.compile(r"[=:][ \t]{0,4}[\"']?[^\s\"'<>{}()\[\],;/]"),)
 
@@ -92,8 +96,7 @@ CREDENTIAL = re.compile(
     r"|eyJ[A-Za-z0-9_-]{8,4000}\.eyJ[A-Za-z0-9_-]{8,8000}\.[A-Za-z0-9_-]{8,2000}"
     r")(?![A-Za-z0-9_])"
 )
-CREDENTIAL_HINTS = ("AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-")
-CREDENTIAL_HINTS += ("hf_", "xox", "AIza", "sk-", "eyJ")
+CREDENTIAL_GATES = (re.compile("A(?:KIA|SIA|Iza)|gh[pousr]_|github_pat_|glpat-|hf_|xox|sk-|eyJ"),)
 PRIVATE_KEY = re.compile(
     r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
     r"(?:[A-Za-z0-9+/=\s\\:,.()]|-(?!-)){0,20000}"
@@ -177,13 +180,13 @@ def always(_: re.Match) -> bool:
 # In this order, since a later pattern may match within what an earlier one finds.
 KINDS = {
     "private_key": Kind(PRIVATE_KEY, always, ("PRIVATE KEY",)),
-    "credential": Kind(CREDENTIAL, always, CREDENTIAL_HINTS),
+    "credential": Kind(CREDENTIAL, always, gates=CREDENTIAL_GATES),
     "password": Kind(PASSWORD, is_secret, PASSWORD_HINTS, None, PASSWORD_GATES),
     "email": Kind(EMAIL, is_address, ("@",)),
     "iban": Kind(IBAN, is_iban, (), IBAN_RUN),
     "card": Kind(CARD, is_card, (), DIGIT_RUN, digits=13),
     "phone": Kind(PHONE, is_phone, (), DIGIT_RUN, digits=8),
-    "ip": Kind(IP, is_public_ip, (), IP_RUN, IP_GATES),
+    "ip": Kind(IP, is_public_ip, (), IP_RUN, IP_GATES, signs=IP_SIGNS),
 }
 DIGIT = re.compile(r"\d")
 ANY_HINT = re.compile("[0-9@]")  # All but private keys hold one.
@@ -193,9 +196,11 @@ AFTER = 2  # characters behind a run that the end of a pattern may look at
 def mask_personal_data(text: str, kinds: tuple[str, ...]) -> tuple[str, Counter]:
     """The text with each find as [KIND], and how many there were of each kind."""
     found: Counter = Counter()
-    if not ANY_HINT.search(text) and "PRIVATE KEY" not in text:
-        return text, found
     num_digits = len(DIGIT.findall(text))
+    # Digits are counted already, and of an ASCII text no others than those of the hint.
+    hinted = num_digits or "@" in text if text.isascii() else ANY_HINT.search(text)
+    if not hinted and "PRIVATE KEY" not in text:
+        return text, found
     barren: set[re.Pattern] = set()  # Runs of which there is none: what is masked adds none.
     for name, kind in KINDS.items():
         if name not in kinds or kind.runs in barren or not kind.may_be_in(text, num_digits):
