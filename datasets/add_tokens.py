@@ -17,7 +17,7 @@ from pathlib import Path
 from temper_data.added_tokens import extend_tokenizer, write_json, write_tokenizer
 from temper_data.atomic_file import published_folder
 from temper_data.errors import DataError, printable
-from temper_data.model_tokenizer import ModelTokenizer, encode, load_model_tokenizer, read_json
+from temper_data.model_tokenizer import ModelTokenizer, load_model_tokenizer, read_json
 from temper_data.token_rows import Growth, read_entry, read_header, write_with_rows
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -78,7 +78,10 @@ def plan_rows(model: ModelTokenizer, folder: Path, entries: list[dict], rows: in
 
     `model` is the tokenizer without the tokens of `entries`. Raises DataError.
     """
-    pieces = {entry["id"]: encode(model.tokenizer, entry["content"]).ids for entry in entries}
+    pieces = {
+        entry["id"]: model.tokenizer.encode(entry["content"], add_special_tokens=False).ids
+        for entry in entries
+    }
     for entry in entries:
         ids = pieces[entry["id"]]
         if not ids or max(ids) >= rows:

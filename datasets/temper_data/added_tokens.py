@@ -7,7 +7,7 @@ from pathlib import Path
 from tokenizers import AddedToken
 
 from .errors import DataError, is_unicode, printable
-from .model_tokenizer import build, encode, read_file, read_json
+from .model_tokenizer import build, read_file, read_json
 from .tokenizer_config import EXTRA_TOKENS
 
 
@@ -42,7 +42,7 @@ def extend_tokenizer(folder: Path, tokens: list[str], is_special: bool) -> tuple
     ids = set(used.values())
     for entry in entries:
         index, token = entry["id"], entry["content"]
-        if index in ids or encode(tokenizer, token).ids != [index]:
+        if index in ids or tokenizer.encode(token, add_special_tokens=False).ids != [index]:
             raise DataError(
                 f"{folder}: the text {printable(repr(token))} would not become the token {index}",
                 "choose one that neither holds another token nor is changed by the normalizer",

@@ -16,8 +16,8 @@ from slurm_job import (
 )  # fmt: skip
 
 
-def set_uneven_batch(config: Path) -> None:
-    change(config, ("global_batch: 6", "global_batch: 7"))
+def set_small_batch(config: Path) -> None:
+    change(config, ("global_batch: 6", "global_batch: 1"))
 
 
 def cut_shard(config: Path) -> None:
@@ -61,7 +61,7 @@ def take_memory_away(config: Path) -> None:
 @pytest.mark.parametrize(
     "break_run, code, message",
     [
-        (set_uneven_batch, CONFIGURATION, "data.global_batch"),
+        (set_small_batch, CONFIGURATION, "data.global_batch"),
         (cut_shard, DATA, "train.h5"),
         (cut_model, MODEL, "model.safetensors"),
         (damage_checkpoints, CHECKPOINT, "is whole:"),
