@@ -6,9 +6,11 @@
 #include <mpi.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <exception>
+#include <thread>
 
 #include "comm/mpi_check.h"
 #include "core/error.h"
@@ -17,6 +19,10 @@ namespace temper {
 namespace {
 
 constexpr unsigned kAbortSeconds = 10;
+
+// srun drops what it has not read of a step when that is aborted, such as the message that says
+// why. Arbitrary: an idle machine needs a few milliseconds.
+constexpr std::chrono::milliseconds kTimeToBeHeard{500};
 
 volatile std::sig_atomic_t abort_code = 0;
 
@@ -60,6 +66,7 @@ void MpiSession::abort(ExitCode code) const {
   abort_code = static_cast<int>(code);
   std::signal(SIGALRM, end_hanging_abort);  // MPI_Abort talks to daemons that may be gone.
   ::alarm(kAbortSeconds);
+  std::this_thread::sleep_for(kTimeToBeHeard);
   silence_abort();
   // A daemon that Open MPI starts for a process without a launcher would write those lines.
   if (world_size_ == 1) {
