@@ -4,7 +4,6 @@
 import deepspeed
 import peer
 import torch
-import torch.distributed as dist
 
 
 def settings(job: peer.Job, num_rows: int) -> dict:
@@ -48,7 +47,7 @@ def main() -> None:
         return loss_sum
 
     peer.measure(job, idle_kb, step)
-    dist.destroy_process_group()
+    peer.end_together()
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def main() -> None:
         return loss_sum
 
     peer.measure(job, idle_kb, step)
-    dist.destroy_process_group()
+    peer.end_together()
 
 
 if __name__ == "__main__":

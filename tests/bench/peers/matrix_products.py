@@ -48,7 +48,7 @@ def main() -> None:
 
     peer.measure(job, idle_kb, step)
     if peer.world_size() > 1:
-        dist.destroy_process_group()
+        peer.end_together()
 
 
 if __name__ == "__main__":

@@ -169,6 +169,14 @@ def measure(job: Job, idle_kb: int, step: Callable[[], torch.Tensor | None]) -> 
     write_result(idle_kb, seconds=seconds, losses=losses)
 
 
+def end_together() -> None:
+    """Ends the process of each rank. gloo's threads may outlive what they use while an interpreter
+    ends, and abort a rank that has measured all."""
+    dist.barrier()
+    sys.stdout.flush()
+    os._exit(0)
+
+
 def write_result(idle_kb: int, **steps: list) -> None:
     """This rank's result: what it needed until now, and what was measured step by step."""
     memory = {"peak_rss_kb": memory_kb("VmHWM"), "idle_rss_kb": idle_kb}
