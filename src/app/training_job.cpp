@@ -41,6 +41,7 @@ FoundState found_state(const VerifiedCheckpoint& checkpoint) {
 }
 
 Origin shared_origin(const RunConfig& config, Communicator& ranks) {
+  if (config.continuation.from.empty()) return {};  // As on all ranks.
   std::string text;
   do_on_rank_0(ranks, [&] { text = to_json(RunState{.origin = find_origin(config)}); });
   return parse_run_state(broadcast_text(ranks, text), "the origin of the run").origin;
@@ -220,11 +221,16 @@ void TrainingJob::load() {
 std::optional<VerifiedCheckpoint> TrainingJob::find_own_checkpoint() {
   const std::string& resume = config_.checkpoint.resume;
   if (resume == "auto") return find_newest_whole(config_.run.folder, *model_.ranks);
+  if (resume == "never") return std::nullopt;
+  return verify_named(resume);
+}
+
+// Where storage fails, again after a while.
+VerifiedCheckpoint TrainingJob::verify_named(const std::filesystem::path& folder) {
   std::optional<VerifiedCheckpoint> checkpoint;
-  if (resume == "never") return checkpoint;
   try_again(*model_.ranks, default_pauses(),
-            [&] { checkpoint = verify_checkpoint(resume, *model_.ranks); });
-  return checkpoint;
+            [&] { checkpoint = verify_checkpoint(folder, *model_.ranks); });
+  return std::move(*checkpoint);
 }
 
 void TrainingJob::load_from(const VerifiedCheckpoint& checkpoint) {
@@ -235,17 +241,15 @@ void TrainingJob::load_from(const VerifiedCheckpoint& checkpoint) {
 }
 
 void TrainingJob::go_on_from_another_run() {
-  std::optional<VerifiedCheckpoint> checkpoint;
-  try_again(*model_.ranks, default_pauses(),
-            [&] { checkpoint = verify_checkpoint(config_.continuation.from, *model_.ranks); });
+  const VerifiedCheckpoint checkpoint = verify_named(config_.continuation.from);
   std::string changes;
   do_together(*model_.ranks, [&] {
-    changes = require_continuable(config_, facts_, found_state(*checkpoint), AskedOn::kComputeNode);
+    changes = require_continuable(config_, facts_, found_state(checkpoint), AskedOn::kComputeNode);
   });
-  load_from(*checkpoint);
+  load_from(checkpoint);
   state_.origin = plan_.origin;
   state_.origin.changes = changes;
-  log_event(concat("continued step=", state_.step, " checkpoint=", checkpoint->folder().string(),
+  log_event(concat("continued step=", state_.step, " checkpoint=", checkpoint.folder().string(),
                    " changes=\"", changes, '"'));
 }
 

@@ -46,6 +46,7 @@ class TrainingJob {
   void lock_folder();
   void load();
   std::optional<VerifiedCheckpoint> find_own_checkpoint();
+  VerifiedCheckpoint verify_named(const std::filesystem::path& folder);
   void load_from(const VerifiedCheckpoint& checkpoint);
   void require_continued(const VerifiedCheckpoint& checkpoint);
   void go_on_from_another_run();

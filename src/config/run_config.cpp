@@ -73,9 +73,10 @@ bool is_name(const std::string& text) {
 // ~ and $ would have been taken literally, which nobody means.
 constexpr TextRule kFolder{is_path, "the path of a folder, written out (no ~, no $)"};
 constexpr TextRule kShard{is_path, "the path of a token shard, written out (no ~, no $)"};
+bool is_path_or_nothing(const std::string& text) { return text.empty() || is_path(text); }
+
 constexpr TextRule kFolderOrNone{
-    [](const std::string& text) { return text.empty() || is_path(text); },
-    "the path of a folder, written out (no ~, no $), or \"\" for none"};
+    is_path_or_nothing, "the path of a folder, written out (no ~, no $), or \"\" for none"};
 constexpr TextRule kAnyText{[](const std::string&) { return true; }, "a text"};
 constexpr TextRule kSomeText{[](const std::string& text) { return !text.empty(); },
                              "a regular expression for the end of a module's path"};
@@ -85,7 +86,7 @@ constexpr TextRule kAdapterName{
     [](const std::string& text) { return is_name(text) && text.find('.') == std::string::npos; },
     "a name of letters, digits, '-' and '_'"};
 constexpr TextRule kCheckpointOrNone{
-    [](const std::string& text) { return text.empty() || is_path(text); },
+    is_path_or_nothing,
     "the path of a checkpoint's folder, written out (no ~, no $), or \"\" for none"};
 constexpr TextRule kAspect{[](const std::string& text) {
                              return std::find(kChangeableAspects.begin(), kChangeableAspects.end(),
