@@ -2,19 +2,17 @@
 # How tests are declared, from the CMakeLists.txt in tests/<folder>/. <path> is <folder>/<file>
 # without .cpp, and CTest knows the test as <folder>.<file>. TORCH: the test includes LibTorch.
 
-# Tests run side by side by CTest's slots: four for each core that a test keeps busy, but never more
-# than the machine has; five for ranks, which wait for each other; and one for a test that mostly
-# waits. launch/test has four a core.
+# Tests run side by side by CTest's slots, of which launch/test has four a core: a test takes four;
+# five with ranks, which wait for each other; and one where it says WAITS, since it mostly waits for
+# other processes. None takes more: it would begin when all others are over, and run alone.
 # Those with the label quick are what launch/test --quick runs.
-include(ProcessorCount)
-ProcessorCount(TEMPER_CORES)
 
 # temper_unit_test(<path> [TORCH] USES <modules> [LIBRARIES <targets>] [TIMEOUT <seconds>])
 # One process, no MPI. Where TEMPER_UNITY is on, the files of a folder make one program, and each is
 # a suite of it; but one that replaces functions of libc (extern "C", support/file_calls.h) or
 # operator new has a program of its own.
 function(temper_unit_test path)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "TIMEOUT;PROCESSORS" "USES;LIBRARIES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "TIMEOUT" "USES;LIBRARIES")
   temper_test_program(unit)
   add_dependencies(temper_unit_tests ${program})
   add_test(NAME ${name} COMMAND ${program} ${suite})
@@ -24,7 +22,7 @@ endfunction()
 # temper_mpi_test(<path> [TORCH] RANKS <n...> USES <modules> [LIBRARIES ...] [TIMEOUT ...])
 # One CTest entry per world size: <folder>.<file>.np<ranks>.
 function(temper_mpi_test path)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "TIMEOUT;PROCESSORS" "RANKS;USES;LIBRARIES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "TIMEOUT" "RANKS;USES;LIBRARIES")
   list(APPEND arg_LIBRARIES MPI::MPI_C)
   temper_test_program(mpi)
   foreach(ranks IN LISTS arg_RANKS)
@@ -42,13 +40,13 @@ function(temper_mpi_test path)
   endforeach()
 endfunction()
 
-# temper_python_test(<name> COMMAND <script> <args...> [PROCESSORS <n>] [TIMEOUT <seconds>]
+# temper_python_test(<name> COMMAND <script> <args...> [WAITS] [TIMEOUT <seconds>]
 #                    [PYTHON <variable>] [LABELS <labels>])
 # Runs a script, named from the root of the project, with the tests' Python, or that which another
 # variable of launch/env names. Its environment has TEMPER_BINARY, TEMPER_BUILD_DIR, and all that
 # launch/env sets.
 function(temper_python_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "PROCESSORS;TIMEOUT;PYTHON" "COMMAND;LABELS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "WAITS" "TIMEOUT;PYTHON" "COMMAND;LABELS")
   if(NOT arg_PYTHON)
     set(arg_PYTHON TEMPER_TESTS_PYTHON)
   endif()
@@ -157,12 +155,10 @@ function(temper_test_properties test)
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)  # A lost rank shows as a time-out, not as a hang.
   endif()
-  if(NOT arg_PROCESSORS)
-    set(arg_PROCESSORS 1)
-  elseif(arg_PROCESSORS GREATER TEMPER_CORES)
-    set(arg_PROCESSORS ${TEMPER_CORES})
+  set(slots 4)
+  if(arg_WAITS)
+    set(slots 1)
   endif()
-  math(EXPR slots "4 * ${arg_PROCESSORS}")
   # COST: until a first run has measured them, those that may take longest begin.
   set_tests_properties(${test} PROPERTIES
     TIMEOUT ${arg_TIMEOUT} COST ${arg_TIMEOUT} PROCESSORS ${slots} LABELS "${ARGN}"
