@@ -75,7 +75,7 @@ class RunCheck {
     if (const auto& adapter = model_->adapter) {
       report_.add_fact(
           "method",
-          concat(name_of(config_.method.kind), ", ", readable_count(num_elements(adapter->files())),
+          concat(name_of(config_.method.kind), ", ", readable_count(adapter->num_trained()),
                  " trained parameters in ", adapter->file.slots().size(), " tensors"));
     }
     const bool is_auto = config_.model.dtype == ModelOptions::Dtype::kAuto;
@@ -183,7 +183,8 @@ class RunCheck {
     if (!model_) return;
     const auto& adapter = model_->adapter;
     const DType stored = adapter ? DType::kF32 : model_->folder.stored_dtype();
-    const std::vector<UnitLayout> trained = adapter ? adapter->files() : model_->folder.units();
+    const std::vector<UnitLayout> trained =
+        adapter ? units_in_files(*adapter) : model_->folder.units();
     const RunSize size = run_size(config_, trained, stored);
     report_.add_fact(
         "checkpoint",

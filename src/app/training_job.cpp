@@ -25,6 +25,7 @@
 #include "core/stop_signal.h"
 #include "train/batch.h"
 #include "train/progress.h"
+#include "zero/initialise.h"
 
 namespace temper {
 namespace {
@@ -162,7 +163,7 @@ RunSize TrainingJob::size() const {
 }
 
 std::vector<UnitLayout> TrainingJob::saved_units() const {
-  return model_.adapter() ? model_.adapter()->files() : model_.decoder.units();
+  return model_.adapter() ? units_in_files(*model_.adapter()) : model_.decoder.units();
 }
 
 JobShape TrainingJob::shape() const {
@@ -238,6 +239,7 @@ void TrainingJob::load_from(const VerifiedCheckpoint& checkpoint) {
   state_ = load_checkpoint(checkpoint, *model_.store, *model_.ranks);
   resumed_from_ = checkpoint.folder();
   resumed_step_ = state_.step;
+  if (model_.adapter()) change_base(*model_.adapter(), *model_.store);
 }
 
 void TrainingJob::go_on_from_another_run() {
@@ -276,7 +278,7 @@ TrajectoryFacts TrainingJob::find_facts() const {
 void TrainingJob::print_banner() const {
   const ModelConfig& model = model_.folder().config();
   const int64_t num_parameters = num_elements(model_.decoder.units());
-  const int64_t num_trained = num_elements(saved_units());
+  const int64_t num_trained = model_.adapter() ? model_.adapter()->num_trained() : num_parameters;
   log_event(concat(
       "temper model=", config_.model.path, " family=", model.model_type,
       " parameters=", readable_count(num_parameters), " dtype=", name_of(model_.compute_dtype),

@@ -276,11 +276,11 @@ def test_options_of_lora_without_lora_are_refused(trained):
     assert_refused(done, CONFIGURATION, "lora.targets is empty: nothing would be trained")
 
 
-def test_pissa_neither_decays_nor_decomposes_four_bits(trained):
-    settings = ["method=qlora", "lora.init=pissa", "optimizer.weight_decay=0.1"]
+def test_pissa_begins_with_dense_matrices_and_without_another_adapter(trained):
+    settings = ["method=qlora", "lora.init=pissa", f"adapter.start={trained / 'run/final'}"]
     done = temper("check", trained / "run.yaml", *settings)
     assert_refused(done, CONFIGURATION, "lora.init is pissa, but a matrix in four bits is not")
-    assert_refused(done, CONFIGURATION, "set optimizer.weight_decay to 0")
+    assert_refused(done, CONFIGURATION, "an adapter to begin with has its values already")
     done = temper("check", trained / "run.yaml", "lora.pissa_niter=16")
     assert_refused(done, CONFIGURATION, "lora.pissa_niter has no effect: lora.init is kaiming")
 

@@ -22,6 +22,7 @@ struct InitialValues {
     kRowNorms,       ///< The length of each of its rows.
     kPrincipalDown,  ///< Of its principal parts: see `principal_parts`.
     kPrincipalUp,
+    kLessPrincipalUp,  ///< Less than nothing by them.
   };
   Distribution distribution = Distribution::kZero;
   double scale = 0.0;
