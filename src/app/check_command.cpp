@@ -95,7 +95,7 @@ class RunCheck {
       sources.push_back(open_shard("data", source.path));
     }
     check_template(sources);
-    for (const HoldOutOptions& holdout : config_.holdouts) open_shard("holdout", holdout.path);
+    check_holdouts(training_shards_of(sources));
     const DataOptions& data = config_.data;
     const int64_t num_in_last_round = data.num_micro_batches() % options_.num_ranks;
     report_.add_fact("batch",
@@ -117,6 +117,13 @@ class RunCheck {
     if (data.sources.size() < 2) return;
     for (const SourceUse& use : source_uses(*plan_, config_)) {
       report_.add_fact("mixture", describe(use));
+    }
+  }
+
+  void check_holdouts(const TrainingShards& trained) {
+    for (const HoldOutOptions& holdout : config_.holdouts) {
+      const auto rows = open_shard("holdout", holdout.path);
+      if (rows) report_.attempt([&] { require_unseen(rows->corpus(), trained); });
     }
   }
 

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -76,6 +78,19 @@ struct ShardOpening {
 /// The rows of a corpus. Collective if the opening is. Throws: DataError; LaunchError.
 std::unique_ptr<const RowSource> open_rows(const RunConfig& config, const std::string& path,
                                            const ShardOpening& opening);
+
+/// Shards that are trained on: their paths by their fingerprints.
+using TrainingShards = std::map<std::string, std::filesystem::path>;
+
+/// Those of opened corpora; nullptr where one could not be opened.
+TrainingShards training_shards_of(const Mixture::Sources& sources);
+
+/// Those of a configuration, by their headers; without what cannot be read here. Local.
+TrainingShards find_training_shards(const RunConfig& config);
+
+/// What is held out measures what training cannot have seen.
+/// Throws: DataError if a shard of a hold-out has the content of one that is trained on.
+void require_unseen(const Corpus& holdout, const TrainingShards& trained);
 
 /// The rows of each hold-out of a configuration, in its order.
 using HoldOutRows = std::vector<std::shared_ptr<const EvaluationRows>>;

@@ -66,6 +66,8 @@ ExitCode TrainingJob::run() {
   const std::filesystem::path folder = config_.run.folder;
   const std::string chat_template = take_template();
   const HoldOutRows holdouts = open_holdouts(config_, shards_);
+  const TrainingShards trained = training_shards_of(plan_.mixture.sources());
+  for (const auto& holdout : holdouts) require_unseen(holdout->corpus(), trained);
   require_fitting_launch();
   try {
     lock_folder();

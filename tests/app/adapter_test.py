@@ -70,21 +70,21 @@ def test_it_generates_inspects_and_merges(trained, adapter, tmp_path):
 
 
 def test_an_adapter_from_scratch_is_evaluated_as_its_base(trained):
-    holdout = f"data.holdout=[{{name: same, path: {trained / 'train.h5'}}}]"
+    holdout = tiny_run.evaluating(trained / "train.h5")
     config = trained / "run.yaml"
-    base = temper("eval", config, holdout, "method=full", "lora={}")
+    base = temper("eval", config, *holdout, "method=full", "lora={}")
     assert base.returncode == 0 and "\nholdout=same loss=" in base.stdout, base
     assert base.stdout.startswith(f"weights=base path={trained / 'model'}\n")
-    assert temper("eval", config, holdout, "--weights", "base").stdout == base.stdout
+    assert temper("eval", config, *holdout, "--weights", "base").stdout == base.stdout
     start = trained / "run/final"
-    tuned = temper("eval", config, holdout, f"adapter.start={start}")
+    tuned = temper("eval", config, *holdout, f"adapter.start={start}")
     first, loss = tuned.stdout.splitlines()
     assert first == f"weights=base path={trained / 'model'} adapter={start}"
     assert loss != base.stdout.splitlines()[1]
-    result = temper("eval", config, holdout).stdout.splitlines()
+    result = temper("eval", config, *holdout).stdout.splitlines()
     newest = (trained / "run/checkpoints/latest").resolve() / "adapter"
     assert result == [f"weights=newest step=3 path={newest}", loss]
-    done = temper("eval", config, holdout, "--weights", "final", "method=full", "lora={}")
+    done = temper("eval", config, *holdout, "--weights", "final", "method=full", "lora={}")
     assert_refused(done, CONFIGURATION, f"{start} is an adapter of method lora, and method is full")
 
 

@@ -231,6 +231,7 @@ def write_evaluation(folder: Path) -> Path:
     """A configuration that evaluates what was trained on the documents that it was trained on."""
     text = (folder / "run.yaml").read_text()
     text = text.replace(str(folder / "start"), str(folder / "run/final"))
+    text = text.replace(str(folder / "train.h5"), "elsewhere.h5")  # Else it is no hold-out.
     holdout = f"  holdout: [{{name: same, path: {folder / 'train.h5'}}}]\n"
     path = folder / "eval.yaml"
     path.write_text(text.replace("data:\n", "data:\n" + holdout))
