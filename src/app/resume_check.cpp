@@ -16,12 +16,12 @@ namespace {
 
 bool is_trajectory(const std::string& digest, const RunConfig& config, TrajectoryFacts facts,
                    AskedOn machine) {
-  if (trajectory_digest(config, facts) == digest) return true;
+  if (trajectory_digest(trajectory_text(config, facts)) == digest) return true;
   const bool is_known = config.model.dtype != ModelOptions::Dtype::kAuto;
   if (is_known || machine == AskedOn::kComputeNode) return false;
   facts.compute_dtype = facts.compute_dtype == ComputeDtype::kFloat32 ? ComputeDtype::kBfloat16
                                                                       : ComputeDtype::kFloat32;
-  return trajectory_digest(config, facts) == digest;
+  return trajectory_digest(trajectory_text(config, facts)) == digest;
 }
 
 // Writers of format version 1 had a warm-up of n steps from a rate of 0 on, one step behind ours:

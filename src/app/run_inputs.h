@@ -125,7 +125,7 @@ std::optional<TrainingPlan> plan_training(const RunConfig& config, int num_ranks
 TrainingPlan open_training(const RunConfig& config, int num_ranks, const Origin& origin,
                            const ShardOpening& opening);
 
-/// What `trajectory_digest` needs beside the configuration.
+/// What `trajectory_text` needs beside the configuration.
 TrajectoryFacts trajectory_facts(const RunConfig& config, const OpenedModel& model,
                                  const TrainingPlan& plan, int world_size);
 

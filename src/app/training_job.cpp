@@ -216,7 +216,7 @@ void TrainingJob::load() {
     model_.load_start();
   }
   state_.decided_by = trajectory_text(config_, facts_);
-  state_.trajectory = trajectory_digest(config_, facts_);
+  state_.trajectory = trajectory_digest(state_.decided_by);
   state_.config_yaml = to_yaml(config_);
   state_.mixture = source_uses(plan_, config_);
 }
@@ -239,9 +239,9 @@ VerifiedCheckpoint TrainingJob::verify_named(const std::filesystem::path& folder
 void TrainingJob::load_from(const VerifiedCheckpoint& checkpoint) {
   if (model_.adapter()) load_base(checkpoint);
   state_ = load_checkpoint(checkpoint, *model_.store, *model_.ranks);
+  if (model_.adapter()) change_base(*model_.adapter(), *model_.store);
   resumed_from_ = checkpoint.folder();
   resumed_step_ = state_.step;
-  if (model_.adapter()) change_base(*model_.adapter(), *model_.store);
 }
 
 void TrainingJob::go_on_from_another_run() {
