@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/resume_check.h"
 
-#include "app/resolve_checkpoint.h"
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/unit_files.h"
 #include "checkpoint/verification.h"

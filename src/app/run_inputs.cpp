@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "app/launch_check.h"
-#include "app/readable.h"
 #include "checkpoint/chat_template.h"
 #include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/together.h"
@@ -19,7 +18,8 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/hash.h"
-#include "data/evaluation_rows.h"
+#include "core/message_text.h"
+#include "data/row_source.h"
 #include "io/shard_header.h"
 
 namespace temper {

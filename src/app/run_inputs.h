@@ -18,8 +18,8 @@
 #include "config/run_config.h"
 #include "config/trajectory.h"
 #include "core/once_for_all.h"
-#include "data/evaluation_rows.h"
 #include "data/mixture.h"
+#include "data/row_source.h"
 #include "model/adapter/method.h"
 #include "train/evaluation.h"
 

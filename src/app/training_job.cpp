@@ -5,12 +5,10 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "app/data_conventions.h"
 #include "app/data_record.h"
-#include "app/data_template.h"
-#include "app/end_of_turn.h"
 #include "app/launch_check.h"
 #include "app/memory_estimate.h"
-#include "app/readable.h"
 #include "app/resume_check.h"
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/final_folder.h"
@@ -22,6 +20,7 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/message_text.h"
 #include "core/stop_signal.h"
 #include "train/batch.h"
 #include "train/progress.h"

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "model/adapter/values_from_base.h"
+#include "model/adapter/initial_values.h"
 #include "model/ops/product.h"
 #include "zero/base_tensors.h"
 #include "zero/projected_unit.h"
