@@ -7,13 +7,11 @@
 
 #include "app/allocation_end.h"
 #include "app/commands.h"
-#include "app/data_template.h"
-#include "app/end_of_turn.h"
+#include "app/data_conventions.h"
 #include "app/findings.h"
 #include "app/launch_resources.h"
 #include "app/loaded_model.h"
 #include "app/memory_estimate.h"
-#include "app/readable.h"
 #include "app/resume_check.h"
 #include "app/run_inputs.h"
 #include "checkpoint/four_bit/stored_format.h"
@@ -75,7 +73,7 @@ class RunCheck {
     if (const auto& adapter = model_->adapter) {
       report_.add_fact(
           "method",
-          concat(name_of(config_.method.kind), ", ", readable_count(num_elements(adapter->files())),
+          concat(name_of(config_.method.kind), ", ", readable_count(adapter->num_trained()),
                  " trained parameters in ", adapter->file.slots().size(), " tensors"));
     }
     const bool is_auto = config_.model.dtype == ModelOptions::Dtype::kAuto;
@@ -95,7 +93,7 @@ class RunCheck {
       sources.push_back(open_shard("data", source.path));
     }
     check_template(sources);
-    for (const HoldOutOptions& holdout : config_.holdouts) open_shard("holdout", holdout.path);
+    check_holdouts(training_shards_of(sources));
     const DataOptions& data = config_.data;
     const int64_t num_in_last_round = data.num_micro_batches() % options_.num_ranks;
     report_.add_fact("batch",
@@ -117,6 +115,13 @@ class RunCheck {
     if (data.sources.size() < 2) return;
     for (const SourceUse& use : source_uses(*plan_, config_)) {
       report_.add_fact("mixture", describe(use));
+    }
+  }
+
+  void check_holdouts(const TrainingShards& trained) {
+    for (const HoldOutOptions& holdout : config_.holdouts) {
+      const auto rows = open_shard("holdout", holdout.path);
+      if (rows) report_.attempt([&] { require_unseen(rows->corpus(), trained); });
     }
   }
 
@@ -183,7 +188,8 @@ class RunCheck {
     if (!model_) return;
     const auto& adapter = model_->adapter;
     const DType stored = adapter ? DType::kF32 : model_->folder.stored_dtype();
-    const std::vector<UnitLayout> trained = adapter ? adapter->files() : model_->folder.units();
+    const std::vector<UnitLayout> trained =
+        adapter ? units_in_files(*adapter) : model_->folder.units();
     const RunSize size = run_size(config_, trained, stored);
     report_.add_fact(
         "checkpoint",

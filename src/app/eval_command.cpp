@@ -6,6 +6,7 @@
 #include "app/commands.h"
 #include "app/launch_check.h"
 #include "app/loaded_model.h"
+#include "checkpoint/together.h"
 #include "core/error.h"
 #include "train/evaluation.h"
 
@@ -33,7 +34,12 @@ int evaluate_model(const MpiSession& session, const RunConfig& run, WeightsChoic
   LoadedModel model(session, std::move(ranks), config, ModelOpening::Use::kEvaluation);
   const ShardOpening shards{find_model_facts(config, model.folder(), *model.ranks),
                             once_for(session, *model.ranks), find_once(*model.ranks)};
-  const std::vector<HoldOut> holdouts = to_holdouts(config, open_holdouts(config, shards));
+  const HoldOutRows rows = open_holdouts(config, shards);
+  do_on_rank_0(*model.ranks, [&] {
+    const TrainingShards trained = find_training_shards(config);
+    for (const auto& holdout : rows) require_unseen(holdout->corpus(), trained);
+  });
+  const std::vector<HoldOut> holdouts = to_holdouts(config, rows);
   model.load_start();
   for (const HoldOut& holdout : holdouts) {
     const EvaluationResult result =

@@ -3,9 +3,8 @@
 #include <filesystem>
 
 #include "app/commands.h"
-#include "app/resolve_checkpoint.h"
+#include "checkpoint/checkpoint_list.h"
 #include "checkpoint/export_model.h"
-#include "checkpoint/export_quantised.h"
 #include "checkpoint/new_folder.h"
 #include "checkpoint/peft/merge.h"
 #include "checkpoint/verification.h"

@@ -14,12 +14,12 @@
 #include <sstream>
 #include <system_error>
 
-#include "app/readable.h"
 #include "app/resume_check.h"
 #include "checkpoint/companion_files.h"
 #include "checkpoint/unit_files.h"
 #include "core/concat.h"
 #include "core/error.h"
+#include "core/message_text.h"
 
 namespace temper {
 namespace fs = std::filesystem;

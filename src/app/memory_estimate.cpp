@@ -120,10 +120,16 @@ int64_t adapter_exchange_bytes(const RunConfig& config, const MemoryFacts& facts
   return gathered + gradients + received;
 }
 
-// Whoever saves an adapter gathers its units one at a time, to cut them as its files are cut.
+bool changes_base(const StoredUnit& unit) {
+  return unit.layout.use() == UnitLayout::Use::kBaseChange;
+}
+
+// Whoever saves an adapter gathers its units one at a time, to cut them as its files are cut; what
+// changes the base, with the unit that is trained beside it.
 int64_t gathered_to_save_bytes(const RunConfig& config, const MemoryFacts& facts) {
-  const bool is_whole = facts.num_ranks == 1 || config.parallel.stage == 0;
-  return is_whole ? 0 : largest_adapter_bytes(facts).first;
+  if (facts.num_ranks == 1 || config.parallel.stage == 0) return 0;
+  const auto [largest, second] = largest_adapter_bytes(facts);
+  return std::ranges::any_of(facts.units, changes_base) ? largest + second : largest;
 }
 
 // What a block keeps of one token for its backward pass: its input, the sum in the middle, queries,
@@ -170,9 +176,11 @@ MemoryEstimate estimate_memory(const RunConfig& config, const MemoryFacts& facts
   MemoryEstimate estimate;
   for (const StoredUnit& unit : facts.units) {
     estimate.state += state_bytes(unit, config.parallel, facts.num_ranks);
-    if (!unit.form.is_trained || config.checkpoint.every_steps == 0) continue;
+    const bool is_copied = unit.form.is_trained || changes_base(unit);
+    if (!is_copied || config.checkpoint.every_steps == 0) continue;  // The last takes no copy.
+    // Master and moments; or what changes the base, alone and with as much in what is published.
     const ShardLayout shards(unit.layout.num_elements(), facts.num_ranks);
-    estimate.saving += 3 * kFloatBytes * shards.shard_size();  // The last save takes no copy.
+    estimate.saving += 3 * kFloatBytes * shards.shard_size();
   }
   estimate.saving += gathered_to_save_bytes(config, facts);
   estimate.exchange = decoder_exchange_bytes(config, facts) + adapter_exchange_bytes(config, facts);

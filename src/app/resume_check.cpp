@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/resume_check.h"
 
-#include "app/resolve_checkpoint.h"
 #include "checkpoint/checkpoint_list.h"
+#include "checkpoint/unit_files.h"
 #include "checkpoint/verification.h"
 #include "core/concat.h"
 #include "core/error.h"
+#include "io/safetensors_folder.h"
 #include "optim/schedule.h"
 
 namespace temper {
@@ -14,12 +15,12 @@ namespace {
 
 bool is_trajectory(const std::string& digest, const RunConfig& config, TrajectoryFacts facts,
                    AskedOn machine) {
-  if (trajectory_digest(config, facts) == digest) return true;
+  if (trajectory_digest(trajectory_text(config, facts)) == digest) return true;
   const bool is_known = config.model.dtype != ModelOptions::Dtype::kAuto;
   if (is_known || machine == AskedOn::kComputeNode) return false;
   facts.compute_dtype = facts.compute_dtype == ComputeDtype::kFloat32 ? ComputeDtype::kBfloat16
                                                                       : ComputeDtype::kFloat32;
-  return trajectory_digest(config, facts) == digest;
+  return trajectory_digest(trajectory_text(config, facts)) == digest;
 }
 
 // Writers of format version 1 had a warm-up of n steps from a rate of 0 on, one step behind ours:
@@ -35,6 +36,20 @@ void require_same_warmup(const RunConfig& config, int64_t num_steps, const Found
              ", so that going on would be the same as neither"),
       "train to the end of the warm-up with the temper that began it, or begin again with "
       "checkpoint.resume=never");
+}
+
+// Before it changed the base, PiSSA was a LoRA of twice the rank on the base as it is.
+void require_base_change(const RunConfig& config, const fs::path& checkpoint) {
+  const MethodOptions& method = config.method;
+  const bool is_pissa = method.is_lora() && method.lora.init == LoraOptions::Init::kPrincipal;
+  const fs::path folder = checkpoint / kBaseChangeFiles.folder;
+  if (!is_pissa || fs::exists(folder / safetensors_file_name(kBaseChangeFiles.stem, 0, 1))) return;
+  throw ConfigError(
+      concat(checkpoint.string(), " is of a run of an older temper, which trained PiSSA beside ",
+             "the base's weights as they are; this one takes its principal parts off them, and ",
+             "rounds what is left, so that going on would be the same as neither"),
+      "go on with the temper that began it; or begin a new run with the checkpoint's adapter/ as "
+      "adapter.start, a LoRA of twice the rank");
 }
 
 Origin origin_at(const FoundState& before, const ContinueOptions& continuation) {
@@ -107,7 +122,10 @@ std::string require_continuable(const RunConfig& config, const TrajectoryFacts& 
       refused.back() += concat(" (list ", change.aspect, " in continue.change to want that)");
     }
   }
-  if (refused.empty()) return joined(allowed);
+  if (refused.empty()) {
+    require_base_change(config, before.checkpoint);
+    return joined(allowed);
+  }
   throw ConfigError(
       concat("the run is not as that of ", before.checkpoint.string(), ": ", joined(refused)),
       "set these options back; steps, schedule, optimizer and data may change, no more");
@@ -116,6 +134,7 @@ std::string require_continuable(const RunConfig& config, const TrajectoryFacts& 
 void require_same_trajectory(const RunConfig& config, const TrajectoryFacts& facts,
                              const FoundState& found, AskedOn machine) {
   if (is_trajectory(found.state.trajectory, config, facts, machine)) {
+    require_base_change(config, found.checkpoint);
     return require_same_warmup(config, facts.num_steps, found);
   }
   throw ConfigError(concat(found.checkpoint.string(), " is of a run with another result: ",

@@ -31,7 +31,7 @@ FoundState find_continued(const RunConfig& config);
 enum class AskedOn { kLoginNode, kComputeNode };
 
 /// A checkpoint of another trajectory would be continued into a result that no one asked for, and
-/// so would one from within a warm-up that an older temper began at other rates.
+/// so would one that an older temper wrote within a warm-up at other rates or of other PiSSA.
 /// Throws: ConfigError if `found` is of a run with another result, with what differs.
 void require_same_trajectory(const RunConfig& config, const TrajectoryFacts& facts,
                              const FoundState& found, AskedOn machine);

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "app/launch_check.h"
-#include "app/readable.h"
 #include "checkpoint/chat_template.h"
 #include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/together.h"
@@ -19,7 +18,9 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/hash.h"
-#include "data/evaluation_rows.h"
+#include "core/message_text.h"
+#include "data/row_source.h"
+#include "io/shard_header.h"
 
 namespace temper {
 namespace {
@@ -74,7 +75,7 @@ void require_room_for(const ShardSet& set) {
                          "fewer, larger shards (shard_tokens)"));
 }
 
-// What is held out measures what training cannot have seen.
+// By what preparation says of it; `require_unseen` finds those that nothing is said of.
 void require_no_holdout(const Corpus& corpus) {
   for (const Corpus::Part& part : corpus.parts()) {
     if (part.shard->header().side != "holdout") continue;
@@ -184,6 +185,46 @@ std::unique_ptr<const RowSource> open_rows(const RunConfig& config, const std::s
   require_room_for(files);
   return std::make_unique<const RowSource>(files, config.data.sequence_length, opening.model,
                                            opening.once);
+}
+
+TrainingShards training_shards_of(const Mixture::Sources& sources) {
+  TrainingShards shards;
+  for (const auto& source : sources) {
+    if (source == nullptr) continue;
+    for (const Corpus::Part& part : source->corpus().parts()) {
+      shards.emplace(part.shard->header().fingerprint, part.shard->path());
+    }
+  }
+  return shards;
+}
+
+TrainingShards find_training_shards(const RunConfig& config) {
+  TrainingShards shards;
+  for (const DataSource& source : config.data.sources) {
+    try {
+      for (const std::filesystem::path& path : find_shards(source.path).files) {
+        const File file = File::open(path, FilePurpose::kData);
+        shards.emplace(read_shard_header(file).fingerprint, path);
+      }
+    } catch (const DataError&) {
+      continue;  // Whoever evaluates need not have what was trained on.
+    }
+  }
+  return shards;
+}
+
+void require_unseen(const Corpus& holdout, const TrainingShards& trained) {
+  for (const Corpus::Part& part : holdout.parts()) {
+    const auto same = trained.find(part.shard->header().fingerprint);
+    if (same == trained.end()) continue;
+    const std::string path = part.shard->path().string();
+    const std::string other = same->second.string();
+    throw DataError(concat("data.holdout names what is trained on: ", path,
+                           path == other ? "" : concat(" has the content of ", other),
+                           path == other ? " is in" : ", which is in", " data.train, too"),
+                    "name shards that are not trained on, such as those that holdout.fraction sets "
+                    "aside in preparation");
+  }
 }
 
 HoldOutRows open_holdouts(const RunConfig& config, const ShardOpening& opening) {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,8 +18,8 @@
 #include "config/run_config.h"
 #include "config/trajectory.h"
 #include "core/once_for_all.h"
-#include "data/evaluation_rows.h"
 #include "data/mixture.h"
+#include "data/row_source.h"
 #include "model/adapter/method.h"
 #include "train/evaluation.h"
 
@@ -77,6 +79,19 @@ struct ShardOpening {
 std::unique_ptr<const RowSource> open_rows(const RunConfig& config, const std::string& path,
                                            const ShardOpening& opening);
 
+/// Shards that are trained on: their paths by their fingerprints.
+using TrainingShards = std::map<std::string, std::filesystem::path>;
+
+/// Those of opened corpora; nullptr where one could not be opened.
+TrainingShards training_shards_of(const Mixture::Sources& sources);
+
+/// Those of a configuration, by their headers; without what cannot be read here. Local.
+TrainingShards find_training_shards(const RunConfig& config);
+
+/// What is held out measures what training cannot have seen.
+/// Throws: DataError if a shard of a hold-out has the content of one that is trained on.
+void require_unseen(const Corpus& holdout, const TrainingShards& trained);
+
 /// The rows of each hold-out of a configuration, in its order.
 using HoldOutRows = std::vector<std::shared_ptr<const EvaluationRows>>;
 
@@ -110,7 +125,7 @@ std::optional<TrainingPlan> plan_training(const RunConfig& config, int num_ranks
 TrainingPlan open_training(const RunConfig& config, int num_ranks, const Origin& origin,
                            const ShardOpening& opening);
 
-/// What `trajectory_digest` needs beside the configuration.
+/// What `trajectory_text` needs beside the configuration.
 TrajectoryFacts trajectory_facts(const RunConfig& config, const OpenedModel& model,
                                  const TrainingPlan& plan, int world_size);
 

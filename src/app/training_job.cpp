@@ -5,12 +5,10 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "app/data_conventions.h"
 #include "app/data_record.h"
-#include "app/data_template.h"
-#include "app/end_of_turn.h"
 #include "app/launch_check.h"
 #include "app/memory_estimate.h"
-#include "app/readable.h"
 #include "app/resume_check.h"
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/final_folder.h"
@@ -22,9 +20,11 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/message_text.h"
 #include "core/stop_signal.h"
 #include "train/batch.h"
 #include "train/progress.h"
+#include "zero/initialise.h"
 
 namespace temper {
 namespace {
@@ -65,6 +65,8 @@ ExitCode TrainingJob::run() {
   const std::filesystem::path folder = config_.run.folder;
   const std::string chat_template = take_template();
   const HoldOutRows holdouts = open_holdouts(config_, shards_);
+  const TrainingShards trained = training_shards_of(plan_.mixture.sources());
+  for (const auto& holdout : holdouts) require_unseen(holdout->corpus(), trained);
   require_fitting_launch();
   try {
     lock_folder();
@@ -162,7 +164,7 @@ RunSize TrainingJob::size() const {
 }
 
 std::vector<UnitLayout> TrainingJob::saved_units() const {
-  return model_.adapter() ? model_.adapter()->files() : model_.decoder.units();
+  return model_.adapter() ? units_in_files(*model_.adapter()) : model_.decoder.units();
 }
 
 JobShape TrainingJob::shape() const {
@@ -213,7 +215,7 @@ void TrainingJob::load() {
     model_.load_start();
   }
   state_.decided_by = trajectory_text(config_, facts_);
-  state_.trajectory = trajectory_digest(config_, facts_);
+  state_.trajectory = trajectory_digest(state_.decided_by);
   state_.config_yaml = to_yaml(config_);
   state_.mixture = source_uses(plan_, config_);
 }
@@ -236,6 +238,7 @@ VerifiedCheckpoint TrainingJob::verify_named(const std::filesystem::path& folder
 void TrainingJob::load_from(const VerifiedCheckpoint& checkpoint) {
   if (model_.adapter()) load_base(checkpoint);
   state_ = load_checkpoint(checkpoint, *model_.store, *model_.ranks);
+  if (model_.adapter()) change_base(*model_.adapter(), *model_.store);
   resumed_from_ = checkpoint.folder();
   resumed_step_ = state_.step;
 }
@@ -276,7 +279,7 @@ TrajectoryFacts TrainingJob::find_facts() const {
 void TrainingJob::print_banner() const {
   const ModelConfig& model = model_.folder().config();
   const int64_t num_parameters = num_elements(model_.decoder.units());
-  const int64_t num_trained = num_elements(saved_units());
+  const int64_t num_trained = model_.adapter() ? model_.adapter()->num_trained() : num_parameters;
   log_event(concat(
       "temper model=", config_.model.path, " family=", model.model_type,
       " parameters=", readable_count(num_parameters), " dtype=", name_of(model_.compute_dtype),

@@ -7,9 +7,11 @@
 #include <cstdio>
 #include <functional>
 #include <optional>
+#include <string>
 #include <system_error>
 
 #include "core/concat.h"
+#include "core/log.h"
 #include "io/file.h"
 
 namespace temper {
@@ -58,6 +60,29 @@ std::vector<FoundCheckpoint> list_checkpoints(const fs::path& folder, std::strin
   const char* remedy = "check that it exists and its rights";
   if (is_absence(error)) throw CheckpointError(problem, remedy);
   throw StorageError(problem, remedy);
+}
+
+ResolvedCheckpoint resolve_checkpoint(const fs::path& path, const CheckpointCheck& check) {
+  std::error_code ignored;
+  if (fs::exists(path / Manifest::kFileName, ignored)) return {path, check(path)};
+  std::string passed_over;
+  for (const FoundCheckpoint& found : list_checkpoints(checkpoints_of(path))) {
+    try {
+      return {found.path, check(found.path)};
+    } catch (const UnjudgedError&) {
+      throw;
+    } catch (const CheckpointError& error) {
+      log_event(concat("checkpoint passed_over=", found.path.string(), " reason=\"",
+                       error.problem(), '"'));
+      passed_over += "\n  " + error.problem();
+    }
+  }
+  if (!passed_over.empty()) {
+    throw CheckpointError(concat("no checkpoint of ", path.string(), " is whole:", passed_over),
+                          "restore one of them");
+  }
+  throw CheckpointError(path.string() + " is no checkpoint, and no run that has one",
+                        "give a folder such as RUN/checkpoints/step-00001000, or RUN itself");
 }
 
 }  // namespace temper

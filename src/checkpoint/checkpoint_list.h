@@ -3,9 +3,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "checkpoint/manifest.h"
 
 namespace temper {
 
@@ -27,5 +30,20 @@ bool is_checkpoint_name(std::string_view name);
 /// Throws: CheckpointError if it is no folder; StorageError if it cannot be read.
 std::vector<FoundCheckpoint> list_checkpoints(const std::filesystem::path& folder,
                                               std::string_view suffix = "");
+
+struct ResolvedCheckpoint {
+  std::filesystem::path folder;
+  Manifest manifest;
+};
+
+/// What is asked of a checkpoint: returns its manifest, or throws CheckpointError if it is damaged.
+using CheckpointCheck = std::function<Manifest(const std::filesystem::path&)>;
+
+/// The checkpoint that a path means: itself, which must pass the check, or the newest one of a
+/// run's folder that does. The log names each newer one that is damaged, with the reason. One that
+/// cannot be read is never passed over. Local. Throws: CheckpointError if there is none;
+/// UnjudgedError.
+ResolvedCheckpoint resolve_checkpoint(const std::filesystem::path& path,
+                                      const CheckpointCheck& check);
 
 }  // namespace temper

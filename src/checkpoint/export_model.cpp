@@ -1,11 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/export_model.h"
 
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
 #include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/companion_files.h"
+#include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/new_folder.h"
+#include "core/concat.h"
+#include "core/error.h"
+#include "core/floats.h"
+#include "io/json.h"
+#include "model/quantised/quantise.h"
+#include "model/quantised/quantised_absmax.h"
 
 namespace temper {
 namespace {
@@ -31,6 +43,124 @@ TensorGroup copy_whole(const ModelFolder& source, const Place& place) {
     }
   };
   return group;
+}
+
+using Place = SafetensorsFolder::Place;
+
+constexpr int64_t kPieceElements = int64_t{1} << 20;  // Arbitrary; whole blocks of any size.
+constexpr int64_t kOffsetCharacters = 24;             // No double has more in its shortest form.
+
+/// One matrix, and the tensors that bitsandbytes stores for it.
+class QuantisedMatrix {
+ public:
+  QuantisedMatrix(const Place& place, const QuantisedExportOptions& options)
+      : place_(place),
+        options_(options),
+        size_(place.tensor->num_elements()),
+        num_blocks_(options.format.num_blocks(size_)) {}
+
+  std::vector<TensorSpec> specs() const;
+  void write(const File& file, std::span<const int64_t> offsets) const;
+
+ private:
+  std::vector<float> write_codes(const File& file, int64_t offset) const;
+  std::string state(double offset) const;
+
+  Place place_;
+  QuantisedExportOptions options_;
+  int64_t size_;
+  int64_t num_blocks_;
+};
+
+std::vector<TensorSpec> QuantisedMatrix::specs() const {
+  return four_bit_specs(place_.tensor->name, size_,
+                        {options_.format.kind, options_.quantises_absmax}, std::ssize(state(0.0)));
+}
+
+// In the order of `specs`.
+void QuantisedMatrix::write(const File& file, std::span<const int64_t> offsets) const {
+  const auto put = [&](size_t index, const auto& numbers) {
+    file.write(offsets[index], std::as_bytes(std::span(numbers)));
+  };
+  const std::vector<float> absmax = write_codes(file, offsets[0]);
+  put(1, four_bit_values(options_.format.kind));
+  if (!options_.quantises_absmax) {
+    put(2, state(0.0));
+    put(3, absmax);
+    return;
+  }
+  const QuantisedAbsmax quantised = quantise_absmax(absmax);
+  put(2, state(quantised.offset));
+  put(3, quantised.codes);
+  put(4, quantised.absmax);
+  put(5, absmax_values());
+}
+
+// Returns the scales of the blocks.
+std::vector<float> QuantisedMatrix::write_codes(const File& file, int64_t offset) const {
+  const FourBitFormat& format = options_.format;
+  const at::Tensor floats = at::empty({std::min(size_, kPieceElements)}, at::kFloat);
+  std::vector<float> absmax(static_cast<size_t>(num_blocks_));
+  for (int64_t begin = 0; begin < size_; begin += kPieceElements) {
+    const int64_t count = std::min(kPieceElements, size_ - begin);
+    const at::Tensor piece = floats.narrow(0, 0, count);
+    place_.file->read_floats(*place_.tensor, {begin, begin + count},
+                             {piece.mutable_data_ptr<float>(), static_cast<size_t>(count)});
+    std::vector<uint8_t> codes(static_cast<size_t>(FourBitFormat::num_bytes(count)));
+    quantise(piece, format, codes,
+             std::span(absmax).subspan(static_cast<size_t>(begin / format.block_size),
+                                       static_cast<size_t>(format.num_blocks(count))));
+    file.write(offset + begin / 2, std::as_bytes(std::span(codes)));
+  }
+  if (!all_finite(absmax)) {
+    throw ModelError(concat(place_.tensor->name, " has a number that is not finite"),
+                     "export a checkpoint from before the training diverged");
+  }
+  return absmax;
+}
+
+// The JSON of bitsandbytes' QuantState, padded with spaces: its length may not depend on the
+// numbers, since the file's header is written before them.
+std::string QuantisedMatrix::state(double offset) const {
+  Json state = {{"quant_type", name_of(options_.format.kind)},
+                {"blocksize", options_.format.block_size},
+                {"dtype", torch_name(place_.tensor->dtype)},
+                {"shape", place_.tensor->shape}};
+  if (options_.quantises_absmax) {
+    state["nested_blocksize"] = QuantisedAbsmax::kBlockSize;
+    state["nested_dtype"] = "float32";
+    state["nested_offset"] = 0;
+  }
+  const size_t length = state.dump().size() + kOffsetCharacters;
+  if (options_.quantises_absmax) state["nested_offset"] = offset;
+  std::string text = state.dump();
+  text.resize(length, ' ');
+  return text;
+}
+
+// Every key, since some readers have other defaults for those that are missing.
+std::string quantization_config(const QuantisedExportOptions& options, DType compute_dtype) {
+  return Json{{"quant_method", "bitsandbytes"},
+              {"load_in_4bit", true},
+              {"load_in_8bit", false},
+              {"_load_in_4bit", true},
+              {"_load_in_8bit", false},
+              {"bnb_4bit_quant_type", name_of(options.format.kind)},
+              {"bnb_4bit_use_double_quant", options.quantises_absmax},
+              {"bnb_4bit_compute_dtype", torch_name(compute_dtype)},
+              {"bnb_4bit_quant_storage", "uint8"},
+              {"llm_int8_threshold", 6.0},
+              {"llm_int8_skip_modules", nullptr},
+              {"llm_int8_enable_fp32_cpu_offload", false},
+              {"llm_int8_has_fp16_weight", false}}
+      .dump();
+}
+
+TensorGroup quantised(const Place& place, const QuantisedExportOptions& options) {
+  const QuantisedMatrix matrix(place, options);
+  return {matrix.specs(), [matrix](const File& file, std::span<const int64_t> offsets) {
+            matrix.write(file, offsets);
+          }};
 }
 
 }  // namespace
@@ -65,6 +195,28 @@ void export_model(const ModelFolder& source, const std::filesystem::path& destin
                                            }),
                        .max_file_bytes = max_file_bytes};
   add_model_card(source.path(), content.texts);
+  // A folder that cannot be opened is not published.
+  write_new_model_folder(destination, content, [](const std::filesystem::path& copy) {
+    ModelFolder{copy, WeightForms::kAny};
+  });
+}
+
+void export_quantised(const ModelFolder& source, const std::filesystem::path& destination,
+                      const QuantisedExportOptions& options) {
+  options.format.require_valid();
+  require_new_folder(destination);
+  ModelContent content{.texts = source.companions(), .max_file_bytes = options.max_file_bytes};
+  add_model_card(source.path(), content.texts);
+  for (TextFile& text : content.texts) {
+    if (text.path != "config.json") continue;
+    text.text = with_member(text.text, "quantization_config",
+                            quantization_config(options, source.stored_dtype()));
+  }
+  content.groups = groups_of(source, [&](const TensorSlot& slot) {
+    const Place& place = *source.weights().find(slot.name);
+    const bool is_matrix = is_four_bit_matrix(slot.name, slot.shape);
+    return is_matrix ? quantised(place, options) : copy_of(place);
+  });
   // A folder that cannot be opened is not published.
   write_new_model_folder(destination, content, [](const std::filesystem::path& copy) {
     ModelFolder{copy, WeightForms::kAny};

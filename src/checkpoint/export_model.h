@@ -8,6 +8,7 @@
 
 #include "checkpoint/model_folder.h"
 #include "checkpoint/new_model_folder.h"
+#include "model/quantised/four_bit_format.h"
 
 namespace temper {
 
@@ -29,5 +30,20 @@ std::vector<TensorGroup> groups_of(const ModelFolder& source,
 /// if the source cannot be read, or the copy would not be read back.
 void export_model(const ModelFolder& source, const std::filesystem::path& destination,
                   int64_t max_file_bytes = kMaxExportFileBytes);
+
+struct QuantisedExportOptions {
+  FourBitFormat format;
+  bool quantises_absmax = true;  ///< "Double quantization": 4.13 bits an element, not 4.5.
+  int64_t max_file_bytes = kMaxExportFileBytes;
+};
+
+/// Copies a model into a folder of four-bit weights that transformers and vLLM open with
+/// bitsandbytes: the matrices of the transformer blocks are quantised; embedding, head, norms and
+/// biases are copied as they are. The folder appears whole or not at all. Holds a small buffer and
+/// the scales of one matrix.
+///
+/// Throws: as export_model; ModelError too for a weight that is not finite.
+void export_quantised(const ModelFolder& source, const std::filesystem::path& destination,
+                      const QuantisedExportOptions& options);
 
 }  // namespace temper

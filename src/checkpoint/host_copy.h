@@ -17,11 +17,12 @@ namespace temper {
 ///
 /// A set of files has a list of units of its own, "saved" here. Such a one is a unit of the store,
 /// or has the tensors of several: then the ranks' slices of it are others than the store's, and
-/// `take` and `borrow` gather the store's units one at a time.
+/// `take` and `borrow` gather the store's units one at a time. A tensor of it that is larger than
+/// the store's has what changes the base behind that, in the one dimension in which it is larger.
 class HostCopy {
  public:
-  /// `saved` have all tensors of the store that are trained, each once. If there are none, they are
-  /// the units of the store. Both references must outlive this.
+  /// `saved` have all tensors of the store that are trained or change the base. If there are none,
+  /// they are the units of the store that are trained. Both references must outlive this.
   HostCopy(const UnitStore& store, Communicator& ranks, std::vector<UnitLayout> saved);
 
   const std::vector<UnitLayout>& saved() const { return saved_; }
@@ -43,24 +44,26 @@ class HostCopy {
   std::span<const float> slice(const UnitFile& file) const;
 
  private:
-  // Elements of a unit of the store, and where they begin in a saved unit.
-  struct Piece {
+  // A tensor of a unit of the store.
+  struct Source {
     int unit;
-    Range elements;
-    int64_t place;
+    TensorSlot slot;
   };
+  using Sources = std::vector<Source>;  // What one saved tensor is joined of.
 
   template <typename Hold>
   void hold_each(Hold hold);
   bool is_unit(int saved) const;
+  bool is_saved(int saved, StateKind kind) const;
   at::Tensor own_part(int saved, StateKind kind) const;
+  at::Tensor gather(int unit, StateKind kind) const;
   at::Tensor cut_anew(int saved, StateKind kind) const;
 
   const UnitStore& store_;
   Communicator& ranks_;
   std::vector<UnitLayout> saved_;
   std::vector<ShardLayout> shards_;                // [saved]
-  std::vector<std::vector<Piece>> pieces_;         // [saved], in the order of the store.
+  std::vector<std::vector<Sources>> sources_;      // [saved][slot]
   std::array<std::vector<at::Tensor>, 3> copies_;  // [master, moments][saved]
 };
 

@@ -65,28 +65,42 @@ void read_kept(const SafetensorsFolder& folder, const UnitState& state, at::Tens
   }
 }
 
-// The tensor of one trained unit that a set of files fills.
+// The tensor of a unit that a set of files fills.
 at::Tensor destination_of(const UnitState& state, StateKind kind) {
   switch (kind) {
     case StateKind::kModel: break;  // Rounded: the master weights have more bits.
     case StateKind::kMaster: return state.master;
     case StateKind::kFirstMoment: return state.first_moment;
     case StateKind::kSecondMoment: return state.second_moment;
+    case StateKind::kBaseChange: return state.loaded_weights();
   }
   return {};
 }
 
+// The units of a store that a set of files has.
+std::vector<int> units_of(const UnitFileSet& set, const UnitStore& store) {
+  if (set.kind != StateKind::kBaseChange) return store.trained();
+  std::vector<int> units;
+  for (int unit = 0; unit < store.num_units(); ++unit) {
+    const bool changes_base = store.state(unit).unit.use() == UnitLayout::Use::kBaseChange;
+    if (changes_base) units.push_back(unit);
+  }
+  return units;
+}
+
 void load_set(const UnitFileSet& set, const VerifiedCheckpoint& checkpoint, UnitStore& store) {
+  const std::vector<int> loaded = units_of(set, store);
+  if (loaded.empty()) return;
   const std::filesystem::path folder = checkpoint.folder() / set.folder;
   const SafetensorsFolder tensors(folder, set.stem, FilePurpose::kCheckpoint);
   std::vector<UnitLayout> units;
-  for (const int unit : store.trained()) units.push_back(store.state(unit).unit);
+  for (const int unit : loaded) units.push_back(store.state(unit).unit);
   try {
     require_tensors(tensors, units, concat(folder.string(), '/', set.stem));
   } catch (const ModelError& error) {  // The model itself is not to blame.
     throw CheckpointError(error.problem(), "use another checkpoint, or restore this one");
   }
-  for (const int unit : store.trained()) {
+  for (const int unit : loaded) {
     const UnitState& state = store.state(unit);
     read_kept(tensors, state, destination_of(state, set.kind), NonFinite::kAllowed);
   }
@@ -159,7 +173,9 @@ RunState load_checkpoint(const VerifiedCheckpoint& checkpoint, UnitStore& store,
     for (const UnitFileSet& set : kOptimizerFileSets) load_set(set, checkpoint, store);
   };
   try_again(ranks, default_pauses(), [&] { do_together(ranks, read_all); });
-  for (const int unit : store.trained()) store.publish(unit);
+  for (const UnitFileSet& set : {kMasterFiles, kBaseChangeFiles}) {
+    for (const int unit : units_of(set, store)) store.publish(unit);
+  }
   return run_state;
 }
 

@@ -24,12 +24,19 @@ std::vector<UnitFileSet> all_sets(const UnitFileSet& published) {
   return sets;
 }
 
-// What is published lacks the units that nobody but a resumed run wants.
+bool has(const UnitFileSet& set, UnitLayout::Use use) {
+  using Use = UnitLayout::Use;
+  switch (set.kind) {
+    case StateKind::kModel: return use == Use::kPublished || use == Use::kExported;
+    case StateKind::kBaseChange: return use == Use::kBaseChange;
+    default: return use == Use::kPublished || use == Use::kPrivate;
+  }
+}
+
 std::vector<int> units_in(const UnitFileSet& set, const std::vector<UnitLayout>& units) {
   std::vector<int> chosen;
   for (int unit = 0; unit < std::ssize(units); ++unit) {
-    const bool is_published = units[static_cast<size_t>(unit)].is_published();
-    if (set.kind != StateKind::kModel || is_published) chosen.push_back(unit);
+    if (has(set, units[static_cast<size_t>(unit)].use())) chosen.push_back(unit);
   }
   return chosen;
 }

@@ -14,7 +14,7 @@
 namespace temper {
 
 /// What a checkpoint stores of every element.
-enum class StateKind { kModel, kMaster, kFirstMoment, kSecondMoment };
+enum class StateKind { kModel, kMaster, kFirstMoment, kSecondMoment, kBaseChange };
 
 /// A set of safetensors files, one per unit, with an index: `<folder>/<stem>-00001-of-00032…`.
 struct UnitFileSet {
@@ -28,10 +28,14 @@ inline constexpr UnitFileSet kModelFiles{StateKind::kModel, "model", "model"};
 inline constexpr UnitFileSet kAdapterFiles{StateKind::kModel, "adapter", "adapter_model"};
 inline constexpr UnitFileSet kAdapterHubFiles{StateKind::kModel, "adapter", "adapter"};
 
+/// What only who goes on training opens. The last one has units of some adapters only.
+inline constexpr UnitFileSet kMasterFiles{StateKind::kMaster, "optimizer", "master"};
+inline constexpr UnitFileSet kBaseChangeFiles{StateKind::kBaseChange, "optimizer", "base_change"};
 inline constexpr UnitFileSet kOptimizerFileSets[] = {
-    {StateKind::kMaster, "optimizer", "master"},
+    kMasterFiles,
     {StateKind::kFirstMoment, "optimizer", "first_moment"},
     {StateKind::kSecondMoment, "optimizer", "second_moment"},
+    kBaseChangeFiles,
 };
 
 /// A safetensors file that holds one unit's elements in the order of its flat buffer, from a page's

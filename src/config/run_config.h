@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "checkpoint/checkpoint_options.h"
-#include "checkpoint/continue_options.h"
 #include "comm/watchdog_options.h"
 #include "config/model_options.h"
 #include "config/problem.h"

@@ -210,9 +210,7 @@ std::string trajectory_text(const RunConfig& config, const TrajectoryFacts& fact
   return lines.text();
 }
 
-std::string trajectory_digest(const RunConfig& config, const TrajectoryFacts& facts) {
-  return to_hex(sha256(trajectory_text(config, facts)));
-}
+std::string trajectory_digest(const std::string& text) { return to_hex(sha256(text)); }
 
 std::vector<TrajectoryChange> trajectory_changes(const std::string& before,
                                                  const std::string& now) {

@@ -35,9 +35,9 @@ struct TrajectoryFacts {
 /// evaluation, checkpoints.
 std::string trajectory_text(const RunConfig& config, const TrajectoryFacts& facts);
 
-/// SHA-256 of `trajectory_text`, hexadecimal: what a checkpoint keeps, so that a resume on another
+/// SHA-256 of such a text, hexadecimal: what a checkpoint keeps, so that a resume on another
 /// trajectory can be refused.
-std::string trajectory_digest(const RunConfig& config, const TrajectoryFacts& facts);
+std::string trajectory_digest(const std::string& text);
 
 /// The aspect of where a run began.
 inline constexpr std::string_view kOriginAspect = "origin";

@@ -166,11 +166,11 @@ void check_method(const RunConfig& config, Problems& problems) {
                           "set method to lora, or lora.init to kaiming",
                           {"method", "lora.init"}});
     }
-    if (config.optimizer.weight_decay > 0.0) {
-      problems.push_back(
-          {"lora.init is pissa, whose tensors hold what is taken off the base: they do not decay",
-           "set optimizer.weight_decay to 0",
-           {"lora.init", "optimizer.weight_decay"}});
+    if (!method.start.empty()) {
+      problems.push_back({"lora.init is pissa, but an adapter to begin with has its values already",
+                          "leave lora.init out: what was published after PiSSA is a LoRA of twice "
+                          "the rank; or begin without adapter.start",
+                          {"lora.init", "adapter.start"}});
     }
   }
   if (lora.pissa_iterations > 0 && lora.init != LoraOptions::Init::kPrincipal) {

@@ -2,6 +2,7 @@
 #include "core/message_text.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 
 #include "core/concat.h"
@@ -25,6 +26,20 @@ std::string escaped(char byte) {
   char code[8];
   std::snprintf(code, sizeof code, "\\x%02X", static_cast<unsigned char>(byte));
   return code;
+}
+
+std::string with_unit(int64_t number, const std::array<const char*, 5>& units) {
+  if (number < 1000) return std::to_string(number) + units[0];
+  auto scaled = static_cast<double>(number);
+  size_t unit = 0;
+  while (scaled >= 999.5 && unit + 1 < units.size()) {
+    scaled /= 1000.0;
+    ++unit;
+  }
+  std::array<char, 32> text{};
+  const int decimals = scaled < 10 ? 2 : scaled < 100 ? 1 : 0;
+  std::snprintf(text.data(), text.size(), "%.*f%s", decimals, scaled, units[unit]);
+  return text.data();
 }
 
 }  // namespace
@@ -92,5 +107,11 @@ std::string to_lower_ascii(std::string_view text) {
   }
   return lower;
 }
+
+std::string readable_bytes(int64_t bytes) {
+  return with_unit(bytes, {" bytes", " kB", " MB", " GB", " TB"});
+}
+
+std::string readable_count(int64_t count) { return with_unit(count, {"", " k", " M", " G", " T"}); }
 
 }  // namespace temper

@@ -32,4 +32,10 @@ size_t utf8_character_size(std::string_view text);
 /// The text with the letters A to Z in lower case, whatever the locale.
 std::string to_lower_ascii(std::string_view text);
 
+/// "1.53 GB"; powers of ten.
+std::string readable_bytes(int64_t bytes);
+
+/// "134.5 M".
+std::string readable_count(int64_t count);
+
 }  // namespace temper

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <utility>
 
 #include "data/corpus.h"
 #include "data/micro_batch.h"
@@ -44,6 +46,21 @@ class RowSource {
   Corpus corpus_;
   int64_t sequence_length_;
   RowPlan plan_;  // Of sft.
+};
+
+/// All rows of one corpus, once and in order, as micro-batches; the last one may be smaller.
+class EvaluationRows {
+ public:
+  EvaluationRows(std::unique_ptr<const RowSource> source, int64_t micro_batch_rows)
+      : source_(std::move(source)), micro_batch_rows_(micro_batch_rows) {}
+
+  const Corpus& corpus() const { return source_->corpus(); }
+  int64_t num_micro_batches() const;
+  MicroBatch micro_batch(int64_t index) const;
+
+ private:
+  std::unique_ptr<const RowSource> source_;
+  int64_t micro_batch_rows_;
 };
 
 }  // namespace temper

@@ -34,15 +34,19 @@ struct TensorSlot {
 /// Units: elements.
 class UnitLayout {
  public:
-  /// Who wants its tensors: those who open what a checkpoint publishes, or only who goes on
-  /// training.
-  enum class Use { kPublished, kPrivate };
+  /// Who wants its tensors.
+  enum class Use {
+    kPublished,   ///< Those who open what a checkpoint publishes, and who goes on training.
+    kPrivate,     ///< Only who goes on training.
+    kExported,    ///< Only those who open it: it is made of what the others have.
+    kBaseChange,  ///< Who goes on training, to change the base by it; it is not trained itself.
+  };
 
   /// Sets the offsets. Throws: std::invalid_argument for a unit without elements.
   UnitLayout(std::string name, std::vector<TensorSlot> slots, Use use = Use::kPublished);
 
   const std::string& name() const { return name_; }
-  bool is_published() const { return use_ == Use::kPublished; }
+  Use use() const { return use_; }
   const std::vector<TensorSlot>& slots() const { return slots_; }
   int64_t num_elements() const { return num_elements_; }
 

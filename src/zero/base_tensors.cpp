@@ -8,15 +8,19 @@
 
 namespace temper {
 
-at::Tensor BaseTensors::get(const std::string& name) {
-  for (int unit = 0; unit < store_.num_units(); ++unit) {
-    const TensorSlot* slot = store_.state(unit).unit.find(name);
-    if (slot == nullptr) continue;
-    if (gathered_ != unit) release();
-    gathered_ = unit;
-    return store_.gather(unit).narrow(0, slot->offset, slot->num_elements()).view(slot->shape);
+int find_unit(const UnitStore& store, const std::string& name) {
+  for (int unit = 0; unit < store.num_units(); ++unit) {
+    if (store.state(unit).unit.find(name) != nullptr) return unit;
   }
   throw std::invalid_argument("the model has no tensor " + name);
+}
+
+at::Tensor BaseTensors::get(const std::string& name) {
+  const int unit = find_unit(store_, name);
+  if (gathered_ != unit) release();
+  gathered_ = unit;
+  const TensorSlot& slot = *store_.state(unit).unit.find(name);
+  return store_.gather(unit).narrow(0, slot.offset, slot.num_elements()).view(slot.shape);
 }
 
 void BaseTensors::release() {

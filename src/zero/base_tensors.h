@@ -9,6 +9,9 @@
 
 namespace temper {
 
+/// The unit that has a tensor. Throws: std::invalid_argument if the model has no such tensor.
+int find_unit(const UnitStore& store, const std::string& name);
+
 /// The tensors of a model as it computes with them, one at a time.
 ///
 /// Collective: every rank makes the same calls in the same order.
@@ -21,7 +24,7 @@ class BaseTensors {
   ~BaseTensors() { release(); }
 
   /// A view that holds until the next call. Shapes: as the tensor; compute dtype.
-  /// Throws: std::invalid_argument if the model has no such tensor.
+  /// Throws: as find_unit.
   at::Tensor get(const std::string& name);
 
  private:

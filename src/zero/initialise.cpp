@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <map>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "model/adapter/values_from_base.h"
+#include "model/adapter/initial_values.h"
+#include "model/ops/product.h"
 #include "zero/base_tensors.h"
 #include "zero/projected_unit.h"
 
@@ -57,7 +59,8 @@ class SharedPrincipalParts {
       for (size_t i = 0; i < unit.initial.size(); ++i) {
         const InitialValues& initial = unit.initial[i];
         if (initial.distribution != Distribution::kPrincipalDown) continue;
-        take(initial, unit.layout.slots()[i].shape[0] / 2, base.get(initial.base));
+        if (decompositions_.contains(initial.base)) continue;  // The base is changed by them, too.
+        take(initial, unit.layout.slots()[i].shape[0], base.get(initial.base));
       }
     }
     for (auto& [name, one] : decompositions_) {
@@ -73,12 +76,14 @@ class SharedPrincipalParts {
     }
   }
 
-  // Of A or B: what is trained, then the same to be taken off the base. Returns them flat.
+  // Of A or B. Returns them flat.
   at::Tensor values(const InitialValues& initial) const {
     const PrincipalParts& parts = decompositions_.at(initial.base).parts;
-    return initial.distribution == Distribution::kPrincipalDown
-               ? at::cat({parts.down, parts.down}, 0).flatten()
-               : at::cat({parts.up, parts.up.neg()}, 1).flatten();
+    switch (initial.distribution) {
+      case Distribution::kPrincipalDown: return parts.down.flatten();
+      case Distribution::kPrincipalUp: return parts.up.flatten();
+      default: return parts.up.neg().flatten();
+    }
   }
 
  private:
@@ -115,7 +120,8 @@ class SharedPrincipalParts {
 
 bool is_principal(const InitialValues& initial) {
   return initial.distribution == Distribution::kPrincipalDown ||
-         initial.distribution == Distribution::kPrincipalUp;
+         initial.distribution == Distribution::kPrincipalUp ||
+         initial.distribution == Distribution::kLessPrincipalUp;
 }
 
 // Fills what this rank keeps of one unit. `whole_values` has all of a tensor that begins with one
@@ -135,21 +141,63 @@ void fill(const std::vector<InitialValues>& initial, const UnitState& state, uin
   }
 }
 
-}  // namespace
+int first_unit_of(const Adapter& adapter, const UnitStore& store) {
+  return store.num_units() - static_cast<int>(adapter.units.size());
+}
 
-void initialise(const Adapter& adapter, uint64_t seed, Communicator& ranks, UnitStore& store) {
-  const int first_unit = store.num_units() - static_cast<int>(adapter.units.size());
+void fill_units(const Adapter& adapter, uint64_t seed, Communicator& ranks, UnitStore& store) {
+  int unit = first_unit_of(adapter, store);
   BaseTensors base(store);
   const SharedPrincipalParts principal(adapter, seed, base, ranks);
   const auto whole_values = [&](const InitialValues& one) -> at::Tensor {
     if (one.is_drawn()) return {};
     return is_principal(one) ? principal.values(one) : values_from_base(one, base.get(one.base));
   };
-  for (int unit = first_unit; unit < store.num_units(); ++unit) {
-    const AdapterUnit& own = adapter.units[static_cast<size_t>(unit - first_unit)];
+  for (const AdapterUnit& own : adapter.units) {
     fill(own.initial, store.state(unit), seed, whole_values);
-    store.publish(unit);
+    store.publish(unit++);
   }
+}
+
+// Adds scale * up down to what this rank has of a matrix of the base. All compute the whole
+// product, whose bits depend on its shape.
+void add_to_base(const InitialValues& of, const at::Tensor& up, const at::Tensor& down,
+                 UnitStore& store) {
+  const int unit = find_unit(store, of.base);
+  const UnitState& state = store.state(unit);
+  if (state.four_bit) throw std::invalid_argument("a matrix in four bits is not changed");
+  const bool is_whole = state.weights.numel() == state.shards.padded_size();
+  const int64_t first = is_whole ? 0 : state.kept.begin;
+  const TensorSlot& slot = *state.unit.find(of.base);
+  const Range own = intersection(slot.range(), {first, first + state.weights.numel()});
+  if (own.is_empty()) return;
+  const at::Tensor change = product(up, down).mul_(of.scale).flatten();
+  at::Tensor weights = state.weights.narrow(0, own.begin - first, own.size());
+  weights.copy_(weights.to(at::kFloat).add(change.narrow(0, own.begin - slot.offset, own.size())));
+}
+
+}  // namespace
+
+void change_base(const Adapter& adapter, UnitStore& store) {
+  int unit = first_unit_of(adapter, store);
+  for (const AdapterUnit& own : adapter.units) {
+    const int changing = unit++;
+    if (own.layout.use() != UnitLayout::Use::kBaseChange) continue;
+    const at::Tensor flat = store.gather(changing);
+    const auto tensor = [&](size_t i) {
+      const TensorSlot& slot = own.layout.slots()[i];
+      return flat.narrow(0, slot.offset, slot.num_elements()).view(slot.shape);
+    };
+    for (size_t i = 0; i < own.initial.size(); i += 2) {  // A, then B.
+      add_to_base(own.initial[i], tensor(i + 1), tensor(i), store);
+    }
+    store.release(changing);
+  }
+}
+
+void initialise(const Adapter& adapter, uint64_t seed, Communicator& ranks, UnitStore& store) {
+  fill_units(adapter, seed, ranks, store);
+  change_base(adapter, store);
   project_unit(adapter, store);
 }
 

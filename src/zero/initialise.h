@@ -10,8 +10,13 @@
 namespace temper {
 
 /// Fills the units of an adapter, which come last in a store, with their initial values, the same
-/// on any number of ranks, and publishes them: after those of the model have been loaded.
-/// Collective. Throws: CommError.
+/// on any number of ranks, publishes them, and changes the base: after the units of the model have
+/// been loaded. Collective. Throws: CommError.
 void initialise(const Adapter& adapter, uint64_t seed, Communicator& ranks, UnitStore& store);
+
+/// Adds to the base's matrices what an adapter changes them by, each sum rounded once to the dtype
+/// that is computed with: once after both have been loaded. Without such units it does nothing.
+/// Has the same bits on any number of ranks. Collective.
+void change_base(const Adapter& adapter, UnitStore& store);
 
 }  // namespace temper

@@ -16,7 +16,10 @@ std::vector<StoredUnit> stored_units(const std::vector<UnitLayout>& decoder,
                                                   .four_bit = form.four_bit});
   all.front().form.four_bit.reset();  // The embedding, and the norm with the output head.
   all.back().form.four_bit.reset();
-  for (const UnitLayout& unit : adapter) all.push_back({unit, {.is_trained = form.is_trained}});
+  for (const UnitLayout& unit : adapter) {
+    const bool changes_base = unit.use() == UnitLayout::Use::kBaseChange;
+    all.push_back({unit, {.is_trained = form.is_trained && !changes_base}});
+  }
   return all;
 }
 

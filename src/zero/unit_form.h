@@ -28,7 +28,8 @@ struct StoredUnit {
 std::vector<StoredUnit> in_form(const std::vector<UnitLayout>& units, const UnitForm& form = {});
 
 /// The units of a decoder and then those of its adapter, for a model of that form. With an adapter
-/// the decoder's own are frozen, and what is trained is fp32. Four bits are for matrices of blocks.
+/// the decoder's own and what changes them are frozen, and all of the adapter is fp32. Four bits
+/// are for matrices of blocks.
 std::vector<StoredUnit> stored_units(const std::vector<UnitLayout>& decoder,
                                      const std::vector<UnitLayout>& adapter, const UnitForm& form);
 

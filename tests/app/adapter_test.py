@@ -70,21 +70,21 @@ def test_it_generates_inspects_and_merges(trained, adapter, tmp_path):
 
 
 def test_an_adapter_from_scratch_is_evaluated_as_its_base(trained):
-    holdout = f"data.holdout=[{{name: same, path: {trained / 'train.h5'}}}]"
+    holdout = tiny_run.evaluating(trained / "train.h5")
     config = trained / "run.yaml"
-    base = temper("eval", config, holdout, "method=full", "lora={}")
+    base = temper("eval", config, *holdout, "method=full", "lora={}")
     assert base.returncode == 0 and "\nholdout=same loss=" in base.stdout, base
     assert base.stdout.startswith(f"weights=base path={trained / 'model'}\n")
-    assert temper("eval", config, holdout, "--weights", "base").stdout == base.stdout
+    assert temper("eval", config, *holdout, "--weights", "base").stdout == base.stdout
     start = trained / "run/final"
-    tuned = temper("eval", config, holdout, f"adapter.start={start}")
+    tuned = temper("eval", config, *holdout, f"adapter.start={start}")
     first, loss = tuned.stdout.splitlines()
     assert first == f"weights=base path={trained / 'model'} adapter={start}"
     assert loss != base.stdout.splitlines()[1]
-    result = temper("eval", config, holdout).stdout.splitlines()
+    result = temper("eval", config, *holdout).stdout.splitlines()
     newest = (trained / "run/checkpoints/latest").resolve() / "adapter"
     assert result == [f"weights=newest step=3 path={newest}", loss]
-    done = temper("eval", config, holdout, "--weights", "final", "method=full", "lora={}")
+    done = temper("eval", config, *holdout, "--weights", "final", "method=full", "lora={}")
     assert_refused(done, CONFIGURATION, f"{start} is an adapter of method lora, and method is full")
 
 
@@ -276,11 +276,11 @@ def test_options_of_lora_without_lora_are_refused(trained):
     assert_refused(done, CONFIGURATION, "lora.targets is empty: nothing would be trained")
 
 
-def test_pissa_neither_decays_nor_decomposes_four_bits(trained):
-    settings = ["method=qlora", "lora.init=pissa", "optimizer.weight_decay=0.1"]
+def test_pissa_begins_with_dense_matrices_and_without_another_adapter(trained):
+    settings = ["method=qlora", "lora.init=pissa", f"adapter.start={trained / 'run/final'}"]
     done = temper("check", trained / "run.yaml", *settings)
     assert_refused(done, CONFIGURATION, "lora.init is pissa, but a matrix in four bits is not")
-    assert_refused(done, CONFIGURATION, "set optimizer.weight_decay to 0")
+    assert_refused(done, CONFIGURATION, "an adapter to begin with has its values already")
     done = temper("check", trained / "run.yaml", "lora.pissa_niter=16")
     assert_refused(done, CONFIGURATION, "lora.pissa_niter has no effect: lora.init is kaiming")
 

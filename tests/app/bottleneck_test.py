@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from tiny_run import HIDDEN, assert_refused, temper, write_model, write_run
+from tiny_run import HIDDEN, assert_refused, evaluating, temper, write_model, write_run
 
 CONFIGURATION, MODEL = 11, 13
 PLACE = "model.layers.1.attention_adapters.adapters.a_task."
@@ -72,9 +72,9 @@ def test_it_generates_is_inspected_and_exported(trained, adapter, tmp_path):
 
 
 def test_it_is_evaluated_as_a_start(trained):
-    holdout = f"data.holdout=[{{name: same, path: {trained / 'train.h5'}}}]"
+    holdout = evaluating(trained / "train.h5")
     options = (["--weights", "base"], [f"adapter.start={trained / 'run/final'}"], [])
-    fresh, tuned, result = (temper("eval", trained / "run.yaml", holdout, *more).stdout
+    fresh, tuned, result = (temper("eval", trained / "run.yaml", *holdout, *more).stdout
                             .splitlines()[1:] for more in options)  # fmt: skip
     assert tuned[0].startswith("holdout=same loss=") and tuned == result != fresh
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,26 @@ def test_a_hold_out_is_not_trained_on(tmp_path):
     assert_refused(done, DATA, f"{tmp_path}/*.h5 matches both sides of a split: ")
     done = temper("check", config, f"data.holdout=[{{name: h, path: {tmp_path}/held.h5}}]")
     assert done.returncode == 0, done
+
+
+def test_what_is_trained_on_is_not_held_out(tmp_path):
+    """Neither the same file nor a copy of it, in no verb that opens hold-outs."""
+    config = tiny_run.write_run(tmp_path)
+    shutil.copy(tmp_path / "train.h5", tmp_path / "copy.h5")
+    tiny_run.write_shard(tmp_path / "held.h5", lengths=(9,) * 40)
+    told = {
+        "train": f"data.holdout names what is trained on: {tmp_path}/train.h5 is in data.tr",
+        "copy": f"on: {tmp_path}/copy.h5 has the content of {tmp_path}/train.h5, which is in",
+    }
+    for name, message in told.items():
+        holdout = f"data.holdout=[{{name: h, path: {tmp_path}/{name}.h5}}]"
+        for verb in ("check", "train", "eval"):
+            assert_refused(temper(verb, config, holdout), DATA, message, "name shards that are not")
+    holdout = f"data.holdout=[{{name: h, path: {tmp_path}/held.h5}}]"
+    for verb in ("check", "train", "eval"):
+        assert temper(verb, config, holdout).returncode == 0
+    (tmp_path / "train.h5").unlink()  # Whoever evaluates need not have it.
+    assert temper("eval", config, holdout).returncode == 0
 
 
 LIMITS = [(100, 400, True), (100, 150, True), (100, 120, False)]  # soft, hard, whether it fits

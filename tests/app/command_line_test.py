@@ -138,7 +138,8 @@ def test_eval_needs_a_hold_out(tmp_path):
 
 def test_eval_measures_the_runs_result_and_says_so(tmp_path):
     config = tiny_run.write_run(tmp_path)
-    holdout = f"data.holdout=[{{name: h, path: {tmp_path}/train.h5}}]"
+    held = tiny_run.write_shard(tmp_path / "held.h5", num_documents=10)
+    holdout = f"data.holdout=[{{name: h, path: {held}}}]"
     fresh = temper("eval", config, holdout).stdout.splitlines()
     assert fresh[0] == f"weights=base path={tmp_path}/model"
     options = (holdout, "optimizer.learning_rate=0.05", "train.evaluate_every_steps=3")

@@ -93,8 +93,8 @@ def test_all_exports_have_the_template_of_the_data_alone(tmp_path):
         kept = json.loads((folder / "tokenizer_config.json").read_text())
         assert "chat_template" not in kept and kept["unk_token"] == "?"
     assert (final / "tokenizer.json").read_bytes() == tokenizer_text()
-    shards = f"data.holdout=[{{name: same, path: {tmp_path}/train.h5}}]"
-    assert temper("eval", config, shards).returncode == 0  # The exported model has it as its own.
+    shards = tiny_run.evaluating(tmp_path / "train.h5")
+    assert temper("eval", config, *shards).returncode == 0  # The exported model has it as its own.
 
 
 def test_the_template_keeps_its_bytes(tmp_path):

@@ -87,9 +87,9 @@ def test_a_rank_that_sees_another_shard_is_refused_by_train_and_eval(tmp_path):
         folder = tmp_path / name
         config = tiny_run.write_run(folder)
         config.write_text(config.read_text().replace(f"{folder}/", ""))
-        for shard in ("train.h5", "holdout.h5"):
+        for shard, num_documents in (("train.h5", 40), ("holdout.h5", 20)):
             (folder / shard).unlink(missing_ok=True)
-            tiny_run.write_shard(folder / shard, num_documents=40 + number)
+            tiny_run.write_shard(folder / shard, num_documents=num_documents + number)
     holdout = "data.holdout=[{name: h, path: holdout.h5}]"
     for verb, shard in (("train", "train.h5"), ("eval", "holdout.h5")):
         command = ["mpirun"]

@@ -3,10 +3,10 @@
 
 #include <boost/test/unit_test.hpp>
 
-#include "app/readable.h"
 #include "checkpoint/model_folder.h"
 #include "checkpoint/tiny_folder.h"
 #include "core/error.h"
+#include "core/message_text.h"
 #include "io/temporary_folder.h"
 #include "model/decoder_units.h"
 #include "train/progress.h"

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "app/readable.h"
+#include "core/message_text.h"
 #include "io/says.h"
 #include "io/temporary_folder.h"
 

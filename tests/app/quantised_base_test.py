@@ -191,9 +191,9 @@ def test_it_evaluates_the_same(trained):
     """With the adapter that was trained."""
     losses = []
     for name in ("model", "bnb"):
-        holdout = f"data.holdout=[{{name: same, path: {trained / 'train.h5'}}}]"
+        holdout = tiny_run.evaluating(trained / "train.h5")
         start = f"adapter.start={trained / 'runs' / name / 'final'}"
-        done = temper("eval", trained / f"{name}.yaml", holdout, start)
+        done = temper("eval", trained / f"{name}.yaml", *holdout, start)
         assert done.returncode == 0, done.stderr
         losses.append(done.stdout.splitlines()[1])
     assert losses[0] == losses[1] and "loss=" in losses[0]

@@ -2,9 +2,11 @@
 #include "app/resume_check.h"
 
 #include <boost/test/unit_test.hpp>
+#include <filesystem>
 #include <string>
 
 #include "core/error.h"
+#include "io/temporary_folder.h"
 
 namespace temper {
 namespace {
@@ -17,11 +19,12 @@ struct Run {
   void go_on_from(int64_t format_version, int64_t step) const {
     RunState state;
     state.step = step;
-    state.trajectory = trajectory_digest(config, facts);
-    require_same_trajectory(config, facts, {"run/checkpoints/step-3", format_version, state},
+    state.trajectory = trajectory_digest(trajectory_text(config, facts));
+    require_same_trajectory(config, facts, {checkpoint, format_version, state},
                             AskedOn::kComputeNode);
   }
 
+  std::filesystem::path checkpoint = "run/checkpoints/step-3";
   RunConfig config;
   TrajectoryFacts facts{.num_steps = 20};
 };
@@ -46,6 +49,21 @@ BOOST_AUTO_TEST_CASE(after_the_warm_up_the_rates_are_the_same_and_the_run_goes_o
   BOOST_CHECK_NO_THROW(go_on_from(Manifest::kFormatVersion, 3));
   config.schedule.warmup_steps = 0;
   BOOST_CHECK_NO_THROW(go_on_from(1, 1));
+}
+
+BOOST_AUTO_TEST_CASE(pissa_of_an_older_temper_is_not_gone_on_with) {
+  const TemporaryFolder folder;
+  config.method.kind = MethodOptions::Kind::kLora;
+  config.method.lora.init = LoraOptions::Init::kPrincipal;
+  checkpoint = folder.path();
+  BOOST_CHECK_EXCEPTION(
+      go_on_from(Manifest::kFormatVersion, 5), ConfigError, [](const Error& error) {
+        return error.problem().find("is of a run of an older temper, which trained PiSSA") !=
+               std::string::npos;
+      });
+  std::filesystem::create_directory(checkpoint / "optimizer");
+  put(checkpoint / "optimizer/base_change.safetensors", "{}");
+  BOOST_CHECK_NO_THROW(go_on_from(Manifest::kFormatVersion, 5));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -124,6 +124,11 @@ def write_conversations(
     return path
 
 
+def evaluating(shard: Path) -> list[str]:
+    """Overrides by which a shard is evaluated, be it that which was trained on or not."""
+    return [f"data.holdout=[{{name: same, path: {shard}}}]", "data.train=[{path: elsewhere.h5}]"]
+
+
 def write_run(folder: Path) -> Path:
     """Model, shard and configuration; returns the path of the latter."""
     write_model(folder / "model")

@@ -15,7 +15,6 @@
 
 #include "checkpoint/checkpoint_saver.h"
 #include "checkpoint/export_model.h"
-#include "checkpoint/export_quantised.h"
 #include "checkpoint/generation_config.h"
 #include "checkpoint/hugging_face_config.h"
 #include "checkpoint/load_state.h"

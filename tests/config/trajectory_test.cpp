@@ -25,7 +25,8 @@ TrajectoryFacts facts() {
 }
 
 std::string digest(const std::vector<std::string>& overrides, const TrajectoryFacts& given) {
-  return trajectory_digest(load_run_config(ConfigFile(kBase).path(), overrides), given);
+  return trajectory_digest(
+      trajectory_text(load_run_config(ConfigFile(kBase).path(), overrides), given));
 }
 
 // Every option: those that decide the result, and those that do not.
@@ -225,7 +226,7 @@ BOOST_AUTO_TEST_CASE(ranks_count_in_fast_mode_only) {
 BOOST_AUTO_TEST_CASE(the_digest_is_the_hash_of_the_text) {
   const RunConfig config = load_run_config(ConfigFile(kBase).path(), {});
   BOOST_TEST(trajectory_text(config, facts()).starts_with("model=model-1\nmodel.dtype=float32\n"));
-  BOOST_TEST(trajectory_digest(config, facts()).size() == 64U);
+  BOOST_TEST(trajectory_digest(trajectory_text(config, facts())).size() == 64U);
 }
 
 BOOST_AUTO_TEST_CASE(changes_are_named_for_people) {

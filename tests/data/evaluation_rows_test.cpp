@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "data/evaluation_rows.h"
-
 #include <boost/test/unit_test.hpp>
 
 #include "data/micro_batches.h"
+#include "data/row_source.h"
 #include "io/shard_file.h"
 #include "io/temporary_folder.h"
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "data/packing.h"
-
 #include <boost/test/unit_test.hpp>
 #include <random>
 #include <stdexcept>
+
+#include "data/row_plan.h"
 
 namespace temper {
 namespace {

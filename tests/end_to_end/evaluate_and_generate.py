@@ -98,7 +98,8 @@ def check_evaluation(model, tokenizer, folder: Path, shard: Path) -> None:
         f" {{name: chat, path: {conversations}}}]"
     )
     config = workspace.write_config("evaluated", folder, shard)
-    overrides = (f"data.holdout={holdouts}", "data.chat_template=any")
+    train = "data.train=[{path: elsewhere.h5}]"  # Not what is evaluated.
+    overrides = (f"data.holdout={holdouts}", train, "data.chat_template=any")
     lines = temper(1, "eval", config, *overrides)
     assert temper(2, "eval", config, *overrides) == lines
     assert lines[0] == f"weights=base path={folder}" and len(lines) == 3, lines

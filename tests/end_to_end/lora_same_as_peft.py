@@ -231,6 +231,7 @@ def write_evaluation(folder: Path) -> Path:
     """A configuration that evaluates what was trained on the documents that it was trained on."""
     text = (folder / "run.yaml").read_text()
     text = text.replace(str(folder / "start"), str(folder / "run/final"))
+    text = text.replace(str(folder / "train.h5"), "elsewhere.h5")  # Else it is no hold-out.
     holdout = f"  holdout: [{{name: same, path: {folder / 'train.h5'}}}]\n"
     path = folder / "eval.yaml"
     path.write_text(text.replace("data:\n", "data:\n" + holdout))
@@ -331,31 +332,42 @@ def check_start() -> None:
             assert torch.allclose(ours[key], tensor, rtol=1e-6, atol=0), key
 
 
-def check_pissa() -> None:
-    """PiSSA, whose adapter is one of twice the rank on the base as it was, beside peft's."""
-    folder, base, tokens = new_case("pissa", "llama_biases")
-    kwargs = dict(r=4, lora_alpha=6, target_modules="all-linear", init_lora_weights="pissa")
+PISSA = {  # name: what peft is told, the same for temper
+    "pissa": (dict(r=4, lora_alpha=6), "rank: 4, alpha: 6"),
+    "pissa_decomposed": (
+        dict(r=6, lora_alpha=5, use_rslora=True, use_dora=True, rank_pattern={"v_proj": 2}),
+        "rank: 6, alpha: 5, use_rslora: true, use_dora: true, "
+        "rank_pattern: [{module: v_proj, rank: 2}]",
+    ),
+}
+
+
+def check_pissa(name: str, options: dict, ours: str) -> None:
+    """PiSSA, which changes the base, beside peft's; the adapter that it publishes is one of twice
+    the rank on the base as it was."""
+    folder, base, tokens = new_case(name, "llama_biases")
+    kwargs = dict(target_modules="all-linear", init_lora_weights="pissa", **options)
     model = peft.get_peft_model(base, peft.LoraConfig(**kwargs))
-    options = "method: lora\nlora: {rank: 4, alpha: 6, init: pissa}\n"
-    config = write_config(folder, options, None)
-    workspace.run(2, "train", config, "optimizer.weight_decay=0")
+    config = write_config(folder, f"method: lora\nlora: {{{ours}, init: pissa}}\n", None)
+    workspace.run(2, "train", config)
     full.assert_same_steps(
-        "pissa",
+        name,
         workspace.step_lines(config),
-        full.train_in_transformers(model, lambda model: full.mean_loss(model, tokens), decay=0.0),
+        full.train_in_transformers(model, lambda model: full.mean_loss(model, tokens)),
     )
     saved = load_in_peft(folder)
-    assert saved.peft_config["default"].r == 8
+    assert saved.peft_config["default"].r == 2 * options["r"]
     with torch.no_grad():
-        ours, theirs = (full.mean_loss(one, tokens).item() for one in (saved, model))
-    assert abs(ours - theirs) <= 1e-4 * theirs, f"loss {ours}, in peft {theirs}"
-    check_merged("pissa", folder, torch.float32)
+        found, theirs = (full.mean_loss(one, tokens).item() for one in (saved, model))
+    assert abs(found - theirs) <= 1e-4 * theirs, f"loss {found}, in peft {theirs}"
+    check_merged(name, folder, torch.float32)
 
 
 def main() -> None:
     foreign_adapters.check()
     check_start()
-    check_pissa()
+    for name, case in PISSA.items():
+        check_pissa(name, *case)
     for name, case in CASES.items():
         check_case(name, *case)
 

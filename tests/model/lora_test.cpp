@@ -18,8 +18,8 @@
 #include <vector>
 
 #include "core/error.h"
+#include "model/adapter/initial_values.h"
 #include "model/adapter/method.h"
-#include "model/adapter/values_from_base.h"
 #include "model/ops/one_thread.h"
 #include "support/tiny_model.h"
 

@@ -127,18 +127,6 @@ BOOST_DATA_TEST_CASE_F(Fixture, magnitudes_are_those_of_dora,
   });
 }
 
-BOOST_AUTO_TEST_CASE(the_frozen_end_of_a_rank_has_no_gradient) {
-  weights.low_rank.parts[1].num_frozen = 2;
-  const at::Tensor input = x.clone().requires_grad_();
-  torch::autograd::grad({linear(Activation(input), weights)}, {input}, {gradient});
-  const at::Tensor up = weights.low_rank.parts[1].up.gradient();
-  const at::Tensor down = weights.low_rank.down.gradient();
-  BOOST_TEST(up.narrow(1, 3, 2).count_nonzero().item<int64_t>() == 0);
-  BOOST_TEST(up.narrow(1, 0, 3).count_nonzero().item<int64_t>() == 13 * 3);
-  BOOST_TEST(down.narrow(0, 6, 2).count_nonzero().item<int64_t>() == 0);
-  BOOST_TEST(down.narrow(0, 0, 6).count_nonzero().item<int64_t>() == 6 * kIn);
-}
-
 BOOST_AUTO_TEST_CASE(frozen_bfloat16_weights_take_an_fp32_addition_rounded_once) {
   const at::Tensor narrow = x.to(at::kBFloat16);
   frozen->weights = frozen->weights.to(at::kBFloat16);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/peft/adapter_folder.h"
 
+#include <algorithm>
 #include <optional>
 #include <system_error>
 #include <utility>
@@ -61,6 +62,16 @@ Adapter adapter_on(const ModelConfig& base, MethodOptions& options, const fs::pa
   }
 }
 
+// The slots of those units of an adapter that change its base.
+std::vector<TensorSlot> base_change_of(const Adapter& adapter) {
+  std::vector<TensorSlot> slots;
+  for (const AdapterUnit& unit : adapter.units) {
+    if (unit.layout.use() != UnitLayout::Use::kBaseChange) continue;
+    slots.insert(slots.end(), unit.layout.slots().begin(), unit.layout.slots().end());
+  }
+  return slots;
+}
+
 }  // namespace
 
 AdapterFolder::AdapterFolder(fs::path folder, const ModelFolder& base)
@@ -74,6 +85,24 @@ AdapterFolder::AdapterFolder(fs::path folder, const ModelFolder& base)
 
 const UnitFileSet& adapter_files_of(const MethodOptions& options) {
   return options.kind == MethodOptions::Kind::kBottleneck ? kAdapterHubFiles : kAdapterFiles;
+}
+
+std::vector<UnitLayout> units_in_files(const Adapter& adapter) {
+  const std::vector<TensorSlot> change = base_change_of(adapter);
+  std::vector<UnitLayout> units = {adapter.file};
+  if (adapter.projection) units.push_back(adapter.projection->unit());
+  if (change.empty()) return units;
+  std::vector<TensorSlot> slots = adapter.file.slots();
+  for (TensorSlot& slot : slots) {
+    const std::string name = base_change_name(slot.name);
+    const auto other = std::ranges::find(change, name, &TensorSlot::name);
+    if (other == change.end()) continue;
+    const size_t dimension = slot.name.ends_with(kLoraDown) ? 0 : 1;
+    slot.shape[dimension] += other->shape[dimension];
+  }
+  return {{"adapter", slots, UnitLayout::Use::kExported},
+          {"adapter.trained", adapter.file.slots(), UnitLayout::Use::kPrivate},
+          {"adapter.base_change", change, UnitLayout::Use::kBaseChange}};
 }
 
 SafetensorsFolder open_adapter_weights(const fs::path& folder, const MethodOptions& options) {

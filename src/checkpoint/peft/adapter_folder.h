@@ -45,6 +45,13 @@ std::optional<BaseIdentity> read_base_identity(const std::filesystem::path& fold
 /// The files of weights that a method's adapter has.
 const UnitFileSet& adapter_files_of(const MethodOptions& options);
 
+/// What a checkpoint's sets of files have of an adapter: one unit a file. Of an adapter that
+/// changes its base, what is published is an adapter on the base as it was, of twice the rank: A on
+/// top of the A of the change, B beside its B. What is trained, and the change, only who goes on
+/// training opens.
+/// Source: peft 0.21, path_initial_model_for_weight_conversion and subtract_mutated_init.
+std::vector<UnitLayout> units_in_files(const Adapter& adapter);
+
 /// Opens them in `folder`. Throws: ModelError, and says so if they are there in another format.
 SafetensorsFolder open_adapter_weights(const std::filesystem::path& folder,
                                        const MethodOptions& options);

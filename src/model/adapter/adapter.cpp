@@ -9,40 +9,54 @@
 namespace temper {
 namespace {
 
-UnitLayout layout_of(const std::string& name, const std::vector<AdapterTensor>& tensors) {
+using Use = UnitLayout::Use;
+
+// Of those that have this use.
+UnitLayout layout_of(const std::string& name, const std::vector<AdapterTensor>& tensors, Use use) {
   std::vector<TensorSlot> slots;
-  for (const AdapterTensor& tensor : tensors) slots.push_back(tensor.slot);
-  return {name, std::move(slots)};
+  for (const AdapterTensor& tensor : tensors) {
+    if (tensor.use == use) slots.push_back(tensor.slot);
+  }
+  return {name, std::move(slots), use};
 }
 
 AdapterUnit make_unit(const std::string& name, const std::vector<AdapterTensor>& tensors) {
-  AdapterUnit unit{.layout = layout_of(name, tensors), .buffers = std::make_shared<UnitBuffers>()};
+  AdapterUnit unit{.layout = layout_of(name, tensors, tensors.front().use),
+                   .buffers = std::make_shared<UnitBuffers>()};
   for (const AdapterTensor& tensor : tensors) unit.initial.push_back(tensor.initial);
   return unit;
 }
 
-// One a layer that has tensors, then one of all others.
-std::vector<AdapterUnit> make_units(const std::vector<AdapterTensor>& tensors, int64_t num_layers) {
+// Of the tensors with this use, one a layer that has some, then one of all others.
+void add_units(const std::string& name, const std::vector<AdapterTensor>& tensors, Use use,
+               int64_t num_layers, std::vector<AdapterUnit>& units) {
   std::vector<std::vector<AdapterTensor>> groups(static_cast<size_t>(num_layers + 1));
   for (const AdapterTensor& tensor : tensors) {
     const int64_t group = tensor.layer == AdapterTensor::kNoLayer ? num_layers : tensor.layer;
-    groups[static_cast<size_t>(group)].push_back(tensor);
+    if (tensor.use == use) groups[static_cast<size_t>(group)].push_back(tensor);
   }
-  std::vector<AdapterUnit> units;
   for (int64_t layer = 0; layer <= num_layers; ++layer) {
     const std::vector<AdapterTensor>& group = groups[static_cast<size_t>(layer)];
     if (group.empty()) continue;
     const bool is_layer = layer < num_layers;
-    units.push_back(make_unit(is_layer ? concat("adapter.layers.", layer) : "adapter", group));
+    units.push_back(make_unit(is_layer ? concat(name, ".layers.", layer) : name, group));
   }
+}
+
+std::vector<AdapterUnit> make_units(const std::vector<AdapterTensor>& tensors, int64_t num_layers) {
+  std::vector<AdapterUnit> units;
+  add_units("adapter", tensors, Use::kPublished, num_layers, units);
+  add_units("base_change", tensors, Use::kBaseChange, num_layers, units);
   return units;
 }
 
 }  // namespace
 
+std::string base_change_name(const std::string& name) { return name + ".base_change"; }
+
 Adapter::Adapter(const std::vector<AdapterTensor>& tensors, std::shared_ptr<Dropout> its_dropout,
                  int64_t num_layers)
-    : file(layout_of("adapter", tensors)),
+    : file(layout_of("adapter", tensors, Use::kPublished)),
       units(make_units(tensors, num_layers)),
       dropout(std::move(its_dropout)),
       blocks(static_cast<size_t>(num_layers)) {}
@@ -69,10 +83,12 @@ std::vector<UnitLayout> Adapter::layouts() const {
   return all;
 }
 
-std::vector<UnitLayout> Adapter::files() const {
-  std::vector<UnitLayout> all = {file};
-  if (projection) all.push_back(projection->unit());
-  return all;
+int64_t Adapter::num_trained() const {
+  int64_t sum = 0;
+  for (const AdapterUnit& unit : units) {
+    if (unit.layout.use() != Use::kBaseChange) sum += unit.layout.num_elements();
+  }
+  return sum;
 }
 
 }  // namespace temper

@@ -36,7 +36,11 @@ struct AdapterTensor {
   TensorSlot slot;
   InitialValues initial = {};
   int64_t layer = kNoLayer;  ///< The only one that uses it.
+  UnitLayout::Use use = UnitLayout::Use::kPublished;
 };
+
+/// The name of what the base is changed by before an adapter's tensor `name` is trained.
+std::string base_change_name(const std::string& name);
 
 /// What of an adapter is gathered, used and released together; fp32.
 struct AdapterUnit {
@@ -53,8 +57,9 @@ struct Adapter {
   Adapter(const std::vector<AdapterTensor>& tensors, std::shared_ptr<Dropout> dropout,
           int64_t num_layers);
 
-  UnitLayout file;  ///< All tensors that are published, named and ordered as in files.
-  std::vector<AdapterUnit> units;     ///< One a layer, and one for what lies outside the layers.
+  UnitLayout file;  ///< All tensors that are trained and published, named and ordered as in files.
+  std::vector<AdapterUnit> units;  ///< One a layer, and one for what lies outside the layers; then
+                                   ///< as many of what changes the base.
   std::shared_ptr<Dropout> dropout;   ///< The engine says for which micro-batch.
   std::vector<BlockAddition> blocks;  ///< [layer]
   Weight prompt = {};  ///< [tokens, hidden_size], before each document's embeddings; or undefined.
@@ -77,8 +82,8 @@ struct Adapter {
   /// What a store holds of it.
   std::vector<UnitLayout> layouts() const;
 
-  /// What a checkpoint's sets of files have: one unit a file.
-  std::vector<UnitLayout> files() const;
+  /// Elements of all that is trained.
+  int64_t num_trained() const;
 };
 
 /// The units of an adapter; none where there is no adapter.

@@ -102,8 +102,8 @@ std::vector<LoraModule> all_modules(const LoraOptions& options, const ModelConfi
       const int64_t rank = rank_of == nullptr ? options.rank : rank_of->rank;
       const double alpha = alpha_of == nullptr ? options.alpha : alpha_of->alpha;
       const auto width = static_cast<double>(rank);
-      all.push_back({path, layer, module, is_principal(options) ? 2 * rank : rank,
-                     alpha / (options.uses_rslora ? std::sqrt(width) : width)});
+      all.push_back(
+          {path, layer, module, rank, alpha / (options.uses_rslora ? std::sqrt(width) : width)});
     }
   }
   return all;
@@ -141,11 +141,11 @@ void require_targets(const LoraOptions& options, const ModelConfig& config,
 
 void require_ranks(const LoraOptions& options, const std::vector<LoraModule>& modules) {
   for (const LoraModule& module : modules) {
-    const int64_t most = std::min(module.module.in, module.module.out), rank = module.rank / 2;
-    if (!is_principal(options) || rank <= most) continue;
+    const int64_t most = std::min(module.module.in, module.module.out);
+    if (!is_principal(options) || module.rank <= most) continue;
     throw OptionError(
         "lora.init",
-        concat("is pissa, but ", module.path, " has no ", rank, " principal parts: it is ",
+        concat("is pissa, but ", module.path, " has no ", module.rank, " principal parts: it is ",
                module.module.out, " by ", module.module.in),
         concat("lower its rank to ", most));
   }
@@ -184,25 +184,42 @@ LowRank& addition_to(Product product, BlockAddition& block) {
   return block.down;
 }
 
+std::vector<int64_t> down_shape(const LoraModule& module) {
+  return {module.rank, module.module.in};
+}
+
+std::vector<int64_t> up_shape(const LoraModule& module) { return {module.module.out, module.rank}; }
+
+// What takes off the matrix what A and B begin with: A, then B with the other sign.
+void add_base_change(const LoraModule& module, const LoraOptions& options,
+                     std::vector<AdapterTensor>& tensors) {
+  using Distribution = InitialValues::Distribution;
+  const auto add = [&](const char* part, std::vector<int64_t> shape, Distribution values) {
+    tensors.push_back({{.name = base_change_name(tensor_name(module, part)), .shape = shape},
+                       principal_values(options, module, values),
+                       module.layer,
+                       UnitLayout::Use::kBaseChange});
+  };
+  add(kLoraDown, down_shape(module), Distribution::kPrincipalDown);
+  add(kLoraUp, up_shape(module), Distribution::kLessPrincipalUp);
+}
+
 // The tensors of modules that share a product: their A lie next to each other, so that one product
 // projects for all of them.
 void add_tensors(std::span<const LoraModule> group, const LoraOptions& options,
                  std::vector<AdapterTensor>& tensors) {
-  const bool decays = !is_principal(options);  // What is taken off the base stays as it is.
   for (const LoraModule& module : group) {
-    tensors.push_back({{.name = tensor_name(module, kLoraDown),
-                        .shape = {module.rank, module.module.in},
-                        .decays = decays},
+    tensors.push_back({{.name = tensor_name(module, kLoraDown), .shape = down_shape(module)},
                        initial_down(options, module),
                        module.layer});
   }
   for (const LoraModule& module : group) {
     tensors.push_back({{.name = tensor_name(module, kLoraUp),
-                        .shape = {module.module.out, module.rank},
-                        .decays = decays,
+                        .shape = up_shape(module),
                         .rate_ratio = options.plus_ratio},
                        initial_up(options, module),
                        module.layer});
+    if (is_principal(options)) add_base_change(module, options, tensors);
   }
   if (!options.uses_dora) return;
   for (const LoraModule& module : group) {
@@ -213,7 +230,7 @@ void add_tensors(std::span<const LoraModule> group, const LoraOptions& options,
 }
 
 // Where the tensors of one such group are used.
-void attach(std::span<const LoraModule> group, bool is_principal, Adapter& adapter) {
+void attach(std::span<const LoraModule> group, Adapter& adapter) {
   const LoraModule& first = group.front();
   const int user = Adapter::block_user(first.layer);
   LowRank& low_rank =
@@ -224,7 +241,7 @@ void attach(std::span<const LoraModule> group, bool is_principal, Adapter& adapt
       return adapter.use(tensor_name(module, part), user);
     };
     low_rank.parts.push_back({weight(kLoraUp), num_rows, module.module.first_column, module.scale,
-                              weight(kLoraMagnitude), is_principal ? module.rank / 2 : 0});
+                              weight(kLoraMagnitude)});
     num_rows += module.rank;
   }
   const std::string down = tensor_name(first, kLoraDown);
@@ -306,7 +323,7 @@ Adapter make_lora(const LoraOptions& options, uint64_t seed, const ModelConfig& 
   for (const auto group : groups_of(modules)) add_tensors(group, options, tensors);
   add_saved(options.saved, config, tensors);
   Adapter adapter(tensors, std::make_shared<Dropout>(options.dropout, seed), config.num_layers);
-  for (const auto group : groups_of(modules)) attach(group, is_principal(options), adapter);
+  for (const auto group : groups_of(modules)) attach(group, adapter);
   attach_saved(options.saved, config, adapter);
   return adapter;
 }

@@ -57,7 +57,7 @@ struct LoraModule {
   std::string path;  ///< "model.layers.0.self_attn.q_proj"
   int64_t layer = 0;
   LinearModule module;
-  int64_t rank = 0;  ///< Of the tensors: with PiSSA, twice the rank that is trained.
+  int64_t rank = 0;
   double scale = 0.0;
 
   friend bool operator==(const LoraModule&, const LoraModule&) = default;
@@ -80,9 +80,9 @@ std::vector<LoraModule> lora_modules(const LoraOptions& options, const ModelConf
 /// adapter in spite of them. Throws: as lora_modules for all else.
 std::vector<std::string> remove_idle_patterns(LoraOptions& options, const ModelConfig& config);
 
-/// LoRA: low-rank additions to the linear modules of the blocks; with DoRA, and with PiSSA, whose
-/// tensors hold what is taken off the base beside what is trained: a LoRA on the base as it is.
-/// `seed` is that of dropout. Throws: as lora_modules and saved_tensors.
+/// LoRA: low-rank additions to the linear modules of the blocks; with DoRA, and with PiSSA, which
+/// changes the base by taking off what A and B begin with. `seed` is that of dropout.
+/// Throws: as lora_modules and saved_tensors.
 /// Source: Hu et al., arXiv:2106.09685; peft 0.21, tuners/lora (names, shapes, init, scale).
 Adapter make_lora(const LoraOptions& options, uint64_t seed, const ModelConfig& config);
 

@@ -34,16 +34,6 @@ void add_product(at::Tensor sum, const at::Tensor& a, const at::Tensor& b, doubl
   }
 }
 
-// What is not trained has no gradient.
-void clear_frozen(const LowRank& low_rank) {
-  for (const LowRankPart& part : low_rank.parts) {
-    if (part.num_frozen == 0) continue;
-    const int64_t first = part.up.shape()[1] - part.num_frozen;
-    part.up.gradient().narrow(1, first, part.num_frozen).zero_();
-    low_rank.down.gradient().narrow(0, part.first_row + first, part.num_frozen).zero_();
-  }
-}
-
 at::Tensor columns_of(const at::Tensor& product, const LowRankPart& part) {
   return product.narrow(1, part.first_column, part.up.shape()[0]);
 }
@@ -96,7 +86,6 @@ void low_rank_backward(const at::Tensor& gradient, const at::Tensor& x, const at
     product_out(columns(projected_gradient), own, part.up.value(), scales);
   }
   product_out(low_rank.down.gradient(), projected_gradient.t(), dropped_input(x, low_rank));
-  clear_frozen(low_rank);
   if (low_rank.dropout->is_active()) {
     const at::Tensor dropped = at::empty(x_gradient.sizes(), projected.options());
     product_out(dropped, projected_gradient, low_rank.down.value());

@@ -19,8 +19,7 @@ struct LowRankPart {
   int64_t first_row = 0;     ///< Of this module's A in `LowRank::down`.
   int64_t first_column = 0;  ///< Of this module's output in the product's.
   double scale = 1.0;
-  Weight magnitude = {};   ///< [out]; undefined without DoRA.
-  int64_t num_frozen = 0;  ///< The last so many of the rank stay as they are.
+  Weight magnitude = {};  ///< [out]; undefined without DoRA.
 };
 
 /// What LoRA adds to a product y = x W^T that may serve several modules: x is dropout(x) while it

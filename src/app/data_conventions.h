@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "config/run_config.h"
 #include "data/mixture.h"
 #include "data/shard_checks.h"
+#include "model/adapter/method.h"
+#include "model/model_config.h"
 
 namespace temper {
 
@@ -21,5 +25,13 @@ std::string adopt_template(const RunConfig& config, const Mixture::Sources& sour
 
 /// What a person is told about the template that is adopted; one line.
 std::string describe_adoption(const ModelFacts& model, const std::string& chat_template);
+
+/// The tokens that turns in the data end with and that end no text of the model, each once. A
+/// model that is trained on such turns goes on behind them when it generates, for ever.
+std::vector<int64_t> foreign_turn_ends(const Mixture& mixture, const ModelConfig& model);
+
+/// What a person is told about them, and what to do; one line.
+std::string describe_turn_ends(const std::vector<int64_t>& tokens, const ModelConfig& model,
+                               const MethodOptions& method);
 
 }  // namespace temper
