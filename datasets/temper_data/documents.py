@@ -127,7 +127,8 @@ class DocumentMaker:
             content = self.filters.text(content, source.path)
             documents, said = self.encode_text(content)
         key = content if self.recipe.holdout_by == "document" else self.read_key(record)
-        in_holdout, class_name = self.is_in_holdout(key), class_of(record, source.balance)
+        in_holdout = self.is_in_holdout(key)
+        class_name = class_of(record, self.recipe.balance_of(source))
         for document, text in zip(documents, said, strict=True):
             self.require_rows(document)
             require_target(document)
