@@ -18,7 +18,7 @@ import pytest
 from conftest import ROOT, run_here, write_model
 from shard_reader import Shard
 from source_files import (
-    LINES, PRETRAIN, ROWS, SFT, arrow, arrow_of, parquet, parquet_of, rows_of, zstd,
+    LINES, PRETRAIN, ROWS, SFT, arrow, arrow_of, batches_of, parquet, parquet_of, rows_of, zstd,
 )  # fmt: skip
 
 from temper_data import records
@@ -66,6 +66,30 @@ def test_the_same_rows_make_the_same_shard_from_every_kind_of_file(tmp_path, mon
     options = {"workers": 3, "output": tmp_path / "three"}
     again = run_here(tmp_path, SFT + "  - path: {tmp}/a.parquet\n", **options)
     assert payload(again) == made["a.jsonl"]
+
+
+def test_lines_are_the_same_wherever_a_batch_ends(tmp_path, monkeypatch):
+    """Against a plain reading of the rule, with lines about as long as they may be."""
+    chance, path = random.Random(3), tmp_path / "a.jsonl"
+    for _ in range(200):
+        lines = [
+            chance.choice([b"", b" \t", b"\r", b'"%s"' % (b"x" * chance.randrange(12))])
+            for _ in range(chance.randrange(1, 12))
+        ]
+        path.write_bytes(data := b"\n".join([b'"1"', *lines]) + chance.choice([b"", b"\n"]))
+        expected = [
+            (number, "record too large" if len(line) > 9 else line.strip(b"\r"))
+            for number, line in enumerate(data.split(b"\n"), 1)
+            if len(line) > 9 or line.strip()
+        ]
+        monkeypatch.setattr(records, "BATCH_BYTES", chance.randrange(1, 30))
+        batches = list(batches_of(path, max_bytes=9))
+        assert expected == [
+            (number, line.strip() if isinstance(line, bytes) else line.reason)
+            for batch in batches
+            for number, line in batch.records
+        ]
+        assert all(batch.records for batch in batches)
 
 
 def test_values_of_columns_become_those_of_json(tmp_path):
