@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .atomic_file import Publication, remove_leftovers, write_text
+from .atomic_file import Publication, remove_leftovers
 from .balanced_classes import notes_on_balance, shares_in
 from .bad_records import stop_at_bad_record
 from .decontamination import QUARANTINE
@@ -21,6 +21,7 @@ from .evaluation_set import EvaluationSet
 from .filters.contradictions import Contradictions
 from .filters.findings import Findings
 from .filters.repeated_lines import RepeatedLines
+from .json_text import to_json, write_json
 from .known_templates import advice, with_template
 from .layout_guess import guess_layouts, list_guesses
 from .licences import note_on_licenses, with_statements
@@ -288,17 +289,6 @@ def identify(recipe: Recipe, model: ModelTokenizer) -> ShardIdentity:
         )
     identity = (recipe.kind, model.vocab_size, model.sha256, template, model.eos_id)
     return ShardIdentity(*identity, for_tools)
-
-
-def to_json(value: dict, indent: int | None = None) -> str:
-    """JSON that UTF-8 can hold: half a surrogate pair, as of a file's name that is no UTF-8, is
-    written as an escape, from which JSON's readers make the same again."""
-    text = json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def write_json(path: Path, value: dict) -> None:
-    write_text(path, to_json(value, indent=2) + "\n")
 
 
 def describe(lengths: np.ndarray) -> dict:
