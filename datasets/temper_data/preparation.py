@@ -62,7 +62,7 @@ class Preparation:
         self.findings = Findings()
         self.contradictions = Contradictions(recipe.filters.conversation.max_questions)
         self.evaluation = EvaluationSet(recipe) if recipe.overlap.evaluation else None
-        self.copies = ExactCopies(self.model) if recipe.deduplicate else None
+        self.copies = ExactCopies(self.model, self.output) if recipe.deduplicate else None
 
     def fingerprint(self) -> str:
         """Hash of all that decides the result, but for the content of the sources."""
@@ -107,6 +107,8 @@ class Preparation:
             if self.recipe.compares_documents():
                 parts = (self.recipe, self.model, self.evaluation, self.drop)
                 second = stack.enter_context(SecondPass(*parts))
+            if self.copies:
+                stack.enter_context(self.copies)
             stack.enter_context(explained_fullness(self.output, progress, self.identity))
             before = [] if joined else self.count_lines(progress)
             results = joined.results(sources) if joined else self.prepared(sources)
@@ -168,9 +170,11 @@ class Preparation:
                 yield prepared, self.copies.fresh(prepared)
             else:
                 yield prepared, np.ones(len(prepared.lengths), bool)
+        if self.copies:
+            self.copies.finish()
         if self.copies and self.copies.num_copies:
             self.dropped[DUPLICATE] += self.copies.num_copies
-            self.examples[DUPLICATE] = self.copies.examples()[:MAX_EXAMPLES]
+            self.examples[DUPLICATE] = self.copies.examples
 
     def send(self, prepared: Prepared, kept: np.ndarray, shards: dict[str, ShardSet]) -> None:
         """Puts the documents that are kept into their shard."""
@@ -253,7 +257,7 @@ class Preparation:
                 *notes_on_balance(found.get("balance", [])),
             ],
             "filters": self.describe_filters(),
-            "duplicates": self.copies.report() if self.copies else None,
+            "duplicates": self.copies.report if self.copies else None,
             "shards": described,
         }
 
