@@ -22,6 +22,7 @@ from source_files import (
 )  # fmt: skip
 
 from temper_data import records
+from temper_data.errors import DataError
 
 # Looks for members as templates do, so that a null member is not an absent one.
 TEMPLATE = (
@@ -185,6 +186,21 @@ def test_odd_files_of_columns(tmp_path, name, data, expected):
     (tmp_path / name).write_bytes(data if isinstance(data, bytes) else data())
     ((number, row),) = rows_of(tmp_path / name)
     assert number == 1 and (row if isinstance(expected, dict) else row[0]) == expected
+
+
+@pytest.mark.parametrize(("levels", "is_read"), [(90, True), (120, False)])
+def test_a_file_of_too_many_levels_is_not_called_damaged(tmp_path, levels, is_read):
+    kind, value = pa.string(), "x"
+    for _ in range(levels):
+        kind, value = pa.struct([("a", kind)]), {"a": value}
+    table = pa.table({"text": ["t"], "deep": pa.array([value], kind)})
+    (tmp_path / "a.parquet").write_bytes(parquet_of(table))
+    if is_read:
+        assert rows_of(tmp_path / "a.parquet")[0][1]["text"] == "t"
+        return
+    with pytest.raises(DataError, match="(?s)beyond what pyarrow reads.*fewer levels") as found:
+        rows_of(tmp_path / "a.parquet")
+    assert "damaged" not in str(found.value)
 
 
 PEAKS = """
