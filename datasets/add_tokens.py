@@ -14,9 +14,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from temper_data.added_tokens import extend_tokenizer, write_json, write_tokenizer
+from temper_data.added_tokens import extend_tokenizer, write_tokenizer
 from temper_data.atomic_file import published_folder
 from temper_data.errors import DataError, printable
+from temper_data.json_text import write_json
 from temper_data.model_tokenizer import ModelTokenizer, load_model_tokenizer, read_json
 from temper_data.token_rows import Growth, read_entry, read_header, write_with_rows
 
@@ -107,7 +108,7 @@ def write_weights(source: Path, folder: Path, weights: dict[str, str], growth: G
         except OSError:
             shutil.copyfile(source / file, folder / file)
     config = read_json(source / "config.json") | {"vocab_size": growth.total}
-    write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config, sort_keys=False)
     if SINGLE not in weights.values():
         write_index(source, folder, weights)
 
@@ -125,7 +126,7 @@ def write_index(source: Path, folder: Path, weights: dict[str, str]) -> None:
                 "total_parameters": math.prod(new["shape"]) - math.prod(old["shape"]),
             }  # fmt: skip
             sums |= {key: sums[key] + grown[key] for key in grown if key in sums}
-    write_json(folder / INDEX, index)
+    write_json(folder / INDEX, index, sort_keys=False)
 
 
 def copy_others(source: Path, folder: Path) -> list[str]:

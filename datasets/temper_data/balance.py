@@ -17,15 +17,15 @@ CLOSE = 1e-3  # of a class's share, that may be missing before documents are loo
 
 @dataclass(frozen=True)
 class Balance:
-    """How the classes of a source share its training tokens."""
+    """How the classes of a source, or of all, share its training tokens."""
 
     by: str = ""  # the field that names the class, with dots as in `columns`; "": no balance
     temperature: float = 0.0  # 0: equal shares; else tokens to the power of 1 / temperature
     epochs: int = 1  # how many times a document may be there, where a class is too small
 
 
-def parse_balance(section: Section, layout: str, separator: str | None) -> Balance:
-    """The map `balance` of a source."""
+def parse_options(section: Section) -> Balance:
+    """The map `balance` of a section."""
     options = section.section("balance")
     if not options.tree.items:
         return Balance()
@@ -38,8 +38,6 @@ def parse_balance(section: Section, layout: str, separator: str | None) -> Balan
         options.reject("temperature", "is below 1: large classes would grow",
                        "set 1 (shares as they are) or more, or 0 for equal shares")  # fmt: skip
     options.finish()
-    if layout == "text" or separator is not None:
-        section.reject("balance", "is for records, and plain text has no fields", "remove it")
     return balance
 
 

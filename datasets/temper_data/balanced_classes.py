@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gives the classes of each source their shares of the training tokens, and says what came of it.
+"""Gives classes their shares of the training tokens, and says what came of it.
 
 What a class has too much of is left out, in the order of a hash of the documents' tokens, so that
 the choice depends on neither their order nor the number of processes.
@@ -21,12 +21,12 @@ TOLERANCE = 0.01  # of a class's share, that it may miss without a note
 
 
 class BalancedClasses:
-    """Looks through the documents of a finished spool, one source after another."""
+    """Looks through the documents of a finished spool, those of one source, or of all, at once."""
 
     def __init__(self, spool: DocumentSpool, recipe: Recipe):
         self.spool = spool
         self.names = list(spool.classes)
-        self.options = {source.path: source.balance for source in recipe.sources}
+        self.groups = recipe.balanced_groups()
         self.report: list[dict] = []
 
     def balance(self, training: np.ndarray) -> np.ndarray:
@@ -35,14 +35,14 @@ class BalancedClasses:
         Shapes: training bool [documents]; result int64 [documents].
         """
         rows, times = self.spool.documents, training.astype(np.int64)
-        for number, path in enumerate(self.spool.sources):
-            options = self.options[path]
-            chosen = np.flatnonzero(training & (rows["source"] == number))
+        for name, options, paths in self.groups:
+            numbers = [n for n, path in enumerate(self.spool.sources) if path in paths]
+            chosen = np.flatnonzero(training & np.isin(rows["source"], numbers))
             if options.by and len(chosen):
-                self._balance(path, options, chosen, times)
+                self._balance(name, options, chosen, times)
         return times
 
-    def _balance(self, path: str, options: Balance, chosen, times: np.ndarray) -> None:
+    def _balance(self, group: str, options: Balance, chosen, times: np.ndarray) -> None:
         rows = self.spool.documents
         names, of_class = np.unique(rows["class"][chosen], return_inverse=True)
         lengths, digests = rows["tokens"][chosen].astype(np.int64), rows["digest"][chosen]
@@ -55,7 +55,7 @@ class BalancedClasses:
             times[chosen[own]] = found
             made[place] = (found * lengths[own]).sum()
         named = [self.names[name] for name in names.tolist()]
-        self.report.append(outcome(path, options, named, tokens, made))
+        self.report.append(outcome(group, options, named, tokens, made))
 
     def left_out(self, training: np.ndarray, times: np.ndarray) -> Iterator[tuple[int, str]]:
         """The documents that fall, ascending, each with its class."""
@@ -64,8 +64,11 @@ class BalancedClasses:
             yield number, f"class {printable(name)}"
 
 
-def outcome(path: str, options: Balance, names: list[str], tokens, made) -> dict:
-    """What the report says of a source. Shapes: tokens before and made, int64 [classes]."""
+def outcome(group: str, options: Balance, names: list[str], tokens, made) -> dict:
+    """What the report says of a source, or of all.
+
+    Shapes: tokens before and made, int64 [classes].
+    """
     asked, found = shares_of(tokens, options.temperature), made / max(1, made.sum())
     classes = [
         {
@@ -78,7 +81,7 @@ def outcome(path: str, options: Balance, names: list[str], tokens, made) -> dict
         for place, name in enumerate(names)
     ]
     classes.sort(key=lambda item: (-item["tokens"], item["class"]))
-    return {"source": path, **asdict(options), "classes": classes}
+    return {"source": group, **asdict(options), "classes": classes}
 
 
 def shares_in(report: list[dict]) -> list[dict]:

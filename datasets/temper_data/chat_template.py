@@ -16,6 +16,7 @@ from .limits import bounded_memory
 from .reasoning import FIELDS as REASONING_FIELDS
 from .template_wants import TemplateWants
 
+REASONING = frozenset(REASONING_FIELDS)
 GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 MAX_REPEATED = 10_000_000  # characters or items that `*` may make; arbitrary, far above need
 MAX_EXPONENT = 1000  # arbitrary
@@ -127,15 +128,14 @@ class ChatTemplate:
         self._environment.globals["strftime_now"] = lambda form: clock(today).strftime(form)
         self._environment.globals["namespace"] = SafeNamespace
         self._template = self._compile()
+        self._given = dict(self._template.globals) | named_tokens
         self.wants = TemplateWants(self._probe)
 
     def _compile(self) -> jinja2.Template:
         """Raises DataError. Jinja hands its translation to Python, whose errors come through."""
         try:
             with bounded_memory(COMPILE_BYTES):
-                template = self._environment.from_string(self.source)
-                template.globals = dict(template.globals)  # Jinja's chain of maps is slow to copy.
-                return template
+                return self._environment.from_string(self.source)
         except (jinja2.TemplateError, SyntaxError, ValueError) as error:
             problem = printable(f"{error}")
         except (RecursionError, MemoryError, OverflowError) as error:
@@ -170,27 +170,30 @@ class ChatTemplate:
         variables: dict | None = None,
     ) -> str:
         """As `render`, of messages that were adapted before."""
-        values = self.named_tokens | (variables or {})
-        values |= {"messages": messages, "tools": tools}
-        return self._generate(values | {"add_generation_prompt": generation_prompt})
+        return self._generate(messages, tools, generation_prompt, variables or {})
 
     def _probe(self, messages: list[dict], tools: list | None) -> str | None:
         """A small conversation as text; None if the template refuses it."""
-        values = self.named_tokens | {"messages": messages, "tools": tools}
         try:
-            return self._generate(values | {"add_generation_prompt": False})
+            return self._generate(messages, tools, False, {})
         except TemplateRefusal:
             return None
 
-    def _generate(self, values: dict) -> str:
+    def _generate(self, messages, tools, generation_prompt: bool, variables: dict) -> str:
+        values = {
+            **self._given, **variables, "messages": messages, "tools": tools,
+            "add_generation_prompt": generation_prompt, "documents": None,
+        }  # fmt: skip
         blocks = self._environment.rendered_blocks
         blocks.clear()
         self._environment.generation_spans.clear()
         try:
-            values["documents"] = None
+            # What Jinja's render() does, less two copies of the values.
+            context = self._template.new_context(values, shared=True)
+            made = self._template.root_render_func(context)
             if not self.marks_generation:
-                return self._template.render(values)
-            for block in self._template.generate(values):
+                return "".join(made)
+            for block in made:
                 blocks.append(block)
             return "".join(blocks)
         except (jinja2.TemplateError, RecursionError) as error:
@@ -209,6 +212,8 @@ def clock(today: date | None) -> datetime:
 
 def with_reasoning(message: dict) -> dict:
     """Copies reasoning to the names that templates read; drops keys without a value."""
+    if None not in message.values() and REASONING.isdisjoint(message):
+        return message
     message = {key: value for key, value in message.items() if value is not None}
     given = [message[key] for key in REASONING_FIELDS if key in message]
     if given:

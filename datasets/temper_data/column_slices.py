@@ -21,6 +21,8 @@ MAX_ROWS = 256  # most rows held at once; fewer where rows are large
 SLICE_BYTES = 1 << 20  # what these rows may take, as far as the file tells
 BUFFER_BYTES = 1 << 20  # read of a Parquet column at once, instead of its whole part of a row group
 AGAIN = "copy the file again, or have it written again: what is torn cannot be read"
+FLATTER = "write the file again with columns of fewer levels, or as JSON lines"
+NESTED = ("deeply nested", "recursion depth")  # as pyarrow says it
 SMALLER = "write the file again with smaller row groups or record batches, or as JSON lines"
 
 
@@ -57,9 +59,16 @@ def explained(place: Place) -> Iterator[None]:
         if error.errno:
             problem = f"{place} cannot be read: {error.strerror}"
             raise DataError(problem, "look after the disk, or copy the file again") from error
-        raise DataError(f"{place} is damaged: {summary(error)}", AGAIN) from error
+        raise refusal(place, error) from error
     except (pa.ArrowException, ValueError, LookupError, OverflowError) as error:
-        raise DataError(f"{place} is damaged: {summary(error)}", AGAIN) from error
+        raise refusal(place, error) from error
+
+
+def refusal(place: Place, error: Exception) -> DataError:
+    """What pyarrow's own errors mean: mostly that the file is not whole."""
+    if any(words in str(error) for words in NESTED):
+        return DataError(f"{place} is beyond what pyarrow reads: {summary(error)}", FLATTER)
+    return DataError(f"{place} is damaged: {summary(error)}", AGAIN)
 
 
 def summary(error: BaseException) -> str:

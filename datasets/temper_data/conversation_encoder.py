@@ -9,7 +9,7 @@ import numpy as np
 from .chat_template import ChatTemplate, TemplateRefusal
 from .conversations import Conversation
 from .errors import RecordRefusal
-from .limits import bounded_memory
+from .limits import BoundedBlocks
 from .model_tokenizer import ModelTokenizer
 from .piece_encoder import PieceEncoder
 from .reasoning import require_thoughts, write_thoughts
@@ -19,6 +19,7 @@ from .traces import Trace
 
 RENDER_BYTES = 512 << 20  # memory for rendering a conversation, beside
 RENDER_BYTES_PER_BYTE = 32  # of the longest record; both arbitrary, far above need
+LONG_TEXT = 1 << 16  # characters, that may leave the process with more memory when encoded
 
 
 @dataclass
@@ -45,7 +46,8 @@ class ConversationEncoder:
     def __init__(self, recipe: Recipe, model: ModelTokenizer):
         self.model = model
         self.keeps_thoughts = recipe.conversations.reasoning == "keep"
-        self.memory = RENDER_BYTES + RENDER_BYTES_PER_BYTE * recipe.max_record_bytes
+        most = RENDER_BYTES + RENDER_BYTES_PER_BYTE * recipe.max_record_bytes
+        self.memory = BoundedBlocks(most)
         self.pieces = PieceEncoder(model.tokenizer)
         named = model.named_tokens
         self.marks = model.special_ids()  # The special tokens that may end a turn.
@@ -71,7 +73,7 @@ class ConversationEncoder:
             raise RecordRefusal("refused by the chat template", str(refusal)) from None
 
     def _encode(self, conversation: Conversation, template: ChatTemplate) -> Encoded:
-        with bounded_memory(self.memory):
+        with self.memory:
             if self.keeps_thoughts and not template.wants.reads_reasoning:
                 messages = write_thoughts(conversation.messages)
                 conversation = replace(conversation, messages=messages)
@@ -82,9 +84,11 @@ class ConversationEncoder:
                     message = conversation.messages[turn.index]
                     require_thoughts(message, turn.index, text[turn.begin : turn.end])
         tokens = self.pieces.encode(text)
+        if len(text) > LONG_TEXT:
+            self.memory.renew()
         mask, ends, stops = mask_tokens(tokens, text, turns, self.marks)
         if NO_END in ends:
-            with bounded_memory(self.memory):
+            with self.memory:
                 turns = [
                     find_text_end(template, conversation, turn, text) if end == NO_END else turn
                     for turn, end in zip(turns, ends, strict=True)

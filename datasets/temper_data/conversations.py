@@ -3,6 +3,7 @@
 
 import json
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from .columns import rename
 from .conversation_options import OWN_VARIABLES
@@ -23,12 +24,14 @@ class Conversation:
     untrained: frozenset[int] = frozenset()  # messages that are context only
     variables: dict = field(default_factory=dict)  # what recipe and row set for the template
 
+    @cached_property
     def assistant_turns(self) -> list[int]:
         """Indices of the assistant's messages."""
         return [i for i, message in enumerate(self.messages) if message["role"] == "assistant"]
 
+    @cached_property
     def trained_turns(self) -> list[int]:
-        return [index for index in self.assistant_turns() if index not in self.untrained]
+        return [index for index in self.assistant_turns if index not in self.untrained]
 
     def up_to(self, index: int) -> "Conversation":
         """The conversation that ends with message `index`."""
@@ -53,7 +56,7 @@ def read_conversation(record: dict, source: Source, recipe: Recipe) -> Conversat
     variables = options.template_kwargs | read_variables(record)
     conversation = Conversation(messages, read_tools(record), untrained, variables)
     if options.train_on == "last":
-        earlier = conversation.assistant_turns()[:-1]
+        earlier = conversation.assistant_turns[:-1]
         conversation = replace(conversation, untrained=untrained | frozenset(earlier))
     require_answers(conversation)
     return conversation
@@ -61,11 +64,11 @@ def read_conversation(record: dict, source: Source, recipe: Recipe) -> Conversat
 
 def require_answers(conversation: Conversation) -> None:
     """Raises RecordRefusal unless there are turns to be trained, and each says something."""
-    if not conversation.assistant_turns():
+    if not conversation.assistant_turns:
         raise RecordRefusal("no assistant turn")
-    if not conversation.trained_turns():
+    if not conversation.trained_turns:
         raise RecordRefusal(UNTRAINED, "no assistant turn is left")
-    for index in conversation.trained_turns():
+    for index in conversation.trained_turns:
         if not has_answer(conversation.messages[index]):
             raise RecordRefusal("empty answer", f"message {index}")
 

@@ -4,6 +4,7 @@
 import hashlib
 import json
 import signal
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -91,6 +92,7 @@ class DocumentMaker:
         """
         documents, lines, dropped, examples = [], [], Counter(), []
         self.filters.take()
+        self.encoder.memory.renew()
         for number, (line, data) in enumerate(batch.records):
             begin(number)
             made = within_time(self.recipe, self.make, batch.source, data)
@@ -127,7 +129,8 @@ class DocumentMaker:
             content = self.filters.text(content, source.path)
             documents, said = self.encode_text(content)
         key = content if self.recipe.holdout_by == "document" else self.read_key(record)
-        in_holdout, class_name = self.is_in_holdout(key), class_of(record, source.balance)
+        in_holdout = self.is_in_holdout(key)
+        class_name = class_of(record, self.recipe.balance_of(source))
         for document, text in zip(documents, said, strict=True):
             self.require_rows(document)
             require_target(document)
@@ -165,7 +168,9 @@ class DocumentMaker:
 
     def require_rows(self, document: Document) -> None:
         """Raises RecordRefusal if a token has no row in the model's embedding."""
-        if len(document.ids) and document.ids.max() >= self.model.vocab_size:
+        if not self.model.lacks_rows or not len(document.ids):
+            return
+        if document.ids.max() >= self.model.vocab_size:
             worst = int(document.ids.max())
             text = self.model.tokenizer.id_to_token(worst)
             detail = f"{text!r} has id {worst}, the embedding {self.model.vocab_size} rows"
@@ -233,7 +238,7 @@ def decode(data: bytes | RecordRefusal) -> str:
     if isinstance(data, RecordRefusal):
         raise data
     try:
-        return data.decode("utf-8-sig")
+        return str(data.removeprefix(BOM_UTF8), "utf-8")
     except UnicodeDecodeError as error:
         raise RecordRefusal("invalid UTF-8", f"byte {error.start}: {error.reason}") from None
 
@@ -257,7 +262,8 @@ def read_text(record: dict, source: Source) -> str:
 
 
 def require_target(document: Document) -> None:
-    if len(document.ids) < 2 or document.mask is not None and not document.mask.any():
+    # Bytes are looked through much sooner than a small array.
+    if len(document.ids) < 2 or document.mask is not None and 1 not in document.mask.tobytes():
         raise RecordRefusal("no target token")
 
 
@@ -279,7 +285,7 @@ def assemble(documents: list[Document], kind: str) -> Prepared:
 
 def digest_of(ids: np.ndarray) -> int:
     """64 bits that stand for a document's tokens."""
-    return digest(ids.astype("<u4").tobytes())
+    return digest(np.ascontiguousarray(ids, "<u4"))
 
 
 def timed_out(recipe: Recipe) -> RecordRefusal:

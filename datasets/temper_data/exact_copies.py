@@ -2,12 +2,15 @@
 """Finds documents with equal tokens, of which the first stays, and shows those with most copies."""
 
 from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
 from .beginnings import SHOWN_TOKENS, beginning
 from .digest_set import DigestSet
-from .documents import Prepared
+from .document_places import DocumentPlaces
+from .documents import MAX_EXAMPLES, Prepared
 from .model_tokenizer import ModelTokenizer
 
 DUPLICATE = "duplicate"
@@ -26,16 +29,29 @@ class Copies:
 
 
 class ExactCopies:
-    """Looks at all documents in their order. Memory: that of DigestSet, and of what is shown."""
+    """Looks at all documents in their order. Memory: that of DigestSet, and of what is shown.
 
-    def __init__(self, model: ModelTokenizer):
-        self.model, self.num_copies = model, 0
+    Use as a context manager: leaving it removes a temporary file in `folder`.
+    """
+
+    def __init__(self, model: ModelTokenizer, folder: Path):
+        self.model, self.folder, self.num_copies = model, folder, 0
         self._seen = DigestSet()
         self._followed: dict[int, Copies] = {}  # by digest
+        self.examples: list[str] = []  # places of the first copies, each with its beginning
+        self.report: dict | None = None  # the documents with most copies
+
+    def __enter__(self) -> "ExactCopies":
+        self._places = DocumentPlaces(self.folder)
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._places.remove()
 
     def fresh(self, prepared: Prepared) -> np.ndarray:
         """Which documents of a batch are no copies. Shapes: result bool [documents]."""
         fresh = np.array([self._seen.add(digest) for digest in prepared.digests], bool)
+        self._places.add(prepared, fresh)
         copies = np.flatnonzero(~fresh)
         begins = np.cumsum(prepared.lengths) - prepared.lengths
         for number in copies.tolist():
@@ -55,26 +71,29 @@ class ExactCopies:
         if len(found.places) < MAX_PLACES:
             found.places.append(prepared.place(number))
 
-    def examples(self) -> list[str]:
-        """Places of the first copies, each with the document's beginning."""
-        return [
-            f"{found.places[0]}: copy of one before: {beginning(found.tokens, self.model)}"
-            for found in self._followed.values()
-        ]
-
-    def report(self) -> dict:
-        """The documents with most copies. The first of each stays, at a place before these."""
-        largest = sorted(self._followed.values(), key=lambda found: -found.count)[:MAX_CLUSTERS]
-        clusters = [
-            {
-                "size": found.count + 1,
-                "copies": found.places,
-                "text": beginning(found.tokens, self.model),
-            }
-            for found in largest
-        ]
-        return {
+    def finish(self) -> None:
+        """No document comes after this: says what was found, in `examples` and `report`."""
+        first = list(islice(self._followed, MAX_EXAMPLES))
+        largest = sorted(self._followed, key=lambda digest: -self._followed[digest].count)
+        largest = largest[:MAX_CLUSTERS]
+        kept = self._places.find(first + largest)
+        self.examples = [self._example(digest, kept[digest]) for digest in first]
+        self.report = {
             "copies": self.num_copies,
             "documents_followed": len(self._followed),
-            "clusters": clusters,
+            "clusters": [self._cluster(digest, kept[digest]) for digest in largest],
+        }
+
+    def _example(self, digest: int, kept: str) -> str:
+        found = self._followed[digest]
+        return f"{found.places[0]}: copy of {kept}: {beginning(found.tokens, self.model)}"
+
+    def _cluster(self, digest: int, kept: str) -> dict:
+        """A document with copies, of which it stays itself."""
+        found = self._followed[digest]
+        return {
+            "size": found.count + 1,
+            "kept": kept,
+            "copies": found.places,
+            "text": beginning(found.tokens, self.model),
         }

@@ -62,15 +62,26 @@ class OfSource:
             self.in_holdout.append(bool(prepared.in_holdout[number]))
             self.classes += [prepared.traces.classes[number]] if prepared.traces else []
 
-    def balanced(self, path: str, options: Balance) -> tuple[dict, np.ndarray]:
-        """What would come of the classes, and how many documents each one then stands for."""
-        weights, training = np.full(len(self.lengths), self.scale), ~np.array(self.in_holdout, bool)
-        names, of_class = np.unique(np.array(self.classes, object)[training], return_inverse=True)
-        lengths = self.scale * np.array(self.lengths)[training]
-        tokens = np.maximum(1, np.rint(np.bincount(of_class, lengths))).astype(np.int64)
-        wanted = wanted_tokens(tokens, options)
-        weights[training] *= (wanted / tokens)[of_class]
-        return outcome(path, options, names.tolist(), tokens, wanted), weights
+
+def balanced(
+    group: str, options: Balance, sources: list[OfSource], weights: np.ndarray
+) -> tuple[dict, np.ndarray]:
+    """What would come of the classes, and how many documents each one then stands for.
+
+    Shapes: weights, the same before, and the result [documents of these sources].
+    """
+    lengths, in_holdout, classes = (
+        np.array([value for source in sources for value in getattr(source, name)], dtype)
+        for name, dtype in (("lengths", np.int64), ("in_holdout", bool), ("classes", object))
+    )
+    training = ~in_holdout
+    names, of_class = np.unique(classes[training], return_inverse=True)
+    found = np.bincount(of_class, (weights * lengths)[training])
+    tokens = np.maximum(1, np.rint(found)).astype(np.int64)
+    wanted = wanted_tokens(tokens, options)
+    weights = weights.copy()
+    weights[training] *= (wanted / tokens)[of_class]
+    return outcome(group, options, names.tolist(), tokens, wanted), weights
 
 
 class Forecast:
@@ -123,12 +134,13 @@ class Forecast:
 
     def _take_documents(self) -> None:
         """All documents of the sample as arrays, and how many each stands for."""
-        options = {source.path: source.balance for source in self.recipe.sources}
         weights, self.balance = [], []
-        for path, source in zip(self.paths, self.sources, strict=True):
-            weights.append(np.full(len(source.lengths), source.scale))
-            if options[path].by and not all(source.in_holdout):
-                found, weights[-1] = source.balanced(path, options[path])
+        for group, options, paths in self.recipe.balanced_groups():
+            sources = [s for s, path in zip(self.sources, self.paths, strict=True) if path in paths]
+            counts = [np.full(len(source.lengths), source.scale) for source in sources]
+            weights.append(np.concatenate(counts))
+            if options.by and not all(all(source.in_holdout) for source in sources):
+                found, weights[-1] = balanced(group, options, sources, weights[-1])
                 self.balance.append(found)
         self.weights = np.concatenate(weights)
         self.lengths, self.targets, self.first_targets, self.in_holdout = (

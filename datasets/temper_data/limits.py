@@ -5,7 +5,7 @@ import mmap
 import os
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 
 
@@ -40,3 +40,25 @@ def bounded_memory(headroom_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+class BoundedBlocks(AbstractContextManager):
+    """`bounded_memory` for many short blocks, one after the other: each may have as much beyond
+    what the process had at the first one since `renew`, which costs more to find out."""
+
+    def __init__(self, headroom_bytes: int):
+        self._headroom = headroom_bytes
+        self._inside: tuple[int, int] | None = None
+
+    def renew(self) -> None:
+        self._inside = None
+
+    def __enter__(self) -> None:
+        if self._inside is None:
+            self._outside = limit_memory(self._headroom)
+            self._inside = resource.getrlimit(resource.RLIMIT_AS)
+        else:
+            resource.setrlimit(resource.RLIMIT_AS, self._inside)
+
+    def __exit__(self, *_) -> None:
+        resource.setrlimit(resource.RLIMIT_AS, self._outside)

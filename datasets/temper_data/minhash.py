@@ -8,7 +8,7 @@ share at least one of `bands` keys with probability 1 - (1 - J^rows)^bands.
 
 import numpy as np
 
-from .text_units import FACTOR, mix, shingles
+from .text_units import FACTOR, mix, windows
 
 FUNCTIONS = 128
 RECALL = 0.99  # of pairs as similar as the threshold asks; of others that are alike it is higher
@@ -37,7 +37,7 @@ class BandKeys:
 
     def of(self, units: np.ndarray) -> np.ndarray:
         """Shapes: result uint64 [bands]."""
-        values = shingles(units, self.ngram)
+        values = windows(units, min(self.ngram, len(units)))  # Twice the same changes no minimum.
         least = np.full(len(self._factors), np.iinfo(np.uint64).max, np.uint64)
         for begin in range(0, len(values), CHUNK):
             spread = values[begin : begin + CHUNK, None] * self._factors

@@ -26,6 +26,7 @@ class ModelTokenizer:
     tokenizer: Tokenizer
     sha256: str  # of the bytes of tokenizer.json
     vocab_size: int  # every id of a document is below: tokens, added ones too, that have a row
+    lacks_rows: bool  # whether there are tokens that have none
     bos_ids: tuple[int, ...]  # what this tokenizer puts before a text by itself
     eos_id: int | None  # None if the folder names no end token
     named_tokens: dict[str, str]  # "eos_token": "</s>", ...; only those that are set
@@ -81,6 +82,7 @@ def load_model_tokenizer(folder: Path, eos_token: str = "") -> ModelTokenizer:
         tokenizer=tokenizer,
         sha256=hashlib.sha256(data).hexdigest(),
         vocab_size=rows,
+        lacks_rows=rows < size,
         bos_ids=find_bos(tokenizer, config, named),
         eos_id=eos_id,
         named_tokens=named,

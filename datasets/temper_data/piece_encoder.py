@@ -3,12 +3,12 @@
 
 A tokenizer first cuts a text at its added tokens, and encodes each part between two of them by
 itself. Many encode its words by themselves, too (word_cuts): each is encoded once, when it first
-comes. For the others the head of a text is remembered, which ends where an added token begins:
-most conversations of a data set have the system message in common.
+comes, and so is a part that many texts have. For the others the head of a text is remembered,
+which ends where an added token begins: most conversations have the system message in common.
 """
 
 import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import accumulate, islice
 from typing import Any
@@ -27,6 +27,7 @@ MAX_HEAD = 1 << 16  # characters of one
 MARKS_OF_HEAD = 2  # Added tokens of a system message: what opens it, and what closes it.
 MAX_WORDS = 1 << 17  # remembered at a time, at about 250 bytes
 MAX_WORD = 64  # characters of one; longer ones seldom come again
+MAX_SHARED = 1 << 12  # characters of a part that is taken for one, such as a system message
 ID_BYTES = 4
 
 
@@ -39,10 +40,11 @@ class Tokens(Sequence):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def near(self, place: int) -> Span:
-        """Tokens [begin, end), beyond which all begin and end before character `place`, or begin
-        there or behind and end behind it."""
-        return 0, len(self.ids)
+    def near(self, place: int) -> tuple[int, Sequence[Span]]:
+        """Some tokens in a row, by the number of the first and the characters of each: all before
+        them begin and end before character `place`, all behind them begin there or behind and end
+        behind it."""
+        return 0, self
 
 
 class TokensOfHeadAndRest(Tokens):
@@ -60,15 +62,16 @@ class TokensOfHeadAndRest(Tokens):
 
 
 class Remembered(dict):
-    """What `make` returns of a text, made when it is first wanted."""
+    """What `make` returns of a text, made when it is first wanted. Not kept of long ones, but for
+    those among `long`."""
 
-    def __init__(self, make: Callable[[str], Any]):
+    def __init__(self, make: Callable[[str], Any], long: set[str]):
         super().__init__()
-        self._make = make
+        self._make, self._long = make, long
 
     def __missing__(self, text: str) -> Any:
         made = self._make(text)
-        if len(text) <= MAX_WORD:
+        if len(text) <= MAX_WORD or text in self._long:
             if len(self) == MAX_WORDS:
                 self.clear()
             self[text] = made
@@ -76,37 +79,62 @@ class Remembered(dict):
 
 
 class TokensOfWords(Tokens):
-    """Of words end to end. `ids` has the ids of a word, uint32 as bytes, `spans` its characters."""
+    """Of words end to end. `ids` has the ids of a word, uint32 as bytes, `spans` its characters.
 
-    def __init__(self, words: list[str], ids: Remembered, spans: Remembered):
-        self._words, self._spans = words, spans
+    The words come in parts, of which `firsts` has the number of each one's first word. One word is
+    at hand: who asks of one place asks of those beside it next.
+    """
+
+    def __init__(
+        self, parts: list[str], firsts: list[int], words: list[str], ids: Remembered,
+        spans: Remembered,
+    ):  # fmt: skip
+        self._parts, self._firsts, self._words, self._spans = parts, firsts, words, spans
         self._ids = list(map(ids.__getitem__, words))
         self.ids = np.frombuffer(b"".join(self._ids), np.uint32)
-        self._ends: tuple[list[int], list[int]] | None = None
+        self._word = self._character = self._byte = 0  # at hand, and where it begins
+        self._part_ends: list[int] | None = None  # in characters
 
-    def _find_ends(self) -> tuple[list[int], list[int]]:
-        """Where each word ends: in characters, and in bytes of ids."""
-        if self._ends is None:
-            ends, id_ends = accumulate(map(len, self._words)), accumulate(map(len, self._ids))
-            self._ends = list(ends), list(id_ends)
-        return self._ends
+    def near(self, place: int) -> tuple[int, Sequence[Span]]:
+        """Those of the word that it ends, or stands in."""
+        self._go_to(place)
+        first, shift = self._byte // ID_BYTES, self._character
+        if place <= shift:  # At the beginning of the text.
+            return first, []
+        spans = self._spans[self._words[self._word]]
+        return first, [(begin + shift, end + shift) for begin, end in spans]
 
     def __getitem__(self, number: int) -> Span:
-        ends, id_ends = self._find_ends()
-        place = bisect_right(id_ends, number * ID_BYTES)
-        word = self._words[place]  # Raises IndexError.
-        first = id_ends[place] - len(self._ids[place])
-        begin, end = self._spans[word][number - first // ID_BYTES]
-        shift = ends[place] - len(word)
-        return begin + shift, end + shift
+        place = number * ID_BYTES
+        if place >= self.ids.nbytes:
+            raise IndexError(number)
+        while place < self._byte:
+            self._step(self._word - 1)
+        while place >= self._byte + len(self._ids[self._word]):
+            self._step(self._word + 1)
+        within = (place - self._byte) // ID_BYTES
+        begin, end = self._spans[self._words[self._word]][within]
+        return begin + self._character, end + self._character
 
-    def near(self, place: int) -> Span:
-        """Those of the words that touch it."""
-        ends, id_ends = self._find_ends()
-        first, last = bisect_left(ends, place), bisect_right(ends, place)
-        begin = id_ends[first - 1] // ID_BYTES if first else 0
-        end = id_ends[last] // ID_BYTES if last < len(ends) else len(self.ids)
-        return begin, end
+    def _step(self, word: int) -> None:
+        """To a word beside the one at hand."""
+        sign, passed = (1, self._word) if word > self._word else (-1, word)
+        self._character += sign * len(self._words[passed])
+        self._byte += sign * len(self._ids[passed])
+        self._word = word
+
+    def _go_to(self, place: int) -> None:
+        """To the first word that ends at character `place` or behind it."""
+        if self._part_ends is None:
+            self._part_ends = list(accumulate(map(len, self._parts)))
+        part = bisect_left(self._part_ends, place)
+        word, begin = self._firsts[part], self._part_ends[part - 1] if part else 0
+        while word < len(self._words) and begin + len(self._words[word]) < place:
+            word, begin = word + 1, begin + len(self._words[word])
+        low, high = sorted((self._word, word))
+        passed = sum(map(len, self._ids[low:high]))
+        self._byte += passed if word > self._word else -passed
+        self._word, self._character = word, begin
 
 
 class PieceEncoder:
@@ -116,8 +144,10 @@ class PieceEncoder:
         self._tokenizer = tokenizer
         self._mark = find_marks(tokenizer)
         self._cuts = find_cuts(tokenizer) if self._mark else None
-        self._ids = Remembered(lambda word: np.array(self._ask(word).ids, np.uint32).tobytes())
-        self._spans = Remembered(lambda word: self._ask(word).offsets)
+        self._shared: set[str] = set()  # parts that follow each other in many texts
+        self._before: list[str] = []  # parts of the text before
+        self._ids = Remembered(self._ids_of, self._shared)
+        self._spans = Remembered(lambda word: self._ask(word).offsets, self._shared)
         self._heads: dict[str, tuple[list[int], list[Span]]] = {}
 
     def encode(self, text: str) -> Tokens:
@@ -125,7 +155,7 @@ class PieceEncoder:
         if not is_unicode(text):
             raise RecordRefusal(NO_UNICODE, HALF_PAIR)
         if self._cuts:
-            return TokensOfWords(self._cut(text), self._ids, self._spans)
+            return TokensOfWords(*self._cut(text), self._ids, self._spans)
         cut = self._end_of_head(text)
         ids, spans = self._encode_head(text[:cut]) if cut else ([], [])
         rest = self._ask(text[cut:])
@@ -134,15 +164,31 @@ class PieceEncoder:
     def _ask(self, text: str):
         return self._tokenizer.encode(text, add_special_tokens=False)
 
-    def _cut(self, text: str) -> list[str]:
-        """The words and the added tokens of a text."""
-        words = []
-        for number, part in enumerate(self._mark.split(text)):  # Each other part is a mark.
-            if number % 2 or part in self._ids:
+    def _ids_of(self, word: str) -> bytes:
+        return np.array(self._ask(word).ids, np.uint32).tobytes()
+
+    def _cut(self, text: str) -> tuple[list[str], list[int], list[str]]:
+        """The added tokens of a text and the parts between them; the number of each one's first
+        word; and the words."""
+        parts, firsts, words = self._mark.split(text), [], []
+        for number, part in enumerate(parts):  # Each other part is a mark.
+            firsts.append(len(words))
+            if number % 2 or part in self._ids or self._is_shared(number, part):
                 words.append(part)
             else:
                 words += self._cuts.findall(part)
-        return words
+        self._before = parts
+        return parts, firsts, words
+
+    def _is_shared(self, number: int, part: str) -> bool:
+        """Whether a part, which the text before had in the same place, is taken for one word."""
+        if number >= len(self._before) or part != self._before[number]:
+            return False
+        if not 0 < len(part) <= MAX_SHARED:
+            return False
+        if len(self._shared) < MAX_HEADS:
+            self._shared.add(part)
+        return part in self._shared
 
     def _end_of_head(self, text: str) -> int:
         """Where the head ends, which may be nothing."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .atomic_file import Publication, remove_leftovers, write_text
+from .atomic_file import Publication, remove_leftovers
 from .balanced_classes import notes_on_balance, shares_in
 from .bad_records import stop_at_bad_record
 from .decontamination import QUARANTINE
@@ -21,6 +21,7 @@ from .evaluation_set import EvaluationSet
 from .filters.contradictions import Contradictions
 from .filters.findings import Findings
 from .filters.repeated_lines import RepeatedLines
+from .json_text import to_json, write_json
 from .known_templates import advice, with_template
 from .layout_guess import guess_layouts, list_guesses
 from .licences import note_on_licenses, with_statements
@@ -61,7 +62,7 @@ class Preparation:
         self.findings = Findings()
         self.contradictions = Contradictions(recipe.filters.conversation.max_questions)
         self.evaluation = EvaluationSet(recipe) if recipe.overlap.evaluation else None
-        self.copies = ExactCopies(self.model) if recipe.deduplicate else None
+        self.copies = ExactCopies(self.model, self.output) if recipe.deduplicate else None
 
     def fingerprint(self) -> str:
         """Hash of all that decides the result, but for the content of the sources."""
@@ -106,6 +107,8 @@ class Preparation:
             if self.recipe.compares_documents():
                 parts = (self.recipe, self.model, self.evaluation, self.drop)
                 second = stack.enter_context(SecondPass(*parts))
+            if self.copies:
+                stack.enter_context(self.copies)
             stack.enter_context(explained_fullness(self.output, progress, self.identity))
             before = [] if joined else self.count_lines(progress)
             results = joined.results(sources) if joined else self.prepared(sources)
@@ -167,9 +170,11 @@ class Preparation:
                 yield prepared, self.copies.fresh(prepared)
             else:
                 yield prepared, np.ones(len(prepared.lengths), bool)
+        if self.copies:
+            self.copies.finish()
         if self.copies and self.copies.num_copies:
             self.dropped[DUPLICATE] += self.copies.num_copies
-            self.examples[DUPLICATE] = self.copies.examples()[:MAX_EXAMPLES]
+            self.examples[DUPLICATE] = self.copies.examples
 
     def send(self, prepared: Prepared, kept: np.ndarray, shards: dict[str, ShardSet]) -> None:
         """Puts the documents that are kept into their shard."""
@@ -252,7 +257,7 @@ class Preparation:
                 *notes_on_balance(found.get("balance", [])),
             ],
             "filters": self.describe_filters(),
-            "duplicates": self.copies.report() if self.copies else None,
+            "duplicates": self.copies.report if self.copies else None,
             "shards": described,
         }
 
@@ -288,17 +293,6 @@ def identify(recipe: Recipe, model: ModelTokenizer) -> ShardIdentity:
         )
     identity = (recipe.kind, model.vocab_size, model.sha256, template, model.eos_id)
     return ShardIdentity(*identity, for_tools)
-
-
-def to_json(value: dict, indent: int | None = None) -> str:
-    """JSON that UTF-8 can hold: half a surrogate pair, as of a file's name that is no UTF-8, is
-    written as an escape, from which JSON's readers make the same again."""
-    text = json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def write_json(path: Path, value: dict) -> None:
-    write_text(path, to_json(value, indent=2) + "\n")
 
 
 def describe(lengths: np.ndarray) -> dict:

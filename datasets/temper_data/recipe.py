@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
-from .balance import Balance, parse_balance
+from .balance import Balance, parse_options
 from .columns import parse_columns
 from .conversation_options import ConversationOptions, parse_conversation_options
 from .errors import DataError
@@ -24,6 +24,7 @@ FORMATS = {
         "preference",
     ),
 }  # fmt: skip
+ALL_SOURCES = "all sources"  # in messages
 DEFAULT_FIELDS = {"jsonl": "text", "messages": "messages", "sharegpt": "conversations"}
 
 
@@ -114,6 +115,7 @@ class Recipe:
     on_error: str = "count"  # what becomes of a bad record: it is left out, or "stop" ends all
     length_outliers: LengthOutlierOptions = LengthOutlierOptions()
     page: bool = True  # whether report.html is written
+    balance: Balance = Balance()  # of the classes of all sources together
 
     def identity(self) -> dict:
         """What the result depends on, as JSON values."""
@@ -128,7 +130,16 @@ class Recipe:
         return self.balances() or self.length_outliers.action != "off" or self.compares_texts()
 
     def balances(self) -> bool:
-        return any(source.balance.by for source in self.sources)
+        return any(options.by for _, options, _ in self.balanced_groups())
+
+    def balance_of(self, source: Source) -> Balance:
+        return self.balance if self.balance.by else source.balance
+
+    def balanced_groups(self) -> list[tuple[str, Balance, list[str]]]:
+        """Sources whose classes share tokens with each other: a name, how, and the paths."""
+        if self.balance.by:
+            return [(ALL_SOURCES, self.balance, [source.path for source in self.sources])]
+        return [(source.path, source.balance, [source.path]) for source in self.sources]
 
     def compares_texts(self) -> bool:
         return self.near.action != "off" or bool(self.overlap.evaluation) or self.overlap.holdout
@@ -183,6 +194,7 @@ def parse_recipe(section: Section) -> Recipe:
         on_error=section.text("on_error", "count", ("count", "stop")),
         length_outliers=parse_length_outliers(section.section("length_outliers")),
         page=section.boolean("page", True),
+        balance=parse_balance(section, sources),
     )
     holdout.finish()
     check_across(section, recipe)
@@ -235,10 +247,20 @@ def parse_source(section: Section, kind: str) -> Source:
         section.reject("separator", "is for text, and field for jsonl", "remove one, or set format")
     columns = parse_columns(section, layout, kind)
     statements = (parse_statement(section, "license"), parse_statement(section, "origin"))
-    balance = parse_balance(section, layout, separator)
-    source = Source(path, layout, name, separator, columns, *statements, balance)
+    source = Source(path, layout, name, separator, columns, *statements)
+    source = replace(source, balance=parse_balance(section, (source,)))
     section.finish()
     return source
+
+
+def parse_balance(section: Section, sources: tuple[Source, ...]) -> Balance:
+    """The map `balance` of one source, or of a recipe for all of them."""
+    balance = parse_options(section)
+    if balance.by and any(s.format == "text" or s.separator is not None for s in sources):
+        section.reject("balance", "is for records, and plain text has no fields", "remove it")
+    if balance.by and any(source.balance.by for source in sources):
+        section.reject("balance", "is there for all sources and for one of them", "remove one")
+    return balance
 
 
 def check_across(section: Section, recipe: Recipe) -> None:
@@ -304,10 +326,10 @@ def resolve(recipe: Recipe, source: Source, path: Path) -> InputFile:
             f"the hold-out goes by {recipe.holdout_by}, but {path} is plain text without fields",
             "set holdout.by: document, or name only JSON files",
         )
-    if kind.format == "text" and source.balance.by:
+    classes = recipe.balance_of(source).by
+    if kind.format == "text" and classes:
         raise DataError(
-            f"{source.path} is balanced by {source.balance.by}, but {path} is plain text without "
-            "fields",
+            f"{source.path} is balanced by {classes}, but {path} is plain text without fields",
             "name only files of records, or remove balance",
         )
     return InputFile(replace(source, format=kind.format), path, kind)

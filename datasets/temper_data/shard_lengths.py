@@ -105,7 +105,9 @@ def find_targets(shard: ShardFile, offsets: np.ndarray) -> tuple[np.ndarray, np.
     for begin in range(int(offsets[0]), int(offsets[-1]), AT_ONCE):
         end = min(begin + AT_ONCE, int(offsets[-1]))
         targets = np.flatnonzero(shard.mask(begin, end)) + begin
-        owners = np.searchsorted(offsets, targets, "right") - 1
-        counts += np.bincount(owners, minlength=len(counts))
-        np.minimum.at(first, owners, targets - offsets[owners])
+        before = np.searchsorted(targets, offsets)  # how many lie before each document
+        owners = np.flatnonzero(np.diff(before))
+        counts[owners] += np.diff(before)[owners]
+        found = targets[before[owners]] - offsets[owners]
+        first[owners] = np.minimum(first[owners], found)
     return counts, first

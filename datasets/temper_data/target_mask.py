@@ -4,8 +4,9 @@
 import os.path
 import re
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,10 +23,10 @@ TEXT_END = -1  # With a text of the template.
 NO_END = -2  # With the answer itself.
 
 Span = tuple[int, int]  # Characters [begin, end).
+BEGIN, END = itemgetter(0), itemgetter(1)
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """One assistant turn in the text."""
 
     begin: int
@@ -46,7 +47,7 @@ def render_with_turns(template: ChatTemplate, conversation: Conversation) -> tup
     text = render_adapted(template, conversation, adapted, False)
     marked = template.generation_spans()
     spans: list[Span] = []
-    for index in conversation.assistant_turns():
+    for index in conversation.assistant_turns:
         begin, end = find_prefixes(template, conversation, adapted, index, text)
         if (begin is None or end is None) and template.marks_generation:
             spans = tagged_spans(conversation, marked)
@@ -58,7 +59,7 @@ def render_with_turns(template: ChatTemplate, conversation: Conversation) -> tup
         if begin >= end or spans and begin < spans[-1][1]:
             raise RecordRefusal(NO_SPANS, f"message {index} adds no text after the one before")
         spans.append((begin, end))
-    indices = conversation.assistant_turns()
+    indices = conversation.assistant_turns
     if len(spans) != len(indices):
         return text, [Turn(begin, end, None) for begin, end in spans]
     turns = [Turn(begin, end, i) for i, (begin, end) in zip(indices, spans, strict=True)]
@@ -81,7 +82,7 @@ def render_adapted(
 def tagged_spans(conversation: Conversation, marked: list[Span]) -> list[Span]:
     """What the generation tags enclose. Raises RecordRefusal if not all of it is to be learnt and
     the tags are not one for each turn."""
-    if conversation.untrained and len(marked) != len(conversation.assistant_turns()):
+    if conversation.untrained and len(marked) != len(conversation.assistant_turns):
         raise RecordRefusal(NO_SPANS, f"{len(marked)} generation tags, so no turn can be left out")
     return marked
 
@@ -147,7 +148,7 @@ def find_text_end(
     answer = text_of(conversation.messages[turn.index]).strip()
     found = text.rfind(answer, turn.begin, turn.end) if answer else -1
     if found >= 0 and text[found + len(answer) : turn.end].strip():
-        return replace(turn, ends_with_text=True)
+        return turn._replace(ends_with_text=True)
     try:
         messages = conversation.messages[: turn.index + 1]
         again = render(template, conversation, messages, True)
@@ -156,7 +157,7 @@ def find_text_end(
     if again[: turn.end] != text[: turn.end]:
         return turn
     mark = whole_words(os.path.commonprefix([text[turn.end :], again[turn.end :]]))
-    return replace(turn, end=turn.end + len(mark), ends_with_text=bool(mark))
+    return turn._replace(end=turn.end + len(mark), ends_with_text=bool(mark))
 
 
 def whole_words(text: str) -> str:
@@ -186,10 +187,10 @@ def mask_tokens(
     stops: list[int] = []
     first = 0
     for turn in turns:
-        low, high = tokens.near(turn.begin)
-        first = bisect_right(tokens, turn.begin, max(first, low), high, key=itemgetter(1))
-        low, high = tokens.near(turn.end)
-        stop = bisect_left(tokens, turn.end, max(first, low), high, key=itemgetter(0))
+        low, spans = tokens.near(turn.begin)
+        first = max(first, low + bisect_right(spans, turn.begin, key=END))
+        low, spans = tokens.near(turn.end)
+        stop = max(first, low + bisect_left(spans, turn.end, key=BEGIN))
         if first == stop:
             ends.append(None)
             stops.append(stop)

@@ -66,7 +66,7 @@ def pattern_for(text: str) -> re.Pattern:
 def units_of(text: str) -> np.ndarray:
     """The units of `text`; one for the whole where it has none. Shapes: uint32 [units >= 1]."""
     plain = normalise(text)
-    found = [HASHES[unit] for unit in pattern_for(plain).findall(plain)]
+    found = list(map(HASHES.__getitem__, pattern_for(plain).findall(plain)))
     if not found:
         found = [zlib.crc32(" ".join(plain.split()).encode("utf-8", "surrogatepass"))]
         found[0] &= ~UNSPACED_BIT

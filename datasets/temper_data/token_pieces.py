@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each token of a document stands for: text, bytes of a character, or a special token."""
 
-import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
 
 from .model_tokenizer import ModelTokenizer
+from .word_cuts import state_of
 
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -54,7 +54,7 @@ class TokenBytes:
     @cached_property
     def _decoders(self) -> list[dict]:
         """The tokenizer's steps from tokens to text."""
-        decoder = json.loads(self._tokenizer.to_str()).get("decoder") or {}
+        decoder = state_of(self._tokenizer.decoder) or {}
         return decoder.get("decoders", [decoder] if decoder else [])
 
     def name(self, number: int) -> str | None:
@@ -106,8 +106,9 @@ def pieces_of(ids, mask, vocabulary: TokenBytes) -> list[Piece]:
             pieces.append(Piece(number, bool(target), (part,)))
             continue
         data = vocabulary.of(number)
-        ahead = bytes_ahead(numbers[place + 1 : place + 4], vocabulary)
-        whole, rest = split_open(begun + data, ahead)
+        whole, rest = begun + data, b""
+        if not whole[-1:].isascii():  # Else no character is left open.
+            whole, rest = split_open(whole, bytes_ahead(numbers[place + 1 : place + 4], vocabulary))
         parts = parts_of(whole)
         if rest:  # What earlier tokens left open has been shown with them.
             parts.append(("bytes", hex_of(rest if whole else data)))

@@ -8,6 +8,7 @@ it would train what its author kept out.
 
 import re
 from functools import lru_cache
+from itertools import chain
 
 from .errors import RecordRefusal
 
@@ -19,6 +20,7 @@ SUSPICIOUS = re.compile(r"(^|_)(weights?|train\w*|loss|mask\w*|labels|supervised
 # Keys of whole rows; a row has many more keys than a message, and "label" may be anything.
 OF_ROWS = ("loss_mask", "mask", "loss_weight", "loss_scale", "sample_weight", "train_detail")
 OF_ROWS += ("training_detail", "labels", "input_ids")
+SPEAKING = frozenset((*OF_ROWS, *FLAGS, "label"))  # All that `check_row` looks at.
 
 
 @lru_cache(1024)  # of the few keys that rows have
@@ -45,6 +47,8 @@ def read_flags(values: dict, where: str) -> bool | None:
 
 def take_flags(messages: list[dict]) -> tuple[list[dict], frozenset[int]]:
     """The messages without flags, as the model will meet them, and which are not to be trained."""
+    if not any(map(is_flag, chain.from_iterable(messages))):  # As almost always.
+        return messages, frozenset()
     untrained = set()
     for index, message in enumerate(messages):
         asked = read_flags(message, f"message {index}")
@@ -59,6 +63,8 @@ def take_flags(messages: list[dict]) -> tuple[list[dict], frozenset[int]]:
 
 def check_row(record: dict) -> None:
     """Raises RecordRefusal for a row that is not to be trained, or not as this program does it."""
+    if SPEAKING.isdisjoint(record):
+        return
     for key in OF_ROWS:
         if record.get(key) is not None:
             raise RecordRefusal(UNTRAINABLE, f"the row has {key}")

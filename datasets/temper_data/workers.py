@@ -152,7 +152,7 @@ class Pool:
         """Gives the batch to another worker, without the record that this one is at."""
         number, batch, record = worker.number, worker.batch, worker.place.record()
         worker.end()
-        batch.records[record] = (batch.records[record][0], refusal)
+        batch.refuse(record, refusal)
         fresh = Worker(self.maker)
         self.workers[self.workers.index(worker)] = fresh
         fresh.give(number, batch)

@@ -38,9 +38,16 @@ def check(folder: Path, kind: str, with_peers: bool) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     entries = json.loads((folder / "out.json").read_text())
-    systems = ["temper"] + [PEERS[kind]] * with_peers
-    assert [entry["system"] for entry in entries] == systems, entries
     made = [json.loads(line) for line in open(folder / "work" / f"{kind}-{MEGABYTES}.jsonl")]
+    is_near = kind == "near"
+    systems = ["without"] * is_near + ["temper"] + [PEERS[kind]] * with_peers + ["near"] * is_near
+    assert [entry["system"] for entry in entries] == systems, entries
+    if is_near:
+        without, whole, stage = entries[0], entries[1], entries.pop()
+        for key in ("seconds", "cpu_seconds"):
+            assert abs(stage[key] + without[key] - whole[key]) < 1e-6, entries
+        assert without["documents"] == len(made) > whole["documents"], entries
+        entries.remove(without)
     for entry in entries:
         assert entry["seconds"] > 0 and 0 < entry["cpu_seconds"] < 60, entry
         assert abs(entry["megabytes_per_second"] * entry["seconds"] - MEGABYTES) < 0.01, entry

@@ -183,6 +183,32 @@ def test_sources_are_balanced_each_by_itself(tmp_path):
     assert said["shares"] == {item["class"]: item["share"] for item in classes}
 
 
+def test_classes_are_balanced_across_all_sources(tmp_path, prepare):
+    """Whatever each source has of them, in both kinds of shares, and as the forecast says."""
+    rows = {"a": drawn_rows(11, {"code": 700, "law": 40}), "b": drawn_rows(12, {"law": 90, 7: 60})}
+    rows["b"] += drawn_rows(13, {"code": 200})
+    write_model(tmp_path / "model")
+    for name, own in rows.items():
+        write_lines(tmp_path / f"{name}.jsonl", own)
+    recipe = RECIPE.replace("    balance: {by: meta.topic}\n", "  - path: {tmp}/b.jsonl\n")
+    for temperature in (0, 2):
+        options = {"by": "meta.topic", "temperature": temperature, "epochs": 3}
+        out = run(tmp_path, recipe, **{f"balance.{key}": v for key, v in options.items()})
+        before, after = total(rows["a"] + rows["b"]), tokens_of(tmp_path, out)
+        for name, share in wanted_shares(before, temperature).items():
+            assert after[name] / after.total() == pytest.approx(share, rel=0.01)
+        (found,) = report_of(out)["balance"]
+        assert (found["source"], len(found["classes"])) == ("all sources", 3)
+        (said,) = json.loads(Shard(out / "train.h5")["origin"])["balance"]
+        assert said["source"] == "all sources" and set(said["shares"]) == {"code", "law", "7"}
+        assert "all sources by meta.topic" in (out / "report.html").read_text()
+        (tmp_path / "recipe.yaml").unlink()
+    recipe += "balance: {by: meta.topic}\n"
+    lines = prepare(recipe, "--dry-run", "--sample", "5000").stdout.splitlines()
+    (line,) = [line for line in lines if line.startswith("balance of all sources by meta.topic: ")]
+    assert line.count(" 33.3 % of 33.3 % asked") == 3
+
+
 def test_records_without_a_class_are_dropped_by_name(tmp_path):
     bad = [{}, {"topic": None}, {"topic": ["a"]}, {"topic": {}}, {"topic": 0.5}, {"topic": " \n"},
            {"topic": "x" * 101}]  # fmt: skip
@@ -221,6 +247,8 @@ def test_a_share_that_documents_are_too_long_for_is_noted(tmp_path):
         ("{by: meta.topic}", "{by: a}\n    format: text", "plain text has no fields"),
         ("{by: meta.topic}", "{by: a}\n    separator: ''", "plain text has no fields"),
         ("sources:", "holdout: {fraction: 1}\nsources:", "balance is for the training side"),
+        ("sources:", "balance: {by: a}\nsources:", "all sources and for one of them"),
+        ("{by: meta.topic}", "{}\n    format: text\nbalance: {by: a}", "plain text has no fields"),
     ],
 )
 def test_options_are_checked(tmp_path, old, new, expected):

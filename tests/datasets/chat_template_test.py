@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rendering against transformers' own apply_chat_template, and what the sandbox keeps out."""
 
+import resource
 from datetime import date
 
 import pytest
@@ -10,7 +11,7 @@ from transformers import AutoTokenizer
 
 from temper_data.chat_template import ChatTemplate, TemplateRefusal
 from temper_data.errors import DataError
-from temper_data.limits import bounded_memory
+from temper_data.limits import BoundedBlocks, bounded_memory
 from temper_data.model_tokenizer import load_model_tokenizer
 
 PLAIN = [
@@ -148,6 +149,23 @@ def test_a_hostile_or_failing_template_is_refused(source, says):
 def test_a_process_with_limits_survives_any_amount_of_memory(expression):
     with bounded_memory(1 << 28), pytest.raises(TemplateRefusal, match="MemoryError"):
         ChatTemplate(f"{{{{ {expression} }}}}", {}).render([], None, False)
+
+
+def test_each_of_many_blocks_has_its_limit():
+    """Which none of them reaches beyond, and which counts what came between from `renew` on."""
+    blocks, before = BoundedBlocks(1 << 28), resource.getrlimit(resource.RLIMIT_AS)
+    for _ in range(3):
+        with blocks:
+            assert len(bytearray(1 << 26)) == 1 << 26
+        with blocks, pytest.raises(MemoryError):
+            bytearray(1 << 29)
+        assert resource.getrlimit(resource.RLIMIT_AS) == before
+    kept = bytearray(1 << 28)
+    with blocks, pytest.raises(MemoryError):
+        bytearray(1 << 26)
+    blocks.renew()
+    with blocks:
+        assert len(kept) > len(bytearray(1 << 26))
 
 
 @pytest.mark.parametrize(

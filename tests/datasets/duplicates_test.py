@@ -231,11 +231,16 @@ def test_exact_copies_are_shown_by_cluster(tmp_path, monkeypatch):
     first = said["clusters"][0]
     assert first["text"] == "Text 3 stands here.</s>" and len(first["copies"]) == 3
     examples = found[0]["examples"]["duplicate"]
-    assert [line.split(": copy of one before: ")[1] for line in examples] == [
-        f"Text {n}" + " stands here.</s>" for n in range(7)
+    places = [
+        [place for name in "ab" for place in places_in(tmp_path / f"{name}.jsonl", f"Text {n}")]
+        for n in range(7)
     ]
-    places = [place for name in "ab" for place in places_in(tmp_path / f"{name}.jsonl", "Text 3")]
-    assert first["copies"] == places[1:4]
+    assert sorted(examples) == sorted(
+        f"{places[n][1]}: copy of {places[n][0]}: Text {n} stands here.</s>" for n in range(7)
+    )
+    assert [first["kept"], *first["copies"]] == places[3][:4]
+    assert {cluster["kept"] for cluster in said["clusters"]} == {found[0] for found in places}
+    assert not list((tmp_path / "out").glob(".*"))
     off = report_of(run(tmp_path, plain, deduplicate="false"))
     assert off["duplicates"] is None and off["dropped"] == {}
 

@@ -248,6 +248,8 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow+/abc=\n-----END RSA PRIVATE KEY--
         ("127.0.0.1 v2.14.30.1 version 12.15.7.2 1.2.3.4.5 std::abs::x 12:30:45", None),
         ("key AKIAQ3EXAMPLEQ3ABCDE, " + TOKEN, "key [CREDENTIAL], [CREDENTIAL]"),
         ("Bearer " + JWT, "Bearer [CREDENTIAL]"),
+        ("mine is sk-abcDEFghiJKLmnoPQRst", "mine is [CREDENTIAL]"),  # without any digit
+        ("use ask-abcDEFghiJKLmnoPQRst, sk-learn and cafe::beef::face", None),
         ("x\n" + PEM + "\ny", "x\n[PRIVATE_KEY]\ny"),
         ('password = "hunter2Xyz"', 'password = "[PASSWORD]"'),
         ("API_KEY: 9f8a7b6c5d4e", "API_KEY: [PASSWORD]"),
@@ -384,8 +386,14 @@ def test_presets_are_starting_points(tmp_path):
 
 @pytest.mark.parametrize(
     "secret",
-    ["93.184.216.34", "2001:4860:4860::8888", *(f"gh{kind}_" + "a1" * 20 for kind in "pousr")],
-)
+    [
+        "93.184.216.34", "2001:4860:4860::8888", *(f"gh{kind}_" + "a1" * 20 for kind in "pousr"),
+        "github_pat_" + "a1" * 12, "hf_" + "aB" * 17, "glpat-" + "aB" * 12, "sk-" + "aB" * 12,
+        *(f"xox{kind}-" + "aB" * 12 for kind in "abprs"), "AKIA" + "QX" * 8, "ASIA" + "QX" * 8,
+        "AIza" + "aB" * 17 + "c", JWT, "a@b.de", "GB82 WEST 1234 5698 7654 32", "010-1234-5678",
+        "4111111111111111", "password=hunter2Xyz", PEM,
+    ],
+)  # fmt: skip
 def test_quick_looks_miss_nothing_that_stands_alone(secret):
     masked, found = mask_personal_data(f"see {secret}", tuple(KINDS))
     assert found.total() == 1 and secret not in masked

@@ -5,7 +5,10 @@ import random
 
 import numpy as np
 
+from temper_data import shard_lengths
 from temper_data.packed_rows import SEQUENCE_LENGTHS, PackedRows, count_rows
+from temper_data.shard_file import ShardFile
+from temper_data.shard_writer import ShardIdentity, ShardWriter
 
 
 def rows_by_the_rule(lengths: list[int], capacity: int) -> int:
@@ -55,3 +58,21 @@ def test_the_longest_rows_take_no_long_time():
     counts[0] = 0
     total = int(counts @ np.arange(len(counts)))
     assert count_rows(counts, SEQUENCE_LENGTHS[-1]) >= -(-total // SEQUENCE_LENGTHS[-1])
+
+
+def test_targets_are_counted_wherever_a_piece_of_the_mask_ends(tmp_path, monkeypatch):
+    """How many each document has, and where the first is; some have none."""
+    chance = random.Random(2)
+    masks = [np.array(chance.choices([0, 1], k=n)) for n in chance.choices(range(1, 40), k=200)]
+    masks = [mask * chance.choice([0, 1, 1]) for mask in masks]
+    lengths = [len(mask) for mask in masks]
+    with ShardWriter(tmp_path / "a.h5", ShardIdentity("sft", 9, "ab" * 32, "x", 2)) as writer:
+        writer.append(np.ones(sum(lengths)), np.array(lengths), np.concatenate(masks))
+        writer.publish("{}")
+    offsets = np.cumsum([0, *lengths])
+    expected = [(int(m.sum()), m.tolist().index(1) if m.any() else len(m)) for m in masks]
+    with ShardFile(tmp_path / "a.h5") as shard:
+        for at_once in (1, 7, 100, 10**6):
+            monkeypatch.setattr(shard_lengths, "AT_ONCE", at_once)
+            counts, first = shard_lengths.find_targets(shard, offsets)
+            assert list(zip(counts.tolist(), first.tolist(), strict=True)) == expected

@@ -113,6 +113,7 @@ def test_the_page_tells_what_the_report_tells(tmp_path):
     assert copies["size"] == 2 and copies["copies"] == [f"{tmp_path}/a.jsonl:33"]
     assert "1 document had the tokens of one before, and fell" in text
     assert f"copy {tmp_path}/a.jsonl:33" in text and copies["text"] in text
+    assert copies["kept"] == f"{tmp_path}/a.jsonl:4" and f"kept {copies['kept']}" in text
     cluster = report["near_duplicates"]["clusters"][0]
     assert f"kept {cluster['kept']['place']}{cluster['kept']['text']}" in text
     assert all(f"copy {fallen['place']}" in text for fallen in cluster["fell"])

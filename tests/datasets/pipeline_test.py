@@ -9,7 +9,9 @@ import os
 import random
 import signal
 import time
+import tracemalloc
 
+import numpy as np
 import pytest
 import templates
 from conftest import run_here as run
@@ -334,6 +336,23 @@ def test_the_digest_set_is_a_set():
         assert ours.add(digest) == is_new
         reference.add(digest or 1)
     assert len(ours) == len(reference)
+
+
+def test_the_digest_set_takes_as_many_bytes_as_it_says():
+    """At any time: what is copied while it grows is little."""
+    chance, most = random.Random(4), 0.0
+    digests = np.frombuffer(chance.randbytes(8 * 40_000), "<u8").tolist()
+    tracemalloc.start()
+    ours = DigestSet(capacity=64)
+    for count, digest in enumerate(digests, 1):
+        ours.add(digest)
+        if count % 500 == 0 and count > 8000:
+            most = max(most, tracemalloc.get_traced_memory()[1] / count)
+            assert 13 < ours.num_bytes / count < 28
+        if count % 500 == 0:
+            tracemalloc.reset_peak()
+    tracemalloc.stop()
+    assert most < 30
 
 
 class Terminal(io.StringIO):

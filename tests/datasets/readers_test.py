@@ -18,10 +18,11 @@ import pytest
 from conftest import ROOT, run_here, write_model
 from shard_reader import Shard
 from source_files import (
-    LINES, PRETRAIN, ROWS, SFT, arrow, arrow_of, parquet, parquet_of, rows_of, zstd,
+    LINES, PRETRAIN, ROWS, SFT, arrow, arrow_of, batches_of, parquet, parquet_of, rows_of, zstd,
 )  # fmt: skip
 
 from temper_data import records
+from temper_data.errors import DataError
 
 # Looks for members as templates do, so that a null member is not an absent one.
 TEMPLATE = (
@@ -66,6 +67,30 @@ def test_the_same_rows_make_the_same_shard_from_every_kind_of_file(tmp_path, mon
     options = {"workers": 3, "output": tmp_path / "three"}
     again = run_here(tmp_path, SFT + "  - path: {tmp}/a.parquet\n", **options)
     assert payload(again) == made["a.jsonl"]
+
+
+def test_lines_are_the_same_wherever_a_batch_ends(tmp_path, monkeypatch):
+    """Against a plain reading of the rule, with lines about as long as they may be."""
+    chance, path = random.Random(3), tmp_path / "a.jsonl"
+    for _ in range(200):
+        lines = [
+            chance.choice([b"", b" \t", b"\r", b'"%s"' % (b"x" * chance.randrange(12))])
+            for _ in range(chance.randrange(1, 12))
+        ]
+        path.write_bytes(data := b"\n".join([b'"1"', *lines]) + chance.choice([b"", b"\n"]))
+        expected = [
+            (number, "record too large" if len(line) > 9 else line.strip(b"\r"))
+            for number, line in enumerate(data.split(b"\n"), 1)
+            if len(line) > 9 or line.strip()
+        ]
+        monkeypatch.setattr(records, "BATCH_BYTES", chance.randrange(1, 30))
+        batches = list(batches_of(path, max_bytes=9))
+        assert expected == [
+            (number, line.strip() if isinstance(line, bytes) else line.reason)
+            for batch in batches
+            for number, line in batch.records
+        ]
+        assert all(batch.records for batch in batches)
 
 
 def test_values_of_columns_become_those_of_json(tmp_path):
@@ -161,6 +186,21 @@ def test_odd_files_of_columns(tmp_path, name, data, expected):
     (tmp_path / name).write_bytes(data if isinstance(data, bytes) else data())
     ((number, row),) = rows_of(tmp_path / name)
     assert number == 1 and (row if isinstance(expected, dict) else row[0]) == expected
+
+
+@pytest.mark.parametrize(("levels", "is_read"), [(90, True), (120, False)])
+def test_a_file_of_too_many_levels_is_not_called_damaged(tmp_path, levels, is_read):
+    kind, value = pa.string(), "x"
+    for _ in range(levels):
+        kind, value = pa.struct([("a", kind)]), {"a": value}
+    table = pa.table({"text": ["t"], "deep": pa.array([value], kind)})
+    (tmp_path / "a.parquet").write_bytes(parquet_of(table))
+    if is_read:
+        assert rows_of(tmp_path / "a.parquet")[0][1]["text"] == "t"
+        return
+    with pytest.raises(DataError, match="(?s)beyond what pyarrow reads.*fewer levels") as found:
+        rows_of(tmp_path / "a.parquet")
+    assert "damaged" not in str(found.value)
 
 
 PEAKS = """

@@ -210,5 +210,6 @@ def test_options_that_would_do_harm_are_refused(tmp_path):
         DataError, match="filters.repeated_lines.min_documents .* every line would go"
     ):
         load_recipe(path, [])
-    with pytest.raises(DataError, match="filters.repeated_lines .* is for kind pretrain"):
+    refusal = "repeated_lines .* is for kind pretrain.*\n.*near_duplicates"
+    with pytest.raises(DataError, match=refusal):
         load_recipe(path, ["kind=sft", "filters.repeated_lines.min_documents=2"])

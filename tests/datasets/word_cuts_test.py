@@ -135,11 +135,23 @@ def test_what_is_remembered_is_bounded(tokenizer, monkeypatch):
     assert 0 < len(pieces._ids) <= 5 and 0 < len(pieces._spans) <= 5
 
 
+def test_a_part_that_texts_share_is_one_word(tokenizer, monkeypatch):
+    monkeypatch.setattr(piece_encoder, "MAX_HEADS", 2)
+    pieces = PieceEncoder(tokenizer)
+    heads = [f"You help with {text} " * 4 for text in TEXTS[:3]]
+    texts = [f"{MARK}{head}{MARK}{text}" for head in heads for text in TEXTS]
+    check(tokenizer, pieces, texts * 2)
+    assert pieces._shared == set(heads[:2]) <= set(pieces._ids)
+    check(tokenizer, pieces, [heads[0] + text for text in TEXTS])
+
+
 def test_tokens_near_a_character_are_all_that_touch_it(tokenizer):
     tokens = PieceEncoder(tokenizer).encode(text := MARK.join(TEXTS))
     spans = list(tokens)
     for place in range(len(text) + 1):
-        low, high = tokens.near(place)
+        low, near = tokens.near(place)
+        high = low + len(near)
+        assert list(near) == spans[low:high]
         assert all(begin < place and end < place for begin, end in spans[:low])
         assert all(begin >= place and end > place for begin, end in spans[high:])
 

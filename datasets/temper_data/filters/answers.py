@@ -2,7 +2,7 @@
 """Rules about the answers of conversations, each with the question that it answers."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..conversations import Conversation
 from .findings import FilterRefusal, shorten
@@ -28,8 +28,7 @@ LIST_LINE = re.compile(r"\s*(?:[-*•#|>]|\d{1,3}[.)]|[a-zA-Z][.)])\s?|\s{4}|\t"
 THAI = re.compile(f"[{SYLLABIC}]")  # Scripts whose sentences end with no mark.
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """A question and its answer; what stands in parts that are no text is left out."""
 
     question: str
@@ -40,7 +39,7 @@ class Pair:
 
 def pairs_of(conversation: Conversation) -> list[Pair]:
     """The answers that are trained, each with the last message of the user before it."""
-    trained = set(conversation.trained_turns())
+    trained = set(conversation.trained_turns)
     question, pairs = "", []
     for place, message in enumerate(conversation.messages):
         if message["role"] == "user":
@@ -94,10 +93,9 @@ class AnswerRules:
         if pair.has_more:
             return
         for least, is_asked in (
-            (options.min_answer_letters, True),
-            (options.min_open_answer_letters, OPEN_QUESTION.search(fold(pair.question[-2000:]))),
-        ):
-            if least and is_asked and weight(pair.answer) < least:
+            (options.min_answer_letters, always), (options.min_open_answer_letters, is_open),
+        ):  # fmt: skip
+            if least and is_asked(pair.question) and weight(pair.answer) < least:
                 refuse("answer too short", f"{weight(pair.answer)} letters, at least {least}", pair)
 
     def _check_content(self, pair: Pair) -> None:
@@ -128,6 +126,15 @@ class AnswerRules:
             return
         if "zxx" not in (asked, given) and not are_near(asked, given):
             refuse("answer in another language", f"asked in {asked}, answered in {given}", pair)
+
+
+def always(_: str) -> bool:
+    return True
+
+
+def is_open(question: str) -> bool:
+    """Whether a question asks for more than a word or two."""
+    return OPEN_QUESTION.search(fold(question[-2000:])) is not None
 
 
 def refuse(reason: str, why: str, pair: Pair, from_end: bool = False) -> None:

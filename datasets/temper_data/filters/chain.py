@@ -7,6 +7,7 @@ examples of what others drop show none where it is masked.
 
 from collections.abc import Callable
 from dataclasses import replace
+from operator import is_not
 
 from ..conversations import Conversation
 from .answers import AnswerRules, pairs_of
@@ -29,6 +30,7 @@ from .repair import (
 OTHER_ROLES = "messages of other roles"
 USUAL_ROLES = ("system", "developer", "user", "assistant", "tool")
 TEXT_KEYS = ("content", "reasoning_content", "reasoning")
+MARKUP = "<&{;"  # One of these is in any text that has some.
 TextFilter = Callable[[str], str]
 
 
@@ -64,7 +66,7 @@ class FilterChain:
         self._record.examined = 1
         self._count_other_roles(conversation)
         messages = [self._clean_message(message) for message in conversation.messages]
-        if messages != conversation.messages:
+        if any(map(is_not, messages, conversation.messages)):
             conversation = replace(conversation, messages=messages)
         pairs = pairs_of(conversation)
         answers = "\n\n".join(pair.answer for pair in pairs)
@@ -117,30 +119,39 @@ class FilterChain:
         return self._hide(self._repair(text))
 
     def _clean_message(self, message: dict) -> dict:
-        """The message with its texts cleaned, and its tool calls without personal data."""
-        changed = dict(message)
+        """The message with its texts cleaned, and its tool calls without personal data; itself if
+        nothing changes."""
+        cleaned = message
         for key in TEXT_KEYS:
             value = message.get(key)
             if isinstance(value, str):
-                changed[key] = self._clean(value)
+                changed = self._clean(value)
             elif isinstance(value, list):
-                changed[key] = [change_part(part, self._clean) for part in value]
+                changed = [change_part(part, self._clean) for part in value]
+            else:
+                continue
+            if changed != value:
+                cleaned = cleaned | {key: changed}
         if isinstance(message.get("tool_calls"), list):
-            changed["tool_calls"] = change_strings(message["tool_calls"], self._hide)
-        return changed
+            changed = change_strings(message["tool_calls"], self._hide)
+            cleaned = cleaned | {"tool_calls": changed}
+        return cleaned
 
     def _repair(self, text: str) -> str:
         options = self.options.repair
         if may_be_mojibake(text) and self._applies(options.encoding, text):
             text = self._change("encoding repaired", text, fix_mojibake)
-        if any(mark in text for mark in "<&{;") and self._applies(options.markup, text):
+        if self._applies(options.markup, text, MARKUP):
             text = self._change("markup removed", text, strip_markup)
         if options.control_characters:
             text = self._change("control characters removed", text, remove_control)
         return text
 
-    def _applies(self, mode: str, text: str) -> bool:
-        return mode == "always" or mode == "auto" and not looks_like_code(text)
+    def _applies(self, mode: str, text: str, marks: str = "") -> bool:
+        """Whether a text is to be repaired, which has one of `marks` if it needs that."""
+        if mode == "never" or marks and not any(map(text.__contains__, marks)):
+            return False
+        return mode == "always" or not looks_like_code(text)
 
     def _change(self, name: str, text: str, change) -> str:
         changed, count = change(text)

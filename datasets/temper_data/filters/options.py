@@ -152,8 +152,12 @@ def parse_filters(section: Section, kind: str) -> FilterOptions:
     if kind == "pretrain" and section.has("conversation"):
         section.reject("conversation", "is for kind sft", "remove it")
     if kind == "sft" and options.repeated_lines.min_documents:
-        section.reject("repeated_lines", "is for kind pretrain: answers must stay whole",
-                       "remove it")  # fmt: skip
+        section.reject(
+            "repeated_lines",
+            "is for kind pretrain: an answer without its heading or closing line would be one that "
+            "nobody wrote",
+            "remove it; near_duplicates and filters.conversation drop a conversation whole",
+        )
     if kind == "sft" and options.quality.removes_lines():
         section.reject(
             "quality",

@@ -12,30 +12,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 Check = Callable[[re.Match], bool]
+Look = Callable[[str, bytes], bool]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of personal data. Texts with fewer than `digits` hold none, nor do those without
-    any of `hints`, or enough of one of `signs`, or any match of `gates`, nor what lies outside of
-    the matches of `runs`; all are found much sooner than `pattern`."""
+    """One kind of personal data. Texts with fewer than `digits` hold none, nor do those of which
+    `may_be_in` says so, nor what lies outside of the matches of `runs`; all are found much sooner
+    than `pattern`. `may_be_in` looks at a text and its shape."""
 
     pattern: re.Pattern
     is_real: Check
-    hints: tuple[str, ...] = ()
+    may_be_in: Look
     runs: re.Pattern | None = None
-    gates: tuple[re.Pattern, ...] = ()
     digits: int = 0
-    signs: tuple[tuple[str, int], ...] = ()
-
-    def may_be_in(self, text: str, num_digits: int) -> bool:
-        if num_digits < self.digits:
-            return False
-        if self.signs and all(text.count(sign) < least for sign, least in self.signs):
-            return False
-        if self.gates and not any(gate.search(text) for gate in self.gates):
-            return False
-        return not self.hints or any(map(text.__contains__, self.hints))
 
 
 # Borders are those of ASCII words, since scripts without spaces write numbers amid letters.
@@ -83,9 +73,8 @@ IBAN_RUN = re.compile(r"[A-Z][A-Z][0-9]{2} ?[A-Z0-9]{4}[A-Z0-9 ]*")
 IP_RUN = re.compile(
     r"[0-9A-Fa-f]{1,4}(?:\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:.]*"
 )
-IP_SIGNS = ((".", 3), (":", 2))  # how many of one an address has at least
 IP_GATES = (re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]"), re.compile(r":[0-9A-Fa-f]{0,4}:"))
-PASSWORD_GATES = (re.compile(r"[=:][ \t]{0,4}[\"']?[^\s\"'<>{}()\[\],;/]"),)
+PASSWORD_GATE = re.compile(r"[=:][ \t]{0,4}[\"']?[^\s\"'<>{}()\[\],;/]")
 
 CREDENTIAL = re.compile(
     r"(?<![A-Za-z0-9_-])(?:"
@@ -96,7 +85,13 @@ CREDENTIAL = re.compile(
     r"|eyJ[A-Za-z0-9_-]{8,4000}\.eyJ[A-Za-z0-9_-]{8,8000}\.[A-Za-z0-9_-]{8,2000}"
     r")(?![A-Za-z0-9_])"
 )
-CREDENTIAL_GATES = (re.compile("A(?:KIA|SIA|Iza)|gh[pousr]_|github_pat_|glpat-|hf_|xox|sk-|eyJ"),)
+# What each of them begins with, sought by its rarest character.
+CREDENTIAL_GATES = (
+    ("_", re.compile("_(?:(?<=gh[pousr]_)|(?<=github_pat_)|(?<=hf_))")),
+    ("-", re.compile("-(?:(?<=sk-)|(?<=glpat-)|(?<=xox[abprs]-))")),
+    ("A", re.compile("A(?:KIA|SIA|Iza)")),
+    ("J", re.compile("J(?<=eyJ)")),
+)
 PRIVATE_KEY = re.compile(
     r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
     r"(?:[A-Za-z0-9+/=\s\\:,.()]|-(?!-)){0,20000}"
@@ -177,38 +172,76 @@ def always(_: re.Match) -> bool:
     return True
 
 
+# A text's shape: its capitals as A, its digits as 0, other bytes of UTF-8 as they are.
+CAPITALS, DIGITS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"0123456789"
+SHAPE = bytes.maketrans(CAPITALS + DIGITS, b"A" * len(CAPITALS) + b"0" * len(DIGITS))
+
+
+def shape_of(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass").translate(SHAPE)
+
+
+def may_hold_private_key(text: str, _: bytes) -> bool:
+    return "PRIVATE KEY" in text
+
+
+def may_hold_credential(text: str, _: bytes) -> bool:
+    for sign, gate in CREDENTIAL_GATES:
+        if sign in text and gate.search(text):
+            return True
+    return False
+
+
+def may_hold_password(text: str, _: bytes) -> bool:
+    if not PASSWORD_GATE.search(text):
+        return False
+    return any(map(text.__contains__, PASSWORD_HINTS))
+
+
+def may_hold_email(text: str, _: bytes) -> bool:
+    return "@" in text
+
+
+def may_hold_iban(text: str, shape: bytes) -> bool:
+    return b"AA00" in shape and IBAN_RUN.search(text) is not None
+
+
+def may_hold_number(text: str, _: bytes) -> bool:
+    return DIGIT_RUN.search(text) is not None
+
+
+def may_hold_ip(text: str, shape: bytes) -> bool:
+    dotted, colons = IP_GATES
+    if b".0" in shape and shape.count(b".") >= 3 and dotted.search(text):
+        return True
+    return shape.count(b":") >= 2 and colons.search(text) is not None
+
+
 # In this order, since a later pattern may match within what an earlier one finds.
 KINDS = {
-    "private_key": Kind(PRIVATE_KEY, always, ("PRIVATE KEY",)),
-    "credential": Kind(CREDENTIAL, always, gates=CREDENTIAL_GATES),
-    "password": Kind(PASSWORD, is_secret, PASSWORD_HINTS, None, PASSWORD_GATES),
-    "email": Kind(EMAIL, is_address, ("@",)),
-    "iban": Kind(IBAN, is_iban, (), IBAN_RUN),
-    "card": Kind(CARD, is_card, (), DIGIT_RUN, digits=13),
-    "phone": Kind(PHONE, is_phone, (), DIGIT_RUN, digits=8),
-    "ip": Kind(IP, is_public_ip, (), IP_RUN, IP_GATES, signs=IP_SIGNS),
+    "private_key": Kind(PRIVATE_KEY, always, may_hold_private_key),
+    "credential": Kind(CREDENTIAL, always, may_hold_credential),
+    "password": Kind(PASSWORD, is_secret, may_hold_password, digits=1),
+    "email": Kind(EMAIL, is_address, may_hold_email),
+    "iban": Kind(IBAN, is_iban, may_hold_iban, IBAN_RUN, digits=2),
+    "card": Kind(CARD, is_card, may_hold_number, DIGIT_RUN, digits=13),
+    "phone": Kind(PHONE, is_phone, may_hold_number, DIGIT_RUN, digits=8),
+    "ip": Kind(IP, is_public_ip, may_hold_ip, IP_RUN, digits=1),
 }
 DIGIT = re.compile(r"\d")
-ANY_HINT = re.compile("[0-9@]")  # All but private keys hold one.
 AFTER = 2  # characters behind a run that the end of a pattern may look at
+NOTHING: Counter = Counter()  # that was found, of most texts; nobody writes into it
 
 
 def mask_personal_data(text: str, kinds: tuple[str, ...]) -> tuple[str, Counter]:
     """The text with each find as [KIND], and how many there were of each kind."""
-    found: Counter = Counter()
-    num_digits = len(DIGIT.findall(text))
-    # Digits are counted already, and of an ASCII text no others than those of the hint.
-    hinted = num_digits or "@" in text if text.isascii() else ANY_HINT.search(text)
-    if not hinted and "PRIVATE KEY" not in text:
-        return text, found
-    barren: set[re.Pattern] = set()  # Runs of which there is none: what is masked adds none.
-    for name, kind in KINDS.items():
-        if name not in kinds or kind.runs in barren or not kind.may_be_in(text, num_digits):
-            continue
-        if kind.runs is not None and not kind.runs.search(text):
-            barren.add(kind.runs)
-            continue
-        text = mask_kind(text, name, kind, found)
+    shape = shape_of(text)
+    num_digits = shape.count(b"0") if text.isascii() else len(DIGIT.findall(text))
+    found = NOTHING
+    for name, kind in KINDS.items():  # What is masked adds nothing that a later kind would find.
+        if num_digits >= kind.digits and kind.may_be_in(text, shape) and name in kinds:
+            found = found or Counter()
+            text = mask_kind(text, name, kind, found)
     return text, found
 
 

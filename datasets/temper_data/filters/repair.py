@@ -3,10 +3,6 @@
 
 import re
 
-from ftfy import fix_encoding
-from ftfy.badness import is_bad
-from ftfy.fixes import fix_c1_controls
-
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # Terminal sequences, C0 without tab, line feed, form feed and return, DEL, C1 without NEXT LINE,
 # and byte order marks. Joiners and marks of direction stay: Arabic, Persian, Indic scripts and
@@ -52,6 +48,10 @@ def fix_mojibake(text: str) -> tuple[str, int]:
 
     Goes line by line, since damaged and whole lines stand in one file where pages were joined.
     """
+    from ftfy import fix_encoding  # Here, since most texts need none of it, and it takes its time.
+    from ftfy.badness import is_bad
+    from ftfy.fixes import fix_c1_controls
+
     lines = text.split("\n")
     changes = 0
     for number, line in enumerate(lines):

@@ -78,8 +78,11 @@ def describe_copies(report: dict) -> Section | None:
     for cluster in copies["clusters"]:
         name = tag("span", plural(cluster["size"], "document"), class_="name")
         quote = tag("span", foreign(cluster["text"], 80), class_="quote")
-        items = [tag("li", tag("em", "copy"), " ", foreign(place)) for place in cluster["copies"]]
-        more = cluster["size"] - 1 - len(items)
+        places = [("copy", place) for place in cluster["copies"]]
+        more = cluster["size"] - 1 - len(places)
+        if "kept" in cluster:  # Reports of older versions do not say.
+            places = [("kept", cluster["kept"]), *places]
+        items = [tag("li", tag("em", verb), " ", foreign(place)) for verb, place in places]
         items += [tag("li", f"and {number(more)} more")] * (more > 0)
         opened = tag("p", foreign(cluster["text"])), tag("ul", items, class_="cluster")
         summary = tag("summary", name, quote, class_="reason")

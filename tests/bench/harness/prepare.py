@@ -3,7 +3,8 @@
 
     tests/bench/prepare [--kind sft|text|near] [--megabytes 33] [--rounds 3] [--alone]
 
-`near` is texts with near copies dropped, beside datatrove's MinHash. Peers run in the Python that
+`near` is texts with near copies dropped, beside datatrove's MinHash: of ours what the preparation
+takes with them less what it takes without. Peers run in the Python that
 tests/bench/setup makes, or another one that has them (--peer-python). Texts come from the
 quickstart's, repeated with noise, so that no two are equal. Nothing depends on the figures.
 """
@@ -24,9 +25,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 QUICKSTART = ROOT / "runs" / "quickstart"
 WAYS = {"sft": "map", "text": "map-text", "near": "minhash"}  # what a peer does
+STAGE, WITHOUT = "near", "without"  # What near copies take of a preparation; one without them.
 NEAR = "near_duplicates:\n  action: drop\n"
 SECONDS_BETWEEN_LOOKS = 0.2
 PAGE = os.sysconf("SC_PAGESIZE")
+PROGRAM = [sys.executable, str(ROOT / "datasets" / "prepare.py")]
+# Its modules are compiled once, as for everybody, whatever the environment says of that.
+BYTE_CODE = {
+    "PYTHONDONTWRITEBYTECODE": "",
+    "PYTHONPYCACHEPREFIX": str(ROOT / "build" / "bench" / "byte-code"),
+}
 
 
 def make_file(path: Path, kind: str, megabytes: float, texts: Path) -> None:
@@ -82,11 +90,11 @@ class Run:
     """A command with its time, by the clock and of all processors, and the peak of what all its
     processes have resident."""
 
-    def __init__(self, command: list[str]):
+    def __init__(self, command: list[str], environment: dict[str, str] | None = None):
         self.peak = 0
         started, before = time.perf_counter(), cpu_seconds_of_children()
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
         )
         watcher = threading.Thread(target=self._watch, args=(process,), daemon=True)
         watcher.start()
@@ -102,16 +110,16 @@ class Run:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def run_temper(options: argparse.Namespace, file: Path) -> tuple[Run, dict]:
-    """The run, and what the report says of its shard."""
+def run_temper(options: argparse.Namespace, file: Path, extra: str = "") -> tuple[Run, dict]:
+    """The run, and what the report says of its shard. `extra` is put behind the recipe."""
     output = options.work / "temper"
     recipe = options.work / "recipe.yaml"
     recipe.write_text(
         f"kind: {'sft' if options.kind == 'sft' else 'pretrain'}\n"
         f"model: {options.model}\noutput: {output}\nworkers: {options.processes}\n"
-        f"sources:\n  - path: {file}\n" + NEAR * (options.kind == "near")
+        f"sources:\n  - path: {file}\n" + extra
     )
-    run = Run([sys.executable, str(ROOT / "datasets" / "prepare.py"), str(recipe), "--force"])
+    run = Run([*PROGRAM, str(recipe), "--force"], os.environ | BYTE_CODE)
     return run, json.loads((output / "report.json").read_text())["shards"]["train"]
 
 
@@ -146,23 +154,34 @@ def describe(name: str, run: Run, found: dict, megabytes: float) -> dict:
 
 def print_entry(entry: dict) -> None:
     tokens = entry["tokens_per_second"]
-    shown = f"{tokens:9.0f} tokens/s" if tokens else " " * 18
+    rate = entry["megabytes_per_second"]
+    shown = f"{rate:7.2f} MB/s " if rate else " " * 13
+    shown += f"{tokens:9.0f} tokens/s" if tokens else " " * 18
     print(
-        f"{entry['system']:<9}{entry['seconds']:8.1f} s {entry['cpu_seconds']:8.1f} CPU s"
-        f"{entry['megabytes_per_second']:7.2f} MB/s {shown}"
+        f"{entry['system']:<9}{entry['seconds']:8.1f} s {entry['cpu_seconds']:8.1f} CPU s{shown}"
         f"{entry['resident_megabytes']:7.0f} MB resident, {entry['documents']} documents",
         flush=True,
     )
 
 
+def stage_alone(whole: dict, without: dict) -> dict:
+    """An entry of what near copies take of a preparation: all that it takes less without them."""
+    entry = dict(whole, system=STAGE, megabytes_per_second=None, tokens_per_second=None)
+    for key in ("seconds", "cpu_seconds"):
+        entry[key] = whole[key] - without[key]
+    return entry
+
+
 def print_ratios(entries: list[dict], rounds: int) -> None:
-    """The median of the ratios of one round each."""
-    for name in dict.fromkeys(entry["system"] for entry in entries if entry["system"] != "temper"):
+    """The median of the ratios of one round each, of the stage alone where a peer does no more."""
+    names = list(dict.fromkeys(entry["system"] for entry in entries))
+    ours_is = STAGE if STAGE in names else "temper"
+    for name in [name for name in names if name not in ("temper", WITHOUT, STAGE)]:
         ratios = []
         for key in ("seconds", "cpu_seconds"):
-            ours, theirs = ([e[key] for e in entries if e["system"] == s] for s in ("temper", name))
+            ours, theirs = ([e[key] for e in entries if e["system"] == s] for s in (ours_is, name))
             ratios.append(statistics.median(b / a for a, b in zip(ours, theirs, strict=True)))
-        print(f"{name}: temper is {ratios[0]:.2f} times as fast and takes 1/{ratios[1]:.2f} of "
+        print(f"{name}: {ours_is} is {ratios[0]:.2f} times as fast and takes 1/{ratios[1]:.2f} of "
               f"the processors' time (median of {rounds} rounds)")  # fmt: skip
 
 
@@ -188,13 +207,23 @@ def main() -> int:
     file = options.work / f"{options.kind}-{options.megabytes:g}.jsonl"
     make_file(file, options.kind, options.megabytes, options.texts)
     megabytes = file.stat().st_size / 1e6
+    subprocess.run([*PROGRAM, "--help"], env=os.environ | BYTE_CODE, stdout=subprocess.DEVNULL)
     peers = [WAYS[options.kind]] + ["trl"] * (options.trl and options.kind == "sft")
     entries = []
+    is_near = options.kind == "near"
     for _ in range(options.rounds):
-        for name in ["temper", *peers * (not options.alone)]:
-            found = run_temper(options, file) if name == "temper" else run_peer(options, name, file)
-            entries.append(describe(name, *found, megabytes))
-            print_entry(entries[-1])
+        made: dict[str, dict] = {}
+        for name in [WITHOUT] * is_near + ["temper", *peers * (not options.alone)]:
+            if name in ("temper", WITHOUT):
+                found = run_temper(options, file, NEAR * (is_near and name == "temper"))
+            else:
+                found = run_peer(options, name, file)
+            made[name] = describe(name, *found, megabytes)
+            print_entry(made[name])
+        if is_near:
+            made[STAGE] = stage_alone(made["temper"], made[WITHOUT])
+            print_entry(made[STAGE])
+        entries += made.values()
     print_ratios(entries, options.rounds)
     options.output.write_text(json.dumps(entries, indent=2) + "\n")
     return 0
