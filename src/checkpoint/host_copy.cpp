@@ -3,6 +3,8 @@
 
 #include <ATen/ATen.h>
 
+#include <span>
+#include <stdexcept>
 #include <utility>
 
 namespace temper {
@@ -11,15 +13,19 @@ namespace {
 constexpr std::array kKinds = {StateKind::kMaster, StateKind::kFirstMoment,
                                StateKind::kSecondMoment};
 
-const at::Tensor& kept_of(const UnitState& state, StateKind kind) {
-  return kind == StateKind::kMaster        ? state.master
-         : kind == StateKind::kFirstMoment ? state.first_moment
-                                           : state.second_moment;
+KeptNumbers kept_of(const UnitState& state, StateKind kind) {
+  return kind == StateKind::kMaster        ? state.masters()
+         : kind == StateKind::kFirstMoment ? state.first()
+                                           : state.second();
 }
 
-at::Tensor owned_part(const UnitState& state, const at::Tensor& kept) {
-  if (state.owned.is_empty()) return kept.narrow(0, 0, 0);
-  return kept.narrow(0, state.owned.begin - state.kept.begin, state.owned.size());
+// In fp32, in memory. Shapes: [kept].
+at::Tensor decoded(const KeptNumbers& kept, Range elements) {
+  if (kept.is_plain()) return kept.numbers;
+  const at::Tensor whole = at::zeros({kept.kept.size()}, at::kFloat);
+  const Range real = intersection(kept.kept, elements);
+  kept.read(real, {whole.mutable_data_ptr<float>(), static_cast<size_t>(real.size())});
+  return whole;
 }
 
 }  // namespace
@@ -48,10 +54,12 @@ bool HostCopy::is_unit(int saved) const {
   return unit.slots() == saved_[index].slots();
 }
 
-at::Tensor HostCopy::own_part(int saved, StateKind kind) const {
-  if (!is_unit(saved)) return cut_anew(saved, kind);
+KeptNumbers HostCopy::own_part(int saved, StateKind kind) const {
+  if (!is_unit(saved)) return {.numbers = cut_anew(saved, kind), .kept = owned(saved)};
   const UnitState& state = store_.state(pieces_[static_cast<size_t>(saved)].front().unit);
-  return owned_part(state, kept_of(state, kind));
+  const Range own =
+      state.owned.is_empty() ? Range{state.kept.begin, state.kept.begin} : state.owned;
+  return kept_of(state, kind).narrow(own);
 }
 
 at::Tensor HostCopy::cut_anew(int saved, StateKind kind) const {
@@ -63,7 +71,7 @@ at::Tensor HostCopy::cut_anew(int saved, StateKind kind) const {
   for (const Piece& piece : pieces_[static_cast<size_t>(saved)]) {
     const UnitState& state = store_.state(piece.unit);
     if (std::exchange(gathered, piece.unit) != piece.unit) {
-      whole = kept_of(state, kind);
+      whole = decoded(kept_of(state, kind), {0, state.unit.num_elements()});
       if (whole.numel() < state.shards.padded_size()) {
         const at::Tensor kept = whole;
         whole = at::empty({state.shards.padded_size()}, fp32);
@@ -88,24 +96,49 @@ void HostCopy::hold_each(Hold hold) {
 }
 
 void HostCopy::take() {
-  hold_each([](const at::Tensor& part, at::Tensor& copy) {
-    const bool is_own = copy.defined() && !copy.is_alias_of(part);  // Not borrowed before.
-    if (!is_own) copy = at::empty(part.sizes(), at::kFloat);
-    copy.copy_(part);
+  if (store_.is_offloaded()) throw std::logic_error("a copy of what does not fit into memory");
+  hold_each([](const KeptNumbers& part, KeptNumbers& copy) {
+    const auto copy_one = [](const at::Tensor& from, at::Tensor& to) {
+      if (!from.defined()) return;
+      const bool is_own = to.defined() && !to.is_alias_of(from);  // Not borrowed before.
+      if (!is_own) to = at::empty(from.sizes(), from.scalar_type());
+      to.copy_(from);
+    };
+    at::Tensor numbers = copy.numbers, scales = copy.scales;
+    copy_one(part.numbers, numbers);
+    copy_one(part.scales, scales);
+    copy = part;
+    copy.numbers = numbers;
+    copy.scales = scales;
   });
 }
 
 void HostCopy::borrow() {
-  hold_each([](const at::Tensor& part, at::Tensor& copy) { copy = part.cpu(); });
+  hold_each([](const KeptNumbers& part, KeptNumbers& copy) {
+    copy = part;
+    copy.numbers = part.numbers.cpu();
+  });
 }
 
-std::span<const float> HostCopy::slice(const UnitFile& file) const {
+FilePart HostCopy::part(const UnitFile& file) const {
   // The saved weights are the master's, rounded while they are written.
   const size_t which = file.kind == StateKind::kSecondMoment  ? 2
                        : file.kind == StateKind::kFirstMoment ? 1
                                                               : 0;
-  const at::Tensor& copy = copies_[which][static_cast<size_t>(file.unit)];
-  return {copy.const_data_ptr<float>(), static_cast<size_t>(copy.numel())};
+  const KeptNumbers& copy = copies_[which][static_cast<size_t>(file.unit)];
+  FilePart part;
+  part.offset = file.bytes_of(copy.kept).begin;
+  part.dtype = file.dtype;
+  if (copy.is_plain()) {
+    part.numbers = {copy.numbers.const_data_ptr<float>(), static_cast<size_t>(copy.kept.size())};
+    return part;
+  }
+  part.source = {copy.kept.size(), [copy](Range range, std::span<float> out) {
+                   const Range elements{copy.kept.begin + range.begin, copy.kept.begin + range.end};
+                   copy.read(elements, out);
+                   copy.release(elements);
+                 }};
+  return part;
 }
 
 }  // namespace temper
