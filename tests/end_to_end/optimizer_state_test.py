@@ -28,7 +28,8 @@ def write(folder: Path) -> Path:
     return config
 
 
-@pytest.mark.parametrize("state", [[BFLOAT16], [INT8], [OFFLOAD], [INT8, OFFLOAD]])
+@pytest.mark.parametrize("state", [[BFLOAT16], [INT8], [OFFLOAD], [INT8, OFFLOAD],
+                                   ["method=lora", BFLOAT16, OFFLOAD], ["method=lora", INT8]])
 def test_a_killed_run_ends_with_the_bits_of_one_rank_in_memory(tmp_path, state):
     """The killed job leaves nothing in the folder that two ranks of a node share."""
     bf16 = "model.dtype=bfloat16"

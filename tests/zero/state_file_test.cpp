@@ -11,20 +11,13 @@
 #include "core/error.h"
 #include "io/says.h"
 #include "io/temporary_folder.h"
+#include "support/resident_memory.h"
 
 namespace temper {
 namespace {
 
 namespace fs = std::filesystem;
-
-// What this process has in memory of files, in bytes.
-int64_t resident_file_bytes() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with("RssFile:")) return std::stoll(line.substr(8)) * 1024;
-  }
-  return -1;
-}
+using testing::resident_file_bytes;
 
 BOOST_AUTO_TEST_SUITE(state_file)
 
