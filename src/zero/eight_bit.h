@@ -33,13 +33,12 @@ class EightBitCodes {
   static constexpr uint32_t kFirstBin = 0x3300;  // Upper half of 2^-25: no bound lies below.
   static constexpr uint32_t kNumBins = 0x3F80 - kFirstBin + 1;  // Up to that of 1.
 
-  uint8_t nearest(float x) const;
+  static float largest(std::span<const float> numbers);
   void fill_bins();
 
-  bool is_signed_;
-  float values_[256];          // [code], ascending
-  float bounds_[256];          // [code], the largest number that takes it; the last one is infinite
-  uint8_t bins_[2][kNumBins];  // [is negative][bin], the least code of numbers in it
+  float values_[256];           // [code], ascending
+  float bounds_[256];           // [code], the largest number that takes it; the last is infinite
+  int32_t bins_[2 * kNumBins];  // Those of positive numbers, then of negative ones: the least code.
 };
 
 /// The same for all moments of one kind, made once.
