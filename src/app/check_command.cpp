@@ -181,6 +181,9 @@ class RunCheck {
                " state, ", readable_bytes(memory.exchange), " exchange, ",
                readable_bytes(memory.activations), " activations, ", readable_bytes(memory.saving),
                " saving, ", readable_bytes(memory.program), " program"));
+    if (memory.offloaded == 0) return;
+    report_.add_fact("offload", concat(readable_bytes(memory.offloaded), " a rank, in ",
+                                       config_.optimizer.offload, " on each node"));
   }
 
   void check_storage() {

@@ -68,8 +68,14 @@ LoadedModel::LoadedModel(const MpiSession& session, std::unique_ptr<Communicator
     const std::string& node = session.host_names().at(static_cast<size_t>(session.rank()));
     require_memory({session.local_size(), node}, config, memory_facts(), available_memory());
   }
-  store.emplace(units(is_trained), *ranks,
-                StoreOptions{.zero = config.parallel, .device = ranks->device()});
+  do_together(*ranks, [&] {
+    store.emplace(units(is_trained), *ranks,
+                  StoreOptions{.zero = config.parallel,
+                               .device = ranks->device(),
+                               .moment_dtype = config.optimizer.state_dtype,
+                               .rounding_seed = static_cast<uint64_t>(config.data.seed),
+                               .offload = is_trained ? config.optimizer.offload : ""});
+  });
   engine.emplace(decoder, *store,
                  config.train.recomputes ? Activations::kRecomputed : Activations::kKept,
                  adapter() ? &*adapter() : nullptr);

@@ -12,6 +12,7 @@
 #include "model/quantised/four_bit_format.h"
 #include "model/quantised/quantised_absmax.h"
 #include "zero/shard_layout.h"
+#include "zero/unit_store.h"
 
 namespace temper {
 namespace {
@@ -56,7 +57,20 @@ int64_t four_bit_bytes(const StoredUnit& unit, const ZeroOptions& zero, int num_
          (is_double ? scales : 0) + kept_weights(rest, zero, num_ranks) * element_bytes(unit.form);
 }
 
-int64_t state_bytes(const StoredUnit& unit, const ZeroOptions& zero, int num_ranks) {
+// The most that a rank has of it, with scales: shards are equal, but for what lies in them.
+UpdateBytes most_update_bytes(const StoredUnit& unit, const RunConfig& config, int num_ranks) {
+  const MomentDtype dtype = config.optimizer.state_dtype;
+  const ShardLayout shards(unit.layout.num_elements(), num_ranks);
+  if (config.parallel.stage == 0) return update_bytes(unit, {0, shards.padded_size()}, dtype);
+  UpdateBytes most = update_bytes(unit, shards.block(0), dtype);
+  for (int rank = 1; rank < num_ranks && most.scales > 0; ++rank) {
+    most.scales = std::max(most.scales, update_bytes(unit, shards.block(rank), dtype).scales);
+  }
+  return most;
+}
+
+int64_t state_bytes(const StoredUnit& unit, const RunConfig& config, int num_ranks) {
+  const ZeroOptions& zero = config.parallel;
   if (unit.form.four_bit) return four_bit_bytes(unit, zero, num_ranks);
   const int64_t num_elements = unit.layout.num_elements();
   const int64_t weights = kept_weights(num_elements, zero, num_ranks) * element_bytes(unit.form);
@@ -64,10 +78,18 @@ int64_t state_bytes(const StoredUnit& unit, const ZeroOptions& zero, int num_ran
   const ShardLayout shards(num_elements, num_ranks);
   const int64_t whole = shards.padded_size();
   const int64_t kept = zero.stage == 0 ? whole : shards.shard_size();
-  const int64_t master = unit.form.dtype == at::kFloat ? 0 : kept * kFloatBytes;
-  const int64_t moments = 2 * kept * kFloatBytes;
+  const UpdateBytes update = most_update_bytes(unit, config, num_ranks);
+  const int64_t in_memory = config.optimizer.offload.empty() ? update.numbers : 0;
   const int64_t gradient = (keeps_whole_gradients(zero) ? whole : kept) * kFloatBytes;
-  return weights + master + moments + gradient;
+  return weights + in_memory + update.scales + gradient;
+}
+
+// What a save copies: its own slice of master weights and moments, with all scales.
+int64_t copy_bytes(const StoredUnit& unit, const RunConfig& config, int num_ranks) {
+  const int64_t own = ShardLayout(unit.layout.num_elements(), num_ranks).shard_size();
+  const UpdateBytes bytes =
+      update_bytes({unit.layout, {.dtype = at::kBFloat16}}, {0, own}, config.optimizer.state_dtype);
+  return bytes.numbers + most_update_bytes(unit, config, num_ranks).scales;
 }
 
 // Of a gathered unit.
@@ -174,13 +196,19 @@ int64_t activation_bytes(const RunConfig& config, const MemoryFacts& facts) {
 
 MemoryEstimate estimate_memory(const RunConfig& config, const MemoryFacts& facts) {
   MemoryEstimate estimate;
+  const bool is_offloaded = !config.optimizer.offload.empty();
   for (const StoredUnit& unit : facts.units) {
-    estimate.state += state_bytes(unit, config.parallel, facts.num_ranks);
-    const bool is_copied = unit.form.is_trained || changes_base(unit);
-    if (!is_copied || config.checkpoint.every_steps == 0) continue;  // The last takes no copy.
-    // Master and moments; or what changes the base, alone and with as much in what is published.
-    const ShardLayout shards(unit.layout.num_elements(), facts.num_ranks);
-    estimate.saving += 3 * kFloatBytes * shards.shard_size();
+    estimate.state += state_bytes(unit, config, facts.num_ranks);
+    const bool is_copied = config.checkpoint.every_steps > 0;  // The last save takes no copy.
+    if (changes_base(unit) && is_copied) {
+      // Alone, and with as much in what is published.
+      const ShardLayout shards(unit.layout.num_elements(), facts.num_ranks);
+      estimate.saving += 3 * kFloatBytes * shards.shard_size();
+    }
+    if (!unit.form.is_trained) continue;
+    const UpdateBytes update = most_update_bytes(unit, config, facts.num_ranks);
+    if (is_offloaded) estimate.offloaded += update.numbers;
+    if (is_copied && !is_offloaded) estimate.saving += copy_bytes(unit, config, facts.num_ranks);
   }
   estimate.saving += gathered_to_save_bytes(config, facts);
   estimate.exchange = decoder_exchange_bytes(config, facts) + adapter_exchange_bytes(config, facts);

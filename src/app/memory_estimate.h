@@ -18,6 +18,8 @@ struct MemoryEstimate {
   int64_t saving = 0;       ///< The copy that a checkpoint is written from.
   int64_t program = 0;      ///< LibTorch and MPI themselves.
 
+  int64_t offloaded = 0;  ///< On disk, and not part of the total.
+
   int64_t total() const { return state + exchange + activations + saving + program; }
 };
 

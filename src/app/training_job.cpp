@@ -285,12 +285,15 @@ void TrainingJob::print_banner() const {
       " parameters=", readable_count(num_parameters), " dtype=", name_of(model_.compute_dtype),
       " method=", name_of(config_.method.kind), " trained=", readable_count(num_trained)));
   const MemoryEstimate memory = estimate_memory(config_, model_.memory_facts());
-  log_event(concat("ranks=", session_.world_size(), " nodes=", shape().num_nodes,
-                   " threads_per_rank=", model_.num_threads, " stage=", config_.parallel.stage,
-                   " sharded=", sharded_at(config_.parallel.stage), " reduction=",
-                   config_.parallel.reduction == Reduction::kExact ? "exact" : "fast",
-                   " memory_per_rank=", readable_bytes(memory.total()),
-                   " of_it_state=", readable_bytes(model_.store->state_bytes())));
+  log_event(
+      concat("ranks=", session_.world_size(), " nodes=", shape().num_nodes,
+             " threads_per_rank=", model_.num_threads, " stage=", config_.parallel.stage,
+             " sharded=", sharded_at(config_.parallel.stage),
+             " reduction=", config_.parallel.reduction == Reduction::kExact ? "exact" : "fast",
+             " memory_per_rank=", readable_bytes(memory.total()),
+             " of_it_state=", readable_bytes(model_.store->state_bytes()),
+             memory.offloaded == 0 ? std::string()
+                                   : concat(" offloaded=", readable_bytes(memory.offloaded))));
   log_event(concat("steps=", plan_.num_steps, " rows_per_step=", config_.data.global_batch_rows,
                    " rows_per_micro_batch=", config_.data.micro_batch_rows, " tokens_per_row=",
                    config_.data.sequence_length, " rows_per_epoch=", plan_.mixture.rows_per_epoch(),

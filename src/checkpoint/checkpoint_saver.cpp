@@ -38,7 +38,9 @@ CheckpointSaver::CheckpointSaver(const SaverSetup& setup, const PublishedFolder&
       published_(published.files.folder),
       model_dtype_(saved_dtype(published, options)),
       copy_(setup.store, setup.ranks, setup.saved),
-      unit_files_(plan_unit_files(copy_.saved(), published.files, model_dtype_)) {
+      unit_files_(
+          plan_unit_files(copy_.saved(), published.files,
+                          {model_dtype_, stored_dtype_of(setup.store.options().moment_dtype)})) {
   do_on_rank_0(setup_.ranks, [&] {
     companions_ = published.companions(model_dtype_);
     for (TextFile& file : companions_) file.path = concat(published_, '/', file.path);
@@ -97,10 +99,7 @@ std::vector<TextFile> CheckpointSaver::make_text_files(const RunState& state) co
 FileJob CheckpointSaver::unit_job(const UnitFile& file) const {
   FileJob job{temporary() / file.path, {}};
   if (setup_.ranks.rank() == 0) job.parts.push_back({0, file.header, {}, DType::kU8});
-  const Range owned = copy_.owned(file.unit);
-  if (!owned.is_empty()) {
-    job.parts.push_back({file.bytes_of(owned).begin, {}, copy_.slice(file), file.dtype});
-  }
+  if (!copy_.owned(file.unit).is_empty()) job.parts.push_back(copy_.part(file));
   return job;
 }
 

@@ -52,6 +52,9 @@ class CheckpointSaver {
   CheckpointSaver(const SaverSetup& setup, const PublishedFolder& published,
                   const CheckpointOptions& options);
 
+  /// Whether the store must rest while a checkpoint is written: a copy would not fit into memory.
+  bool needs_rest() const { return setup_.store.is_offloaded(); }
+
   /// Copies the state and starts to write it. The store may be changed when this returns, unless it
   /// was said to rest: then nothing is copied that lies on the host.
   /// Collective. Throws: CheckpointError on all ranks, if the folder cannot be made or is too full.

@@ -16,6 +16,7 @@
 #include "core/error.h"
 #include "core/floats.h"
 #include "io/json.h"
+#include "model/quantised/dynamic_map.h"
 #include "model/quantised/quantise.h"
 #include "model/quantised/quantised_absmax.h"
 
@@ -93,7 +94,7 @@ void QuantisedMatrix::write(const File& file, std::span<const int64_t> offsets) 
   put(2, state(quantised.offset));
   put(3, quantised.codes);
   put(4, quantised.absmax);
-  put(5, absmax_values());
+  put(5, dynamic_map(MapSign::kSigned));
 }
 
 // Returns the scales of the blocks.

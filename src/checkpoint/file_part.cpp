@@ -31,6 +31,18 @@ void require_in_range(std::span<const float> numbers, DType dtype,
                         "set checkpoint.model_dtype to bfloat16 or float32");
 }
 
+size_t size_of(const FilePart& part) {
+  return part.source.read ? static_cast<size_t>(part.source.size) : part.numbers.size();
+}
+
+std::span<const float> piece_of(const FilePart& part, size_t first, size_t count,
+                                std::vector<float>& buffer) {
+  if (!part.source.read) return part.numbers.subspan(first, count);
+  buffer.resize(count);
+  part.source.read({static_cast<int64_t>(first), static_cast<int64_t>(first + count)}, buffer);
+  return buffer;
+}
+
 Digest write_part(const FilePart& part, const File& file, const std::stop_token& stop) {
   Sha256 hash;
   int64_t offset = part.offset;
@@ -42,8 +54,10 @@ Digest write_part(const FilePart& part, const File& file, const std::stop_token&
   };
   write(std::as_bytes(std::span(part.text)));
   std::vector<std::byte> buffer;
-  for (size_t i = 0; i < part.numbers.size() && !stop.stop_requested(); i += kPieceElements) {
-    const auto piece = part.numbers.subspan(i, std::min(kPieceElements, part.numbers.size() - i));
+  std::vector<float> decoded;
+  const size_t size = size_of(part);
+  for (size_t i = 0; i < size && !stop.stop_requested(); i += kPieceElements) {
+    const auto piece = piece_of(part, i, std::min(kPieceElements, size - i), decoded);
     require_in_range(piece, part.dtype, file.path());
     write(converted(piece, part.dtype, buffer));
   }

@@ -3,15 +3,23 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <stop_token>
 #include <string>
 #include <vector>
 
 #include "core/hash.h"
+#include "core/range.h"
 #include "io/dtype.h"
 
 namespace temper {
+
+/// Numbers that become fp32 piece by piece, while they are written.
+struct NumberSource {
+  int64_t size = 0;
+  std::function<void(Range, std::span<float>)> read = {};  ///< Of [0, size), in order.
+};
 
 /// A contiguous part of a file: a text, or numbers.
 struct FilePart {
@@ -19,6 +27,7 @@ struct FilePart {
   std::string text;
   std::span<const float> numbers;  ///< Instead of a text; not to be changed while it is written.
   DType dtype = DType::kF32;       ///< What the numbers are rounded to on the way.
+  NumberSource source = {};        ///< Instead of numbers that lie in memory as fp32.
 };
 
 /// What this rank writes of one file; other ranks may write other parts of it.

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <map>
+#include <span>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
@@ -16,15 +18,19 @@ namespace {
 constexpr std::array kKinds = {StateKind::kMaster, StateKind::kFirstMoment,
                                StateKind::kSecondMoment};
 
-at::Tensor kept_of(const UnitState& state, StateKind kind) {
-  return kind == StateKind::kMaster        ? state.loaded_weights()
-         : kind == StateKind::kFirstMoment ? state.first_moment
-                                           : state.second_moment;
+KeptNumbers kept_of(const UnitState& state, StateKind kind) {
+  return kind == StateKind::kMaster        ? state.loaded()
+         : kind == StateKind::kFirstMoment ? state.first()
+                                           : state.second();
 }
 
-at::Tensor owned_part(const UnitState& state, const at::Tensor& kept) {
-  if (state.owned.is_empty()) return kept.narrow(0, 0, 0);
-  return kept.narrow(0, state.owned.begin - state.kept.begin, state.owned.size());
+// In fp32, in memory. Shapes: [kept].
+at::Tensor decoded(const KeptNumbers& kept, Range elements) {
+  if (kept.is_plain()) return kept.numbers;
+  const at::Tensor whole = at::zeros({kept.kept.size()}, at::kFloat);
+  const Range real = intersection(kept.kept, elements);
+  kept.read(real, {whole.mutable_data_ptr<float>(), static_cast<size_t>(real.size())});
+  return whole;
 }
 
 // The dimension in which a saved tensor is larger than the first one that it is joined of.
@@ -69,16 +75,18 @@ bool HostCopy::is_saved(int saved, StateKind kind) const {
   return is_trained || kind == StateKind::kMaster;
 }
 
-at::Tensor HostCopy::own_part(int saved, StateKind kind) const {
-  if (!is_unit(saved)) return cut_anew(saved, kind);
+KeptNumbers HostCopy::own_part(int saved, StateKind kind) const {
+  if (!is_unit(saved)) return {.numbers = cut_anew(saved, kind), .kept = owned(saved)};
   const auto index = static_cast<size_t>(saved);
   const UnitState& state = store_.state(sources_[index].front().front().unit);
-  return owned_part(state, kept_of(state, kind));
+  const Range own =
+      state.owned.is_empty() ? Range{state.kept.begin, state.kept.begin} : state.owned;
+  return kept_of(state, kind).narrow(own);
 }
 
 at::Tensor HostCopy::gather(int unit, StateKind kind) const {
   const UnitState& state = store_.state(unit);
-  const at::Tensor kept = kept_of(state, kind);
+  const at::Tensor kept = decoded(kept_of(state, kind), {0, state.unit.num_elements()});
   if (kept.numel() == state.shards.padded_size()) return kept;
   const at::Tensor whole = at::empty({state.shards.padded_size()}, kept.options());
   ranks_.all_gather(kept, whole).wait();
@@ -123,24 +131,49 @@ void HostCopy::hold_each(Hold hold) {
 }
 
 void HostCopy::take() {
-  hold_each([](const at::Tensor& part, at::Tensor& copy) {
-    const bool is_own = copy.defined() && !copy.is_alias_of(part);  // Not borrowed before.
-    if (!is_own) copy = at::empty(part.sizes(), at::kFloat);
-    copy.copy_(part);
+  if (store_.is_offloaded()) throw std::logic_error("a copy of what does not fit into memory");
+  hold_each([](const KeptNumbers& part, KeptNumbers& copy) {
+    const auto copy_one = [](const at::Tensor& from, at::Tensor& to) {
+      if (!from.defined()) return;
+      const bool is_own = to.defined() && !to.is_alias_of(from);  // Not borrowed before.
+      if (!is_own) to = at::empty(from.sizes(), from.scalar_type());
+      to.copy_(from);
+    };
+    at::Tensor numbers = copy.numbers, scales = copy.scales;
+    copy_one(part.numbers, numbers);
+    copy_one(part.scales, scales);
+    copy = part;
+    copy.numbers = numbers;
+    copy.scales = scales;
   });
 }
 
 void HostCopy::borrow() {
-  hold_each([](const at::Tensor& part, at::Tensor& copy) { copy = part.cpu(); });
+  hold_each([](const KeptNumbers& part, KeptNumbers& copy) {
+    copy = part;
+    copy.numbers = part.numbers.cpu();
+  });
 }
 
-std::span<const float> HostCopy::slice(const UnitFile& file) const {
+FilePart HostCopy::part(const UnitFile& file) const {
   // What is published are the master weights, rounded while they are written.
   const size_t which = file.kind == StateKind::kSecondMoment  ? 2
                        : file.kind == StateKind::kFirstMoment ? 1
                                                               : 0;
-  const at::Tensor& copy = copies_[which][static_cast<size_t>(file.unit)];
-  return {copy.const_data_ptr<float>(), static_cast<size_t>(copy.numel())};
+  const KeptNumbers& copy = copies_[which][static_cast<size_t>(file.unit)];
+  FilePart part;
+  part.offset = file.bytes_of(copy.kept).begin;
+  part.dtype = file.dtype;
+  if (copy.is_plain()) {
+    part.numbers = {copy.numbers.const_data_ptr<float>(), static_cast<size_t>(copy.kept.size())};
+    return part;
+  }
+  part.source = {copy.kept.size(), [copy](Range range, std::span<float> out) {
+                   const Range elements{copy.kept.begin + range.begin, copy.kept.begin + range.end};
+                   copy.read(elements, out);
+                   copy.release(elements);
+                 }};
+  return part;
 }
 
 }  // namespace temper

@@ -4,9 +4,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <array>
-#include <span>
 #include <vector>
 
+#include "checkpoint/file_part.h"
 #include "checkpoint/unit_files.h"
 #include "comm/communicator.h"
 #include "zero/unit_store.h"
@@ -33,15 +33,16 @@ class HostCopy {
   /// What of it this rank writes.
   Range owned(int saved) const { return shards(saved).owned(ranks_.rank()); }
 
-  /// Copies this rank's own slices: master weights and moments. Collective. Throws: CommError.
+  /// Copies this rank's own slices, master weights and moments, as they are kept. Not from a file:
+  /// a store that is offloaded must rest. Collective. Throws: CommError.
   void take();
 
   /// The same for a store that rests until all is written: what lies on the host as it is to be
   /// written is not copied. Collective. Throws: CommError.
   void borrow();
 
-  /// What a unit file holds of this rank, in fp32. Shapes: [owned(file.unit).size()].
-  std::span<const float> slice(const UnitFile& file) const;
+  /// What this rank writes of a unit file, which has some of a saved unit.
+  FilePart part(const UnitFile& file) const;
 
  private:
   // A tensor of a unit of the store.
@@ -55,16 +56,16 @@ class HostCopy {
   void hold_each(Hold hold);
   bool is_unit(int saved) const;
   bool is_saved(int saved, StateKind kind) const;
-  at::Tensor own_part(int saved, StateKind kind) const;
+  KeptNumbers own_part(int saved, StateKind kind) const;
   at::Tensor gather(int unit, StateKind kind) const;
   at::Tensor cut_anew(int saved, StateKind kind) const;
 
   const UnitStore& store_;
   Communicator& ranks_;
   std::vector<UnitLayout> saved_;
-  std::vector<ShardLayout> shards_;                // [saved]
-  std::vector<std::vector<Sources>> sources_;      // [saved][slot]
-  std::array<std::vector<at::Tensor>, 3> copies_;  // [master, moments][saved]
+  std::vector<ShardLayout> shards_;                 // [saved]
+  std::vector<std::vector<Sources>> sources_;       // [saved][slot]
+  std::array<std::vector<KeptNumbers>, 3> copies_;  // [master, moments][saved]
 };
 
 }  // namespace temper

@@ -52,27 +52,49 @@ void read_tensor(const SafetensorsFolder::Place& place, Range range, at::Tensor 
   }
 }
 
-// Reads this rank's part of one unit into `destination` [state.kept.size()]; what lies beyond the
-// unit's end is left as it is.
-void read_kept(const SafetensorsFolder& folder, const UnitState& state, at::Tensor destination,
+// The same for codes, and for what lies in a file. Pieces end where blocks do.
+void fill_in_pieces(const SafetensorsFolder::Place& place, const TensorSlot& slot,
+                    const KeptNumbers& numbers, NonFinite non_finite) {
+  std::vector<float> buffer;
+  const Range wanted = intersection(slot.range(), numbers.kept);
+  for (int64_t begin = wanted.begin; begin < wanted.end;) {
+    const Range piece{begin, std::min(wanted.end, (begin / kPieceElements + 1) * kPieceElements)};
+    buffer.resize(static_cast<size_t>(piece.size()));
+    place.file->read_floats(*place.tensor, {piece.begin - slot.offset, piece.end - slot.offset},
+                            buffer);
+    CollectiveRing::own().begin_idle();
+    if (non_finite == NonFinite::kRefused) require_finite(buffer, place);
+    numbers.write(piece, buffer);
+    numbers.release(piece);
+    begin = piece.end;
+  }
+}
+
+// Reads this rank's part of one unit; what lies beyond the unit's end is left as it is.
+void read_kept(const SafetensorsFolder& folder, const UnitState& state, const KeptNumbers& numbers,
                NonFinite non_finite) {
   for (const TensorSlot& slot : state.unit.slots()) {
     const Range wanted = intersection(slot.range(), state.kept);
     if (wanted.is_empty()) continue;
+    if (numbers.file != nullptr || numbers.scales.defined()) {
+      fill_in_pieces(*folder.find(slot.name), slot, numbers, non_finite);
+      continue;
+    }
     const Range range{wanted.begin - slot.offset, wanted.end - slot.offset};
-    const at::Tensor part = destination.narrow(0, wanted.begin - state.kept.begin, wanted.size());
+    const at::Tensor part =
+        numbers.numbers.narrow(0, wanted.begin - state.kept.begin, wanted.size());
     read_tensor(*folder.find(slot.name), range, part, non_finite);
   }
 }
 
-// The tensor of a unit that a set of files fills.
-at::Tensor destination_of(const UnitState& state, StateKind kind) {
+// What a set of files fills of a unit.
+KeptNumbers destination_of(const UnitState& state, StateKind kind) {
   switch (kind) {
     case StateKind::kModel: break;  // Rounded: the master weights have more bits.
-    case StateKind::kMaster: return state.master;
-    case StateKind::kFirstMoment: return state.first_moment;
-    case StateKind::kSecondMoment: return state.second_moment;
-    case StateKind::kBaseChange: return state.loaded_weights();
+    case StateKind::kMaster: return state.masters();
+    case StateKind::kFirstMoment: return state.first();
+    case StateKind::kSecondMoment: return state.second();
+    case StateKind::kBaseChange: return state.loaded();
   }
   return {};
 }
@@ -135,7 +157,7 @@ void load_dense(const SafetensorsFolder& weights, Range units, UnitStore& store,
   do_together(ranks, [&] {
     for (auto unit = static_cast<int>(units.begin); unit < units.end; ++unit) {
       const UnitState& state = store.state(unit);
-      read_kept(weights, state, state.loaded_weights(), NonFinite::kRefused);
+      read_kept(weights, state, state.loaded(), NonFinite::kRefused);
     }
   });
   for (auto unit = static_cast<int>(units.begin); unit < units.end; ++unit) store.publish(unit);

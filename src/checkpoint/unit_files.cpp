@@ -24,6 +24,12 @@ std::vector<UnitFileSet> all_sets(const UnitFileSet& published) {
   return sets;
 }
 
+DType dtype_of(StateKind kind, const StoredDTypes& dtypes) {
+  if (kind == StateKind::kModel) return dtypes.model;
+  const bool is_moment = kind == StateKind::kFirstMoment || kind == StateKind::kSecondMoment;
+  return is_moment ? dtypes.moments : DType::kF32;
+}
+
 bool has(const UnitFileSet& set, UnitLayout::Use use) {
   using Use = UnitLayout::Use;
   switch (set.kind) {
@@ -65,14 +71,18 @@ Range UnitFile::bytes_of(Range elements) const {
   return {data_begin + elements.begin * element_bytes, data_begin + elements.end * element_bytes};
 }
 
+DType stored_dtype_of(MomentDtype moments) {
+  return moments == MomentDtype::kBfloat16 ? DType::kBF16 : DType::kF32;
+}
+
 std::vector<UnitFile> plan_unit_files(const std::vector<UnitLayout>& units,
-                                      const UnitFileSet& published, DType dtype) {
+                                      const UnitFileSet& published, const StoredDTypes& dtypes) {
   std::vector<UnitFile> files;
   for (const UnitFileSet& set : all_sets(published)) {
     const std::vector<int> chosen = units_in(set, units);
     for (size_t i = 0; i < chosen.size(); ++i) {
-      UnitFile file = plan_file(set, units[static_cast<size_t>(chosen[i])],
-                                set.kind == StateKind::kModel ? dtype : DType::kF32);
+      UnitFile file =
+          plan_file(set, units[static_cast<size_t>(chosen[i])], dtype_of(set.kind, dtypes));
       file.unit = chosen[i];
       file.path =
           concat(set.folder, '/',
@@ -97,9 +107,9 @@ size_t first_file_of(int rank, int world_size, size_t num_files) {
   return num_files * static_cast<size_t>(rank) / static_cast<size_t>(world_size);
 }
 
-int64_t checkpoint_bytes(const std::vector<UnitLayout>& units, DType model_dtype) {
+int64_t checkpoint_bytes(const std::vector<UnitLayout>& units, const StoredDTypes& dtypes) {
   int64_t sum = 0;
-  for (const UnitFile& file : plan_unit_files(units, kModelFiles, model_dtype)) sum += file.bytes();
+  for (const UnitFile& file : plan_unit_files(units, kModelFiles, dtypes)) sum += file.bytes();
   return sum;
 }
 

@@ -10,6 +10,7 @@
 #include "io/dtype.h"
 #include "io/file.h"
 #include "model/unit_layout.h"
+#include "optim/adamw.h"
 
 namespace temper {
 
@@ -53,10 +54,18 @@ struct UnitFile {
   int64_t bytes() const { return bytes_of({0, num_elements}).end; }
 };
 
-/// All unit files of a checkpoint, set by set: first the `published` one, in `dtype`, then the
-/// optimizer's, in fp32.
+/// What the numbers of a checkpoint are stored in; master weights are always F32.
+struct StoredDTypes {
+  DType model;
+  DType moments = DType::kF32;
+};
+
+/// What moments are stored in: BF16, or F32, also for those in 8 bits, which are decoded.
+DType stored_dtype_of(MomentDtype moments);
+
+/// All unit files of a checkpoint, set by set: first the `published` one, then the optimizer's.
 std::vector<UnitFile> plan_unit_files(const std::vector<UnitLayout>& units,
-                                      const UnitFileSet& published, DType dtype);
+                                      const UnitFileSet& published, const StoredDTypes& dtypes);
 
 /// The index of each set of several files: which file has which tensor.
 std::vector<TextFile> make_indexes(const std::vector<UnitLayout>& units,
@@ -68,6 +77,6 @@ std::vector<TextFile> make_indexes(const std::vector<UnitLayout>& units,
 size_t first_file_of(int rank, int world_size, size_t num_files);
 
 /// Bytes of a checkpoint's unit files, nearly all of the whole.
-int64_t checkpoint_bytes(const std::vector<UnitLayout>& units, DType model_dtype);
+int64_t checkpoint_bytes(const std::vector<UnitLayout>& units, const StoredDTypes& dtypes);
 
 }  // namespace temper

@@ -141,6 +141,9 @@ constexpr Choice<std::optional<ActivationFunction>> kActivations[] = {
     {"gelu", ActivationFunction::kGelu},
     {"gelu_new", ActivationFunction::kGeluNew},
     {"quick_gelu", ActivationFunction::kQuickGelu}};
+constexpr Choice<MomentDtype> kMomentDtypes[] = {{"float32", MomentDtype::kFloat32},
+                                                 {"bfloat16", MomentDtype::kBfloat16},
+                                                 {"int8", MomentDtype::kInt8}};
 constexpr Choice<Reduction> kReductions[] = {{"exact", Reduction::kExact},
                                              {"fast", Reduction::kFast}};
 
@@ -242,6 +245,8 @@ void visit_optimizer(Visitor& section, AdamWOptions& optimizer) {
   section.real("beta2", optimizer.beta2, kBelowOne);
   section.real("epsilon", optimizer.epsilon, kPositive);
   section.real("weight_decay", optimizer.weight_decay, kNotNegative);
+  section.choice("state_dtype", optimizer.state_dtype, kMomentDtypes);
+  section.text("offload", optimizer.offload, kFolderOrNone);
 }
 
 template <typename Visitor>

@@ -57,6 +57,10 @@ void add_optimizer(const AdamWOptions& optimizer, Lines& lines) {
   lines.add("optimizer.beta2", optimizer.beta2);
   lines.add("optimizer.epsilon", optimizer.epsilon);
   lines.add("optimizer.weight_decay", optimizer.weight_decay);
+  if (optimizer.state_dtype != MomentDtype::kFloat32) {
+    const bool is_int8 = optimizer.state_dtype == MomentDtype::kInt8;
+    lines.add("optimizer.state_dtype", std::string(is_int8 ? "int8" : "bfloat16"));
+  }
 }
 
 std::string name_of(ScheduleOptions::Shape shape) {

@@ -227,6 +227,19 @@ void check_parallel(const ZeroOptions& parallel, Problems& problems) {
                       {"parallel.reduction", "parallel.stage"}});
 }
 
+// What is kept in fewer bits, or in a file, is updated by functions for the CPU.
+void check_optimizer_state(const RunConfig& config, Problems& problems) {
+  if (config.model.device == ModelOptions::Device::kCpu) return;
+  const auto add = [&](const char* option, const char* value) {
+    problems.push_back(
+        {concat("optimizer.", option, " is set, but model.device is cuda"),
+         concat("leave it out, or set it to ", value, ": it is for model.device cpu"),
+         {concat("optimizer.", option), "model.device"}});
+  };
+  if (config.optimizer.state_dtype != MomentDtype::kFloat32) add("state_dtype", "float32");
+  if (!config.optimizer.offload.empty()) add("offload", "\"\"");
+}
+
 void check_continuation(const ContinueOptions& continuation, Problems& problems) {
   if (!continuation.from.empty() || continuation.change.empty()) return;
   problems.push_back({"continue.change lists what changes, but continue.from names no checkpoint",
@@ -250,6 +263,7 @@ Problems validate(const RunConfig& config) {
   check_method(config, problems);
   check_evaluation(config, problems);
   check_parallel(config.parallel, problems);
+  check_optimizer_state(config, problems);
   check_continuation(config.continuation, problems);
   if (config.train.max_steps > 0) append(validate_steps(config, config.train.max_steps), problems);
   return problems;

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 namespace temper {
@@ -12,6 +13,14 @@ namespace temper {
 ///
 /// Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox 4x32-10).
 std::array<uint32_t, 4> philox(uint64_t key, std::array<uint32_t, 4> counter);
+
+/// The words of counters that follow each other, as `philox` gives them, many at a time.
+///
+/// Shapes: words [4 * n], of the counters {low half, high half, upper[0], upper[1]} of the numbers
+///   first, first + 1, ….
+/// Throws: std::invalid_argument unless there are four words for each counter.
+void philox_run(uint64_t key, uint64_t first, std::array<uint32_t, 2> upper,
+                std::span<uint32_t> words);
 
 /// A key for what has this name, from the seed of a run.
 uint64_t random_key(uint64_t seed, std::string_view name);

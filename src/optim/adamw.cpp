@@ -44,16 +44,13 @@ struct Coefficients {
 // The update of a range of elements, which overlap nowhere.
 struct Update {
   Coefficients<float> c;
-  float* parameters;
-  const float* gradients;
-  float* first_moment;
-  float* second_moment;
+  AdamWArrays arrays;
 
   void operator()(int64_t begin, int64_t end) const {
-    float* const __restrict p = parameters;
-    const float* const __restrict g = gradients;
-    float* const __restrict m = first_moment;
-    float* const __restrict v = second_moment;
+    float* const __restrict p = arrays.parameters;
+    const float* const __restrict g = arrays.gradients;
+    float* const __restrict m = arrays.first_moment;
+    float* const __restrict v = arrays.second_moment;
     for (int64_t k = begin; k < end; ++k) {
       const float gradient = g[k] * c.gradient_scale;
       const float first = m[k] + c.first_share * (gradient - m[k]);
@@ -88,10 +85,16 @@ void adamw_update(const AdamWTensors& tensors, const AdamWOptions& options, cons
     return;
   }
   const Update update{
-      Coefficients<float>(options, step), tensors.parameters.mutable_data_ptr<float>(),
-      tensors.gradients.const_data_ptr<float>(), tensors.first_moment.mutable_data_ptr<float>(),
-      tensors.second_moment.mutable_data_ptr<float>()};
+      Coefficients<float>(options, step),
+      {tensors.parameters.mutable_data_ptr<float>(), tensors.gradients.const_data_ptr<float>(),
+       tensors.first_moment.mutable_data_ptr<float>(),
+       tensors.second_moment.mutable_data_ptr<float>()}};
   at::parallel_for(0, tensors.parameters.numel(), kGrain, update);
+}
+
+void adamw_update(const AdamWArrays& arrays, int64_t n, const AdamWOptions& options,
+                  const AdamWStep& step) {
+  Update{Coefficients<float>(options, step), arrays}(0, n);
 }
 
 void adamw_update_by_operators(const AdamWTensors& tensors, const AdamWOptions& options,

@@ -4,8 +4,16 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <string>
 
 namespace temper {
+
+/// What the moments are kept in from step to step; each step computes with them in fp32.
+enum class MomentDtype {
+  kFloat32,
+  kBfloat16,  ///< Rounded up or down by chance, so that what is small against them adds up.
+  kInt8,      ///< A code for each, and an fp32 scale for a block of 256.
+};
 
 struct AdamWOptions {
   double learning_rate = 2e-5;  ///< Peak, after warm-up.
@@ -13,6 +21,8 @@ struct AdamWOptions {
   double beta2 = 0.95;
   double epsilon = 1e-8;
   double weight_decay = 0.0;  ///< Decoupled; not applied to norms and biases.
+  MomentDtype state_dtype = MomentDtype::kFloat32;
+  std::string offload = {};  ///< A folder on each node's disk for what is updated, or none.
 };
 
 /// What one step applies to every parameter.
@@ -41,6 +51,17 @@ struct AdamWTensors {
 ///   algorithm 2, with the operations in the order of torch.optim.AdamW.
 /// Throws: std::invalid_argument.
 void adamw_update(const AdamWTensors& tensors, const AdamWOptions& options, const AdamWStep& step);
+
+/// The same for arrays of n elements in memory, by the calling thread alone: for moments that are
+/// in fp32 only meanwhile.
+struct AdamWArrays {
+  float* parameters;
+  const float* gradients;
+  float* first_moment;
+  float* second_moment;
+};
+void adamw_update(const AdamWArrays& arrays, int64_t n, const AdamWOptions& options,
+                  const AdamWStep& step);
 
 /// The same by LibTorch's operators, on any device: what `adamw_update` does off the CPU.
 void adamw_update_by_operators(const AdamWTensors& tensors, const AdamWOptions& options,

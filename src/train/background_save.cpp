@@ -16,6 +16,11 @@ enum Status : int64_t { kWritten = 0, kBusy = 1, kFailed = 2 };  // In the order
 
 }  // namespace
 
+void BackgroundSave::start(const RunState& state) {
+  if (saver_.needs_rest()) return save_last(state);
+  start(state, StoreUse::kGoesOn);
+}
+
 void BackgroundSave::start(const RunState& state, StoreUse use) {
   finish();
   watch_.restart();

@@ -19,7 +19,8 @@ class BackgroundSave {
       : saver_(saver), ranks_(ranks), device_(device) {}
 
   /// Begins a checkpoint of `state`; finishes the one before first.
-  void start(const RunState& state) { start(state, StoreUse::kGoesOn); }
+  /// Where the state is offloaded it blocks, as `save_last`.
+  void start(const RunState& state);
 
   /// The same where no step follows: takes no copy, and blocks until it is published.
   void save_last(const RunState& state);

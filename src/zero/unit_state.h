@@ -3,10 +3,13 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <optional>
+#include <vector>
 
 #include "core/range.h"
 #include "zero/four_bit_unit.h"
+#include "zero/kept_numbers.h"
 #include "zero/shard_layout.h"
 #include "zero/unit_form.h"
 
@@ -24,12 +27,15 @@ struct UnitState {
   Range kept;              ///< Elements of the padded unit that the tensors below cover.
   Range owned;             ///< The elements that this rank alone writes to files: no padding.
   at::Tensor master = {};  ///< [kept] fp32 weights; undefined where frozen, as the next three.
-  at::Tensor first_moment = {};   ///< [kept] fp32.
-  at::Tensor second_moment = {};  ///< [kept] fp32.
+  at::Tensor first_moment = {};   ///< [kept] fp32, or fewer bits: see `first`.
+  at::Tensor second_moment = {};  ///< [kept], the same.
   at::Tensor gradient = {};       ///< [kept] fp32, or [padded] where whole gradients are added up.
   at::Tensor weights = {};  ///< Compute dtype: [kept] at stage 3, else [padded]. May alias master.
   Range part = {};          ///< This rank's part of whole `weights`.
   std::optional<FourBitUnit> four_bit = {};  ///< `weights` are its slice or all slices, in bytes.
+  at::Tensor first_scales = {}, second_scales = {};            ///< Of moments in 8 bits.
+  std::shared_ptr<const std::vector<ScaledPart>> scaled = {};  ///< Where these lie.
+  const StateFile* file = nullptr;  ///< What some of the tensors lie in, if they do.
 
   /// This rank's part of `weights`. Shapes: [kept], or a slice in bytes.
   at::Tensor kept_weights() const {
@@ -41,6 +47,28 @@ struct UnitState {
   at::Tensor loaded_weights() const {
     if (master.defined()) return master;
     return four_bit ? four_bit->vectors(kept_weights()) : kept_weights();
+  }
+
+  /// The same, wherever it lies.
+  KeptNumbers loaded() const { return numbers_of(loaded_weights()); }
+
+  /// What is kept of each element, in whichever form. Defined where the tensors are.
+  KeptNumbers masters() const { return numbers_of(master); }
+  KeptNumbers first() const { return moment(first_moment, first_scales, MapSign::kSigned); }
+  KeptNumbers second() const { return moment(second_moment, second_scales, MapSign::kUnsigned); }
+
+ private:
+  KeptNumbers numbers_of(const at::Tensor& tensor) const {
+    return {.numbers = tensor,
+            .kept = kept,
+            .file = file != nullptr && file->has(tensor) ? file : nullptr};
+  }
+  KeptNumbers moment(const at::Tensor& tensor, const at::Tensor& scales, MapSign sign) const {
+    KeptNumbers numbers = numbers_of(tensor);
+    numbers.scales = scales;
+    numbers.parts = scaled;
+    numbers.sign = sign;
+    return numbers;
   }
 };
 

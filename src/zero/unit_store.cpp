@@ -8,11 +8,37 @@
 #include <stdexcept>
 
 #include "core/concat.h"
+#include "core/random.h"
 #include "optim/gradient_norm.h"
+#include "zero/compact_update.h"
 #include "zero/fold.h"
 #include "zero/sum_over_ranks.h"
 
 namespace temper {
+namespace {
+
+at::ScalarType scalar_type_of(MomentDtype dtype) {
+  switch (dtype) {
+    case MomentDtype::kFloat32: return at::kFloat;
+    case MomentDtype::kBfloat16: return at::kBFloat16;
+    case MomentDtype::kInt8: return at::kByte;
+  }
+  throw std::logic_error("moments of no dtype");
+}
+
+}  // namespace
+
+UpdateBytes update_bytes(const StoredUnit& unit, Range kept, MomentDtype dtype) {
+  const bool has_master = unit.form.dtype != at::kFloat;
+  UpdateBytes bytes{(has_master ? StateFile::bytes_of(kept.size(), at::kFloat) : 0) +
+                    2 * StateFile::bytes_of(kept.size(), scalar_type_of(dtype))};
+  if (dtype == MomentDtype::kInt8) {
+    constexpr int64_t kScales = 2;
+    bytes.scales =
+        kScales * num_scales(scaled_parts(unit.layout, kept)) * static_cast<int64_t>(sizeof(float));
+  }
+  return bytes;
+}
 
 UnitStore::UnitStore(const std::vector<StoredUnit>& units, Communicator& ranks,
                      StoreOptions options)
@@ -28,6 +54,9 @@ UnitStore::UnitStore(const std::vector<StoredUnit>& units, Communicator& ranks,
   }
   if (is_fast() && options_.zero.stage > 1) {
     throw std::invalid_argument("the fast reduction needs whole gradients: stage 0 or 1");
+  }
+  if (is_offloaded()) {
+    file_ = std::make_unique<StateFile>(options_.offload, offloaded_bytes(units));
   }
   for (const StoredUnit& unit : units) {
     states_.push_back(unit.form.four_bit ? make_four_bit_state(unit) : make_state(unit));
@@ -64,13 +93,41 @@ UnitState UnitStore::make_state(const StoredUnit& unit) const {
   const int64_t num_computed = is_whole_in_compute() ? whole.size() : kept.size();
   state.weights = at::zeros({num_computed}, fp32.dtype(unit.form.dtype));
   if (unit.form.is_trained) {
-    state.master =
-        unit.form.dtype == at::kFloat ? state.kept_weights() : at::zeros({kept.size()}, fp32);
-    state.first_moment = at::zeros({kept.size()}, fp32);
-    state.second_moment = at::zeros({kept.size()}, fp32);
+    state.master = unit.form.dtype == at::kFloat ? state.kept_weights()
+                                                 : make_numbers(kept.size(), at::kFloat);
+    make_moments(state);
     state.gradient = at::zeros({keeps_whole_gradients() ? whole.size() : kept.size()}, fp32);
   }
   return state;
+}
+
+void UnitStore::make_moments(UnitState& state) const {
+  const at::ScalarType dtype = scalar_type_of(options_.moment_dtype);
+  state.file = file_.get();
+  state.first_moment = make_numbers(state.kept.size(), dtype);
+  state.second_moment = make_numbers(state.kept.size(), dtype);
+  if (options_.moment_dtype != MomentDtype::kInt8) return;
+  const auto parts =
+      std::make_shared<const std::vector<ScaledPart>>(scaled_parts(state.unit, state.kept));
+  state.scaled = parts;
+  state.first_scales = at::zeros({num_scales(*parts)}, at::kFloat);
+  state.second_scales = at::zeros({num_scales(*parts)}, at::kFloat);
+}
+
+at::Tensor UnitStore::make_numbers(int64_t num_elements, at::ScalarType dtype) const {
+  if (file_) return file_->take(num_elements, dtype);
+  return at::zeros({num_elements}, at::TensorOptions().dtype(dtype).device(options_.device));
+}
+
+int64_t UnitStore::offloaded_bytes(const std::vector<StoredUnit>& units) const {
+  int64_t sum = 0;
+  for (const StoredUnit& unit : units) {
+    if (!unit.form.is_trained) continue;
+    const ShardLayout shards(unit.layout.num_elements(), ranks_.world_size());
+    const int64_t size = options_.zero.stage == 0 ? shards.padded_size() : shards.shard_size();
+    sum += update_bytes(unit, {0, size}, options_.moment_dtype).numbers;
+  }
+  return sum;
 }
 
 UnitState UnitStore::make_four_bit_state(const StoredUnit& unit) const {
@@ -92,6 +149,10 @@ UnitState UnitStore::make_four_bit_state(const StoredUnit& unit) const {
 bool UnitStore::keeps_whole_gradients() const { return options_.zero.stage == 0 || is_fast(); }
 
 void UnitStore::publish(int unit) {
+  UnitState& at_unit = state(unit);
+  if (at_unit.master.defined()) {
+    for (const Range piece : pieces_of(at_unit)) round_weights(at_unit, piece);
+  }
   start_publishing(unit);
   finish_publishing();
 }
@@ -104,11 +165,30 @@ void UnitStore::finish_publishing() {
 void UnitStore::start_publishing(int unit) {
   UnitState& at_unit = state(unit);
   at_unit.weights = at_unit.weights.to(options_.device);  // Four bits are read on the host.
-  at::Tensor own = at_unit.kept_weights();
-  if (at_unit.master.defined() && !at_unit.master.is_alias_of(own)) own.copy_(at_unit.master);
+  const at::Tensor own = at_unit.kept_weights();
   if (own.numel() < at_unit.weights.numel()) {
     published_.push_back(ranks_.all_gather(own, at_unit.weights));
   }
+}
+
+// What is in a file is used in pieces, each of which leaves memory before the next one.
+std::vector<Range> UnitStore::pieces_of(const UnitState& at_unit) const {
+  constexpr int64_t kPiece = int64_t{1} << 22;  // Of shards' blocks: 48 MiB in fp32.
+  if (!file_) return {at_unit.kept};
+  std::vector<Range> pieces;
+  for (int64_t begin = at_unit.kept.begin; begin < at_unit.kept.end; begin += kPiece) {
+    pieces.push_back({begin, std::min(at_unit.kept.end, begin + kPiece)});
+  }
+  return pieces;
+}
+
+// What is computed with, of the master weights.
+void UnitStore::round_weights(UnitState& at_unit, Range piece) {
+  const at::Tensor own = at_unit.kept_weights();
+  if (!at_unit.master.defined() || at_unit.master.is_alias_of(own)) return;
+  const KeptNumbers masters = at_unit.masters().narrow(piece);
+  own.narrow(0, piece.begin - at_unit.kept.begin, piece.size()).copy_(masters.numbers);
+  masters.release(piece);
 }
 
 void UnitStore::prefetch(int unit) {
@@ -252,23 +332,40 @@ double UnitStore::gradient_norm(double scale) {
 void UnitStore::update(const AdamWOptions& options, AdamWStep step) {
   for (const int unit : trained()) {
     UnitState& at_unit = state(unit);
-    for (const TensorSlot& slot : at_unit.unit.slots()) {
-      const Range range = intersection(slot.range(), at_unit.kept);
-      if (range.is_empty()) continue;
-      const auto part = [&](const at::Tensor& kept) {
-        return kept.narrow(0, range.begin - at_unit.kept.begin, range.size());
-      };
-      AdamWStep slot_step = step;
-      if (!slot.decays) slot_step.weight_decay = 0.0;
-      slot_step.learning_rate *= slot.rate_ratio;
-      adamw_update({part(at_unit.master), gradient_of(at_unit, range), part(at_unit.first_moment),
-                    part(at_unit.second_moment)},
-                   options, slot_step);
+    for (const Range piece : pieces_of(at_unit)) {
+      update_piece(at_unit, piece, options, step);
+      round_weights(at_unit, piece);
     }
     start_publishing(unit);
   }
   finish_publishing();
   discard_gradients();
+}
+
+void UnitStore::update_piece(UnitState& at_unit, Range piece, const AdamWOptions& options,
+                             AdamWStep step) {
+  const CompactMoments moments{at_unit.first(), at_unit.second(),
+                               random_key(options_.rounding_seed, at_unit.unit.name())};
+  for (const TensorSlot& slot : at_unit.unit.slots()) {
+    const Range range = intersection(slot.range(), piece);
+    if (range.is_empty()) continue;
+    const auto part = [&](const at::Tensor& kept) {
+      return kept.narrow(0, range.begin - at_unit.kept.begin, range.size());
+    };
+    AdamWStep slot_step = step;
+    if (!slot.decays) slot_step.weight_decay = 0.0;
+    slot_step.learning_rate *= slot.rate_ratio;
+    if (options_.moment_dtype == MomentDtype::kFloat32) {
+      adamw_update({part(at_unit.master), gradient_of(at_unit, range), part(at_unit.first_moment),
+                    part(at_unit.second_moment)},
+                   options, slot_step);
+    } else {
+      update_compactly(moments, range, part(at_unit.master), gradient_of(at_unit, range),
+                       {options, slot_step});
+    }
+  }
+  moments.first.release(piece);
+  moments.second.release(piece);
 }
 
 void UnitStore::discard_gradients() { has_gradient_.assign(has_gradient_.size(), false); }
@@ -277,11 +374,11 @@ int64_t UnitStore::state_bytes() const {
   int64_t bytes = 0;
   for (const UnitState& at_unit : states_) {
     for (const at::Tensor* tensor :
-         {&at_unit.weights, &at_unit.first_moment, &at_unit.second_moment, &at_unit.gradient}) {
-      if (tensor->defined()) bytes += static_cast<int64_t>(tensor->nbytes());
-    }
-    if (at_unit.master.defined() && !at_unit.master.is_alias_of(at_unit.weights)) {
-      bytes += static_cast<int64_t>(at_unit.master.nbytes());
+         {&at_unit.weights, &at_unit.master, &at_unit.first_moment, &at_unit.second_moment,
+          &at_unit.first_scales, &at_unit.second_scales, &at_unit.gradient}) {
+      if (!tensor->defined() || (file_ && file_->has(*tensor))) continue;
+      if (tensor != &at_unit.weights && tensor->is_alias_of(at_unit.weights)) continue;
+      bytes += static_cast<int64_t>(tensor->nbytes());
     }
     if (at_unit.four_bit) bytes += at_unit.four_bit->shared_bytes();
   }

@@ -3,12 +3,15 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <filesystem>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "comm/communicator.h"
 #include "optim/adamw.h"
 #include "zero/buffer_pool.h"
+#include "zero/state_file.h"
 #include "zero/unit_form.h"
 #include "zero/unit_state.h"
 #include "zero/zero_options.h"
@@ -19,14 +22,27 @@ struct StoreOptions {
   ZeroOptions zero;
   at::Device device = at::kCPU;
   FourBitUnit::Unpacking unpacking = FourBitUnit::Unpacking::kOwn;  ///< On a CPU.
+  MomentDtype moment_dtype = MomentDtype::kFloat32;                 ///< Another one: on a CPU.
+  uint64_t rounding_seed = 0;  ///< By which bf16 is rounded by chance.
+  std::filesystem::path offload =
+      {};  ///< Where master weights and moments lie in a file; on a CPU.
 };
+
+/// Bytes that a rank keeps of `num_kept` elements of a trained unit for the update: moments, and
+/// master weights where they are others than it computes with.
+struct UpdateBytes {
+  int64_t numbers = 0;  ///< What can be offloaded.
+  int64_t scales = 0;
+};
+UpdateBytes update_bytes(const StoredUnit& unit, Range kept, MomentDtype dtype);
 
 /// The units of a model and its adapter, sharded over the ranks: weights to compute with, gradients
 /// to fold, state to update. The ZeRO stage decides what `release` and `reduce` do; what is frozen
 /// is only computed with.
 ///
 /// Collective: every rank makes the same calls in the same order.
-/// Throws: CommError; ModelError for a matrix that does not divide into blocks of four bits.
+/// Throws: CommError; ModelError for a matrix that does not divide into blocks of four bits;
+///   LaunchError, perhaps on one rank alone, if the folder for what is offloaded cannot hold it.
 /// Source: Rajbhandari et al., "ZeRO", arXiv:1910.02054.
 class UnitStore {
  public:
@@ -38,6 +54,9 @@ class UnitStore {
   const UnitState& state(int unit) const { return states_[static_cast<size_t>(unit)]; }
 
   bool is_trained(int unit) const { return state(unit).form.is_trained; }
+
+  /// Whether master weights and moments lie in a file.
+  bool is_offloaded() const { return !options_.offload.empty(); }
 
   /// Those that are trained, in their order.
   std::vector<int> trained() const;
@@ -83,7 +102,7 @@ class UnitStore {
   /// Forgets the step's gradients without an update.
   void discard_gradients();
 
-  /// Bytes of weights, gradients and state that this rank holds between steps.
+  /// Bytes of weights, gradients and state that this rank holds in memory between steps.
   int64_t state_bytes() const;
 
   /// Bytes of the buffers that gathered weights and gradients have passed through so far.
@@ -108,6 +127,12 @@ class UnitStore {
   bool is_whole_in_compute() const { return options_.zero.stage < 3; }
   UnitState make_state(const StoredUnit& unit) const;
   UnitState make_four_bit_state(const StoredUnit& unit) const;
+  void make_moments(UnitState& state) const;
+  int64_t offloaded_bytes(const std::vector<StoredUnit>& units) const;
+  at::Tensor make_numbers(int64_t num_elements, at::ScalarType dtype) const;
+  std::vector<Range> pieces_of(const UnitState& at_unit) const;
+  void update_piece(UnitState& at_unit, Range piece, const AdamWOptions& options, AdamWStep step);
+  void round_weights(UnitState& at_unit, Range piece);
   void start_publishing(int unit);
   void finish_publishing();
   void start_gather(int unit);
@@ -119,6 +144,7 @@ class UnitStore {
 
   Communicator& ranks_;
   StoreOptions options_;
+  std::unique_ptr<StateFile> file_;    // Of what is offloaded, else null.
   std::vector<UnitState> states_;      // [unit]
   std::vector<Gathered> gathered_;     // [unit]
   std::vector<at::Tensor> gradients_;  // [unit], lent out by gradient_buffer

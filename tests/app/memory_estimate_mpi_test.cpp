@@ -10,6 +10,7 @@
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 #include <cstdlib>
+#include <filesystem>
 #include <new>
 #include <vector>
 
@@ -162,6 +163,34 @@ BOOST_DATA_TEST_CASE(the_state_is_what_the_store_keeps,
   const MemoryEstimate estimate =
       estimate_memory(config, {.model = model, .units = units, .num_ranks = world.world_size()});
   BOOST_TEST(estimate.state == store.state_bytes());
+}
+
+// In memory or, but for scales and gradients, on disk. Ranks differ in scales alone.
+BOOST_DATA_TEST_CASE(the_state_in_fewer_bits_is_what_the_store_keeps,
+                     data::make({0, 1, 2, 3}) * data::make({at::kFloat, at::kBFloat16}) *
+                         data::make({0, 1, 2}) * data::make({false, true}),
+                     stage, dtype, moments, is_offloaded) {
+  MpiCommunicator world(MPI_COMM_WORLD);
+  const ModelConfig model = temper::testing::tiny_config(true);
+  const auto units = in_form(decoder_units(model), {.dtype = dtype});
+  RunConfig config;
+  config.parallel.stage = stage;
+  config.optimizer.state_dtype = MomentDtype(moments);
+  if (is_offloaded) config.optimizer.offload = std::filesystem::temp_directory_path();
+  const UnitStore store(units, world,
+                        {.zero = config.parallel,
+                         .moment_dtype = config.optimizer.state_dtype,
+                         .offload = config.optimizer.offload});
+  const MemoryEstimate estimate =
+      estimate_memory(config, {.model = model, .units = units, .num_ranks = world.world_size()});
+  const at::Tensor most = at::full({1}, store.state_bytes(), at::kLong);
+  world.all_reduce(most, ReduceOp::kMax).wait();
+  BOOST_TEST(estimate.state == most.item<int64_t>());
+  config.optimizer.offload = "";
+  const MemoryEstimate kept =
+      estimate_memory(config, {.model = model, .units = units, .num_ranks = world.world_size()});
+  BOOST_TEST(estimate.offloaded + estimate.state == kept.state);
+  BOOST_TEST((estimate.offloaded > 0) == is_offloaded);
 }
 
 BOOST_DATA_TEST_CASE(the_state_with_an_adapter_is_what_the_store_keeps,

@@ -51,10 +51,10 @@ const std::vector<Fault> kFaults = {
      "  try: write its options below it, indented: 'key: value'"},
     {"optimizer:\n  learningrate: 1\n",
      "CONFIG: optimizer.learningrate (line 13) is not an option\n"
-     "  try: write learning_rate; one of: learning_rate, beta1, beta2, epsilon, weight_decay"},
+     "  try: write learning_rate; one of: learning_rate, beta1, beta2, epsilon, weight_decay, "},
     {"optimizer:\n  momentum: 1\n",
      "CONFIG: optimizer.momentum (line 13) is not an option\n"
-     "  try: one of: learning_rate, beta1, beta2, epsilon, weight_decay"},
+     "  try: one of: learning_rate, beta1, beta2, epsilon, weight_decay, state_dtype, offload"},
     {"optimiser:\n  beta1: 0.9\n",
      "CONFIG: optimiser (line 12) is not an option\n  try: write optimizer; one of: run, model, "},
     {"schedule:\n  learning_rate: 1\n",

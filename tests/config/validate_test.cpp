@@ -115,6 +115,20 @@ const std::vector<Contradiction> kContradictions = {
     {"evaluation without data", [](RunConfig& c) { c.train.evaluate_every_steps = 10; },
      "train.evaluate_every_steps is 10, but data.holdout is empty\n"
      "  try: list a hold-out, or leave train.evaluate_every_steps out"},
+    {"moments in 8 bits on a GPU",
+     [](RunConfig& c) {
+       c.model.device = ModelOptions::Device::kCuda;
+       c.optimizer.state_dtype = MomentDtype::kInt8;
+     },
+     "optimizer.state_dtype is set, but model.device is cuda\n"
+     "  try: leave it out, or set it to float32: it is for model.device cpu"},
+    {"offloading from a GPU",
+     [](RunConfig& c) {
+       c.model.device = ModelOptions::Device::kCuda;
+       c.optimizer.offload = "/scratch";
+     },
+     "optimizer.offload is set, but model.device is cuda\n"
+     "  try: leave it out, or set it to \"\": it is for model.device cpu"},
 };
 
 bool is_accepted(const RunConfig& config, int64_t num_steps) {

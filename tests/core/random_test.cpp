@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/random.h"
 
+#include <algorithm>
 #include <boost/test/unit_test.hpp>
 #include <cmath>
 #include <set>
@@ -22,6 +23,23 @@ BOOST_AUTO_TEST_CASE(philox_gives_the_known_answers) {
               Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
   BOOST_TEST((philox(0x299f31d0a4093822, {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}) ==
               Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
+}
+
+BOOST_AUTO_TEST_CASE(a_run_of_counters_has_the_words_of_each) {
+  for (const uint64_t first : {uint64_t{0}, uint64_t{0xFFFFFFF5}, ~uint64_t{0} - 3}) {
+    for (const size_t count : {1, 15, 16, 37}) {
+      std::vector<uint32_t> words(4 * count);
+      philox_run(77, first, {5, 9}, words);
+      for (size_t i = 0; i < count; ++i) {
+        const uint64_t number = first + i;
+        const Words one =
+            philox(77, {static_cast<uint32_t>(number), static_cast<uint32_t>(number >> 32), 5, 9});
+        BOOST_TEST(std::equal(one.begin(), one.end(), words.begin() + static_cast<int64_t>(4 * i)));
+      }
+    }
+  }
+  std::vector<uint32_t> odd(5);
+  BOOST_CHECK_THROW(philox_run(77, 0, {0, 0}, odd), std::invalid_argument);
 }
 
 BOOST_AUTO_TEST_CASE(words_are_of_their_key_and_index_alone) {

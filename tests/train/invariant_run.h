@@ -6,6 +6,7 @@
 #include <ATen/Parallel.h>
 
 #include <boost/test/unit_test.hpp>
+#include <filesystem>
 #include <optional>
 #include <vector>
 
@@ -28,6 +29,8 @@ struct Variant {
   bool has_tied_head = true;
   MethodOptions method = {};
   int num_steps = 4;
+  MomentDtype moment_dtype = MomentDtype::kFloat32;
+  std::filesystem::path offload = {};
 
   ZeroOptions zero() const { return {stage, Reduction::kExact, prefetches}; }
 };
@@ -67,7 +70,10 @@ inline Curve train(Communicator& ranks, const Variant& variant) {
   UnitForm form{.dtype = variant.dtype};
   if (variant.method.kind == MethodOptions::Kind::kQlora) form.four_bit = QuantisationOptions{};
   UnitStore store(stored_units(decoder.units(), layouts_of(adapter), form), ranks,
-                  {variant.zero()});
+                  {.zero = variant.zero(),
+                   .moment_dtype = variant.moment_dtype,
+                   .rounding_seed = 5,
+                   .offload = variant.offload});
   fill_weights(store, decoder.num_units());
   if (adapter) initialise(*adapter, /*seed=*/3, ranks, store);
   Engine engine(decoder, store, variant.activations, adapter ? &*adapter : nullptr);

@@ -6,11 +6,13 @@
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 
 #include "comm/collective_ring.h"
 #include "comm/mpi_communicator.h"
 #include "optim/gradient_norm.h"
+#include "support/resident_memory.h"
 #include "zero/unit_store.h"
 
 namespace temper {
@@ -200,6 +202,22 @@ BOOST_AUTO_TEST_CASE(an_unknown_stage_is_refused) {
                     std::invalid_argument);
   BOOST_CHECK_THROW(UnitStore(in_form(units()), world, {{2, Reduction::kFast, true}}),
                     std::invalid_argument);
+}
+
+// Master weights and moments are 96 MiB, of which each piece leaves memory after its use.
+BOOST_AUTO_TEST_CASE(what_is_offloaded_stays_on_disk) {
+  const UnitLayout unit("unit", {{"a", {4096, 2048}}, {"b", {13}}});
+  StoreOptions options;
+  options.offload = std::filesystem::temp_directory_path();
+  UnitStore store(in_form({unit}, {.dtype = at::kBFloat16}), world, options);
+  const int64_t before = testing::resident_file_bytes();
+  store.publish(0);
+  store.gradient_buffer(0).fill_(0.25);
+  store.reduce(0);
+  store.finish_gradients();
+  store.update({}, {.learning_rate = 0.1});
+  BOOST_TEST(testing::resident_file_bytes() - before < int64_t{8} << 20);
+  BOOST_TEST(at::allclose(store.gather(0).narrow(0, 0, 8), at::full({8}, -0.1, at::kBFloat16)));
 }
 
 // AdamW's first step is the rate against the gradient's sign.

@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "core/floats.h"
 #include "model/quantised/dequantise.h"
+#include "model/quantised/dynamic_map.h"
 #include "model/quantised/four_bit_format.h"
 #include "model/quantised/quantise.h"
 
@@ -84,7 +85,7 @@ StoredMatrix::StoredMatrix(const SafetensorsFolder& weights, const TensorSlot& s
   read_state();
   require_values(".quant_map", four_bit_values(options.kind));
   if (!options.is_double) return;
-  require_values(".nested_quant_map", absmax_values());
+  require_values(".nested_quant_map", dynamic_map(MapSign::kSigned));
   const auto* place = weights.find(name_ + ".nested_absmax");
   nested_.absmax.resize(static_cast<size_t>(place->tensor->num_elements()));
   read_bytes(".nested_absmax", 0, std::as_writable_bytes(std::span(nested_.absmax)));

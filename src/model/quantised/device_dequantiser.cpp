@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "model/quantised/dynamic_map.h"
 #include "model/quantised/quantised_absmax.h"
 
 namespace temper {
@@ -25,7 +26,7 @@ at::Tensor pairs(FourBitKind kind) {
 }
 
 at::Tensor scales() {
-  const auto& values = absmax_values();
+  const auto& values = dynamic_map(MapSign::kSigned);
   at::Tensor scales = at::empty({256}, at::kFloat);
   std::ranges::copy(values, scales.mutable_data_ptr<float>());
   return scales;

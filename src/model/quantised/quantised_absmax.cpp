@@ -4,7 +4,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/from_blob.h>
-#include <ATen/ops/linspace.h>
 #include <ATen/ops/mean.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 #include <stdexcept>
 
 #include "model/ops/one_thread.h"
+#include "model/quantised/dynamic_map.h"
 
 namespace temper {
 namespace {
@@ -26,30 +26,10 @@ float mean(std::span<const float> numbers) {
       .item<float>();
 }
 
-// For each of 7 magnitudes, twice as many values as for the one below. Every step is in fp32, as in
-// bitsandbytes' create_dynamic_map.
-std::array<float, 256> make_values() {
-  std::array<float, 256> values{0.0F, 1.0F};
-  size_t count = 2;
-  for (int exponent = 0; exponent < 7; ++exponent) {
-    const int64_t num_means = int64_t{1} << exponent;
-    const at::Tensor borders = at::linspace(0.1, 1, num_means + 1, at::kFloat);
-    const auto magnitude = static_cast<float>(std::pow(10.0, exponent - 6));
-    const float* const border = borders.const_data_ptr<float>();
-    for (int64_t i = 0; i < num_means; ++i) {
-      const float value = magnitude * ((border[i] + border[i + 1]) / 2.0F);
-      values[count++] = value;
-      values[count++] = -value;
-    }
-  }
-  std::sort(values.begin(), values.end());
-  return values;
-}
-
 const std::array<float, 255>& midpoints() {
   static const std::array<float, 255> all = [] {
     std::array<float, 255> made{};
-    const auto& values = absmax_values();
+    const auto& values = dynamic_map(MapSign::kSigned);
     for (size_t i = 0; i < made.size(); ++i) made[i] = 0.5F * (values[i] + values[i + 1]);
     return made;
   }();
@@ -84,11 +64,6 @@ float quantise_block(std::span<const float> absmax, float offset, uint8_t* codes
 
 }  // namespace
 
-const std::array<float, 256>& absmax_values() {
-  static const std::array<float, 256> values = make_values();
-  return values;
-}
-
 QuantisedAbsmax quantise_absmax(std::span<const float> absmax) {
   if (absmax.empty()) throw std::invalid_argument("quantise_absmax wants at least one block");
   constexpr size_t kSize = QuantisedAbsmax::kBlockSize;
@@ -114,7 +89,7 @@ void dequantise_absmax(const QuantisedAbsmax& quantised, std::span<float> out) {
   if (std::ssize(out) != size || std::ssize(quantised.absmax) != (size + kSize - 1) / kSize) {
     throw std::invalid_argument("dequantise_absmax wants room for exactly what there is");
   }
-  const float* const values = absmax_values().data();
+  const float* const values = dynamic_map(MapSign::kSigned).data();
   at::parallel_for(0, size, kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const float difference =

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -14,14 +13,10 @@ namespace temper {
 struct QuantisedAbsmax {
   static constexpr int64_t kBlockSize = 256;
 
-  std::vector<uint8_t> codes;  // [num_blocks], into absmax_values()
+  std::vector<uint8_t> codes;  // [num_blocks], into the signed dynamic map
   std::vector<float> absmax;   // [ceil(num_blocks / 256)], of the differences from the offset
   float offset = 0.0F;
 };
-
-/// The value of each code, ascending: the signed dynamic map.
-/// Source: Dettmers, "8-bit approximations for parallelism in deep learning", 2015.
-const std::array<float, 256>& absmax_values();
 
 /// Shapes: absmax [num_blocks] of all of a tensor, since they have one mean. Not empty.
 ///
