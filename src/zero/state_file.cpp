@@ -115,16 +115,13 @@ bool StateFile::has(const at::Tensor& tensor) const {
   return begin >= data_ && begin < data_ + num_bytes_;
 }
 
-void StateFile::fetch(const at::Tensor& part) const { advise(part, MADV_WILLNEED); }
-void StateFile::release(const at::Tensor& part) const { advise(part, MADV_DONTNEED); }
-
 // Of a shared mapping nothing is lost: what was written is in the kernel's cache of the file.
-void StateFile::advise(const at::Tensor& part, int advice) const {
+void StateFile::release(const at::Tensor& part) const {
   const int64_t begin = static_cast<const std::byte*>(part.const_data_ptr()) - data_;
   const int64_t first = in_pages(begin);
   const int64_t last = (begin + static_cast<int64_t>(part.nbytes())) / kPageBytes * kPageBytes;
   if (begin < 0 || last > num_bytes_) throw std::logic_error("StateFile: a tensor of another");
-  if (first < last) ::madvise(data_ + first, static_cast<size_t>(last - first), advice);
+  if (first < last) ::madvise(data_ + first, static_cast<size_t>(last - first), MADV_DONTNEED);
 }
 
 }  // namespace temper

@@ -33,16 +33,11 @@ class StateFile {
   /// Throws: std::logic_error if that is more than was asked for at the beginning.
   at::Tensor take(int64_t num_elements, at::ScalarType dtype);
 
-  /// Lets the kernel begin to read a part of a tensor of this file. Does not wait.
-  void fetch(const at::Tensor& part) const;
-
   /// Gives the memory of a part back; what was written to it stays, and comes back with the next
   /// use. Whole pages inside the part only.
   void release(const at::Tensor& part) const;
 
  private:
-  void advise(const at::Tensor& part, int advice) const;
-
   int64_t num_bytes_;
   int64_t num_taken_ = 0;
   std::byte* data_ = nullptr;
