@@ -42,10 +42,19 @@ Digest write_part(const FilePart& part, const File& file, const std::stop_token&
   };
   write(std::as_bytes(std::span(part.text)));
   std::vector<std::byte> buffer;
-  for (size_t i = 0; i < part.numbers.size() && !stop.stop_requested(); i += kPieceElements) {
-    const auto piece = part.numbers.subspan(i, std::min(kPieceElements, part.numbers.size() - i));
+  const auto write_numbers = [&](std::span<const float> piece) {
     require_in_range(piece, part.dtype, file.path());
     write(converted(piece, part.dtype, buffer));
+  };
+  for (size_t i = 0; i < part.numbers.size() && !stop.stop_requested(); i += kPieceElements) {
+    write_numbers(part.numbers.subspan(i, std::min(kPieceElements, part.numbers.size() - i)));
+  }
+  std::vector<float> piece;
+  constexpr auto kPiece = static_cast<int64_t>(kPieceElements);
+  for (int64_t i = 0; i < part.source.count && !stop.stop_requested(); i += kPiece) {
+    piece.resize(static_cast<size_t>(std::min(kPiece, part.source.count - i)));
+    part.source.read({i, i + std::ssize(piece)}, piece);
+    write_numbers(piece);
   }
   return hash.finish();
 }

@@ -3,15 +3,24 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <stop_token>
 #include <string>
 #include <vector>
 
 #include "core/hash.h"
+#include "core/range.h"
 #include "io/dtype.h"
 
 namespace temper {
+
+/// Numbers that are read piece by piece while they are written.
+struct NumberSource {
+  int64_t count = 0;
+  /// Reads numbers [range.begin, range.end) of them. Throws: Error.
+  std::function<void(Range range, std::span<float> numbers)> read = {};
+};
 
 /// A contiguous part of a file: a text, or numbers.
 struct FilePart {
@@ -19,6 +28,7 @@ struct FilePart {
   std::string text;
   std::span<const float> numbers;  ///< Instead of a text; not to be changed while it is written.
   DType dtype = DType::kF32;       ///< What the numbers are rounded to on the way.
+  NumberSource source = {};        ///< Instead of numbers in memory.
 };
 
 /// What this rank writes of one file; other ranks may write other parts of it.

@@ -81,6 +81,7 @@ at::Tensor HostCopy::cut_anew(int saved, StateKind kind) const {
 template <typename Hold>
 void HostCopy::hold_each(Hold hold) {
   for (size_t saved = 0; saved < saved_.size(); ++saved) {
+    if (!saved_[saved].is_trained()) continue;
     for (size_t i = 0; i < kKinds.size(); ++i) {
       hold(own_part(static_cast<int>(saved), kKinds[i]), copies_[i][saved]);
     }

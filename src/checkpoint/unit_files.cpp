@@ -24,12 +24,13 @@ std::vector<UnitFileSet> all_sets(const UnitFileSet& published) {
   return sets;
 }
 
-// What is published lacks the units that nobody but a resumed run wants.
+// What is published lacks the units that nobody but a resumed run wants; a frozen one has no state.
 std::vector<int> units_in(const UnitFileSet& set, const std::vector<UnitLayout>& units) {
   std::vector<int> chosen;
   for (int unit = 0; unit < std::ssize(units); ++unit) {
-    const bool is_published = units[static_cast<size_t>(unit)].is_published();
-    if (set.kind != StateKind::kModel || is_published) chosen.push_back(unit);
+    const UnitLayout& layout = units[static_cast<size_t>(unit)];
+    const bool is_in = set.kind == StateKind::kModel ? layout.is_published() : layout.is_trained();
+    if (is_in) chosen.push_back(unit);
   }
   return chosen;
 }

@@ -80,6 +80,10 @@ constexpr TextRule kFolderOrNone{
 constexpr TextRule kAnyText{[](const std::string&) { return true; }, "a text"};
 constexpr TextRule kSomeText{[](const std::string& text) { return !text.empty(); },
                              "a regular expression for the end of a module's path"};
+constexpr TextRule kParameters{
+    [](const std::string& text) { return !text.empty(); },
+    "embedding, head, norms, biases, blocks such as layers.0-3, or a regular expression for the "
+    "end of a module's path"};
 constexpr TextRule kModule{is_name, "a module's name such as q_proj, or all-linear"};
 constexpr TextRule kName{is_name, "a name of letters, digits, '-', '_' and '.'"};
 constexpr TextRule kAdapterName{
@@ -223,10 +227,13 @@ void visit_method(Visitor& root, MethodOptions& method) {
 }
 
 template <typename Visitor>
-void visit_train(Visitor& section, TrainOptions& train) {
+void visit_train(Visitor& section, RunConfig& config) {
+  TrainOptions& train = config.train;
   section.integer("max_steps", train.max_steps, kStepsOrNone);
   section.real("epochs", train.epochs, kEpochs);
   section.real("max_grad_norm", train.max_grad_norm, kNotNegative);
+  section.texts("only", config.trained.only, kParameters);
+  section.texts("freeze", config.trained.freeze, kParameters);
   section.integer("max_skipped_in_a_row", train.max_skipped_in_a_row, kOneOrMore);
   section.integer("log_every_steps", train.log_every_steps, kOneOrMore);
   section.integer("evaluate_every_steps", train.evaluate_every_steps, kStepsOrNone);
@@ -236,12 +243,19 @@ void visit_train(Visitor& section, TrainOptions& train) {
 }
 
 template <typename Visitor>
-void visit_optimizer(Visitor& section, AdamWOptions& optimizer) {
+void visit_optimizer(Visitor& section, RunConfig& config) {
+  AdamWOptions& optimizer = config.optimizer;
   section.real("learning_rate", optimizer.learning_rate, kPositive);
   section.real("beta1", optimizer.beta1, kBelowOne);
   section.real("beta2", optimizer.beta2, kBelowOne);
   section.real("epsilon", optimizer.epsilon, kPositive);
   section.real("weight_decay", optimizer.weight_decay, kNotNegative);
+  section.list("groups", config.groups, [](auto& item, auto& group) {
+    item.texts("match", group.match, kParameters);
+    item.real_or_none("learning_rate", group.learning_rate, kPositive);
+    item.real_or_none("learning_rate_ratio", group.learning_rate_ratio, kPositive);
+    item.real_or_none("weight_decay", group.weight_decay, kNotNegative);
+  });
 }
 
 template <typename Visitor>
@@ -277,8 +291,8 @@ void visit(Visitor& root, RunConfig& config) {
     section.flag("double", config.quantise.is_double);
   });
   root.section("data", [&](auto& section) { visit_data(section, config); });
-  root.section("train", [&](auto& section) { visit_train(section, config.train); });
-  root.section("optimizer", [&](auto& section) { visit_optimizer(section, config.optimizer); });
+  root.section("train", [&](auto& section) { visit_train(section, config); });
+  root.section("optimizer", [&](auto& section) { visit_optimizer(section, config); });
   root.section("schedule", [&](auto& section) { visit_schedule(section, config.schedule); });
   root.section("parallel", [&](auto& section) {
     section.integer("stage", config.parallel.stage, kStage);

@@ -259,7 +259,7 @@ void UnitStore::update(const AdamWOptions& options, AdamWStep step) {
         return kept.narrow(0, range.begin - at_unit.kept.begin, range.size());
       };
       AdamWStep slot_step = step;
-      if (!slot.decays) slot_step.weight_decay = 0.0;
+      slot_step.weight_decay = slot.weight_decay.value_or(slot.decays ? step.weight_decay : 0.0);
       slot_step.learning_rate *= slot.rate_ratio;
       adamw_update({part(at_unit.master), gradient_of(at_unit, range), part(at_unit.first_moment),
                     part(at_unit.second_moment)},
