@@ -14,6 +14,7 @@
 #include "app/memory_estimate.h"
 #include "app/resume_check.h"
 #include "app/run_inputs.h"
+#include "app/trained_text.h"
 #include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/model_folder.h"
 #include "core/concat.h"
@@ -75,6 +76,12 @@ class RunCheck {
           "method",
           concat(name_of(config_.method.kind), ", ", readable_count(adapter->num_trained()),
                  " trained parameters in ", adapter->file.slots().size(), " tensors"));
+    }
+    if (config_.trained.has_any()) {
+      report_.add_fact("trained", describe_trained(model_->parameters.units));
+    }
+    for (const std::string& group : describe_groups(config_, model_->parameters)) {
+      report_.add_fact("group", group);
     }
     const bool is_auto = config_.model.dtype == ModelOptions::Dtype::kAuto;
     report_.add_fact("compute", concat(name_of(compute_dtype_of(config_.model)),
@@ -170,9 +177,9 @@ class RunCheck {
   void check_memory() {
     const MemoryEstimate memory = estimate_memory(
         config_, {.model = model_->folder.config(),
-                  .units = stored_units(model_->folder.units(), layouts_of(model_->adapter),
-                                        {.dtype = scalar_type_of(compute_dtype_of(config_.model)),
-                                         .four_bit = model_->quantisation}),
+                  .units = model_->units(scalar_type_of(compute_dtype_of(config_.model)),
+                                         /*is_trained=*/true),
+                  .users = model_->parameters.units.users,
                   .num_ranks = options_.num_ranks,
                   .num_threads = std::max(1, config_.train.threads)});
     report_.add_fact(
@@ -189,11 +196,8 @@ class RunCheck {
   void check_storage() {
     const Storage storage = find_storage(config_.run.folder);
     if (!model_) return;
-    const auto& adapter = model_->adapter;
-    const DType stored = adapter ? DType::kF32 : model_->folder.stored_dtype();
-    const std::vector<UnitLayout> trained =
-        adapter ? units_in_files(*adapter) : model_->folder.units();
-    const RunSize size = run_size(config_, trained, stored);
+    const DType stored = model_->adapter ? DType::kF32 : model_->folder.stored_dtype();
+    const RunSize size = run_size(config_, model_->saved_units(), stored);
     report_.add_fact(
         "checkpoint",
         concat(readable_bytes(size.checkpoint), " each, ", readable_bytes(size.most), " with ",
@@ -256,7 +260,7 @@ class RunCheck {
     if (!model_ || !plan_) return;
     require_same_trajectory(config_, trajectory_facts(config_, *model_, *plan_, options_.num_ranks),
                             *found, AskedOn::kLoginNode);
-    if (model_->adapter) require_same_base(found->checkpoint / "adapter", model_->folder);
+    require_same_base(found->checkpoint, *model_);
   }
 
   void check_continuation() {
@@ -268,7 +272,7 @@ class RunCheck {
     report_.add_fact("continue", concat("at step ", before.state.step, " of another run, from ",
                                         before.checkpoint.string(), ": ",
                                         changes.empty() ? "nothing changes" : changes));
-    if (model_->adapter) require_same_base(before.checkpoint / "adapter", model_->folder);
+    require_same_base(before.checkpoint, *model_);
   }
 
   const CheckOptions& options_;

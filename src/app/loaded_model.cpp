@@ -60,7 +60,7 @@ LoadedModel::LoadedModel(const MpiSession& session, std::unique_ptr<Communicator
       num_threads(choose_num_threads(session, *ranks, config.train.threads)),
       opened(open_together(*ranks, config, use)),
       method(config.method),
-      decoder(folder().config()) {
+      decoder(folder().config(), opened.parameters.units) {
   at::set_num_threads(num_threads);
   const bool is_trained = use == ModelOpening::Use::kTraining;
   require_same_model({session.local_rank(), session.host_names()}, *ranks, folder());
@@ -82,13 +82,13 @@ LoadedModel::LoadedModel(const MpiSession& session, std::unique_ptr<Communicator
 }
 
 std::vector<StoredUnit> LoadedModel::units(bool is_trained) const {
-  const UnitForm form{scalar_type_of(compute_dtype), is_trained, opened.quantisation};
-  return stored_units(decoder.units(), layouts_of(adapter()), form);
+  return opened.units(scalar_type_of(compute_dtype), is_trained);
 }
 
 MemoryFacts LoadedModel::memory_facts() const {
   return {.model = folder().config(),
           .units = units(/*is_trained=*/true),
+          .users = opened.parameters.units.users,
           .num_ranks = ranks->world_size(),
           .num_threads = num_threads};
 }

@@ -4,7 +4,6 @@
 #include <c10/core/ScalarType.h>
 
 #include <algorithm>
-#include <span>
 #include <utility>
 
 #include "model/head.h"
@@ -24,7 +23,20 @@ int64_t element_bytes(const UnitForm& form) {
   return static_cast<int64_t>(c10::elementSize(form.dtype));
 }
 
-int64_t num_decoder_units(const MemoryFacts& facts) { return facts.model.num_layers + 2; }
+int64_t num_users(const MemoryFacts& facts) { return facts.model.num_layers + 2; }
+
+int64_t num_decoder_units(const MemoryFacts& facts) {
+  return facts.users.empty() ? num_users(facts) : std::ssize(facts.users);
+}
+
+bool has_adapter(const MemoryFacts& facts) {
+  return std::ssize(facts.units) > num_decoder_units(facts);
+}
+
+// Of the decoder: who computes with a unit.
+size_t user_of(size_t unit, const MemoryFacts& facts) {
+  return facts.users.empty() ? unit : static_cast<size_t>(facts.users[unit]);
+}
 
 // What is computed with, but for an adapter.
 const UnitForm& decoder_form(const MemoryFacts& facts) { return facts.units.front().form; }
@@ -98,27 +110,50 @@ int64_t whole_bytes(const StoredUnit& unit, const MemoryFacts& facts) {
          element_bytes(unit.form);
 }
 
+// Whole units that one user computes with, and those of them that are trained.
+struct UserBytes {
+  int64_t all = 0;
+  int64_t trained = 0;
+
+  void raise_to(const UserBytes& other) {
+    all = std::max(all, other.all);
+    trained = std::max(trained, other.trained);
+  }
+};
+
+// Those of the embedding, of the fullest block and of the head.
+struct DecoderBytes {
+  UserBytes front, block, back;
+};
+
+DecoderBytes decoder_bytes(const MemoryFacts& facts) {
+  std::vector<UserBytes> users(static_cast<size_t>(num_users(facts)));
+  for (size_t unit = 0; unit < static_cast<size_t>(num_decoder_units(facts)); ++unit) {
+    const int64_t bytes = whole_bytes(facts.units[unit], facts);
+    UserBytes& user = users[user_of(unit, facts)];
+    user.all += bytes;
+    if (facts.units[unit].form.is_trained) user.trained += bytes;
+  }
+  DecoderBytes result{users.front(), {}, users.back()};
+  for (size_t user = 1; user + 1 < users.size(); ++user) result.block.raise_to(users[user]);
+  return result;
+}
+
 // At the fullest a block's gathered weights and the next one's, its gradient, the one that is being
 // exchanged and what is received for it; at the head the weights of head and embedding, whose
 // buffers then receive their gradients' exchange. A tied embedding's gradient is kept from the head
 // to the end; another one takes the buffer that the head's has left.
 int64_t decoder_exchange_bytes(const RunConfig& config, const MemoryFacts& facts) {
-  const std::span decoder(facts.units.data(), static_cast<size_t>(num_decoder_units(facts)));
-  const int64_t front = whole_bytes(decoder.front(), facts);
-  const int64_t back = whole_bytes(decoder.back(), facts);
-  int64_t block = 0;
-  for (const StoredUnit& unit : decoder.subspan(1, decoder.size() - 2)) {
-    block = std::max(block, whole_bytes(unit, facts));
-  }
-  const int64_t lent = facts.model.has_tied_head ? front + back : std::max(front, back);
+  const auto [front, block, back] = decoder_bytes(facts);
+  const int64_t lent = facts.model.has_tied_head ? front.trained + back.trained
+                                                 : std::max(front.trained, back.trained);
   const bool is_alone = facts.num_ranks == 1;
   const bool is_sharded = !is_alone && config.parallel.stage == 3;
-  const bool is_packed = decoder[1].form.four_bit.has_value();
-  const int64_t sharded = is_sharded ? front + back + 2 * block : 0;
-  const int64_t gathered = is_packed ? std::max(sharded, block) : sharded;
-  if (!decoder_form(facts).is_trained) return gathered;
-  const int64_t received = gathered > 0 ? block : std::max(front, block);
-  return gathered + lent + 2 * block + (is_alone ? 0 : received);
+  const bool is_packed = facts.units[1].form.four_bit.has_value();
+  const int64_t sharded = is_sharded ? front.all + back.all + 2 * block.all : 0;
+  const int64_t gathered = is_packed ? std::max(sharded, block.all) : sharded;
+  const int64_t received = gathered > 0 ? block.trained : std::max(front.trained, block.trained);
+  return gathered + lent + 2 * block.trained + (is_alone ? 0 : received);
 }
 
 // The largest two units of an adapter, gathered: 0 where it has none.
@@ -171,6 +206,25 @@ int64_t bottleneck_bytes_per_token(const RunConfig& config, const MemoryFacts& f
   return options.is_houlsby() ? 2 * one : one;
 }
 
+// From the lowest block on that computes with something trained; of adapters none is told apart.
+int64_t num_blocks_kept(const MemoryFacts& facts) {
+  const int64_t num_layers = facts.model.num_layers;
+  if (has_adapter(facts)) return num_layers;
+  int64_t lowest = num_users(facts);
+  for (size_t unit = 0; unit < facts.units.size(); ++unit) {
+    if (!facts.units[unit].form.is_trained) continue;
+    lowest = std::min(lowest, static_cast<int64_t>(user_of(unit, facts)));
+  }
+  return std::clamp<int64_t>(num_layers + 1 - lowest, 0, num_layers);
+}
+
+bool trains_head_matrix(const MemoryFacts& facts) {
+  const char* name = facts.model.has_tied_head ? "model.embed_tokens.weight" : "lm_head.weight";
+  return std::ranges::any_of(facts.units, [&](const StoredUnit& unit) {
+    return unit.form.is_trained && unit.layout.find(name) != nullptr;
+  });
+}
+
 int64_t activation_bytes(const RunConfig& config, const MemoryFacts& facts) {
   const ModelConfig& model = facts.model;
   const int64_t element = element_bytes(decoder_form(facts));
@@ -178,11 +232,11 @@ int64_t activation_bytes(const RunConfig& config, const MemoryFacts& facts) {
   const int64_t block =
       tokens * (elements_per_token(model) * element + (model.num_heads + 2) * kFloatBytes +
                 bottleneck_bytes_per_token(config, facts));
-  const int64_t inputs = tokens * model.num_layers * model.hidden_size * element;
-  const int64_t kept = config.train.recomputes ? inputs : model.num_layers * block;
-  const int64_t head = head_bytes(
-      {tokens, model.hidden_size, model.vocab_size, element, decoder_form(facts).is_trained},
-      facts.num_threads);
+  const int64_t input = tokens * model.hidden_size * element;
+  const int64_t kept = num_blocks_kept(facts) * (config.train.recomputes ? input : block);
+  const int64_t head =
+      head_bytes({tokens, model.hidden_size, model.vocab_size, element, trains_head_matrix(facts)},
+                 facts.num_threads);
   const bool has_windows = std::ranges::find(model.windows, 0) == model.windows.end();
   const AttentionBytes attention = attention_bytes(
       {model.num_heads, model.num_key_value_heads, model.head_dim},

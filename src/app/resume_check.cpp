@@ -2,6 +2,7 @@
 #include "app/resume_check.h"
 
 #include "checkpoint/checkpoint_list.h"
+#include "checkpoint/frozen_tensors.h"
 #include "checkpoint/unit_files.h"
 #include "checkpoint/verification.h"
 #include "core/concat.h"
@@ -141,6 +142,14 @@ void require_same_trajectory(const RunConfig& config, const TrajectoryFacts& fac
                            explain_other_trajectory(found.state.config_yaml, config)),
                     "set the options back, set run.folder to a new folder, or begin again with "
                     "checkpoint.resume=never");
+}
+
+void require_same_base(const fs::path& checkpoint, const OpenedModel& model) {
+  if (model.adapter) {
+    require_same_base(checkpoint / "adapter", model.folder);
+  } else {
+    require_same_frozen(checkpoint, model.folder, model.parameters.units.layouts);
+  }
 }
 
 int64_t bytes_of_checkpoints(const fs::path& run) {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "app/run_inputs.h"
 #include "checkpoint/manifest.h"
 #include "checkpoint/run_state.h"
 #include "config/run_config.h"
@@ -47,6 +48,10 @@ Origin find_origin(const RunConfig& config);
 ///   checkpoint does not keep what decided its run's result.
 std::string require_continuable(const RunConfig& config, const TrajectoryFacts& facts,
                                 const FoundState& before, AskedOn machine);
+
+/// Throws: ModelError if the model is not the one on which the adapter of a checkpoint was trained,
+///   or of which its run froze a part.
+void require_same_base(const std::filesystem::path& checkpoint, const OpenedModel& model);
 
 /// Of all checkpoints in a run's folder that have their files.
 int64_t bytes_of_checkpoints(const std::filesystem::path& run);

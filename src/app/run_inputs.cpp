@@ -59,6 +59,16 @@ std::optional<AdapterFolder> open_start(const MethodOptions& method, const Model
       "set method and its options to those of the adapter's adapter_config.json");
 }
 
+// What is in four bits is not divided: it is frozen as a whole.
+TrainedParameters parameters_of(const RunConfig& config, const OpenedModel& model) {
+  const ModelFolder& folder = model.folder;
+  if (config.method.has_adapter()) return {undivided(folder.units()), {}};
+  TrainedParameters parameters = trained_parameters(
+      {config.trained, config.groups, config.optimizer.learning_rate}, folder.config());
+  if (model.quantisation) parameters.units = undivided(folder.units());
+  return parameters;
+}
+
 std::filesystem::path tokenizer_path(const RunConfig& config) {
   return std::filesystem::path(config.model.path) / "tokenizer.json";
 }
@@ -103,6 +113,15 @@ void require_steps_left(const TrainingPlan& plan) {
 
 }  // namespace
 
+std::vector<StoredUnit> OpenedModel::units(at::ScalarType dtype, bool is_trained) const {
+  return stored_units(parameters.units.layouts, layouts_of(adapter),
+                      {dtype, is_trained, quantisation});
+}
+
+std::vector<UnitLayout> OpenedModel::saved_units() const {
+  return adapter ? units_in_files(*adapter) : parameters.units.layouts;
+}
+
 std::optional<OpenedModel> open_model(const RunConfig& config, const ModelOpening& opening,
                                       Findings& findings) {
   std::optional<OpenedModel> model;
@@ -114,7 +133,9 @@ std::optional<OpenedModel> open_model(const RunConfig& config, const ModelOpenin
   if (!findings.attempt(open)) return model;
   const ModelFolder& folder = model->folder;
   if (opening.use != Use::kGeneration) findings.add(validate_model(config, folder.config()));
+  model->parameters.units = undivided(folder.units());
   findings.attempt([&] { model->quantisation = quantisation_of(config, folder); });
+  findings.attempt([&] { model->parameters = parameters_of(config, *model); });
   findings.attempt([&] {
     model->adapter = make_adapter(config.method, folder.config());
     if (!model->adapter) return;

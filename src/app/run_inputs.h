@@ -21,7 +21,9 @@
 #include "data/mixture.h"
 #include "data/row_source.h"
 #include "model/adapter/method.h"
+#include "model/trained_parameters.h"
 #include "train/evaluation.h"
+#include "zero/unit_form.h"
 
 namespace temper {
 
@@ -47,6 +49,13 @@ struct OpenedModel {
   std::optional<QuantisationOptions> quantisation = {};  ///< Of the blocks' matrices in memory.
   std::optional<Adapter> adapter = {};                   ///< Of every method but full.
   std::optional<AdapterFolder> start = {};               ///< What the adapter begins with.
+  TrainedParameters parameters = {};                     ///< Of the model itself.
+
+  /// The units of a store: the model's, then those of its adapter.
+  std::vector<StoredUnit> units(at::ScalarType dtype, bool is_trained) const;
+
+  /// Those that a checkpoint's sets of files have.
+  std::vector<UnitLayout> saved_units() const;
 };
 
 /// Opens a model and the adapter that a configuration begins with, and checks that they and the

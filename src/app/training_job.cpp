@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/training_job.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <filesystem>
@@ -10,6 +11,7 @@
 #include "app/launch_check.h"
 #include "app/memory_estimate.h"
 #include "app/resume_check.h"
+#include "app/trained_text.h"
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/final_folder.h"
 #include "checkpoint/load_state.h"
@@ -163,9 +165,7 @@ RunSize TrainingJob::size() const {
                   model_.adapter() ? DType::kF32 : model_.folder().stored_dtype());
 }
 
-std::vector<UnitLayout> TrainingJob::saved_units() const {
-  return model_.adapter() ? units_in_files(*model_.adapter()) : model_.decoder.units();
-}
+std::vector<UnitLayout> TrainingJob::saved_units() const { return model_.opened.saved_units(); }
 
 JobShape TrainingJob::shape() const {
   return {session_.world_size() / session_.local_size(), session_.world_size()};
@@ -236,7 +236,7 @@ VerifiedCheckpoint TrainingJob::verify_named(const std::filesystem::path& folder
 }
 
 void TrainingJob::load_from(const VerifiedCheckpoint& checkpoint) {
-  if (model_.adapter()) load_base(checkpoint);
+  load_base(checkpoint);
   state_ = load_checkpoint(checkpoint, *model_.store, *model_.ranks);
   if (model_.adapter()) change_base(*model_.adapter(), *model_.store);
   resumed_from_ = checkpoint.folder();
@@ -263,10 +263,11 @@ void TrainingJob::require_continued(const VerifiedCheckpoint& checkpoint) {
   });
 }
 
-// The checkpoint of an adapter has no weights of the model itself.
+// What is frozen is not in a checkpoint's state, and an adapter's has no weights of the model.
 void TrainingJob::load_base(const VerifiedCheckpoint& checkpoint) {
-  do_on_rank_0(*model_.ranks,
-               [&] { require_same_base(checkpoint.folder() / "adapter", model_.folder()); });
+  const auto& units = model_.decoder.units();
+  if (!model_.adapter() && std::ranges::all_of(units, &UnitLayout::is_trained)) return;
+  do_on_rank_0(*model_.ranks, [&] { require_same_base(checkpoint.folder(), model_.opened); });
   load_weights(model_.folder(), *model_.store, *model_.ranks);
 }
 
@@ -279,11 +280,15 @@ TrajectoryFacts TrainingJob::find_facts() const {
 void TrainingJob::print_banner() const {
   const ModelConfig& model = model_.folder().config();
   const int64_t num_parameters = num_elements(model_.decoder.units());
-  const int64_t num_trained = model_.adapter() ? model_.adapter()->num_trained() : num_parameters;
-  log_event(concat(
-      "temper model=", config_.model.path, " family=", model.model_type,
-      " parameters=", readable_count(num_parameters), " dtype=", name_of(model_.compute_dtype),
-      " method=", name_of(config_.method.kind), " trained=", readable_count(num_trained)));
+  const auto& adapter = model_.adapter();
+  const int64_t trained = adapter ? adapter->num_trained() : num_trained(saved_units());
+  log_event(concat("temper model=", config_.model.path, " family=", model.model_type,
+                   " parameters=", readable_count(num_parameters),
+                   " dtype=", name_of(model_.compute_dtype),
+                   " method=", name_of(config_.method.kind), " trained=", readable_count(trained)));
+  for (const std::string& group : describe_groups(config_, model_.opened.parameters)) {
+    log_event(concat("group=\"", group, '"'));
+  }
   const MemoryEstimate memory = estimate_memory(config_, model_.memory_facts());
   log_event(
       concat("ranks=", session_.world_size(), " nodes=", shape().num_nodes,

@@ -10,6 +10,7 @@
 
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/companion_files.h"
+#include "checkpoint/frozen_tensors.h"
 #include "checkpoint/new_folder.h"
 #include "checkpoint/retention.h"
 #include "checkpoint/together.h"
@@ -36,6 +37,7 @@ CheckpointSaver::CheckpointSaver(const SaverSetup& setup, const PublishedFolder&
       keep_(std::max<int64_t>(1, options.keep)),
       checkpoints_(checkpoints_of(setup.run)),
       published_(published.files.folder),
+      base_(published.base),
       model_dtype_(saved_dtype(published, options)),
       copy_(setup.store, setup.ranks, setup.saved),
       unit_files_(
@@ -95,11 +97,21 @@ std::vector<TextFile> CheckpointSaver::make_text_files(const RunState& state) co
   return files;
 }
 
+// What of a unit's file this rank writes.
+FilePart CheckpointSaver::own_part(const UnitFile& file) const {
+  const UnitLayout& unit = copy_.saved()[static_cast<size_t>(file.unit)];
+  if (unit.use() != UnitLayout::Use::kFrozen) return copy_.part(file);
+  const Range owned = copy_.owned(file.unit);
+  FilePart part{file.bytes_of(owned).begin, {}, {}, file.dtype};
+  part.source = frozen_numbers(*base_, unit, owned);
+  return part;
+}
+
 // Rank 0's header comes first, this rank's slice last.
 FileJob CheckpointSaver::unit_job(const UnitFile& file) const {
   FileJob job{temporary() / file.path, {}};
   if (setup_.ranks.rank() == 0) job.parts.push_back({0, file.header, {}, DType::kU8});
-  if (!copy_.owned(file.unit).is_empty()) job.parts.push_back(copy_.part(file));
+  if (!copy_.owned(file.unit).is_empty()) job.parts.push_back(own_part(file));
   return job;
 }
 

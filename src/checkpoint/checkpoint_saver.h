@@ -34,7 +34,8 @@ struct SaverSetup {
   std::filesystem::path run;              ///< Checkpoints go to `checkpoints/` in it.
   int64_t resumed_step = 0;               ///< Where this job goes on from; 0 for a fresh run.
   std::optional<TrainingData> data = {};  ///< For the manifest; rank 0's counts.
-  std::vector<UnitLayout> saved = {};     ///< One for each file of a set, as HostCopy takes them.
+  /// One for each file of a set, as HostCopy takes them; frozen ones are copied from the base.
+  std::vector<UnitLayout> saved = {};
 };
 
 /// Writes checkpoints in the background, from a host copy of this rank's slices, and publishes them
@@ -89,6 +90,7 @@ class CheckpointSaver {
   void prepare_folder() const;
   void require_space() const;
   std::vector<TextFile> make_text_files(const RunState& state) const;
+  FilePart own_part(const UnitFile& file) const;
   FileJob unit_job(const UnitFile& file) const;
   std::vector<FileJob> plan_jobs() const;
   std::vector<Digest> gather_slice_digests(const JobDigests& own) const;
@@ -102,7 +104,8 @@ class CheckpointSaver {
   SaverSetup setup_;
   int64_t keep_;
   std::filesystem::path checkpoints_;
-  const char* published_;  // The name of the folder that others open.
+  const char* published_;          // The name of the folder that others open.
+  const SafetensorsFolder* base_;  // Of tensors that are frozen.
   DType model_dtype_;
   HostCopy copy_;
   std::vector<UnitFile> unit_files_;

@@ -70,9 +70,9 @@ bool HostCopy::is_unit(int saved) const {
 
 // What is published alone, and what changes the base, has no moments.
 bool HostCopy::is_saved(int saved, StateKind kind) const {
-  const UnitLayout::Use use = saved_[static_cast<size_t>(saved)].use();
-  const bool is_trained = use == UnitLayout::Use::kPublished || use == UnitLayout::Use::kPrivate;
-  return is_trained || kind == StateKind::kMaster;
+  const UnitLayout& unit = saved_[static_cast<size_t>(saved)];
+  if (unit.use() == UnitLayout::Use::kFrozen) return false;
+  return unit.is_trained() || kind == StateKind::kMaster;
 }
 
 KeptNumbers HostCopy::own_part(int saved, StateKind kind) const {

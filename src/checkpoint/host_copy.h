@@ -22,7 +22,8 @@ namespace temper {
 class HostCopy {
  public:
   /// `saved` have all tensors of the store that are trained or change the base. If there are none,
-  /// they are the units of the store that are trained. Both references must outlive this.
+  /// they are the units of the store that are trained. Of frozen ones there is no copy. Both
+  /// references must outlive this.
   HostCopy(const UnitStore& store, Communicator& ranks, std::vector<UnitLayout> saved);
 
   const std::vector<UnitLayout>& saved() const { return saved_; }

@@ -163,10 +163,20 @@ void load_dense(const SafetensorsFolder& weights, Range units, UnitStore& store,
   for (auto unit = static_cast<int>(units.begin); unit < units.end; ++unit) store.publish(unit);
 }
 
+// Those before the units of an adapter, whose tensors no model has.
+int num_model_units(const ModelFolder& folder, const UnitStore& store) {
+  int count = 0;
+  while (count < store.num_units() &&
+         folder.weights().find(store.state(count).unit.slots().front().name) != nullptr) {
+    ++count;
+  }
+  return count;
+}
+
 }  // namespace
 
 void load_weights(const ModelFolder& folder, UnitStore& store, Communicator& ranks) {
-  const auto num_units = static_cast<int>(folder.units().size());
+  const int num_units = num_model_units(folder, store);
   for (int unit = 0; unit < num_units; ++unit) {
     UnitState& state = store.state(unit);
     if (!state.four_bit) continue;

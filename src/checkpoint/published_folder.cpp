@@ -33,7 +33,8 @@ void add_end_tokens(const std::vector<int64_t>& added, const ModelFolder& source
 }  // namespace
 
 PublishedFolder published_model(const ModelFolder& source, const ResultTexts& texts) {
-  return {kModelFiles, source.stored_dtype(), [&source, texts](DType dtype) {
+  return {kModelFiles, source.stored_dtype(),
+          [&source, texts](DType dtype) {
             std::vector<TextFile> files = source.companions();
             for (TextFile& file : files) {
               if (file.path == kConfig) file.text = with_dtype(file.text, dtype);
@@ -42,7 +43,8 @@ PublishedFolder published_model(const ModelFolder& source, const ResultTexts& te
             if (!texts.chat_template.empty()) set_chat_template(texts.chat_template, files);
             if (!texts.model_card.empty()) files.push_back({kModelCard, texts.model_card});
             return files;
-          }};
+          },
+          &source.weights()};
 }
 
 }  // namespace temper

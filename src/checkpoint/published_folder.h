@@ -22,6 +22,8 @@ struct PublishedFolder {
   /// The small files, for weights in that dtype; their paths are below the folder.
   /// Throws: ModelError if one cannot be read.
   std::function<std::vector<TextFile>(DType)> companions;
+
+  const SafetensorsFolder* base = nullptr;  ///< Where tensors that are frozen are copied from.
 };
 
 /// What the data of a run makes of the small files of its result.

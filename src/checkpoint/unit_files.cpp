@@ -30,19 +30,18 @@ DType dtype_of(StateKind kind, const StoredDTypes& dtypes) {
   return is_moment ? dtypes.moments : DType::kF32;
 }
 
-bool has(const UnitFileSet& set, UnitLayout::Use use) {
-  using Use = UnitLayout::Use;
+bool has(const UnitFileSet& set, const UnitLayout& unit) {
   switch (set.kind) {
-    case StateKind::kModel: return use == Use::kPublished || use == Use::kExported;
-    case StateKind::kBaseChange: return use == Use::kBaseChange;
-    default: return use == Use::kPublished || use == Use::kPrivate;
+    case StateKind::kModel: return unit.is_published();
+    case StateKind::kBaseChange: return unit.use() == UnitLayout::Use::kBaseChange;
+    default: return unit.is_trained();
   }
 }
 
 std::vector<int> units_in(const UnitFileSet& set, const std::vector<UnitLayout>& units) {
   std::vector<int> chosen;
   for (int unit = 0; unit < std::ssize(units); ++unit) {
-    if (has(set, units[static_cast<size_t>(unit)].use())) chosen.push_back(unit);
+    if (has(set, units[static_cast<size_t>(unit)])) chosen.push_back(unit);
   }
   return chosen;
 }

@@ -1,16 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "config/run_config.h"
-
 #include <algorithm>
 #include <limits>
-#include <set>
-#include <utility>
+#include <optional>
 
-#include "config/document.h"
-#include "config/section.h"
-#include "config/section_writer.h"
-#include "config/source_text.h"
-#include "core/concat.h"
+#include "config/run_config_keys.h"
 
 namespace temper {
 namespace {
@@ -80,6 +73,10 @@ constexpr TextRule kFolderOrNone{
 constexpr TextRule kAnyText{[](const std::string&) { return true; }, "a text"};
 constexpr TextRule kSomeText{[](const std::string& text) { return !text.empty(); },
                              "a regular expression for the end of a module's path"};
+constexpr TextRule kParameters{
+    [](const std::string& text) { return !text.empty(); },
+    "embedding, head, norms, biases, blocks such as layers.0-3, or a regular expression for the "
+    "end of a module's path"};
 constexpr TextRule kModule{is_name, "a module's name such as q_proj, or all-linear"};
 constexpr TextRule kName{is_name, "a name of letters, digits, '-', '_' and '.'"};
 constexpr TextRule kAdapterName{
@@ -226,10 +223,13 @@ void visit_method(Visitor& root, MethodOptions& method) {
 }
 
 template <typename Visitor>
-void visit_train(Visitor& section, TrainOptions& train) {
+void visit_train(Visitor& section, RunConfig& config) {
+  TrainOptions& train = config.train;
   section.integer("max_steps", train.max_steps, kStepsOrNone);
   section.real("epochs", train.epochs, kEpochs);
   section.real("max_grad_norm", train.max_grad_norm, kNotNegative);
+  section.texts("only", config.trained.only, kParameters);
+  section.texts("freeze", config.trained.freeze, kParameters);
   section.integer("max_skipped_in_a_row", train.max_skipped_in_a_row, kOneOrMore);
   section.integer("log_every_steps", train.log_every_steps, kOneOrMore);
   section.integer("evaluate_every_steps", train.evaluate_every_steps, kStepsOrNone);
@@ -239,7 +239,8 @@ void visit_train(Visitor& section, TrainOptions& train) {
 }
 
 template <typename Visitor>
-void visit_optimizer(Visitor& section, AdamWOptions& optimizer) {
+void visit_optimizer(Visitor& section, RunConfig& config) {
+  AdamWOptions& optimizer = config.optimizer;
   section.real("learning_rate", optimizer.learning_rate, kPositive);
   section.real("beta1", optimizer.beta1, kBelowOne);
   section.real("beta2", optimizer.beta2, kBelowOne);
@@ -247,6 +248,12 @@ void visit_optimizer(Visitor& section, AdamWOptions& optimizer) {
   section.real("weight_decay", optimizer.weight_decay, kNotNegative);
   section.choice("state_dtype", optimizer.state_dtype, kMomentDtypes);
   section.text("offload", optimizer.offload, kFolderOrNone);
+  section.list("groups", config.groups, [](auto& item, auto& group) {
+    item.texts("match", group.match, kParameters);
+    item.real_or_none("learning_rate", group.learning_rate, kPositive);
+    item.real_or_none("learning_rate_ratio", group.learning_rate_ratio, kPositive);
+    item.real_or_none("weight_decay", group.weight_decay, kNotNegative);
+  });
 }
 
 template <typename Visitor>
@@ -282,8 +289,8 @@ void visit(Visitor& root, RunConfig& config) {
     section.flag("double", config.quantise.is_double);
   });
   root.section("data", [&](auto& section) { visit_data(section, config); });
-  root.section("train", [&](auto& section) { visit_train(section, config.train); });
-  root.section("optimizer", [&](auto& section) { visit_optimizer(section, config.optimizer); });
+  root.section("train", [&](auto& section) { visit_train(section, config); });
+  root.section("optimizer", [&](auto& section) { visit_optimizer(section, config); });
   root.section("schedule", [&](auto& section) { visit_schedule(section, config.schedule); });
   root.section("parallel", [&](auto& section) {
     section.integer("stage", config.parallel.stage, kStage);
@@ -301,91 +308,10 @@ void visit(Visitor& root, RunConfig& config) {
   });
 }
 
-YamlNode parse_document(const std::string& yaml, std::vector<Problem>& problems) {
-  YamlNode root = parse_yaml(yaml, problems);
-  if (root.kind == YamlNode::Kind::kNothing) {
-    problems.push_back({"the document is empty", "write the options of the run"});
-    root.kind = YamlNode::Kind::kRefused;
-  }
-  return root;
-}
-
-void override_values(YamlNode& root, const std::vector<std::string>& overrides,
-                     std::vector<Problem>& problems) {
-  std::set<std::string> keys;
-  for (const std::string& one : overrides) {
-    if (!keys.insert(one.substr(0, one.find('='))).second) {
-      problems.push_back({quote(one) + " (command line) is set twice", "keep one of them"});
-    }
-    override_value(root, one, problems);
-  }
-}
-
-// Appends the contradictions whose options could all be read, with the lines of those options.
-void add_contradictions(const std::vector<Problem>& found, Reading& reading) {
-  const std::vector<Problem> broken = reading.problems;
-  const auto is_broken = [&](const std::string& key) {
-    return std::any_of(broken.begin(), broken.end(), [&](const Problem& problem) {
-      return std::any_of(problem.keys.begin(), problem.keys.end(), [&](const std::string& name) {
-        return key == name || key.starts_with(name + ".") || name.starts_with(key + "[");
-      });
-    });
-  };
-  for (Problem problem : found) {
-    if (std::any_of(problem.keys.begin(), problem.keys.end(), is_broken)) continue;
-    std::vector<std::string> places;
-    for (const std::string& key : problem.keys) {
-      const auto line = reading.lines.find(key);
-      if (line != reading.lines.end()) places.push_back(place_of(line->second));
-    }
-    if (!places.empty()) problem.what += " " + joined(places);
-    reading.problems.push_back(std::move(problem));
-  }
-}
-
-RunConfigReport read_document(const YamlNode& document, Reading reading, const std::string& name) {
-  RunConfigReport report;
-  if (document.kind != YamlNode::Kind::kRefused) {
-    Section root(&document, "", reading);
-    visit(root, report.config);
-    root.reject_unknown_keys();
-    report_unknown_keys(reading);
-    add_contradictions(validate(report.config), reading);
-  }
-  report.problems = std::move(reading.problems);
-  for (Problem& problem : report.problems) problem.what = concat(name, ": ", problem.what);
-  return report;
-}
-
 }  // namespace
 
-RunConfigReport read_run_config(const std::string& path,
-                                const std::vector<std::string>& overrides) {
-  Reading reading;
-  YamlNode document = parse_document(read_config_file(path), reading.problems);
-  override_values(document, overrides, reading.problems);
-  return read_document(document, std::move(reading), path);
-}
+void visit_keys(Section& root, RunConfig& config) { visit(root, config); }
 
-RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides) {
-  RunConfigReport report = read_run_config(path, overrides);
-  throw_if_any(report.problems);
-  return std::move(report.config);
-}
-
-RunConfig parse_run_config(const std::string& yaml, const std::string& name) {
-  Reading reading;
-  const YamlNode document = parse_document(yaml, reading.problems);
-  RunConfigReport report = read_document(document, std::move(reading), name);
-  throw_if_any(report.problems);
-  return std::move(report.config);
-}
-
-std::string to_yaml(const RunConfig& config) {
-  SectionWriter writer;
-  RunConfig copy = config;
-  visit(writer, copy);
-  return writer.yaml();
-}
+void visit_keys(SectionWriter& root, RunConfig& config) { visit(root, config); }
 
 }  // namespace temper

@@ -12,6 +12,7 @@
 #include "data/data_options.h"
 #include "model/adapter/method.h"
 #include "model/model_config.h"
+#include "model/trained_parameters.h"
 #include "optim/adamw.h"
 #include "optim/schedule.h"
 #include "train/train_options.h"
@@ -44,7 +45,9 @@ struct RunConfig {
   DataOptions data;
   std::vector<HoldOutOptions> holdouts;
   TrainOptions train;
+  TrainedOptions trained;  ///< `only` and `freeze` of the section `train`.
   AdamWOptions optimizer;
+  std::vector<ParameterGroup> groups;  ///< Of the section `optimizer`.
   ScheduleOptions schedule;
   ZeroOptions parallel;
   CheckpointOptions checkpoint;

@@ -94,6 +94,14 @@ void Section::real_or_none(const char* key, double& value, Rule<double> rule) {
   find(key);  // It is known all the same.
 }
 
+void Section::real_or_none(const char* key, std::optional<double>& value, Rule<double> rule) {
+  if (node_ == nullptr || node_->find(key) == nullptr) {
+    find(key);
+  } else {
+    read_number(key, value.emplace(), rule);
+  }
+}
+
 void Section::flag(const char* key, bool& value) {
   const YamlNode* node = find_scalar(key, "true or false", true);
   if (node == nullptr) return;

@@ -70,6 +70,8 @@ class Section {
   void real(const char* key, double& value, Rule<double> rule) { read_number(key, value, rule); }
   /// The same for an option that has no default and may be left out.
   void real_or_none(const char* key, double& value, Rule<double> rule);
+  /// The same where 0 is a value.
+  void real_or_none(const char* key, std::optional<double>& value, Rule<double> rule);
   void flag(const char* key, bool& value);
   void text(const char* key, std::string& value, TextRule rule);
 

@@ -3,6 +3,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,6 +27,9 @@ class SectionWriter {
   /// Nothing if it is 0, which stands for none.
   void real_or_none(const char* key, double value, Rule<double> rule) {
     if (value != 0.0) real(key, value, rule);
+  }
+  void real_or_none(const char* key, const std::optional<double>& value, Rule<double> rule) {
+    if (value) real(key, *value, rule);
   }
   void flag(const char* key, bool value) { line(key, value ? "true" : "false"); }
   void text(const char* key, const std::string& value, TextRule);

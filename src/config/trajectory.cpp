@@ -51,6 +51,24 @@ void add_data(const DataOptions& data, const TrajectoryFacts& facts, Lines& line
   lines.add("data.seed", static_cast<int64_t>(data.seed));
 }
 
+void add_trained(const TrainedOptions& trained, Lines& lines) {
+  if (!trained.only.empty()) lines.add("train.only", joined(trained.only));
+  if (!trained.freeze.empty()) lines.add("train.freeze", joined(trained.freeze));
+}
+
+void add_groups(const std::vector<ParameterGroup>& groups, Lines& lines) {
+  for (size_t i = 0; i < groups.size(); ++i) {
+    const std::string name = concat("optimizer.groups[", i, "]");
+    lines.add(name + ".match", joined(groups[i].match));
+    const auto add = [&](const char* key, double value) {
+      if (value != 0.0) lines.add(name + key, value);
+    };
+    add(".learning_rate", groups[i].learning_rate);
+    add(".learning_rate_ratio", groups[i].learning_rate_ratio);
+    if (groups[i].weight_decay) lines.add(name + ".weight_decay", *groups[i].weight_decay);
+  }
+}
+
 void add_optimizer(const AdamWOptions& optimizer, Lines& lines) {
   lines.add("optimizer.learning_rate", optimizer.learning_rate);
   lines.add("optimizer.beta1", optimizer.beta1);
@@ -207,7 +225,9 @@ std::string trajectory_text(const RunConfig& config, const TrajectoryFacts& fact
   add_data(config.data, facts, lines);
   lines.add("steps", facts.num_steps);
   lines.add("train.max_grad_norm", config.train.max_grad_norm);
+  add_trained(config.trained, lines);
   add_optimizer(config.optimizer, lines);
+  add_groups(config.groups, lines);
   add_schedule(config.schedule, lines);
   add_parallel(config.parallel, facts.world_size, lines);
   add_origin(config, facts, lines);

@@ -185,6 +185,38 @@ void check_method(const RunConfig& config, Problems& problems) {
   }
 }
 
+// Which parameters they mean, the model says.
+void check_parameters(const RunConfig& config, Problems& problems) {
+  const MethodOptions& method = config.method;
+  const auto check_key = [&](const std::string& key, bool is_set) {
+    if (!is_set || !method.has_adapter()) return;
+    problems.push_back({concat(key, " has no effect: method is ", name_of(method.kind),
+                               ", which trains its own tensors alone"),
+                        "set method to full, or leave it out",
+                        {"method", key}});
+  };
+  check_key("train.only", !config.trained.only.empty());
+  check_key("train.freeze", !config.trained.freeze.empty());
+  check_key("optimizer.groups", !config.groups.empty());
+  for (size_t i = 0; i < config.groups.size(); ++i) {
+    const ParameterGroup& group = config.groups[i];
+    const auto refuse = [&](const std::string& what, const std::string& remedy) {
+      problems.push_back({concat("optimizer.groups[", i, "]", what), remedy, {"optimizer.groups"}});
+    };
+    if (group.match.empty()) {
+      refuse(".match names no parameters", "list patterns: match: [embedding, layers.0-3]");
+    }
+    const bool has_rate = group.learning_rate > 0.0, has_ratio = group.learning_rate_ratio > 0.0;
+    if (has_rate && has_ratio) {
+      refuse(" has learning_rate and learning_rate_ratio: both set its rate", "keep one of them");
+    }
+    if (!has_rate && !has_ratio && !group.weight_decay) {
+      refuse(" changes nothing",
+             "give it learning_rate, learning_rate_ratio or weight_decay, or remove it");
+    }
+  }
+}
+
 constexpr int64_t kCountedSteps = int64_t{1} << 61;  // Two of them can be added.
 
 // Steps of a run in which the rate rises and falls; each at most kCountedSteps.
@@ -261,6 +293,7 @@ Problems validate(const RunConfig& config) {
   check_length(config.train, problems);
   check_schedule(config.schedule, problems);
   check_method(config, problems);
+  check_parameters(config, problems);
   check_evaluation(config, problems);
   check_parallel(config.parallel, problems);
   check_optimizer_state(config, problems);

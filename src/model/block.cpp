@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include <optional>
 #include <string>
 
 #include "core/concat.h"
@@ -11,21 +12,40 @@
 namespace temper {
 namespace {
 
+// The weights of two modules as those of one, which lies where both lie end to end.
+std::optional<LinearWeights> joined(const LinearWeights& a, const LinearWeights& b) {
+  const bool has_bias = a.bias.is_defined();
+  const bool is_adjacent = b.matrix.follows(a.matrix) && (!has_bias || b.bias.follows(a.bias));
+  if (!is_adjacent || has_bias != b.bias.is_defined()) return std::nullopt;
+  const int64_t out = a.matrix.shape()[0] + b.matrix.shape()[0];
+  return LinearWeights{a.matrix.reshaped({out, a.matrix.shape()[1]}),
+                       has_bias ? a.bias.reshaped({out}) : Weight(),
+                       {}};
+}
+
 // Finds the weights of one block by their names.
 struct BlockWeights {
-  const UnitLayout& unit;
-  const std::shared_ptr<const UnitBuffers>& buffers;
+  std::span<const PlacedUnit> units;
   std::string prefix;
 
-  Weight vector(const std::string& name, int64_t size) const {
-    const TensorSlot* slot = unit.find(prefix + name);
-    return slot == nullptr ? Weight() : Weight(buffers, slot->offset, {size});
+  Weight find(const std::string& name) const { return find_weight(units, prefix + name); }
+
+  LinearWeights linear(const std::string& module) const {
+    return {find(module + ".weight"), find(module + ".bias"), {}};
   }
 
-  // `module` and those after it that make up `out` rows with it.
-  LinearWeights linear(const std::string& module, int64_t out, int64_t in) const {
-    const int64_t offset = unit.find(prefix + module + ".weight")->offset;
-    return {Weight(buffers, offset, {out, in}), vector(module + ".bias", out), {}};
+  SideBySide side_by_side(const std::vector<std::string>& modules) const {
+    SideBySide all;
+    for (const std::string& module : modules) {
+      const LinearWeights next = linear(module);
+      const auto both = all.empty() ? std::nullopt : joined(all.back(), next);
+      if (both) {
+        all.back() = *both;
+      } else {
+        all.push_back(next);
+      }
+    }
+    return all;
   }
 };
 
@@ -42,27 +62,32 @@ at::Tensor add_sublayer(const at::Tensor& residual, const Activation& x,
 
 }  // namespace
 
-Block::Block(const ModelConfig& config, int64_t layer, const UnitLayout& unit,
-             const std::shared_ptr<const UnitBuffers>& buffers)
+Weight find_weight(std::span<const PlacedUnit> units, const std::string& name) {
+  for (const PlacedUnit& unit : units) {
+    const TensorSlot* slot = unit.layout.find(name);
+    if (slot != nullptr) return {unit.buffers, slot->offset, slot->shape};
+  }
+  return {};
+}
+
+Block::Block(const ModelConfig& config, int64_t layer, std::span<const PlacedUnit> units)
     : heads_{config.num_heads, config.num_key_value_heads, config.head_dim},
       window_(config.windows[static_cast<size_t>(layer)]),
       epsilon_(config.norm_epsilon) {
-  const BlockWeights weights{unit, buffers, concat("model.layers.", layer, ".")};
-  const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
-  attention_norm_ = weights.vector("input_layernorm.weight", hidden);
-  qkv_ = weights.linear("self_attn.q_proj", heads_.columns(), hidden);
-  head_norms_ = {weights.vector("self_attn.q_norm.weight", config.head_dim),
-                 weights.vector("self_attn.k_norm.weight", config.head_dim)};
-  output_ = weights.linear("self_attn.o_proj", hidden, heads_.query_columns());
-  mlp_norm_ = weights.vector("post_attention_layernorm.weight", hidden);
-  gate_up_ = weights.linear("mlp.gate_proj", 2 * inner, hidden);
-  down_ = weights.linear("mlp.down_proj", hidden, inner);
+  const BlockWeights weights{units, concat("model.layers.", layer, ".")};
+  attention_norm_ = weights.find("input_layernorm.weight");
+  qkv_ = weights.side_by_side({"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"});
+  head_norms_ = {weights.find("self_attn.q_norm.weight"), weights.find("self_attn.k_norm.weight")};
+  output_ = weights.linear("self_attn.o_proj");
+  mlp_norm_ = weights.find("post_attention_layernorm.weight");
+  gate_up_ = weights.side_by_side({"mlp.gate_proj", "mlp.up_proj"});
+  down_ = weights.linear("mlp.down_proj");
 }
 
 void Block::attach(const BlockAddition& addition) {
-  qkv_.low_rank = addition.queries_keys_values;
+  qkv_.front().low_rank = addition.queries_keys_values;
   output_.low_rank = addition.output;
-  gate_up_.low_rank = addition.gate_up;
+  gate_up_.front().low_rank = addition.gate_up;
   down_.low_rank = addition.down;
   prefix_ = addition.prefix;
   after_attention_ = addition.after_attention;
@@ -114,14 +139,14 @@ void Block::begin_with_prefix(KeyValueCache& cache, at::ScalarType dtype) const 
 
 at::Tensor Block::queries_keys_values(const at::Tensor& hidden, const RotaryAngles& angles) const {
   const auto normed = [=, this] { return rms_norm(hidden, attention_norm_, epsilon_); };
-  at::Tensor qkv = linear(recomputed(normed), qkv_);
+  at::Tensor qkv = side_by_side(recomputed(normed), qkv_);
   if (head_norms_.queries.is_defined()) qkv = head_norm(qkv, heads_, head_norms_, epsilon_);
   return rotate(qkv, angles, heads_);
 }
 
 at::Tensor Block::add_mlp(const at::Tensor& hidden) const {
   const auto normed = [=, this] { return rms_norm(hidden, mlp_norm_, epsilon_); };
-  const at::Tensor gate_up = linear(recomputed(normed), gate_up_);
+  const at::Tensor gate_up = side_by_side(recomputed(normed), gate_up_);
   return add_sublayer(hidden, recomputed([=] { return swiglu(gate_up); }), down_, after_mlp_);
 }
 

@@ -4,6 +4,8 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "model/adapter/adapter.h"
 #include "model/key_value_cache.h"
@@ -17,14 +19,23 @@
 
 namespace temper {
 
+/// A unit's tensors, and where they are while it computes.
+struct PlacedUnit {
+  const UnitLayout& layout;
+  std::shared_ptr<const UnitBuffers> buffers;
+};
+
+/// The weight of that name in one of the units; undefined if none has it.
+Weight find_weight(std::span<const PlacedUnit> units, const std::string& name);
+
 /// One transformer block: x + attention(norm(x)), then that + mlp(norm(that)).
 ///
 /// With autograd on, an input that wants a gradient leads to a graph whose backward pass writes the
 /// gradients of the block's weights.
 class Block {
  public:
-  Block(const ModelConfig& config, int64_t layer, const UnitLayout& unit,
-        const std::shared_ptr<const UnitBuffers>& buffers);
+  /// `units` have all of its weights.
+  Block(const ModelConfig& config, int64_t layer, std::span<const PlacedUnit> units);
 
   /// From now on the block computes with what a method adds to it.
   void attach(const BlockAddition& addition);
@@ -47,11 +58,11 @@ class Block {
   int64_t window_;
   double epsilon_;
   Weight attention_norm_;
-  LinearWeights qkv_;
+  SideBySide qkv_;
   HeadNormWeights head_norms_;  // Undefined where heads are not normed.
   LinearWeights output_;
   Weight mlp_norm_;
-  LinearWeights gate_up_;
+  SideBySide gate_up_;
   LinearWeights down_;
   // Each undefined where there is none.
   PrefixWeights prefix_;

@@ -14,27 +14,33 @@
 
 namespace temper {
 
-Decoder::Decoder(ModelConfig config) : config_(std::move(config)) {
+Decoder::Decoder(ModelConfig config, std::optional<DecoderUnits> units)
+    : config_(std::move(config)) {
   validate(config_);
-  units_ = decoder_units(config_);
-  for (size_t unit = 0; unit < units_.size(); ++unit) {
+  units_ = units ? std::move(*units) : undivided(decoder_units(config_));
+  for (size_t unit = 0; unit < units_.layouts.size(); ++unit) {
     buffers_.push_back(std::make_shared<UnitBuffers>());
   }
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
-    const auto unit = static_cast<size_t>(1 + layer);
-    blocks_.emplace_back(config_, layer, units_[unit], buffers_[unit]);
+    blocks_.emplace_back(config_, layer, units_of(static_cast<int>(1 + layer)));
   }
-  const UnitLayout& last = units_.back();
-  const Weight norm(buffers_.back(), last.find("model.norm.weight")->offset, {config_.hidden_size});
-  const std::vector<int64_t> shape = {config_.vocab_size, config_.hidden_size};
-  embedding_ = Weight(buffers_.front(), /*offset=*/0, shape);
-  const Weight matrix =
-      config_.has_tied_head ? embedding_ : Weight(buffers_.back(), /*offset=*/0, shape);
-  head_ = std::make_unique<Head>(norm, matrix, config_.norm_epsilon);
+  const std::vector<PlacedUnit> last = units_of(num_users() - 1);
+  embedding_ = find_weight(units_of(0), "model.embed_tokens.weight");
+  const Weight matrix = config_.has_tied_head ? embedding_ : find_weight(last, "lm_head.weight");
+  head_ =
+      std::make_unique<Head>(find_weight(last, "model.norm.weight"), matrix, config_.norm_epsilon);
   rotary_ = std::make_unique<Rotary>(config_.rope, config_.head_dim);
 }
 
 Decoder::~Decoder() = default;
+
+std::vector<PlacedUnit> Decoder::units_of(int user) const {
+  std::vector<PlacedUnit> all;
+  for (size_t unit = 0; unit < buffers_.size(); ++unit) {
+    if (units_.users[unit] == user) all.push_back({units_.layouts[unit], buffers_[unit]});
+  }
+  return all;
+}
 
 void Decoder::attach(const Adapter& adapter) {
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
@@ -50,7 +56,7 @@ void Decoder::attach(const Adapter& adapter) {
 
 void Decoder::put_token_rows(int unit) const {
   if (unit == 0 && embedding_rows_.is_defined()) embedding_rows_.put_into(embedding_.value());
-  const bool is_own_head = unit == num_units() - 1 && !config_.has_tied_head;
+  const bool is_own_head = unit == num_users() - 1 && !config_.has_tied_head;
   if (is_own_head && head_rows_.is_defined()) head_rows_.put_into(head_->matrix().value());
 }
 

@@ -4,9 +4,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "model/adapter/adapter.h"
+#include "model/decoder_units.h"
 #include "model/head.h"
 #include "model/key_value_cache.h"
 #include "model/model_config.h"
@@ -18,6 +20,7 @@ namespace temper {
 
 class Block;
 class Rotary;
+struct PlacedUnit;
 struct RotaryAngles;
 
 /// One block's forward pass with what its backward pass needs: an autograd graph of its own.
@@ -29,17 +32,29 @@ struct BlockPass {
 /// A Llama-family decoder as a list of units that compute on buffers given to them.
 ///
 /// It owns no weights and knows no rank. Units: 0 is the embedding, 1 … num_layers the blocks, the
-/// last one the final norm with the output head. A tied head reads (and adds its gradient to) the
+/// last one the final norm with the output head; behind them parts of these that are trained alone.
+/// A tied head reads (and adds its gradient to) the
 /// embedding's unit. Every function is deterministic: the same bits for any number of threads.
 /// Shapes: T tokens of a packed batch; hidden states [T, hidden_size] in the compute dtype.
 class Decoder {
  public:
-  explicit Decoder(ModelConfig config);
+  /// `units` are those of the model, all of them undivided if not given.
+  explicit Decoder(ModelConfig config, std::optional<DecoderUnits> units = {});
   ~Decoder();
 
   const ModelConfig& config() const { return config_; }
-  const std::vector<UnitLayout>& units() const { return units_; }
-  int num_units() const { return static_cast<int>(units_.size()); }
+  const std::vector<UnitLayout>& units() const { return units_.layouts; }
+
+  int num_units() const { return static_cast<int>(units_.layouts.size()); }
+
+  /// The embedding, the blocks and the head, which each compute at once.
+  int num_users() const { return static_cast<int>(config_.num_layers) + 2; }
+
+  /// The first of these that computes with something of the model that is trained.
+  int lowest_trained() const { return units_.lowest_trained(); }
+
+  /// Which of these computes with a unit.
+  int user_of(int unit) const { return units_.users[static_cast<size_t>(unit)]; }
 
   /// From now on the decoder computes with what `adapter` adds to it or has instead.
   void attach(const Adapter& adapter);
@@ -84,11 +99,12 @@ class Decoder {
   at::Tensor logits(const at::Tensor& hidden) const;
 
  private:
+  std::vector<PlacedUnit> units_of(int user) const;
   RotaryAngles angles(const at::Tensor& positions, at::ScalarType dtype) const;
   at::Tensor run_block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const;
 
   ModelConfig config_;
-  std::vector<UnitLayout> units_;
+  DecoderUnits units_;
   std::vector<std::shared_ptr<UnitBuffers>> buffers_;  // [unit]
   std::vector<Block> blocks_;                          // [layer]
   Weight embedding_;                                   // [vocab_size, hidden_size]

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/decoder_units.h"
 
+#include <algorithm>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -48,6 +50,20 @@ UnitLayout make_block_layout(const ModelConfig& config, int64_t layer) {
 }
 
 }  // namespace
+
+int DecoderUnits::lowest_trained() const {
+  int lowest = users.empty() ? 0 : 1 + std::ranges::max(users);
+  for (size_t unit = 0; unit < layouts.size(); ++unit) {
+    if (layouts[unit].is_trained()) lowest = std::min(lowest, users[unit]);
+  }
+  return lowest;
+}
+
+DecoderUnits undivided(std::vector<UnitLayout> units) {
+  std::vector<int> users(units.size());
+  std::iota(users.begin(), users.end(), 0);
+  return {std::move(units), std::move(users)};
+}
 
 std::vector<UnitLayout> decoder_units(const ModelConfig& config) {
   std::vector<UnitLayout> units;

@@ -8,6 +8,21 @@
 
 namespace temper {
 
+/// The units that a decoder computes with, and who does.
+///
+/// The first are those of the embedding, the blocks and the head, one for each. Where one of these
+/// is trained in part, it has what is frozen there, and a unit behind them has the rest.
+struct DecoderUnits {
+  std::vector<UnitLayout> layouts;
+  std::vector<int> users;  ///< [layout], the place among the first of who computes with it.
+
+  /// The lowest user of what is trained; so many as there are users if nothing is.
+  int lowest_trained() const;
+};
+
+/// Each computes with its own alone.
+DecoderUnits undivided(std::vector<UnitLayout> units);
+
 /// The units of a decoder, in the order in which they compute: `embed`, `layers.0` …, `head`.
 ///
 /// In each unit the matrices come first, then the vectors, so that the matrices stay aligned.

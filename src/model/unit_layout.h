@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -13,11 +14,12 @@ namespace temper {
 
 /// One tensor's place in the flat buffer of its unit.
 struct TensorSlot {
-  std::string name;            ///< As in Hugging Face files.
-  std::vector<int64_t> shape;  ///< Row-major, unstrided.
-  bool decays = true;          ///< Weight decay applies: not for norms and biases.
-  double rate_ratio = 1.0;     ///< Its learning rate is so many times the run's.
-  int64_t offset = 0;          ///< First element in the flat buffer; UnitLayout sets it.
+  std::string name;                         ///< As in Hugging Face files.
+  std::vector<int64_t> shape;               ///< Row-major, unstrided.
+  bool decays = true;                       ///< Weight decay applies: not for norms and biases.
+  double rate_ratio = 1.0;                  ///< Its learning rate is so many times the run's.
+  std::optional<double> weight_decay = {};  ///< Instead of the run's, whether it decays or not.
+  int64_t offset = 0;  ///< First element in the flat buffer; UnitLayout sets it.
 
   int64_t num_elements() const;
   bool is_matrix() const { return shape.size() == 2; }
@@ -34,11 +36,12 @@ struct TensorSlot {
 /// Units: elements.
 class UnitLayout {
  public:
-  /// Who wants its tensors.
+  /// Who wants its tensors of a checkpoint.
   enum class Use {
-    kPublished,   ///< Those who open what a checkpoint publishes, and who goes on training.
+    kPublished,   ///< Those who open what it publishes, and who goes on training.
     kPrivate,     ///< Only who goes on training.
     kExported,    ///< Only those who open it: it is made of what the others have.
+    kFrozen,      ///< Only those who open it: they are what they were.
     kBaseChange,  ///< Who goes on training, to change the base by it; it is not trained itself.
   };
 
@@ -47,6 +50,8 @@ class UnitLayout {
 
   const std::string& name() const { return name_; }
   Use use() const { return use_; }
+  bool is_published() const { return use_ != Use::kPrivate && use_ != Use::kBaseChange; }
+  bool is_trained() const { return use_ == Use::kPublished || use_ == Use::kPrivate; }
   const std::vector<TensorSlot>& slots() const { return slots_; }
   int64_t num_elements() const { return num_elements_; }
 

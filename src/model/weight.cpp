@@ -8,11 +8,15 @@
 namespace temper {
 namespace {
 
-at::Tensor view(const at::Tensor& flat, int64_t offset, const std::vector<int64_t>& shape) {
-  if (!flat.defined()) return {};
+int64_t size_of(const std::vector<int64_t>& shape) {
   int64_t size = 1;
   for (const int64_t length : shape) size *= length;
-  return flat.narrow(0, offset, size).view(shape);
+  return size;
+}
+
+at::Tensor view(const at::Tensor& flat, int64_t offset, const std::vector<int64_t>& shape) {
+  if (!flat.defined()) return {};
+  return flat.narrow(0, offset, size_of(shape)).view(shape);
 }
 
 }  // namespace
@@ -20,6 +24,10 @@ at::Tensor view(const at::Tensor& flat, int64_t offset, const std::vector<int64_
 Weight::Weight(std::shared_ptr<const UnitBuffers> buffers, int64_t offset,
                std::vector<int64_t> shape)
     : buffers_(std::move(buffers)), offset_(offset), shape_(std::move(shape)) {}
+
+bool Weight::follows(const Weight& before) const {
+  return buffers_ == before.buffers_ && offset_ == before.offset_ + size_of(before.shape_);
+}
 
 at::Tensor Weight::value() const { return view(buffers_->weights, offset_, shape_); }
 

@@ -4,6 +4,8 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "model/unit_layout.h"
 
@@ -34,6 +36,14 @@ class Weight {
 
   /// A view of the unit's gradient buffer; undefined where no gradient is wanted.
   at::Tensor gradient() const;
+
+  /// The same place, read in another shape.
+  Weight reshaped(std::vector<int64_t> shape) const {
+    return {buffers_, offset_, std::move(shape)};
+  }
+
+  /// Whether it begins in its unit where `before` ends.
+  bool follows(const Weight& before) const;
 
   /// Whether both are the same place of the same unit.
   friend bool operator==(const Weight&, const Weight&) = default;

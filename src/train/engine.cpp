@@ -23,15 +23,18 @@ Engine::Engine(Decoder& decoder, UnitStore& store, Activations activations, cons
       store_(store),
       activations_(activations),
       adapter_(adapter),
-      needs_(static_cast<size_t>(decoder.num_units())),
+      needs_(static_cast<size_t>(decoder.num_users())),
       buffers_(static_cast<size_t>(store.num_units())),
       first_user_(buffers_.size(), kNobody),
-      lowest_trained_(decoder.num_units()) {
-  for (int unit = 0; unit < decoder_.num_units(); ++unit) need(unit, unit, decoder_.buffers(unit));
+      lowest_trained_(decoder.num_users()) {
+  const auto num_own = static_cast<int>(decoder_.units().size());
+  for (int unit = 0; unit < num_own; ++unit) {
+    need(decoder_.user_of(unit), unit, decoder_.buffers(unit));
+  }
   if (decoder_.config().has_tied_head) need(head(), kEmbedding, decoder_.buffers(kEmbedding));
   if (adapter_ == nullptr) return;
   decoder_.attach(*adapter_);
-  int unit = decoder_.num_units();
+  int unit = num_own;
   for (const AdapterUnit& own : adapter_->units) {
     for (const int user : own.users) need(user, unit, *own.buffers);
     ++unit;
@@ -58,7 +61,7 @@ void Engine::acquire(int user) {
   const Needs& needs = needs_[static_cast<size_t>(user)];
   for (const int unit : needs) buffers_[static_cast<size_t>(unit)]->weights = store_.gather(unit);
   for (const int unit : needs) {
-    if (unit < decoder_.num_units()) decoder_.put_token_rows(unit);
+    if (unit < decoder_.num_users()) decoder_.put_token_rows(unit);
   }
 }
 

@@ -57,8 +57,8 @@ class Engine {
   // What one unit of the decoder computes with: its own unit of the store, and others beside it.
   using Needs = std::vector<int>;
 
-  int num_layers() const { return decoder_.num_units() - 2; }
-  int head() const { return decoder_.num_units() - 1; }
+  int num_layers() const { return decoder_.num_users() - 2; }
+  int head() const { return decoder_.num_users() - 1; }
   void need(int user, int unit, UnitBuffers& buffers);
 
   void prefetch(int user);

@@ -58,13 +58,25 @@ MatmulLimit measure_matmul_limit(const ModelConfig& config, int64_t tokens, at::
   return {flop / best_seconds};
 }
 
-double linear_flop(const ModelConfig& config, int64_t num_tokens, int64_t num_targets,
-                   bool is_frozen) {
-  const auto blocks = static_cast<double>(config.num_layers * block_elements(config));
-  const auto head = static_cast<double>(config.vocab_size * config.hidden_size);
-  const double flop_per_element = is_frozen ? 4.0 : 6.0;
-  return flop_per_element *
-         (blocks * static_cast<double>(num_tokens) + head * static_cast<double>(num_targets));
+double linear_flop(const Decoder& decoder, bool has_adapter, int64_t num_tokens,
+                   int64_t num_targets) {
+  constexpr double kPerProduct = 2.0;
+  const int head = decoder.num_users() - 1, lowest = decoder.lowest_trained();
+  double flop = 0.0;
+  for (int unit = 0; unit < decoder.num_units(); ++unit) {
+    const UnitLayout& layout = decoder.units()[static_cast<size_t>(unit)];
+    const bool is_embedding = decoder.user_of(unit) == 0;
+    if (is_embedding && !decoder.config().has_tied_head) continue;
+    const int user = is_embedding ? head : decoder.user_of(unit);
+    const int64_t rows = user == head ? num_targets : num_tokens;
+    const bool is_trained = layout.is_trained() && !has_adapter;
+    const int num_products = 1 + (user >= lowest ? 1 : 0) + (is_trained ? 1 : 0);
+    for (const TensorSlot& slot : layout.slots()) {
+      if (!slot.is_matrix()) continue;
+      flop += kPerProduct * num_products * static_cast<double>(slot.num_elements() * rows);
+    }
+  }
+  return flop;
 }
 
 }  // namespace temper

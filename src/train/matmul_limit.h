@@ -4,6 +4,7 @@
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
 
+#include "model/decoder.h"
 #include "model/model_config.h"
 
 namespace temper {
@@ -18,10 +19,10 @@ struct MatmulLimit {
 MatmulLimit measure_matmul_limit(const ModelConfig& config, int64_t tokens, at::ScalarType dtype,
                                  at::Device device);
 
-/// Floating-point operations of the linear layers in one training step, forward and backward; with
-/// frozen weights there is one backward product instead of two.
-/// Units: a multiplication and an addition count as two.
-double linear_flop(const ModelConfig& config, int64_t num_tokens, int64_t num_targets,
-                   bool is_frozen);
+/// Floating-point operations of the decoder's own matrices in one training step: forward; backward
+/// for the input, from the lowest unit that is trained on, and for a matrix that is trained. With
+/// an adapter none of them is. Units: a multiplication and an addition count as two.
+double linear_flop(const Decoder& decoder, bool has_adapter, int64_t num_tokens,
+                   int64_t num_targets);
 
 }  // namespace temper

@@ -122,8 +122,9 @@ StepTiming TrainingLoop::timing_of(const RankBatch& batch, const StepResult& res
   const at::Tensor total = at::full({1}, num_tokens, at::kLong).to(parts_.device);
   parts_.ranks.all_reduce(total, ReduceOp::kSum).wait();
   num_tokens = total.item<int64_t>();
-  const double flop = linear_flop(parts_.engine.decoder().config(), num_tokens, result.num_targets,
-                                  parts_.engine.adapter() != nullptr);
+  const bool has_adapter = parts_.engine.adapter() != nullptr;
+  const double flop =
+      linear_flop(parts_.engine.decoder(), has_adapter, num_tokens, result.num_targets);
   const double limit = parts_.limit.flop_per_second * parts_.ranks.world_size();
   return {seconds, num_tokens, flop / seconds / limit, batch.data_seconds};
 }

@@ -5,7 +5,10 @@ namespace temper {
 
 std::vector<StoredUnit> in_form(const std::vector<UnitLayout>& units, const UnitForm& form) {
   std::vector<StoredUnit> all;
-  for (const UnitLayout& unit : units) all.push_back({unit, form});
+  for (const UnitLayout& unit : units) {
+    StoredUnit& stored = all.emplace_back(StoredUnit{unit, form});
+    stored.form.is_trained = form.is_trained && unit.is_trained();
+  }
   return all;
 }
 

@@ -24,12 +24,12 @@ struct StoredUnit {
   UnitForm form;
 };
 
-/// All in the same form.
+/// All in the same form, but for what is frozen.
 std::vector<StoredUnit> in_form(const std::vector<UnitLayout>& units, const UnitForm& form = {});
 
 /// The units of a decoder and then those of its adapter, for a model of that form. With an adapter
 /// the decoder's own and what changes them are frozen, and all of the adapter is fp32. Four bits
-/// are for matrices of blocks.
+/// are for matrices of blocks that are not divided.
 std::vector<StoredUnit> stored_units(const std::vector<UnitLayout>& decoder,
                                      const std::vector<UnitLayout>& adapter, const UnitForm& form);
 

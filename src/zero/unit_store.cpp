@@ -353,7 +353,7 @@ void UnitStore::update_piece(UnitState& at_unit, Range piece, const AdamWOptions
       return kept.narrow(0, range.begin - at_unit.kept.begin, range.size());
     };
     AdamWStep slot_step = step;
-    if (!slot.decays) slot_step.weight_decay = 0.0;
+    slot_step.weight_decay = slot.weight_decay.value_or(slot.decays ? step.weight_decay : 0.0);
     slot_step.learning_rate *= slot.rate_ratio;
     if (options_.moment_dtype == MomentDtype::kFloat32) {
       adamw_update({part(at_unit.master), gradient_of(at_unit, range), part(at_unit.first_moment),

@@ -93,7 +93,7 @@ class UnitStore {
   double gradient_norm(double scale);
 
   /// One AdamW step on what this rank keeps, then the weights for the next forward pass. The
-  /// weight decay in `step` is applied to the tensors that decay.
+  /// weight decay in `step` is applied to the tensors that decay and have none of their own.
   void update(const AdamWOptions& options, AdamWStep step);
 
   /// The part of the step's gradient that this rank updates with. Shapes: [state(unit).kept] fp32.

@@ -12,12 +12,14 @@
 #include <cstdlib>
 #include <filesystem>
 #include <new>
+#include <string>
 #include <vector>
 
 #include "app/memory_estimate.h"
 #include "comm/mpi_communicator.h"
 #include "model/decoder_units.h"
 #include "model/ops/attention_tile.h"
+#include "model/trained_parameters.h"
 #include "support/tiny_model.h"
 #include "train/engine.h"
 #include "zero/unit_store.h"
@@ -91,10 +93,13 @@ struct Measured {
   int threads;
   at::ScalarType dtype;
   bool recomputes;
+  std::vector<std::string> only = {};
 };
 std::ostream& operator<<(std::ostream& out, const Measured& measured) {
-  return out << measured.tokens << " tokens on " << measured.threads << " threads in "
-             << c10::toString(measured.dtype) << (measured.recomputes ? ", recomputed" : "");
+  out << measured.tokens << " tokens on " << measured.threads << " threads in "
+      << c10::toString(measured.dtype) << (measured.recomputes ? ", recomputed" : "");
+  for (const std::string& pattern : measured.only) out << ", " << pattern;
+  return out;
 }
 
 // One document in fp32 and bf16, of a model whose attention has scratch, head and blocks about as
@@ -105,14 +110,20 @@ BOOST_DATA_TEST_CASE(a_micro_batch_takes_what_is_estimated,
                                                       {1024, 6, at::kFloat, false},
                                                       {1024, 6, at::kFloat, true},
                                                       {300, 1, at::kBFloat16, false},
-                                                      {300, 6, at::kBFloat16, false}}),
+                                                      {300, 6, at::kBFloat16, false},
+                                                      {1024, 1, at::kFloat, false, {"layers.2"}},
+                                                      {1024, 1, at::kFloat, true, {"layers.1-2"}},
+                                                      {1024, 1, at::kFloat, false, {"norms"}},
+                                                      {300, 1, at::kBFloat16, false, {"q_proj"}},
+                                                      {300, 1, at::kFloat, false, {"head"}}}),
                      measured) {
   MpiCommunicator world(MPI_COMM_WORLD);
   static auto* const allocator = new CountingAllocator;
   c10::SetCPUAllocator(allocator, /*priority=*/2);
   ModelConfig model = temper::testing::tiny_config(false);
   model.max_positions = 2048;
-  Decoder decoder(model);
+  const DecoderUnits parts = trained_parameters({{measured.only}, {}, 1.0}, model).units;
+  Decoder decoder(model, parts);
   RunConfig config;
   config.data.micro_batch_rows = 1;
   config.data.sequence_length = measured.tokens;
@@ -127,6 +138,7 @@ BOOST_DATA_TEST_CASE(a_micro_batch_takes_what_is_estimated,
       tokens, at::arange(measured.tokens, at::kLong), tokens, {0, measured.tokens}};
   const MemoryEstimate estimate = estimate_memory(config, {.model = model,
                                                            .units = units,
+                                                           .users = parts.users,
                                                            .num_ranks = world.world_size(),
                                                            .num_threads = measured.threads});
 
@@ -191,6 +203,27 @@ BOOST_DATA_TEST_CASE(the_state_in_fewer_bits_is_what_the_store_keeps,
       estimate_memory(config, {.model = model, .units = units, .num_ranks = world.world_size()});
   BOOST_TEST(estimate.offloaded + estimate.state == kept.state);
   BOOST_TEST((estimate.offloaded > 0) == is_offloaded);
+}
+
+BOOST_DATA_TEST_CASE(the_state_of_a_part_is_what_the_store_keeps,
+                     data::xrange(0, 4) *
+                         data::make(std::vector<std::string>{"layers.1-2", "norms", "mlp"}),
+                     stage, only) {
+  MpiCommunicator world(MPI_COMM_WORLD);
+  const ModelConfig model = temper::testing::tiny_config(true);
+  const DecoderUnits parts = trained_parameters({{.only = {only}}, {}, 1.0}, model).units;
+  const auto units = in_form(parts.layouts, {.dtype = at::kBFloat16});
+  RunConfig config;
+  config.parallel.stage = stage;
+  const UnitStore store(units, world, {config.parallel});
+  const auto estimate = [&](const std::vector<StoredUnit>& stored, const std::vector<int>& users) {
+    const MemoryFacts facts{
+        .model = model, .units = stored, .users = users, .num_ranks = world.world_size()};
+    return estimate_memory(config, facts);
+  };
+  BOOST_TEST(estimate(units, parts.users).state == store.state_bytes());
+  const auto whole = in_form(decoder_units(model), {.dtype = at::kBFloat16});
+  BOOST_TEST(estimate(units, parts.users).total() < estimate(whole, {}).total());
 }
 
 BOOST_DATA_TEST_CASE(the_state_with_an_adapter_is_what_the_store_keeps,

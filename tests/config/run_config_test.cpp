@@ -157,7 +157,7 @@ BOOST_AUTO_TEST_CASE(all_problems_are_reported_at_once) {
              "CONFIG: data.micro_batch (line 7) is '0'\n"
              "  try: set it to a whole number from 1 to 1000000\n"
              "CONFIG: train.max_step (line 9) is not an option\n"
-             "  try: write max_steps; one of: max_steps, epochs, max_grad_norm, "
+             "  try: write max_steps; one of: max_steps, epochs, max_grad_norm, only, freeze, "
              "max_skipped_in_a_row, log_every_steps, evaluate_every_steps, recompute, threads, "
              "time_limit_minutes");
   BOOST_CHECK_EXCEPTION(load_run_config(file.path(), {}), ConfigError, [](const ConfigError& e) {
@@ -258,6 +258,26 @@ BOOST_AUTO_TEST_CASE(the_resolved_configuration_reads_as_the_same) {
   BOOST_TEST((again.schedule.shape == ScheduleOptions::Shape::kWsd));
   BOOST_TEST((again.parallel.reduction == Reduction::kFast));
   BOOST_TEST(again.checkpoint.resume == "some/folder");
+}
+
+BOOST_AUTO_TEST_CASE(what_is_trained_and_its_groups_read_as_the_same) {
+  const ConfigFile file(kValid);
+  const RunConfig config = load_run_config(
+      file.path(), {"train.only=[norms, 'self_attn\\.[qk]_proj', layers.0-3]", "train.freeze=head",
+                    "optimizer.groups=[{match: norms, weight_decay: 0}, "
+                    "{match: [mlp, biases], learning_rate: 0.5}, "
+                    "{match: [layers.1], learning_rate_ratio: 0.25, weight_decay: 2}]"});
+  const std::string yaml = to_yaml(config);
+  const RunConfig again = parse_run_config(yaml, "the checkpoint");
+  BOOST_TEST(to_yaml(again) == yaml);
+  BOOST_TEST(again.trained.only.at(1) == "self_attn\\.[qk]_proj");
+  BOOST_TEST(again.trained.freeze.at(0) == "head");
+  BOOST_TEST(again.groups.at(0).weight_decay.value() == 0.0);
+  BOOST_TEST(again.groups.at(0).learning_rate == 0.0);
+  BOOST_TEST(again.groups.at(1).match.at(1) == "biases");
+  BOOST_TEST(again.groups.at(1).learning_rate == 0.5);
+  BOOST_TEST(!again.groups.at(1).weight_decay.has_value());
+  BOOST_TEST(again.groups.at(2).learning_rate_ratio == 0.25);
 }
 
 BOOST_AUTO_TEST_CASE(a_mixture_without_weights_reads_as_the_same) {

@@ -112,6 +112,26 @@ const std::vector<Contradiction> kContradictions = {
      },
      "schedule.floor_ratio has no effect: the schedule constant never falls\n"
      "  try: leave it out, or set schedule.name to linear, cosine or wsd"},
+    {"a part of an adapter",
+     [](RunConfig& c) {
+       c.method.kind = MethodOptions::Kind::kLora;
+       c.trained.freeze = {"norms"};
+     },
+     "train.freeze has no effect: method is lora, which trains its own tensors alone\n"
+     "  try: set method to full, or leave it out"},
+    {"group of nothing", [](RunConfig& c) { c.groups = {{.learning_rate = 1.0}}; },
+     "optimizer.groups[0].match names no parameters\n"
+     "  try: list patterns: match: [embedding, layers.0-3]"},
+    {"group with two rates",
+     [](RunConfig& c) {
+       c.groups = {{.match = {"norms"}, .weight_decay = 0.0},
+                   {.match = {"mlp"}, .learning_rate = 1.0, .learning_rate_ratio = 2.0}};
+     },
+     "optimizer.groups[1] has learning_rate and learning_rate_ratio: both set its rate\n"
+     "  try: keep one of them"},
+    {"group without a change", [](RunConfig& c) { c.groups = {{.match = {"norms"}}}; },
+     "optimizer.groups[0] changes nothing\n"
+     "  try: give it learning_rate, learning_rate_ratio or weight_decay, or remove it"},
     {"evaluation without data", [](RunConfig& c) { c.train.evaluate_every_steps = 10; },
      "train.evaluate_every_steps is 10, but data.holdout is empty\n"
      "  try: list a hold-out, or leave train.evaluate_every_steps out"},

@@ -5,6 +5,7 @@ Every step sees the same four documents, so the order of rows does not matter. C
 gradient norm and learning rate of each step, and every weight after the last.
 """
 
+import dataclasses
 import hashlib
 import shutil
 import sys
@@ -107,29 +108,46 @@ def mean_loss(model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     return cross_entropy(logits.reshape(-1, VOCABULARY), tokens[:, 1:].reshape(-1))
 
 
+def in_no_group(_: str) -> tuple[float, float | None]:
+    return 1.0, None
+
+
 def train_in_transformers(
-    model: torch.nn.Module, loss_of: Callable, decay: float = WEIGHT_DECAY
+    model: torch.nn.Module,
+    loss_of: Callable,
+    decay: float = WEIGHT_DECAY,
+    group_of: Callable[[str], tuple[float, float | None]] = in_no_group,
 ) -> list[dict]:
     """The reference: gradients of the mean over all targets, clipped, decoupled decay.
 
-    As in transformers' Trainer, biases and the weights of norms do not decay.
+    `group_of` a parameter's name: what its rate is a multiple of, and its decay. Without one it is
+    as in transformers' Trainer: biases and the weights of norms do not decay.
     """
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     trained = list(named.values())
-    decays = {name: p.ndim > 1 or "magnitude" in name for name, p in named.items()}
-    groups = [
-        {"params": [p for name, p in named.items() if decays[name]], "weight_decay": decay},
-        {"params": [p for name, p in named.items() if not decays[name]], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.95), eps=1e-8)
+    groups = {}
+    for name, parameter in named.items():
+        ratio, own_decay = group_of(name)
+        decays = parameter.ndim > 1 or "magnitude" in name
+        own_decay = own_decay if own_decay is not None else decay if decays else 0.0
+        groups.setdefault((ratio, own_decay), []).append(parameter)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": members, "lr": LEARNING_RATE * ratio, "weight_decay": own_decay}
+            for (ratio, own_decay), members in groups.items()
+        ],
+        betas=(0.9, 0.95),
+        eps=1e-8,
+    )
     schedule = get_linear_schedule_with_warmup(optimizer, WARMUP, STEPS)
     schedule.step()  # Ours warms up one step ahead, and then stays a step at the peak.
+    first_ratio = next(iter(groups))[0]
     steps = []
     for step in range(1, STEPS + 1):
         loss = loss_of(model)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(trained, MAX_NORM)
-        rate = schedule.get_last_lr()[0]
+        rate = schedule.get_last_lr()[0] / first_ratio
         steps.append({"loss": loss.item(), "grad_norm": norm.item(), "learning_rate": rate})
         optimizer.step()
         optimizer.zero_grad()
@@ -147,15 +165,19 @@ def assert_same_steps(name: str, found: list[dict], expected: list[dict]) -> Non
     print(f"{name}: {STEPS} steps agree, last loss {found[-1]['loss']:.5f}")
 
 
-def check_family(name: str, config) -> None:
-    """Trains one family both ways and compares. Raises AssertionError."""
-    folder = workspace.FOLDER / "families" / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    model = write_base(folder, config)
-    tokenizer = folder / "model" / "tokenizer.json"
-    tokens = np.random.default_rng(5).integers(0, VOCABULARY, (ROWS, LENGTH))
-    write_shard(folder / "train.h5", tokens, tokenizer)
+@dataclasses.dataclass
+class Part:
+    """What of a model is trained, and how, beside the whole at one rate."""
+
+    overrides: tuple[str, ...] = ()
+    is_trained: Callable[[str], bool] = lambda _: True
+    group_of: Callable[[str], tuple[float, float | None]] = in_no_group
+    has_small_gradients: bool = False  # They are never clipped.
+
+
+def write_run(folder: Path, tokens: np.ndarray) -> Path:
+    """A shard for the model in `folder`, and a configuration."""
+    write_shard(folder / "train.h5", tokens, folder / "model" / "tokenizer.json")
     config_file = folder / "run.yaml"
     config_file.write_text(
         CONFIG.format(
@@ -171,16 +193,34 @@ def check_family(name: str, config) -> None:
             warmup=WARMUP,
         )
     )
-    workspace.run(2, "train", config_file)
+    return config_file
+
+
+def check_family(name: str, config, part: Part | None = None) -> Path:
+    """Trains one family both ways and compares; returns its folder. Raises AssertionError."""
+    part = part or Part()
+    folder = workspace.FOLDER / "families" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    model = write_base(folder, config)
+    tokens = np.random.default_rng(5).integers(0, VOCABULARY, (ROWS, LENGTH))
+    config_file = write_run(folder, tokens)
+    workspace.run(2, "train", config_file, *part.overrides)
     tokens = torch.from_numpy(tokens)
-    expected = train_in_transformers(model, lambda model: mean_loss(model, tokens))
+    for parameter_name, parameter in model.named_parameters():
+        parameter.requires_grad_(part.is_trained(parameter_name))
+    expected = train_in_transformers(
+        model, lambda model: mean_loss(model, tokens), group_of=part.group_of
+    )
     assert_same_steps(name, workspace.step_lines(config_file), expected)
-    assert any(step["grad_norm"] > MAX_NORM for step in expected), "clipping never binds"
+    is_clipped = any(step["grad_norm"] > MAX_NORM for step in expected)
+    assert is_clipped or part.has_small_gradients, "clipping never binds"
     final = AutoModelForCausalLM.from_pretrained(folder / "run" / "final", dtype=torch.float32)
     for (parameter_name, ours), theirs in zip(
         final.named_parameters(), model.parameters(), strict=True
     ):
         assert torch.allclose(ours, theirs, rtol=1e-3, atol=2e-4), f"{name}: {parameter_name}"
+    return folder
 
 
 def main() -> None:

@@ -7,7 +7,6 @@
 #include <boost/test/data/monomorphic.hpp>
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
-#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -21,7 +20,9 @@ namespace {
 
 namespace data = boost::unit_test::data;
 using Kind = MethodOptions::Kind;
+using testing::alone;
 using testing::check_equal;
+using testing::check_other_ways;
 using testing::Curve;
 using testing::RanksFixture;
 using testing::train;
@@ -83,17 +84,6 @@ Variant variant_of(const Named& adapter, at::ScalarType dtype) {
           .num_steps = kSteps};
 }
 
-// What one rank makes of it, trained once.
-const Curve& alone(Communicator& self, const Named& adapter, at::ScalarType dtype) {
-  static std::map<std::string, Curve> known;
-  const std::string key = std::string(adapter.name) + at::toString(dtype);
-  const auto found = known.find(key);
-  if (found != known.end()) return found->second;
-  Variant variant = variant_of(adapter, dtype);
-  variant.stage = 0;
-  return known[key] = train(self, variant);
-}
-
 BOOST_FIXTURE_TEST_SUITE(adapter_invariance, RanksFixture)
 
 BOOST_DATA_TEST_CASE_F(RanksFixture, every_stage_gives_the_bits_of_one_rank,
@@ -101,22 +91,17 @@ BOOST_DATA_TEST_CASE_F(RanksFixture, every_stage_gives_the_bits_of_one_rank,
                            data::make(adapters()),
                        stage, dtype, adapter) {
   Variant variant = variant_of(adapter, dtype);
+  const Curve& expected = alone(self, adapter.name, variant);
   variant.stage = stage;
   const Curve curve = train(world, variant);
-  check_equal(curve, alone(self, adapter, dtype));
+  check_equal(curve, expected);
   BOOST_TEST(curve.losses.front() != curve.losses.back());
 }
 
 BOOST_DATA_TEST_CASE_F(RanksFixture, prefetching_recomputation_and_threads_do_not_matter,
                        data::make(adapters()), adapter) {
-  const Curve& expected = alone(self, adapter, at::kFloat);
-  Variant variant = variant_of(adapter, at::kFloat);
-  variant.prefetches = false;
-  check_equal(train(world, variant), expected);
-  variant.activations = Activations::kRecomputed;
-  check_equal(train(world, variant), expected);
-  variant.threads = 3;
-  check_equal(train(world, variant), expected);
+  const Variant variant = variant_of(adapter, at::kFloat);
+  check_other_ways(world, variant, alone(self, adapter.name, variant));
 }
 
 // Of one rank, in their order: g for a gather, d for a decomposition.

@@ -7,11 +7,14 @@
 
 #include <boost/test/unit_test.hpp>
 #include <filesystem>
+#include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "comm/mpi_communicator.h"
 #include "model/adapter/method.h"
+#include "model/trained_parameters.h"
 #include "support/tiny_model.h"
 #include "train/trainer.h"
 #include "zero/initialise.h"
@@ -31,6 +34,7 @@ struct Variant {
   int num_steps = 4;
   MomentDtype moment_dtype = MomentDtype::kFloat32;
   std::filesystem::path offload = {};
+  ParameterOptions parameters = {};
 
   ZeroOptions zero() const { return {stage, Reduction::kExact, prefetches}; }
 };
@@ -65,7 +69,8 @@ inline Curve run_steps(Engine& engine, UnitStore& store, Communicator& ranks, in
 
 inline Curve train(Communicator& ranks, const Variant& variant) {
   at::set_num_threads(variant.threads);
-  Decoder decoder(tiny_config(variant.has_tied_head));
+  const ModelConfig model = tiny_config(variant.has_tied_head);
+  Decoder decoder(model, trained_parameters(variant.parameters, model).units);
   const std::optional<Adapter> adapter = make_adapter(variant.method, decoder.config());
   UnitForm form{.dtype = variant.dtype};
   if (variant.method.kind == MethodOptions::Kind::kQlora) form.four_bit = QuantisationOptions{};
@@ -82,12 +87,32 @@ inline Curve train(Communicator& ranks, const Variant& variant) {
   return curve;
 }
 
+/// What one rank makes of a variant, trained once for each name and dtype.
+inline const Curve& alone(Communicator& self, const std::string& name, Variant variant) {
+  static std::map<std::string, Curve> known;
+  const std::string key = name + at::toString(variant.dtype);
+  const auto found = known.find(key);
+  if (found != known.end()) return found->second;
+  variant.stage = 0;
+  return known[key] = train(self, variant);
+}
+
 inline void check_equal(const Curve& a, const Curve& b) {
   BOOST_TEST(a.losses == b.losses, boost::test_tools::per_element());
   BOOST_TEST(a.norms == b.norms, boost::test_tools::per_element());
   for (size_t unit = 0; unit < a.weights.size(); ++unit) {
     BOOST_TEST(at::equal(a.weights[unit], b.weights[unit]), "weights of unit " << unit);
   }
+}
+
+/// How the ranks of `world` compute it does not matter, as long as the stage is the same.
+inline void check_other_ways(Communicator& world, Variant variant, const Curve& expected) {
+  variant.prefetches = false;
+  check_equal(train(world, variant), expected);
+  variant.activations = Activations::kRecomputed;
+  check_equal(train(world, variant), expected);
+  variant.threads = 3;
+  check_equal(train(world, variant), expected);
 }
 
 struct RanksFixture {

@@ -44,10 +44,11 @@ at::Tensor forward(const at::Tensor& onto, const at::Tensor& x, const LinearWeig
 // Writes the gradients of what is trained, and returns that of x.
 at::Tensor backward(const at::Tensor& gradient, const Recompute& x, const LinearWeights& weights,
                     const Kept& kept) {
-  at::Tensor matrix = weights.matrix.gradient();
-  if (matrix.defined()) {
+  if (at::Tensor matrix = weights.matrix.gradient(); matrix.defined()) {
     product_out(matrix, gradient.t(), x());
-    if (weights.bias.is_defined()) column_sum_out(weights.bias.gradient(), gradient);
+  }
+  if (weights.bias.is_defined() && weights.bias.gradient().defined()) {
+    column_sum_out(weights.bias.gradient(), gradient);
   }
   if (weights.low_rank.has_magnitude()) {
     return decomposed_backward(gradient, x(), kept.decomposed, weights.matrix, weights.low_rank);
@@ -69,6 +70,22 @@ at::Tensor linear(const Activation& x, const LinearWeights& weights) {
                            const at::Tensor& gradient) -> std::vector<at::Tensor> {
                          return {backward(gradient, x, weights, kept)};
                        });
+}
+
+at::Tensor side_by_side(const Activation& x, const SideBySide& modules) {
+  if (modules.size() == 1) return linear(x, modules.front());
+  std::vector<at::Tensor> outputs;
+  for (const LinearWeights& one : modules) outputs.push_back(linear(x, one));
+  std::vector<int64_t> widths;
+  for (const at::Tensor& output : outputs) widths.push_back(output.size(1));
+  at::Tensor whole = without_graph([&] { return at::cat(outputs, 1); });
+  return with_backward(std::move(whole), outputs, [widths](const at::Tensor& gradient) {
+    std::vector<at::Tensor> parts;
+    for (const at::Tensor& part : gradient.split_with_sizes(widths, 1)) {
+      parts.push_back(part.contiguous());
+    }
+    return parts;
+  });
 }
 
 at::Tensor linear_onto(const at::Tensor& residual, const Activation& x,

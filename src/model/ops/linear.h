@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <utility>
+#include <vector>
 
 #include "model/ops/low_rank.h"
 #include "model/weight.h"
@@ -37,6 +38,13 @@ Activation recomputed(Compute compute) {
 /// x W^T + b, and what LoRA adds. The backward pass writes the gradients of what is trained.
 /// Shapes: x [T, in]; returns [T, out].
 at::Tensor linear(const Activation& x, const LinearWeights& weights);
+
+/// Modules whose outputs lie side by side, as one matrix where their weights do: where some of them
+/// are trained, and others not, their weights are apart.
+using SideBySide = std::vector<LinearWeights>;
+
+/// What each makes of x, side by side. Shapes: x [T, in]; returns [T, sum of out].
+at::Tensor side_by_side(const Activation& x, const SideBySide& modules);
 
 /// residual + x W^T + b, and what LoRA adds: the product adds onto the residual. Shapes: residual
 /// [T, out].
