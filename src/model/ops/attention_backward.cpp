@@ -105,9 +105,9 @@ void attend_tile_backward(const QueryTile& tile, const TileInputs& of_tile,
                    {upper, kQueriesPerTile, false});
     tile.hide(block, scores);
     to_score_gradients({scores, upper, count}, of_tile, attention_scale(size));
-    multiply_tiles(of_keys, {scores, kQueriesPerTile}, of_tile.given.rows,
+    multiply_tiles(of_keys, TileFactor<float>{scores, kQueriesPerTile}, of_tile.given.rows,
                    {key_gradient + size, stride, true});
-    multiply_tiles(of_keys, {upper, kQueriesPerTile}, of_tile.queries.rows,
+    multiply_tiles(of_keys, TileFactor<float>{upper, kQueriesPerTile}, of_tile.queries.rows,
                    {key_gradient, stride, true});
     multiply_tiles({size, kQueriesPerTile, count}, in.transposed_keys.from(block.begin), upper,
                    {sum, kQueriesPerTile, block.begin > tile.first_key});

@@ -75,7 +75,7 @@ struct KeyRows {
     data = dense;
   }
 
-  TileFactor from(int64_t key) const { return {data + key * head_dim, head_dim}; }
+  TileFactor<float> from(int64_t key) const { return {data + key * head_dim, head_dim}; }
 };
 
 /// The transpose of keys or values: first factors of [head_dim, keys], block by block.
@@ -93,7 +93,7 @@ class TransposedKeys {
   }
 
   /// Up to the end of the key's block.
-  TileFactor from(int64_t key) const {
+  TileFactor<float> from(int64_t key) const {
     const int64_t column = key % kKeysPerBlock;
     return {data_ + (key - column) * head_dim_ + column, kKeysPerBlock};
   }
