@@ -80,6 +80,8 @@ HostCache::Block* HostCache::map(size_t num_bytes) {
   void* data = ::mmap(nullptr, num_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
                       /*fd=*/-1, /*offset=*/0);
   if (data == MAP_FAILED) throw std::bad_alloc();
+  // Fewer faults, and fewer pages to find; where the system has no huge pages, nothing changes.
+  ::madvise(data, num_bytes, MADV_HUGEPAGE);
   mapped_ += num_bytes;
   return new Block{this, data, num_bytes};
 }
