@@ -17,6 +17,10 @@ constexpr size_t kSlackShare = 8;              // A block may be bigger than ask
 
 size_t rounded(size_t num_bytes) { return (num_bytes + kGranule - 1) / kGranule * kGranule; }
 
+// Above what was live at a time: without it, what the fullest moment needs and what other moments
+// need would take turns in the same place, and be mapped and cleared anew in each step.
+constexpr size_t kSpareShare = 64;
+
 std::mutex live_mutex;  // Taken after a cache's own, or alone.
 
 }  // namespace
@@ -87,7 +91,7 @@ HostCache::Block* HostCache::map(size_t num_bytes) {
 }
 
 void HostCache::make_room(size_t num_bytes) {
-  const size_t most = std::max(peak_live_, live_ + num_bytes);
+  const size_t peak = std::max(peak_live_, live_ + num_bytes), most = peak + peak / kSpareShare;
   while (!waiting_.empty() && mapped_ + num_bytes > most) unmap(waiting_.begin());
 }
 
