@@ -46,6 +46,30 @@ void for_equal_parts(int64_t size, int64_t most, Function function) {
   }
 }
 
+// How a product is cut: what is packed at once. Depends on the shape and what is multiplied alone.
+struct Cut {
+  int64_t num_lanes, num_blocks, block_lanes;  // Of the depth.
+  int64_t blocks_at_once, panels_at_once, rows_at_once;
+
+  Cut(const ProductShape& shape, int64_t per_lane, bool packs_rows)
+      : num_lanes(divided_up(shape.depth, per_lane)),
+        num_blocks(divided_up(num_lanes, kBlockLanes)),
+        block_lanes(rounded_up(divided_up(num_lanes, num_blocks), kLaneMultiple)),
+        blocks_at_once(std::min(num_blocks, kBlocksAtOnce)),
+        panels_at_once(std::min(divided_up(shape.columns, kTile),
+                                kPackedFloats / (blocks_at_once * kTile * block_lanes))),
+        rows_at_once(std::min(divided_up(shape.rows, kTile), kRowTilesAtOnce)) {
+    if (!packs_rows) return;
+    rows_at_once = std::min(rows_at_once, kPackedFloats / (blocks_at_once * kTile * kRowStride));
+  }
+
+  int64_t packed_rows() const { return rows_at_once * blocks_at_once * kTile * kRowStride; }
+  int64_t packed_panels() const { return panels_at_once * blocks_at_once * kTile * block_lanes; }
+  int64_t sums() const {
+    return num_blocks == blocks_at_once ? 0 : rows_at_once * panels_at_once * kTile * kTile;
+  }
+};
+
 // Where the sums go.
 struct Place {
   void* data;
@@ -99,26 +123,6 @@ void write_tile(float* sums, ProductShape shape, const Place& place, T* to, Prod
   }
 }
 
-// What the calling thread keeps for the factors of a product, and for sums that are not complete.
-struct ProductMemory {
-  TileMemory first, second, sums;
-
-  static ProductMemory& of_this_thread() {
-    thread_local ProductMemory memory;
-    return memory;
-  }
-};
-
-// What each thread keeps for a tile.
-struct TileScratch {
-  TileMemory first, sums;
-
-  static TileScratch& of_this_thread() {
-    thread_local TileScratch scratch;
-    return scratch;
-  }
-};
-
 /// A product of tiles of T.
 template <typename T>
 class TiledProduct {
@@ -129,21 +133,17 @@ class TiledProduct {
         second_(second),
         place_(place),
         scales_(scales),
-        num_lanes_(lanes_of<T>(first.depth)),
-        num_blocks_(divided_up(num_lanes_, kBlockLanes)),
-        block_lanes_(rounded_up(divided_up(num_lanes_, num_blocks_), kLaneMultiple)),
         is_packed_(first.depth_step != 1 || first.dtype != c10::CppTypeToScalarType<T>::value ||
-                   first.depth % kPerLane<T> != 0) {}
+                   first.depth % kPerLane<T> != 0),
+        cut_({first.lines, second.lines, first.depth}, kPerLane<T>, is_packed_),
+        num_lanes_(cut_.num_lanes),
+        num_blocks_(cut_.num_blocks),
+        block_lanes_(cut_.block_lanes) {}
 
   void run() {
-    const int64_t blocks = std::min(num_blocks_, kBlocksAtOnce);
-    const int64_t panels_at_once = kPackedFloats / (blocks * kTile * block_lanes_);
-    const int64_t packed_at_once = kPackedFloats / (blocks * kTile * kRowStride);
-    const int64_t rows_at_once =
-        is_packed_ ? std::min(kRowTilesAtOnce, packed_at_once) : kRowTilesAtOnce;
-    for_equal_parts(divided_up(second_.lines, kTile), panels_at_once, [&](Range panels) {
-      for_equal_parts(divided_up(first_.lines, kTile), rows_at_once, [&](Range rows) {
-        for_equal_parts(num_blocks_, kBlocksAtOnce, [&](Range depth) {
+    for_equal_parts(divided_up(second_.lines, kTile), cut_.panels_at_once, [&](Range panels) {
+      for_equal_parts(divided_up(first_.lines, kTile), cut_.rows_at_once, [&](Range rows) {
+        for_equal_parts(num_blocks_, cut_.blocks_at_once, [&](Range depth) {
           pack({rows, panels, depth});
           multiply({rows, panels, depth});
         });
@@ -193,7 +193,7 @@ class TiledProduct {
   }
 
   void pack(const Piece& piece) {
-    ProductMemory& memory = ProductMemory::of_this_thread();
+    ProductScratch& memory = ProductScratch::of_this_thread();
     const int64_t num_blocks = piece.blocks.size();
     const bool has_panels = piece.panels.begin == packed_panels_.begin && num_blocks == num_blocks_;
     const int64_t num_panel_tasks = has_panels ? 0 : piece.panels.size() * num_blocks;
@@ -221,11 +221,11 @@ class TiledProduct {
     const bool is_whole = piece.blocks.size() == num_blocks_;
     const int64_t num_tiles = piece.rows.size() * piece.panels.size();
     float* sums =
-        is_whole ? nullptr : ProductMemory::of_this_thread().sums.of(num_tiles * kTile * kTile);
+        is_whole ? nullptr : ProductScratch::of_this_thread().sums.of(num_tiles * kTile * kTile);
     run_tasks(num_tiles, [&](int64_t task) {
       const int64_t tile = piece.rows.begin + task % piece.rows.size();
       const int64_t panel = piece.panels.begin + task / piece.rows.size();
-      float* sum = is_whole ? TileScratch::of_this_thread().sums.of(kTile * kTile)
+      float* sum = is_whole ? ProductScratch::of_this_thread().tile_sums.of(kTile * kTile)
                             : sums + task * kTile * kTile;
       for (int64_t block = piece.blocks.begin; block < piece.blocks.end; ++block) {
         multiply_block(piece, tile, panel, block, sum);
@@ -249,7 +249,7 @@ class TiledProduct {
     }
     float* packed = rows_ != nullptr ? packed_rows(piece, tile, block) : nullptr;
     if (packed == nullptr) {
-      packed = TileScratch::of_this_thread().first.of(kTile * kRowStride);
+      packed = ProductScratch::of_this_thread().tile_rows.of(kTile * kRowStride);
       pack_rows_of(tile, block, packed);
     }
     const int64_t depth = rounded_up(lanes.size(), kLaneMultiple) * kPerLane<T>;
@@ -270,8 +270,9 @@ class TiledProduct {
   TileSource first_, second_;
   Place place_;
   ProductScales scales_;
-  int64_t num_lanes_, num_blocks_, block_lanes_;
   bool is_packed_;  // Whether the first factor has to be.
+  Cut cut_;
+  int64_t num_lanes_, num_blocks_, block_lanes_;
   float* rows_ = nullptr;
   float* panels_ = nullptr;
   Range packed_panels_{-1, -1};
@@ -319,19 +320,28 @@ void multiply(const MatrixView& a, const MatrixView& b, const MatrixView& c, Pro
 
 int64_t num_product_tasks(const ProductShape& shape) {
   const bool is_thin = shape.rows <= kThin;
-  const int64_t rows = divided_up(is_thin ? shape.columns : shape.rows, kTile);
-  const int64_t panels = divided_up(is_thin ? shape.rows : shape.columns, kTile);
-  const int64_t lanes = std::min(shape.depth, kBlocksAtOnce * kBlockLanes);  // In fp32.
-  return std::min(rows, kRowTilesAtOnce) * std::min(panels, kPackedFloats / (lanes * kTile));
+  const Cut cut(is_thin ? ProductShape{shape.columns, shape.rows, shape.depth} : shape,
+                /*per_lane=*/1, /*packs_rows=*/false);
+  return cut.rows_at_once * cut.panels_at_once;
 }
 
-int64_t product_bytes(const ProductLimits& limits, int num_threads) {
-  constexpr int64_t kSums = kRowTilesAtOnce * kTile * kPackedFloats / (kBlocksAtOnce * kBlockLanes);
+int64_t product_bytes(std::span<const LinearShape> layers, at::ScalarType dtype, int num_threads) {
+  const bool is_narrow = dtype == at::kBFloat16 && has_bfloat16_tiles();
+  const int64_t per_lane = is_narrow ? kPerLane<at::BFloat16> : 1;
+  int64_t rows = 0, panels = 0, sums = 0;
+  for (const auto& [tokens, out, in] : layers) {
+    for (const auto& [shape, packs_rows] :
+         {std::pair(ProductShape{tokens, out, in}, per_lane == 1 && dtype != at::kFloat),
+          std::pair(ProductShape{tokens, in, out}, per_lane == 1 && dtype != at::kFloat),
+          std::pair(ProductShape{out, in, tokens}, true)}) {
+      const Cut cut(shape, per_lane, packs_rows);
+      if (packs_rows) rows = std::max(rows, cut.packed_rows());
+      panels = std::max(panels, cut.packed_panels());
+      sums = std::max(sums, cut.sums());
+    }
+  }
   constexpr int64_t kOfThread = kTile * (kTile + kRowStride + kBlockLanes);
-  // What fills tiles and blocks up is less than as much again.
-  const int64_t packed = std::min(2 * limits.factor + kTile * kRowStride, kPackedFloats);
-  const int64_t sums = std::min(2 * limits.output, kSums);
-  return (2 * packed + sums + num_threads * kOfThread) * static_cast<int64_t>(sizeof(float));
+  return (rows + panels + sums + num_threads * kOfThread) * static_cast<int64_t>(sizeof(float));
 }
 
 void product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b, ProductScales scales) {

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <span>
 
 namespace temper {
 
@@ -35,14 +36,13 @@ struct ProductShape {
 /// How many threads a product can occupy on a CPU.
 int64_t num_product_tasks(const ProductShape& shape);
 
-/// The most numbers that any factor and any output of the products has.
-struct ProductLimits {
-  int64_t factor;
-  int64_t output;
+/// The products of a linear layer: forward, and both of its backward pass.
+struct LinearShape {
+  int64_t tokens, out, in;
 };
 
-/// What products on a CPU keep from call to call, at most.
-int64_t product_bytes(const ProductLimits& limits, int num_threads);
+/// What products on a CPU keep from call to call for such layers, of all threads together.
+int64_t product_bytes(std::span<const LinearShape> layers, at::ScalarType dtype, int num_threads);
 
 /// Part of a row-major fp32 matrix, or the transpose of one.
 struct MatrixView {

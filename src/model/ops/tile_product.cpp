@@ -104,8 +104,7 @@ void dispatch_source(const TileSource& from, Function function) {
 }
 
 float* scratch_of(PackedShape shape) {
-  thread_local TileMemory memory;
-  return memory.of(shape.lines * shape.lanes);
+  return ProductScratch::of_this_thread().packing.of(shape.lines * shape.lanes);
 }
 
 }  // namespace

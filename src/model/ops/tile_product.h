@@ -113,4 +113,15 @@ class TileMemory {
   std::vector<Line> lines_;
 };
 
+/// What a thread keeps for products and for packing from call to call.
+struct ProductScratch {
+  TileMemory first, second, sums;            // Of whole products that it begins.
+  TileMemory tile_rows, tile_sums, packing;  // Of one tile.
+
+  static ProductScratch& of_this_thread() {
+    thread_local ProductScratch scratch;
+    return scratch;
+  }
+};
+
 }  // namespace temper
