@@ -18,7 +18,8 @@ namespace temper {
 /// Numbers that are read, or become fp32, piece by piece while they are written.
 struct NumberSource {
   int64_t size = 0;
-  std::function<void(Range, std::span<float>)> read = {};  ///< Of [0, size), in order. Throws: Error.
+  /// Of [0, size), in order. Throws: Error.
+  std::function<void(Range, std::span<float>)> read = {};
 };
 
 /// A contiguous part of a file: a text, or numbers.

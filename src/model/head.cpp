@@ -15,7 +15,6 @@ namespace temper {
 namespace {
 
 constexpr int64_t kFloatBytes = sizeof(float);
-constexpr int64_t kWordsPerBlock = 8192;  // Few enough that their rows take some megabytes.
 
 double sum_in_order(const at::Tensor& losses) {
   const at::Tensor on_host = losses.cpu();
@@ -39,16 +38,7 @@ class MatrixGradient {
   // Shapes: logit_gradient [n, vocab_size], x [n, hidden].
   void add(const at::Tensor& logit_gradient, const at::Tensor& x) {
     if (!sum_.defined()) return;
-    if (sum_.scalar_type() == x.scalar_type()) {
-      product_out(sum_, logit_gradient.t(), x, {.keep = has_begun_ ? 1.0F : 0.0F});
-    } else {
-      for (int64_t word = 0; word < sum_.size(0); word += kWordsPerBlock) {
-        at::Tensor part = sum_.slice(0, word, word + kWordsPerBlock);
-        const at::Tensor addend =
-            product(logit_gradient.slice(1, word, word + kWordsPerBlock).t(), x);
-        has_begun_ ? part.add_(addend) : part.copy_(addend);
-      }
-    }
+    product_out(sum_, logit_gradient.t(), x, {.keep = has_begun_ ? 1.0F : 0.0F});
     has_begun_ = true;
   }
 
@@ -84,9 +74,7 @@ int64_t head_bytes(const HeadWork& work, int num_threads) {
   const int64_t rows = 5 * work.num_rows * work.hidden_size * work.element_bytes;
   int64_t sum = 0;
   if (work.is_trained && chunks.count() > 1 && work.element_bytes < kFloatBytes) {
-    const int64_t block = std::min(kWordsPerBlock, work.vocab_size);
-    sum = (work.vocab_size * kFloatBytes + block * (work.element_bytes + kFloatBytes)) *
-          work.hidden_size;
+    sum = work.vocab_size * work.hidden_size * kFloatBytes;
   }
   return logits + row_scratch + rows + sum;
 }

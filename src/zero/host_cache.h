@@ -14,9 +14,9 @@ namespace temper {
 ///
 /// The C library gives a big block back to the system when it is freed, and gets it anew, page by
 /// page, in the next layer; what it keeps it splits and scatters. Here a freed block waits for a
-/// tensor of about its size, and before more than the highest sum of live blocks so far would be
-/// mapped, those that waited longest are given back. So the steady state neither asks the system
-/// for memory, nor needs more of it than the tensors do.
+/// tensor of about its size, and before a 64th more than the highest sum of live blocks so far
+/// would be mapped, those that waited longest are given back. So the steady state neither asks the
+/// system for memory, nor needs much more of it than the tensors do.
 ///
 /// Small blocks are the C library's. Thread-safe.
 class HostCache final : public c10::Allocator {

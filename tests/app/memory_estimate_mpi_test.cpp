@@ -143,8 +143,10 @@ BOOST_DATA_TEST_CASE(a_micro_batch_takes_what_is_estimated,
                                                            .num_threads = measured.threads});
 
   at::set_num_threads(measured.threads);
-  at::parallel_for(0, measured.threads, 1,
-                   [](int64_t, int64_t) { AttentionScratch::of_this_thread() = {}; });
+  at::parallel_for(0, measured.threads, 1, [](int64_t, int64_t) {
+    AttentionScratch::of_this_thread() = {};
+    ProductScratch::of_this_thread() = {};
+  });
   const int64_t before = live_bytes;
   peak_bytes = before;
   engine.forward_backward(batch, 0);

@@ -76,7 +76,7 @@ BOOST_AUTO_TEST_CASE(what_waited_longest_makes_room) {
   BOOST_TEST(cache.allocate(6 * kMiB).get() == recent_place);
 }
 
-BOOST_AUTO_TEST_CASE(never_more_is_mapped_than_was_live_at_a_time) {
+BOOST_AUTO_TEST_CASE(little_more_is_mapped_than_was_live_at_a_time) {
   HostCache cache;
   std::mt19937 random(7);
   std::vector<c10::DataPtr> held;
@@ -86,8 +86,17 @@ BOOST_AUTO_TEST_CASE(never_more_is_mapped_than_was_live_at_a_time) {
     } else {
       held.push_back(cache.allocate(kMiB + random() % (8 * kMiB)));
     }
-    BOOST_REQUIRE(cache.mapped_bytes() <= cache.peak_live_bytes());
+    BOOST_REQUIRE(cache.mapped_bytes() <= cache.peak_live_bytes() / 64 * 65);
   }
+}
+
+// As a head's logits, and then a block's gradients.
+BOOST_AUTO_TEST_CASE(small_blocks_of_another_moment_leave_a_big_one) {
+  HostCache cache;
+  const c10::DataPtr rest = cache.allocate(600 * kMiB);
+  cache.allocate(50 * kMiB).clear();
+  cache.allocate(3 * kMiB).clear();
+  BOOST_TEST(cache.mapped_bytes() == 653 * kMiB);
 }
 
 BOOST_AUTO_TEST_CASE(small_blocks_are_not_cached) {

@@ -28,9 +28,9 @@ struct Relu {
 template <bool kIsQuick>
 struct Sigmoidal {
   static Vector scaled(Vector x) { return kIsQuick ? x * Vector(kQuickSlope) : x; }
-  static Vector value(Vector x) { return x * sigmoid(scaled(x)); }
+  static Vector value(Vector x) { return x * sigmoid<float>(scaled(x)); }
   static Vector slope(Vector x) {
-    const Vector s = sigmoid(scaled(x)), one(1.0F);
+    const Vector s = sigmoid<float>(scaled(x)), one(1.0F);
     return s * (one + scaled(x) * (one - s));
   }
 };
@@ -54,7 +54,9 @@ struct GeluNew {
       static_cast<float>(2.0 * std::numbers::sqrt2 * std::numbers::inv_sqrtpi);
   static constexpr float kB = 0.044715F;
 
-  static Vector integral(Vector x) { return sigmoid(Vector(kA) * (x + Vector(kB) * x * x * x)); }
+  static Vector integral(Vector x) {
+    return sigmoid<float>(Vector(kA) * (x + Vector(kB) * x * x * x));
+  }
   static Vector value(Vector x) { return x * integral(x); }
   static Vector slope(Vector x) {
     const Vector s = integral(x), one(1.0F);

@@ -44,8 +44,9 @@ TileRow padded_log_sums(const float* log_sums, int64_t num_queries) {
 }
 
 // The queries of one tile and what comes back to their outputs.
+template <typename Tile>
 struct TileInputs {
-  QueryFactors queries, given;
+  QueryFactors<Tile> queries, given;
   TileRow deltas, log_sums;
 };
 
@@ -57,7 +58,8 @@ struct ScoreBlock {
 
 // From the scores to the weights p of the forward pass, exp(scale score - log_sum), and from the
 // weights' gradient to the scores': scale p (gradient - delta).
-void to_score_gradients(const ScoreBlock& block, const TileInputs& of_tile, float scale) {
+template <typename Tile>
+void to_score_gradients(const ScoreBlock& block, const TileInputs<Tile>& of_tile, float scale) {
   const Columns factor(scale);
   const int64_t end = block.num_keys * kQueriesPerTile;
   for (int64_t column = 0; column < kQueriesPerTile; column += Columns::size()) {
@@ -74,8 +76,9 @@ void to_score_gradients(const ScoreBlock& block, const TileInputs& of_tile, floa
 }
 
 // What the products of one head of one document are made of.
+template <typename Tile>
 struct BackwardFactors {
-  KeyRows keys, values;
+  KeyRows<Tile> keys, values;
   TransposedKeys transposed_keys;
 
   template <typename From>
@@ -83,54 +86,58 @@ struct BackwardFactors {
                   AttentionScratch& scratch)
       : keys(in.keys, document, scratch.keys),
         values(in.values, document, scratch.values),
-        transposed_keys(keys, scratch.transposed) {}
+        transposed_keys(in.keys, document, scratch.transposed) {}
 };
 
 // Adds what one tile contributes to the gradients of keys and values, and leaves that of its
 // queries in scratch.sum, [head_dim, kQueriesPerTile].
-void attend_tile_backward(const QueryTile& tile, const TileInputs& of_tile,
-                          const BackwardFactors& in, float* key_gradients) {
+template <typename Tile>
+void attend_tile_backward(const QueryTile& tile, const TileInputs<Tile>& of_tile,
+                          const BackwardFactors<Tile>& in, int64_t size, float* key_gradients) {
   AttentionScratch& scratch = AttentionScratch::of_this_thread();
-  const int64_t size = in.keys.head_dim, stride = 2 * size;
+  const int64_t stride = 2 * size;
   float* scores = scratch.scores.of(kKeysPerBlock * kQueriesPerTile);
   float* upper = scratch.score_gradients.of(kKeysPerBlock * kQueriesPerTile);
   float* sum = scratch.sum.of(size * kQueriesPerTile);
   tile.for_each_block([&](Range block) {
     const int64_t count = block.size();
     float* key_gradient = key_gradients + block.begin * stride;
-    const TileShape of_scores{count, kQueriesPerTile, size}, of_keys{count, size, kQueriesPerTile};
-    multiply_tiles(of_scores, in.keys.from(block.begin), of_tile.queries.transposed,
+    const TileShape of_scores{count, kQueriesPerTile, in.keys.depth};
+    const TileShape of_keys{count, size, kQueriesPerTile};
+    multiply_tiles(of_scores, in.keys.from(block.begin), of_tile.queries.columns,
                    {scores, kQueriesPerTile, false});
-    multiply_tiles(of_scores, in.values.from(block.begin), of_tile.given.transposed,
+    multiply_tiles(of_scores, in.values.from(block.begin), of_tile.given.columns,
                    {upper, kQueriesPerTile, false});
     tile.hide(block, scores);
     to_score_gradients({scores, upper, count}, of_tile, attention_scale(size));
-    multiply_tiles(of_keys, {scores, kQueriesPerTile}, of_tile.given.rows,
+    multiply_tiles(of_keys, TileFactor<float>{scores, kQueriesPerTile}, of_tile.given.rows,
                    {key_gradient + size, stride, true});
-    multiply_tiles(of_keys, {upper, kQueriesPerTile}, of_tile.queries.rows,
+    multiply_tiles(of_keys, TileFactor<float>{upper, kQueriesPerTile}, of_tile.queries.rows,
                    {key_gradient, stride, true});
     multiply_tiles({size, kQueriesPerTile, count}, in.transposed_keys.from(block.begin), upper,
                    {sum, kQueriesPerTile, block.begin > tile.first_key});
   });
 }
 
-template <typename T>
+template <typename Tile, typename T>
 void attend_backward(const HeadOfDocument<const T>& in, const HeadGradients<T>& gradients,
                      const Document& document, int64_t window) {
+  constexpr auto kBoth = QueryFactors<Tile>::Needs::kBoth;
   AttentionScratch& scratch = AttentionScratch::of_this_thread();
-  const BackwardFactors factors(in, document, scratch);
-  std::fill_n(gradients.keys, document.padded * 2 * in.keys.head_dim, 0.0F);
+  const int64_t size = in.keys.head_dim;
+  const BackwardFactors<Tile> factors(in, document, scratch);
+  std::fill_n(gradients.keys, document.padded * 2 * size, 0.0F);
   for (int64_t first = 0; first < document.size; first += kQueriesPerTile) {
     const QueryTile tile(first, document, window);
     const auto given = gradients.output_gradient.rows(tile.begin, tile.end);
-    const TileInputs of_tile{
-        .queries = {in.queries.rows(tile.begin, tile.end), scratch.queries},
-        .given = {given, scratch.gradients},
+    const TileInputs<Tile> of_tile{
+        .queries = {in.queries.rows(tile.begin, tile.end), kBoth, scratch.queries},
+        .given = {given, kBoth, scratch.gradients},
         .deltas = deltas_of(gradients.output.rows(tile.begin, tile.end), given),
         .log_sums = padded_log_sums(gradients.log_sums + tile.begin, tile.size())};
-    attend_tile_backward(tile, of_tile, factors, gradients.keys);
-    write_sums(scratch.sum.of(in.keys.head_dim * kQueriesPerTile),
-               gradients.queries.rows(tile.begin, tile.end), scratch.rows);
+    attend_tile_backward(tile, of_tile, factors, size, gradients.keys);
+    write_sums(scratch.sum.of(size * kQueriesPerTile), gradients.queries.rows(tile.begin, tile.end),
+               scratch.rows);
   }
 }
 
@@ -183,7 +190,7 @@ at::Tensor attention_backward(const at::Tensor& gradient, const at::Tensor& qkv,
       at::empty({heads.num_heads, num_padded, 2 * heads.head_dim}, at::kFloat);
   float* key_gradients = partial.mutable_data_ptr<float>();
   const float* log_sums = result.log_sums.const_data_ptr<float>();
-  dispatch_dtype(qkv.scalar_type(), [&](auto element) {
+  dispatch_tiles(qkv.scalar_type(), [&](auto element, auto tile) {
     using T = decltype(element);
     const T* from = qkv.const_data_ptr<T>();
     const T* output = result.output.const_data_ptr<T>();
@@ -196,7 +203,7 @@ at::Tensor attention_backward(const at::Tensor& gradient, const at::Tensor& qkv,
           HeadOfDocument<T>(to, document, head, heads).queries,
           key_gradients + (head * num_padded + document.place) * 2 * heads.head_dim};
       const HeadOfDocument<const T> in(from, document, head, heads);
-      attend_backward(in, gradients, document, mask.window);
+      attend_backward<decltype(tile)>(in, gradients, document, mask.window);
     });
     sum_groups(partial, padded_places(in_order), to, heads);
   });

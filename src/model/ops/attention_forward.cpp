@@ -59,49 +59,51 @@ TileRow finish(const Softmax& softmax, float scale, int64_t num_queries, float* 
 }
 
 // What the products of one head of one document are made of.
+template <typename Tile>
 struct ForwardFactors {
-  KeyRows keys;
+  KeyRows<Tile> keys;
   TransposedKeys values;
 
   template <typename From>
   ForwardFactors(const HeadOfDocument<From>& in, const Document& document,
                  AttentionScratch& scratch)
-      : keys(in.keys, document, scratch.keys),
-        values(KeyRows(in.values, document, scratch.values), scratch.transposed) {}
+      : keys(in.keys, document, scratch.keys), values(in.values, document, scratch.transposed) {}
 };
 
 // Leaves the sums of one tile in scratch.sum, [head_dim, kQueriesPerTile], not yet divided.
-Softmax attend_tile(const QueryTile& tile, const QueryFactors& queries, const ForwardFactors& in,
-                    float scale) {
+template <typename Tile>
+Softmax attend_tile(const QueryTile& tile, const QueryFactors<Tile>& queries,
+                    const ForwardFactors<Tile>& in, int64_t head_dim) {
   AttentionScratch& scratch = AttentionScratch::of_this_thread();
-  const int64_t size = in.keys.head_dim;
+  const float scale = attention_scale(head_dim);
   float* scores = scratch.scores.of(kKeysPerBlock * kQueriesPerTile);
-  float* sum = scratch.sum.of(size * kQueriesPerTile);
+  float* sum = scratch.sum.of(head_dim * kQueriesPerTile);
   Softmax softmax;
   tile.for_each_block([&](Range block) {
     const int64_t count = block.size();
-    multiply_tiles({count, kQueriesPerTile, size}, in.keys.from(block.begin), queries.transposed,
-                   {scores, kQueriesPerTile, false});
+    multiply_tiles({count, kQueriesPerTile, in.keys.depth}, in.keys.from(block.begin),
+                   queries.columns, {scores, kQueriesPerTile, false});
     tile.hide(block, scores);
     exponentiate(scores, count, scale, softmax);
     const bool is_begun = block.begin > tile.first_key;
-    if (is_begun) scale_columns(sum, size, softmax.decay);
-    multiply_tiles({size, kQueriesPerTile, count}, in.values.from(block.begin), scores,
+    if (is_begun) scale_columns(sum, head_dim, softmax.decay);
+    multiply_tiles({head_dim, kQueriesPerTile, count}, in.values.from(block.begin), scores,
                    {sum, kQueriesPerTile, is_begun});
   });
   return softmax;
 }
 
-template <typename T>
+template <typename Tile, typename T>
 void attend(const HeadOfDocument<const T>& in, HeadColumns<T> output, const Document& document,
             int64_t window, float* log_sums) {
   AttentionScratch& scratch = AttentionScratch::of_this_thread();
   const float scale = attention_scale(output.head_dim);
-  const ForwardFactors factors(in, document, scratch);
+  const ForwardFactors<Tile> factors(in, document, scratch);
   for (int64_t first = 0; first < document.size; first += kQueriesPerTile) {
     const QueryTile tile(first, document, window);
-    const QueryFactors queries(in.queries.rows(tile.begin, tile.end), scratch.queries);
-    const Softmax softmax = attend_tile(tile, queries, factors, scale);
+    const QueryFactors<Tile> queries(in.queries.rows(tile.begin, tile.end),
+                                     QueryFactors<Tile>::Needs::kColumns, scratch.queries);
+    const Softmax softmax = attend_tile(tile, queries, factors, output.head_dim);
     float* sum = scratch.sum.of(output.head_dim * kQueriesPerTile);
     scale_columns(sum, output.head_dim, finish(softmax, scale, tile.size(), log_sums + tile.begin));
     write_sums(sum, output.rows(tile.begin, tile.end), scratch.rows);
@@ -118,14 +120,14 @@ AttentionResult attention_forward(const at::Tensor& qkv, const Heads& heads,
                          at::empty({heads.num_heads, num_rows}, at::kFloat)};
   float* log_sums = result.log_sums.mutable_data_ptr<float>();
   const std::vector<Document> documents = longest_first(documents_of(mask));
-  dispatch_dtype(qkv.scalar_type(), [&](auto element) {
+  dispatch_tiles(qkv.scalar_type(), [&](auto element, auto tile) {
     using T = decltype(element);
     const T* from = qkv.const_data_ptr<T>();
     T* to = result.output.mutable_data_ptr<T>();
     for_each_head(documents, heads, [&](const Document& document, int64_t head) {
       const HeadOfDocument<const T> in(from, document, head, heads);
-      attend(in, query_head(to, document, head, heads), document, mask.window,
-             log_sums + head * num_rows + document.begin);
+      attend<decltype(tile)>(in, query_head(to, document, head, heads), document, mask.window,
+                             log_sums + head * num_rows + document.begin);
     });
   });
   return result;

@@ -26,74 +26,82 @@ inline constexpr int64_t kQueriesPerTile = 64;
 // Keys whose scores are computed at once: they stay in a thread's cache, however long the document.
 inline constexpr int64_t kKeysPerBlock = 256;
 
-/// The head as dense rows, followed by rows of zeros. Shapes: to [num_rows, head_dim].
 template <typename T>
-void load_rows(HeadColumns<T> head, int64_t num_rows, float* to) {
-  for (int64_t row = 0; row < head.size; ++row) {
-    const T* from = head.data + row * head.stride;
-    if constexpr (std::is_same_v<std::remove_const_t<T>, float>) {
-      std::copy_n(from, head.head_dim, to + row * head.head_dim);
-    } else {
-      at::vec::convert(from, to + row * head.head_dim, head.head_dim);
-    }
-  }
-  std::fill(to + head.size * head.head_dim, to + num_rows * head.head_dim, 0.0F);
+TileSource source_of(HeadColumns<T> head) {
+  return {head.data,   c10::CppTypeToScalarType<std::remove_const_t<T>>::value,
+          head.size,   head.head_dim,
+          head.stride, /*depth_step=*/1};
 }
 
+// Factors that come from memory are exact in the model's own dtype, and are multiplied in it where
+// the processor can. `Tile` is what they are multiplied in; weights and their gradients are fp32.
+
 struct QueryMemory {
-  TileMemory rows, transposed;
+  TileMemory rows, columns;
 };
 
 /// The queries of a tile, or what comes back to their outputs, as factors. What is missing in the
 /// last tile is 0.
+template <typename Tile>
 struct QueryFactors {
-  const float* rows;        ///< [kQueriesPerTile, head_dim], dense.
-  const float* transposed;  ///< [head_dim, kQueriesPerTile]
+  const float* rows;    ///< [kQueriesPerTile, head_dim] fp32, dense.
+  const Tile* columns;  ///< [lanes of head_dim, kQueriesPerTile], dense.
+
+  enum class Needs { kColumns, kBoth };
 
   template <typename T>
-  QueryFactors(HeadColumns<T> head, QueryMemory& memory) {
-    float* dense = memory.rows.of(kQueriesPerTile * head.head_dim);
-    load_rows(head, kQueriesPerTile, dense);
-    float* turned = memory.transposed.of(kQueriesPerTile * head.head_dim);
-    transpose_tile({dense, kQueriesPerTile, head.head_dim, head.head_dim}, turned, kQueriesPerTile);
-    rows = dense;
-    transposed = turned;
+  QueryFactors(HeadColumns<T> head, Needs needs, QueryMemory& memory) : rows(nullptr) {
+    const TileSource source = source_of(head);
+    const int64_t size = head.head_dim, lanes = lanes_of<Tile>(size);
+    if (needs == Needs::kBoth) {
+      float* dense = memory.rows.of(kQueriesPerTile * size);
+      pack_rows<float>(source, {kQueriesPerTile, size}, dense, size);
+      rows = dense;
+    }
+    float* turned = memory.columns.of(kQueriesPerTile * lanes);
+    pack_columns<Tile>(source, {kQueriesPerTile, lanes}, turned, kQueriesPerTile);
+    columns = reinterpret_cast<const Tile*>(turned);
   }
 };
 
 /// The keys or values of a document as dense rows: first factors of [keys, head_dim].
+template <typename Tile>
 struct KeyRows {
-  const float* data;
-  int64_t num_rows;
-  int64_t head_dim;
+  const Tile* data;
+  int64_t depth;  ///< head_dim, and what fills the last lane.
 
   template <typename T>
   KeyRows(HeadColumns<T> head, const Document& document, TileMemory& memory)
-      : num_rows(document.padded), head_dim(head.head_dim) {
-    float* dense = memory.of(num_rows * head_dim);
-    load_rows(head, num_rows, dense);
-    data = dense;
+      : depth(lanes_of<Tile>(head.head_dim) * kPerLane<Tile>) {
+    const int64_t lanes = depth / kPerLane<Tile>;
+    float* dense = memory.of(document.padded * lanes);
+    pack_rows<Tile>(source_of(head), {document.padded, lanes}, dense, lanes);
+    data = reinterpret_cast<const Tile*>(dense);
   }
 
-  TileFactor from(int64_t key) const { return {data + key * head_dim, head_dim}; }
+  TileFactor<Tile> from(int64_t key) const { return {data + key * depth, depth}; }
 };
 
-/// The transpose of keys or values: first factors of [head_dim, keys], block by block.
+/// The transpose of keys or values: first factors of [head_dim, keys] in fp32, block by block.
 class TransposedKeys {
  public:
-  TransposedKeys(const KeyRows& rows, TileMemory& memory) : head_dim_(rows.head_dim) {
-    const int64_t num_blocks = (rows.num_rows + kKeysPerBlock - 1) / kKeysPerBlock;
+  template <typename T>
+  TransposedKeys(HeadColumns<T> head, const Document& document, TileMemory& memory)
+      : head_dim_(head.head_dim) {
+    const TileSource source = source_of(head);
+    const int64_t num_blocks = (document.padded + kKeysPerBlock - 1) / kKeysPerBlock;
     float* to = memory.of(num_blocks * kKeysPerBlock * head_dim_);
-    for (int64_t begin = 0; begin < rows.num_rows; begin += kKeysPerBlock) {
-      const int64_t count = std::min(kKeysPerBlock, rows.num_rows - begin);
-      transpose_tile({rows.from(begin).data, count, head_dim_, head_dim_}, to + begin * head_dim_,
-                     kKeysPerBlock);
+    for (int64_t begin = 0; begin < document.padded; begin += kKeysPerBlock) {
+      const int64_t padded = std::min(kKeysPerBlock, document.padded - begin);
+      const int64_t count = std::min(padded, document.size - begin);
+      pack_columns<float>(source.part(begin, count, 0, head_dim_), {padded, head_dim_},
+                          to + begin * head_dim_, kKeysPerBlock);
     }
     data_ = to;
   }
 
   /// Up to the end of the key's block.
-  TileFactor from(int64_t key) const {
+  TileFactor<float> from(int64_t key) const {
     const int64_t column = key % kKeysPerBlock;
     return {data_ + (key - column) * head_dim_ + column, kKeysPerBlock};
   }
@@ -176,6 +184,20 @@ inline void scale_columns(float* sums, int64_t head_dim, const TileRow& factors)
     float* row = sums + i * kQueriesPerTile;
     for (size_t j = 0; j < factors.size(); ++j) row[j] *= factors[j];
   }
+}
+
+/// Calls function(T{}, Tile{}): what numbers are in memory, and what they are multiplied in.
+template <typename Function>
+void dispatch_tiles(at::ScalarType dtype, Function function) {
+  dispatch_dtype(dtype, [&](auto element) {
+    if constexpr (std::is_same_v<decltype(element), float>) {
+      function(element, float{});
+    } else if (has_bfloat16_tiles()) {
+      function(element, at::BFloat16{});
+    } else {
+      function(element, float{});
+    }
+  });
 }
 
 /// Writes the sums of a tile to the rows of its queries. Shapes: as above.

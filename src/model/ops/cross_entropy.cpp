@@ -20,6 +20,7 @@ constexpr int64_t kSumBlock = 512;  // Few enough fp32 additions, of terms of ve
 
 // Leaves exp(row - maximum) in `out`. In one fp32 sum, the many small terms of a vocabulary would
 // be rounded away below the few large ones: all losses would be too low by 1e-5 and more.
+template <typename T>
 Exponentials exponentiate(const float* row, float* out, int64_t size) {
   const float maximum = at::vec::reduce_all<float>(
       [](Vector a, Vector b) { return at::vec::maximum(a, b); }, row, size);
@@ -29,7 +30,7 @@ Exponentials exponentiate(const float* row, float* out, int64_t size) {
   for (int64_t begin = 0; begin < whole; begin += kSumBlock) {
     Vector sums(0.0F);
     for (int64_t i = begin; i < std::min(begin + kSumBlock, whole); i += Vector::size()) {
-      const Vector e = (Vector::loadu(row + i) - shift).exp();
+      const Vector e = exponential<T>(Vector::loadu(row + i) - shift);
       sums = sums + e;
       e.store(out + i);
     }
@@ -49,7 +50,7 @@ float loss_of_row(T* row, int64_t target, int64_t size, float* scratch) {
   const float* logits = read_row(row, scratch, size);
   const float own = logits[target];
   float* exponentials = write == Write::kGradient ? row_buffer(row, scratch) : scratch;
-  const Exponentials e = exponentiate(logits, exponentials, size);
+  const Exponentials e = exponentiate<T>(logits, exponentials, size);
   if constexpr (write == Write::kGradient) {
     const float factor = 1.0F / e.sum;
     for (int64_t i = 0; i < size; ++i) exponentials[i] *= factor;

@@ -11,27 +11,18 @@ namespace {
 
 float as_float(double scale) { return static_cast<float>(scale); }
 
-// dropout(x) in fp32.
+// dropout(x): in fp32, or x itself where nothing is dropped.
 at::Tensor dropped_input(const at::Tensor& x, const LowRank& low_rank) {
-  return low_rank.dropout->apply(x.to(at::kFloat), low_rank.place);
+  const Dropout& dropout = *low_rank.dropout;
+  return dropout.is_active() ? dropout.apply(x.to(at::kFloat), low_rank.place) : x;
 }
 
 // input A^T, of what `dropped_input` returned. Returns [T, all ranks] fp32.
 at::Tensor project_down(const at::Tensor& input, const LowRank& low_rank) {
-  at::Tensor projected = at::empty({input.size(0), low_rank.down.shape()[0]}, input.options());
+  at::Tensor projected =
+      at::empty({input.size(0), low_rank.down.shape()[0]}, input.options().dtype(at::kFloat));
   product_out(projected, input, low_rank.down.value().t());
   return projected;
-}
-
-// sum += scale * a b, rounded once where sum is narrower than the fp32 of a and b.
-void add_product(at::Tensor sum, const at::Tensor& a, const at::Tensor& b, double scale) {
-  if (sum.scalar_type() == at::kFloat) {
-    product_out(std::move(sum), a, b, {.scale = as_float(scale), .keep = 1.0F});
-  } else {
-    const at::Tensor wide = sum.to(at::kFloat);
-    product_out(wide, a, b, {.scale = as_float(scale), .keep = 1.0F});
-    sum.copy_(wide);
-  }
 }
 
 at::Tensor columns_of(const at::Tensor& product, const LowRankPart& part) {
@@ -67,19 +58,18 @@ at::Tensor add_low_rank(at::Tensor y, const at::Tensor& x, const LowRank& low_ra
   at::Tensor projected = project_down(dropped_input(x, low_rank), low_rank);
   for (const LowRankPart& part : low_rank.parts) {
     const int64_t out = part.up.shape()[0], rank = part.up.shape()[1];
-    add_product(y.narrow(1, part.first_column, out), projected.narrow(1, part.first_row, rank),
-                part.up.value().t(), part.scale);
+    product_out(y.narrow(1, part.first_column, out), projected.narrow(1, part.first_row, rank),
+                part.up.value().t(), {.scale = as_float(part.scale), .keep = 1.0F});
   }
   return projected;
 }
 
 void low_rank_backward(const at::Tensor& gradient, const at::Tensor& x, const at::Tensor& projected,
                        const LowRank& low_rank, at::Tensor x_gradient) {
-  const at::Tensor wide = gradient.to(at::kFloat);
   at::Tensor projected_gradient = at::empty_like(projected);
   for (const LowRankPart& part : low_rank.parts) {
     const int64_t out = part.up.shape()[0], rank = part.up.shape()[1];
-    const at::Tensor own = wide.narrow(1, part.first_column, out);
+    const at::Tensor own = gradient.narrow(1, part.first_column, out);
     const auto columns = [&](const at::Tensor& all) { return all.narrow(1, part.first_row, rank); };
     const ProductScales scales{.scale = as_float(part.scale)};
     product_out(part.up.gradient(), own.t(), columns(projected), scales);
@@ -91,7 +81,7 @@ void low_rank_backward(const at::Tensor& gradient, const at::Tensor& x, const at
     product_out(dropped, projected_gradient, low_rank.down.value());
     x_gradient.add_(low_rank.dropout->apply(dropped, low_rank.place));
   } else {
-    add_product(std::move(x_gradient), projected_gradient, low_rank.down.value(), 1.0);
+    product_out(std::move(x_gradient), projected_gradient, low_rank.down.value(), {.keep = 1.0F});
   }
 }
 

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <span>
 
 namespace temper {
 
@@ -15,12 +16,15 @@ struct ProductScales {
 
 /// out = scale * a b + keep * out, with the same bits for any number of threads. Every product of
 /// the model goes through here.
-/// Shapes: a [m, k], b [k, n], out [m, n], of one dtype; a and b are dense in one of their
-///   dimensions, and `out` in its rows.
+///
+/// Factors may be fp32 or bf16; where both are bf16 their numbers are multiplied as such, else in
+/// fp32. Sums are fp32 and rounded once, to the dtype of `out`.
+/// Shapes: a [m, k], b [k, n], out [m, n]; a and b are dense in one of their dimensions, and `out`
+///   in its rows.
 void product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b,
                  ProductScales scales = {});
 
-/// a b. Shapes: as above; returns [m, n].
+/// a b. Shapes: as above, both of one dtype; returns [m, n] of it.
 at::Tensor product(const at::Tensor& a, const at::Tensor& b);
 
 struct ProductShape {
@@ -29,26 +33,16 @@ struct ProductShape {
   int64_t depth;    ///< k
 };
 
-/// How a product is cut on a CPU: into blocks of its output, each computed by one thread. Depends
-/// on the shape and the dtype alone, so that neither the number of threads nor what a BLAS makes of
-/// it can change a bit.
-///
-/// Left to itself, a BLAS may. oneDNN, which computes in bf16, deals the depth out to threads where
-/// the output has few blocks: all such products are cut. MKL, in fp32, takes for the rows and
-/// columns that do not fill one of its kernels others that add in another order, and which ones
-/// these are depends on the number of threads. Measured with LibTorch 2.11.0 (MKL, AVX2) on up to
-/// 64 threads, 1,400 shapes: with a multiple of 16 columns and at least 171 rows the bits never
-/// changed, and with other shapes, for instance of 36 columns or 33 rows, they often did. The
-/// latter are cut. The former are left whole, with a margin: blocks that occupy all threads are
-/// small where there are only 512 rows, and made a step of SmolLM2-135M take a tenth longer.
-struct ProductBlocks {
-  bool is_whole = false;  ///< Left to MKL and its threads.
-  int64_t rows = 0;       ///< Of a block; the last ones may be smaller.
-  int64_t columns = 0;
+/// How many threads a product can occupy on a CPU.
+int64_t num_product_tasks(const ProductShape& shape);
 
-  int64_t count(const ProductShape& shape) const;
+/// The products of a linear layer: forward, and both of its backward pass.
+struct LinearShape {
+  int64_t tokens, out, in;
 };
-ProductBlocks product_blocks(const ProductShape& shape, at::ScalarType dtype);
+
+/// What products on a CPU keep from call to call for such layers, of all threads together.
+int64_t product_bytes(std::span<const LinearShape> layers, at::ScalarType dtype, int num_threads);
 
 /// Part of a row-major fp32 matrix, or the transpose of one.
 struct MatrixView {
@@ -59,17 +53,6 @@ struct MatrixView {
   bool is_transposed = false;
 
   MatrixView transposed() const { return {data, columns, rows, stride, !is_transposed}; }
-
-  /// Some rows of what is seen.
-  MatrixView row_range(int64_t begin, int64_t end) const {
-    return {data + begin * (is_transposed ? 1 : stride), end - begin, columns, stride,
-            is_transposed};
-  }
-
-  /// Some columns of what is seen.
-  MatrixView column_range(int64_t begin, int64_t end) const {
-    return transposed().row_range(begin, end).transposed();
-  }
 };
 
 /// c = scale * a b + keep * c, on this thread. c is not transposed.

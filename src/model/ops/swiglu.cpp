@@ -9,22 +9,24 @@
 namespace temper {
 namespace {
 
+template <typename T>
 void forward_row(const float* gate, const float* up, float* out, int64_t size) {
   for_each_vector(size, [&](int64_t i, int count) {
     const Vector g = Vector::loadu(gate + i, count);
     const Vector u = Vector::loadu(up + i, count);
-    (g * sigmoid(g) * u).store(out + i, count);
+    (g * sigmoid<T>(g) * u).store(out + i, count);
   });
 }
 
 // With s = sigmoid(g): d silu / d g = s (1 + g (1 - s)).
+template <typename T>
 void backward_row(const float* gate, const float* up, const float* gradient, float* out,
                   int64_t size) {
   for_each_vector(size, [&](int64_t i, int count) {
     const Vector g = Vector::loadu(gate + i, count);
     const Vector u = Vector::loadu(up + i, count);
     const Vector d = Vector::loadu(gradient + i, count);
-    const Vector s = sigmoid(g);
+    const Vector s = sigmoid<T>(g);
     const Vector one(1.0F);
     (d * u * s * (one + g * (one - s))).store(out + i, count);
     (d * g * s).store(out + size + i, count);
@@ -43,7 +45,7 @@ at::Tensor forward_on_cpu(const at::Tensor& gate_up) {
       for (int64_t row = begin; row < end; ++row) {
         const float* values = read_row(from + row * 2 * size, scratch.data(), 2 * size);
         float* result = row_buffer(to + row * size, scratch.data() + 2 * size);
-        forward_row(values, values + size, result, size);
+        forward_row<T>(values, values + size, result, size);
         write_row(to + row * size, result, size);
       }
     });
@@ -65,7 +67,7 @@ at::Tensor backward_on_cpu(const at::Tensor& gate_up, const at::Tensor& gradient
         const float* values = read_row(from + row * 2 * size, scratch.data(), 2 * size);
         const float* d = read_row(upper + row * size, scratch.data() + 2 * size, size);
         float* result = row_buffer(to + row * 2 * size, scratch.data() + 3 * size);
-        backward_row(values, values + size, d, result, size);
+        backward_row<T>(values, values + size, d, result, size);
         write_row(to + row * 2 * size, result, 2 * size);
       }
     });
