@@ -36,7 +36,7 @@ class ExactCopies:
 
     def __init__(self, model: ModelTokenizer, folder: Path):
         self.model, self.folder, self.num_copies = model, folder, 0
-        self._seen = DigestSet()
+        self._seen = DigestSet(folder)
         self._followed: dict[int, Copies] = {}  # by digest
         self.examples: list[str] = []  # places of the first copies, each with its beginning
         self.report: dict | None = None  # the documents with most copies

@@ -245,11 +245,12 @@ int64_t activation_bytes(const RunConfig& config, const MemoryFacts& facts) {
       facts.num_threads);
   const int64_t queries = model.num_heads * model.head_dim;
   const int64_t keys_and_values = 2 * model.num_key_value_heads * model.head_dim;
-  const LinearShape layers[] = {{tokens, queries + keys_and_values, model.hidden_size},
-                                {tokens, model.hidden_size, queries},
-                                {tokens, 2 * model.intermediate_size, model.hidden_size},
-                                {tokens, model.hidden_size, model.intermediate_size},
-                                {tokens, model.vocab_size, model.hidden_size}};
+  const LinearShape layers[] = {
+      {tokens, queries + keys_and_values, model.hidden_size},
+      {tokens, model.hidden_size, queries},
+      {tokens, 2 * model.intermediate_size, model.hidden_size},
+      {tokens, model.hidden_size, model.intermediate_size},
+      {tokens, model.vocab_size, model.hidden_size, trains_head_matrix(facts)}};
   const int64_t products = product_bytes(layers, decoder_form(facts).dtype, facts.num_threads);
   // Two blocks' worth for the gradients within the block that is going backward.
   return kept + attention.threads + products + std::max(head, 2 * block + attention.backward);

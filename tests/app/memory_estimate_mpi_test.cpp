@@ -157,7 +157,9 @@ BOOST_DATA_TEST_CASE(a_micro_batch_takes_what_is_estimated,
   BOOST_TEST(taken <= 1.02 * guess, "taken " << taken << ", estimated " << guess);
   // Which of many threads take part is chance: in time all do.
   if (measured.threads > 1) return;
-  BOOST_TEST(taken >= 0.6 * guess, "taken " << taken << ", estimated " << guess);
+  // Of a part, less is alive at once than of a whole model, by which blocks are counted.
+  const double least = measured.only.empty() ? 0.6 : 0.55;
+  BOOST_TEST(taken >= least * guess, "taken " << taken << ", estimated " << guess);
 }
 
 // The oracle is the store itself.

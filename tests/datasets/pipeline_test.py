@@ -9,9 +9,7 @@ import os
 import random
 import signal
 import time
-import tracemalloc
 
-import numpy as np
 import pytest
 import templates
 from conftest import run_here as run
@@ -20,7 +18,6 @@ from shard_reader import Shard
 from transformers import AutoTokenizer
 
 from temper_data import records, workers
-from temper_data.digest_set import DigestSet
 from temper_data.documents import DocumentMaker
 from temper_data.errors import DataError
 from temper_data.model_tokenizer import load_model_tokenizer
@@ -325,34 +322,6 @@ def test_shards_of_an_older_program_are_made_again_and_damaged_reports_say_nothi
         assert not up_to_date(preparation) and not foreign_output(preparation)
     (out / "report.json").write_text(json.dumps(report | {"recipe_fingerprint": "other"}))
     assert foreign_output(preparation) == ["train.h5", "report.json"]
-
-
-def test_the_digest_set_is_a_set():
-    chance = random.Random(3)
-    digests = [chance.getrandbits(64) >> chance.choice([0, 40]) for _ in range(5000)]
-    ours, reference = DigestSet(capacity=8), set()
-    for digest in [0, *digests, *digests[:100]]:
-        is_new = (digest or 1) not in reference
-        assert ours.add(digest) == is_new
-        reference.add(digest or 1)
-    assert len(ours) == len(reference)
-
-
-def test_the_digest_set_takes_as_many_bytes_as_it_says():
-    """At any time: what is copied while it grows is little."""
-    chance, most = random.Random(4), 0.0
-    digests = np.frombuffer(chance.randbytes(8 * 40_000), "<u8").tolist()
-    tracemalloc.start()
-    ours = DigestSet(capacity=64)
-    for count, digest in enumerate(digests, 1):
-        ours.add(digest)
-        if count % 500 == 0 and count > 8000:
-            most = max(most, tracemalloc.get_traced_memory()[1] / count)
-            assert 13 < ours.num_bytes / count < 28
-        if count % 500 == 0:
-            tracemalloc.reset_peak()
-    tracemalloc.stop()
-    assert most < 30
 
 
 class Terminal(io.StringIO):

@@ -2,6 +2,7 @@
 #include "model/ops/product.h"
 
 #include <ATen/ATen.h>
+#include <ATen/record_function.h>
 
 #include <algorithm>
 #include <utility>
@@ -24,15 +25,20 @@ namespace {
 // goes through the depth in blocks. Both factors come packed, the first one only where it does not
 // lie in memory as the kernel reads it.
 
-constexpr int64_t kTile = 64;          // Rows and columns.
-constexpr int64_t kTileMultiple = 16;  // Of rows and columns of smaller ones: few kernels.
-constexpr int64_t kBlockLanes = 384;   // Of depth, at most, at once: tiles stay in the cache.
-constexpr int64_t kLaneMultiple = 16;  // As above.
-constexpr int64_t kRowStride = kBlockLanes + kLaneMultiple;  // No power of two: of packed rows.
-constexpr int64_t kBlocksAtOnce = 8;  // Of depth, for which factors are packed together.
+constexpr int64_t kTile = 64;           // Rows and columns.
+constexpr int64_t kTileMultiple = 16;   // Of rows and columns of smaller ones: few kernels.
+constexpr int64_t kLaneMultiple = 16;   // As above.
+constexpr int64_t kLanesAtOnce = 3072;  // Of depth, for which factors are packed together.
 constexpr int64_t kRowTilesAtOnce = 64;
 constexpr int64_t kPackedFloats = 3 << 20;  // 12 MiB of each factor, in the cache of all cores.
 constexpr int64_t kThin = 16;
+
+// Of depth, at most, in a block: few enough that tiles stay in the cache, and in fp32 that sums of
+// so many terms, which are then added up, lose no more than those of the usual libraries.
+constexpr int64_t most_lanes(int64_t per_lane) { return per_lane == 1 ? 128 : 384; }
+
+// Of packed rows: no power of two, whose rows would share few places in the cache.
+constexpr int64_t row_stride(int64_t per_lane) { return most_lanes(per_lane) + kLaneMultiple; }
 
 int64_t divided_up(int64_t size, int64_t part) { return (size + part - 1) / part; }
 int64_t rounded_up(int64_t size, int64_t multiple) { return divided_up(size, multiple) * multiple; }
@@ -49,21 +55,22 @@ void for_equal_parts(int64_t size, int64_t most, Function function) {
 // How a product is cut: what is packed at once. Depends on the shape and what is multiplied alone.
 struct Cut {
   int64_t num_lanes, num_blocks, block_lanes;  // Of the depth.
-  int64_t blocks_at_once, panels_at_once, rows_at_once;
+  int64_t blocks_at_once, panels_at_once, rows_at_once, tile_rows;
 
   Cut(const ProductShape& shape, int64_t per_lane, bool packs_rows)
       : num_lanes(divided_up(shape.depth, per_lane)),
-        num_blocks(divided_up(num_lanes, kBlockLanes)),
+        num_blocks(divided_up(num_lanes, most_lanes(per_lane))),
         block_lanes(rounded_up(divided_up(num_lanes, num_blocks), kLaneMultiple)),
-        blocks_at_once(std::min(num_blocks, kBlocksAtOnce)),
+        blocks_at_once(std::min(num_blocks, kLanesAtOnce / most_lanes(per_lane))),
         panels_at_once(std::min(divided_up(shape.columns, kTile),
                                 kPackedFloats / (blocks_at_once * kTile * block_lanes))),
-        rows_at_once(std::min(divided_up(shape.rows, kTile), kRowTilesAtOnce)) {
+        rows_at_once(std::min(divided_up(shape.rows, kTile), kRowTilesAtOnce)),
+        tile_rows(kTile * row_stride(per_lane)) {
     if (!packs_rows) return;
-    rows_at_once = std::min(rows_at_once, kPackedFloats / (blocks_at_once * kTile * kRowStride));
+    rows_at_once = std::min(rows_at_once, kPackedFloats / (blocks_at_once * tile_rows));
   }
 
-  int64_t packed_rows() const { return rows_at_once * blocks_at_once * kTile * kRowStride; }
+  int64_t packed_rows() const { return rows_at_once * blocks_at_once * tile_rows; }
   int64_t packed_panels() const { return panels_at_once * blocks_at_once * kTile * block_lanes; }
   int64_t sums() const {
     return num_blocks == blocks_at_once ? 0 : rows_at_once * panels_at_once * kTile * kTile;
@@ -152,6 +159,8 @@ class TiledProduct {
   }
 
  private:
+  static constexpr int64_t kRowStride = row_stride(kPerLane<T>);
+
   // Tiles of rows and columns, and blocks of the depth.
   struct Piece {
     Range rows, panels, blocks;
@@ -329,23 +338,26 @@ int64_t product_bytes(std::span<const LinearShape> layers, at::ScalarType dtype,
   const bool is_narrow = dtype == at::kBFloat16 && has_bfloat16_tiles();
   const int64_t per_lane = is_narrow ? kPerLane<at::BFloat16> : 1;
   int64_t rows = 0, panels = 0, sums = 0;
-  for (const auto& [tokens, out, in] : layers) {
-    for (const auto& [shape, packs_rows] :
-         {std::pair(ProductShape{tokens, out, in}, per_lane == 1 && dtype != at::kFloat),
-          std::pair(ProductShape{tokens, in, out}, per_lane == 1 && dtype != at::kFloat),
-          std::pair(ProductShape{out, in, tokens}, true)}) {
-      const Cut cut(shape, per_lane, packs_rows);
-      if (packs_rows) rows = std::max(rows, cut.packed_rows());
-      panels = std::max(panels, cut.packed_panels());
-      sums = std::max(sums, cut.sums());
-    }
+  const auto count = [&](const ProductShape& shape, bool packs_rows) {
+    const Cut cut(shape, per_lane, packs_rows);
+    if (packs_rows) rows = std::max(rows, cut.packed_rows());
+    panels = std::max(panels, cut.packed_panels());
+    sums = std::max(sums, cut.sums());
+  };
+  for (const auto& [tokens, out, in, is_trained] : layers) {
+    const bool converts = per_lane == 1 && dtype != at::kFloat;
+    count({tokens, out, in}, converts);
+    count({tokens, in, out}, converts);
+    if (is_trained) count({out, in, tokens}, /*packs_rows=*/true);
   }
-  constexpr int64_t kOfThread = kTile * (kTile + kRowStride + kBlockLanes);
+  constexpr int64_t kOfThread = kTile * (kTile + row_stride(2) + most_lanes(2));
   return (rows + panels + sums + num_threads * kOfThread) * static_cast<int64_t>(sizeof(float));
 }
 
 void product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b, ProductScales scales) {
   if (out.numel() == 0) return;
+  // For PyTorch's profiler, which knows the operators of LibTorch alone.
+  RECORD_FUNCTION("temper::product", std::vector<c10::IValue>({out, a, b}));
   if (!out.is_cpu()) {
     out.addmm_(a.to(out.scalar_type()), b.to(out.scalar_type()), scales.keep, scales.scale);
     return;

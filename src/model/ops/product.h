@@ -36,9 +36,10 @@ struct ProductShape {
 /// How many threads a product can occupy on a CPU.
 int64_t num_product_tasks(const ProductShape& shape);
 
-/// The products of a linear layer: forward, and both of its backward pass.
+/// The products of a linear layer: forward, and both of its backward pass, or the input's alone.
 struct LinearShape {
   int64_t tokens, out, in;
+  bool is_trained = true;
 };
 
 /// What products on a CPU keep from call to call for such layers, of all threads together.
