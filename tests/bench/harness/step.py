@@ -26,6 +26,11 @@ def make_systems(binary: Path) -> dict[str, list]:
         "transformers": [
             Peer("transformers", "transformers_step", *TESTS_PYTHON, ranks=1, threads=2)
         ],
+        "compiled": [
+            Peer(
+                "transformers, compiled", "transformers_step", *TESTS_PYTHON, 1, 2, "compiled"
+            )
+        ],
         "fsdp2": [Peer("FSDP2", "fsdp2_step", *TESTS_PYTHON, ranks=2, threads=1)],
         "deepspeed": [
             Peer("DeepSpeed ZeRO-3", "deepspeed_step", *BENCH_PYTHON, ranks=2, threads=1)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The step in transformers, and in peft with an adapter, in one process: what Trainer does, without
-its bookkeeping."""
+its bookkeeping. The variant "compiled" has the model under torch.compile."""
 
 import peer
 import torch
@@ -19,6 +19,8 @@ def main() -> None:
     idle_kb = peer.memory_kb("VmRSS")
     batch = peer.read_batch(job)
     model = peer.load_model(job)
+    if job.variant == "compiled":
+        model.compile()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = peer.make_adamw(job, trained)
     is_mixed = job.torch_dtype != torch.float32
