@@ -227,7 +227,7 @@ BOOST_AUTO_TEST_CASE(nothing_published_is_lost_whenever_a_process_dies) {
   int64_t before = newest_step();
   for (uint64_t i = 0; i < 40; ++i) {
     const pid_t child = start_child(1000, -1);
-    std::this_thread::sleep_for(one_save * (0.2 + 3.0 * random_uniform(7, i)));
+    std::this_thread::sleep_for(one_save * (0.2 + 1.5 * random_uniform(7, i)));
     ::kill(child, SIGKILL);
     BOOST_TEST(wait_for(child));
     const int64_t after = newest_step();
