@@ -72,10 +72,10 @@ class RunCheck {
                             readable_count(num_elements(folder.units())), " parameters in ",
                             folder.units().size(), " units, stored as ", stored_form(folder)));
     if (const auto& adapter = model_->adapter) {
-      report_.add_fact(
-          "method",
-          concat(name_of(config_.method.kind), ", ", readable_count(adapter->num_trained()),
-                 " trained parameters in ", adapter->file.slots().size(), " tensors"));
+      report_.add_fact("method",
+                       concat(name_of(config_.method.kind), ", ",
+                              readable_count(num_trained(adapter->layouts())),
+                              " trained parameters in ", adapter->file.slots().size(), " tensors"));
     }
     if (config_.trained.has_any()) {
       report_.add_fact("trained", describe_trained(model_->parameters.units));

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "model/decoder_units.h"
 #include "model/head.h"
 #include "model/ops/attention.h"
 #include "model/ops/product.h"
@@ -178,15 +179,12 @@ int64_t adapter_exchange_bytes(const RunConfig& config, const MemoryFacts& facts
   return gathered + gradients + received;
 }
 
-bool changes_base(const StoredUnit& unit) {
-  return unit.layout.use() == UnitLayout::Use::kBaseChange;
-}
-
 // Whoever saves an adapter gathers its units one at a time, to cut them as its files are cut; what
 // changes the base, with the unit that is trained beside it.
 int64_t gathered_to_save_bytes(const RunConfig& config, const MemoryFacts& facts) {
   if (facts.num_ranks == 1 || config.parallel.stage == 0) return 0;
   const auto [largest, second] = largest_adapter_bytes(facts);
+  const auto changes_base = [](const StoredUnit& unit) { return unit.layout.changes_base(); };
   return std::ranges::any_of(facts.units, changes_base) ? largest + second : largest;
 }
 
@@ -220,7 +218,7 @@ int64_t num_blocks_kept(const MemoryFacts& facts) {
 }
 
 bool trains_head_matrix(const MemoryFacts& facts) {
-  const char* name = facts.model.has_tied_head ? "model.embed_tokens.weight" : "lm_head.weight";
+  const char* name = facts.model.has_tied_head ? kEmbeddingWeight : kHeadWeight;
   return std::ranges::any_of(facts.units, [&](const StoredUnit& unit) {
     return unit.form.is_trained && unit.layout.find(name) != nullptr;
   });
@@ -235,9 +233,9 @@ int64_t activation_bytes(const RunConfig& config, const MemoryFacts& facts) {
                 bottleneck_bytes_per_token(config, facts));
   const int64_t input = tokens * model.hidden_size * element;
   const int64_t kept = num_blocks_kept(facts) * (config.train.recomputes ? input : block);
-  const int64_t head =
-      head_bytes({tokens, model.hidden_size, model.vocab_size, element, trains_head_matrix(facts)},
-                 facts.num_threads);
+  const bool trains_head = trains_head_matrix(facts);
+  const int64_t head = head_bytes(
+      {tokens, model.hidden_size, model.vocab_size, element, trains_head}, facts.num_threads);
   const bool has_windows = std::ranges::find(model.windows, 0) == model.windows.end();
   const AttentionBytes attention = attention_bytes(
       {model.num_heads, model.num_key_value_heads, model.head_dim},
@@ -245,12 +243,11 @@ int64_t activation_bytes(const RunConfig& config, const MemoryFacts& facts) {
       facts.num_threads);
   const int64_t queries = model.num_heads * model.head_dim;
   const int64_t keys_and_values = 2 * model.num_key_value_heads * model.head_dim;
-  const LinearShape layers[] = {
-      {tokens, queries + keys_and_values, model.hidden_size},
-      {tokens, model.hidden_size, queries},
-      {tokens, 2 * model.intermediate_size, model.hidden_size},
-      {tokens, model.hidden_size, model.intermediate_size},
-      {tokens, model.vocab_size, model.hidden_size, trains_head_matrix(facts)}};
+  const LinearShape layers[] = {{tokens, queries + keys_and_values, model.hidden_size},
+                                {tokens, model.hidden_size, queries},
+                                {tokens, 2 * model.intermediate_size, model.hidden_size},
+                                {tokens, model.hidden_size, model.intermediate_size},
+                                {tokens, model.vocab_size, model.hidden_size, trains_head}};
   const int64_t products = product_bytes(layers, decoder_form(facts).dtype, facts.num_threads);
   // Two blocks' worth for the gradients within the block that is going backward.
   return kept + attention.threads + products + std::max(head, 2 * block + attention.backward);
@@ -264,7 +261,7 @@ MemoryEstimate estimate_memory(const RunConfig& config, const MemoryFacts& facts
   for (const StoredUnit& unit : facts.units) {
     estimate.state += state_bytes(unit, config, facts.num_ranks);
     const bool is_copied = config.checkpoint.every_steps > 0;  // The last save takes no copy.
-    if (changes_base(unit) && is_copied) {
+    if (unit.layout.changes_base() && is_copied) {
       // Alone, and with as much in what is published.
       const ShardLayout shards(unit.layout.num_elements(), facts.num_ranks);
       estimate.saving += 3 * kFloatBytes * shards.shard_size();

@@ -281,7 +281,7 @@ void TrainingJob::print_banner() const {
   const ModelConfig& model = model_.folder().config();
   const int64_t num_parameters = num_elements(model_.decoder.units());
   const auto& adapter = model_.adapter();
-  const int64_t trained = adapter ? adapter->num_trained() : num_trained(saved_units());
+  const int64_t trained = num_trained(adapter ? adapter->layouts() : model_.decoder.units());
   log_event(concat("temper model=", config_.model.path, " family=", model.model_type,
                    " parameters=", readable_count(num_parameters),
                    " dtype=", name_of(model_.compute_dtype),

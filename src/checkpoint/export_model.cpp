@@ -46,8 +46,6 @@ TensorGroup copy_whole(const ModelFolder& source, const Place& place) {
   return group;
 }
 
-using Place = SafetensorsFolder::Place;
-
 constexpr int64_t kPieceElements = int64_t{1} << 20;  // Arbitrary; whole blocks of any size.
 constexpr int64_t kOffsetCharacters = 24;             // No double has more in its shortest form.
 

@@ -104,8 +104,7 @@ std::vector<int> units_of(const UnitFileSet& set, const UnitStore& store) {
   if (set.kind != StateKind::kBaseChange) return store.trained();
   std::vector<int> units;
   for (int unit = 0; unit < store.num_units(); ++unit) {
-    const bool changes_base = store.state(unit).unit.use() == UnitLayout::Use::kBaseChange;
-    if (changes_base) units.push_back(unit);
+    if (store.state(unit).unit.changes_base()) units.push_back(unit);
   }
   return units;
 }

@@ -24,11 +24,10 @@ namespace temper {
 namespace {
 
 constexpr size_t kMostListed = 40;  // A message of more lines helps nobody.
-constexpr const char* kHead = "lm_head.weight";
-constexpr const char* kEmbedding = "model.embed_tokens.weight";
 
 bool is_ignored(const std::string& name, const std::set<std::string>& wanted) {
-  return name.ends_with("rotary_emb.inv_freq") || (name == kHead && !wanted.contains(kHead));
+  return name.ends_with("rotary_emb.inv_freq") ||
+         (name == kHeadWeight && !wanted.contains(kHeadWeight));
 }
 
 // A tensor that a folder has to have.
@@ -213,7 +212,7 @@ ModelFolder::ModelFolder(std::filesystem::path folder, WeightForms accepted,
 
 void ModelFolder::look_at_head(std::optional<bool> has_own_head) {
   if (!config_.has_tied_head) return;
-  const auto *head = weights_.find(kHead), *embedding = weights_.find(kEmbedding);
+  const auto *head = weights_.find(kHeadWeight), *embedding = weights_.find(kEmbeddingWeight);
   if (!has_own_head) {
     has_own_head = head != nullptr && embedding != nullptr && !has_same_values(*head, *embedding);
   }

@@ -33,7 +33,7 @@ DType dtype_of(StateKind kind, const StoredDTypes& dtypes) {
 bool has(const UnitFileSet& set, const UnitLayout& unit) {
   switch (set.kind) {
     case StateKind::kModel: return unit.is_published();
-    case StateKind::kBaseChange: return unit.use() == UnitLayout::Use::kBaseChange;
+    case StateKind::kBaseChange: return unit.changes_base();
     default: return unit.is_trained();
   }
 }

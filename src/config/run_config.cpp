@@ -63,18 +63,18 @@ bool is_name(const std::string& text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), is_plain);
 }
 
+bool is_path_or_nothing(const std::string& text) { return text.empty() || is_path(text); }
+bool is_some(const std::string& text) { return !text.empty(); }
+
 // ~ and $ would have been taken literally, which nobody means.
 constexpr TextRule kFolder{is_path, "the path of a folder, written out (no ~, no $)"};
 constexpr TextRule kShard{is_path, "the path of a token shard, written out (no ~, no $)"};
-bool is_path_or_nothing(const std::string& text) { return text.empty() || is_path(text); }
-
 constexpr TextRule kFolderOrNone{
     is_path_or_nothing, "the path of a folder, written out (no ~, no $), or \"\" for none"};
 constexpr TextRule kAnyText{[](const std::string&) { return true; }, "a text"};
-constexpr TextRule kSomeText{[](const std::string& text) { return !text.empty(); },
-                             "a regular expression for the end of a module's path"};
+constexpr TextRule kSomeText{is_some, "a regular expression for the end of a module's path"};
 constexpr TextRule kParameters{
-    [](const std::string& text) { return !text.empty(); },
+    is_some,
     "embedding, head, norms, biases, blocks such as layers.0-3, or a regular expression for the "
     "end of a module's path"};
 constexpr TextRule kModule{is_name, "a module's name such as q_proj, or all-linear"};

@@ -25,8 +25,8 @@ Decoder::Decoder(ModelConfig config, std::optional<DecoderUnits> units)
     blocks_.emplace_back(config_, layer, units_of(static_cast<int>(1 + layer)));
   }
   const std::vector<PlacedUnit> last = units_of(num_users() - 1);
-  embedding_ = find_weight(units_of(0), "model.embed_tokens.weight");
-  const Weight matrix = config_.has_tied_head ? embedding_ : find_weight(last, "lm_head.weight");
+  embedding_ = find_weight(units_of(0), kEmbeddingWeight);
+  const Weight matrix = config_.has_tied_head ? embedding_ : find_weight(last, kHeadWeight);
   head_ =
       std::make_unique<Head>(find_weight(last, "model.norm.weight"), matrix, config_.norm_epsilon);
   rotary_ = std::make_unique<Rotary>(config_.rope, config_.head_dim);

@@ -33,8 +33,8 @@ struct BlockPass {
 ///
 /// It owns no weights and knows no rank. Units: 0 is the embedding, 1 … num_layers the blocks, the
 /// last one the final norm with the output head; behind them parts of these that are trained alone.
-/// A tied head reads (and adds its gradient to) the
-/// embedding's unit. Every function is deterministic: the same bits for any number of threads.
+/// A tied head reads (and adds its gradient to) the embedding's unit. Every function is
+/// deterministic: the same bits for any number of threads.
 /// Shapes: T tokens of a packed batch; hidden states [T, hidden_size] in the compute dtype.
 class Decoder {
  public:

@@ -8,6 +8,7 @@
 #include "core/concat.h"
 #include "core/message_text.h"
 #include "model/adapter/option_error.h"
+#include "model/decoder_units.h"
 
 namespace temper {
 namespace {
@@ -88,8 +89,8 @@ bool ParameterPattern::fits(const std::string& parameter) const {
 
 bool ParameterPattern::fits_rest(const std::string& parameter) const {
   switch (word_) {
-    case Word::kEmbedding: return parameter == "model.embed_tokens.weight";
-    case Word::kHead: return parameter == "lm_head.weight";
+    case Word::kEmbedding: return parameter == kEmbeddingWeight;
+    case Word::kHead: return parameter == kHeadWeight;
     case Word::kNorms: return is_norm(parameter);
     case Word::kBiases: return parameter.ends_with(kBias);
     case Word::kNone: break;

@@ -13,8 +13,6 @@
 namespace temper {
 namespace {
 
-constexpr const char* kEmbeddingWeight = "model.embed_tokens.weight";
-constexpr const char* kHeadWeight = "lm_head.weight";
 constexpr const char* kOnly = "train.only";
 constexpr const char* kFreeze = "train.freeze";
 

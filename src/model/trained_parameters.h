@@ -52,7 +52,7 @@ struct TrainedParameters {
 ///   to are not treated alike.
 TrainedParameters trained_parameters(const ParameterOptions& options, const ModelConfig& model);
 
-/// Parameters that are trained, and those that are not.
+/// How many parameters of the units are trained.
 int64_t num_trained(const std::vector<UnitLayout>& units);
 
 }  // namespace temper

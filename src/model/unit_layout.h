@@ -50,8 +50,9 @@ class UnitLayout {
 
   const std::string& name() const { return name_; }
   Use use() const { return use_; }
-  bool is_published() const { return use_ != Use::kPrivate && use_ != Use::kBaseChange; }
+  bool is_published() const { return use_ != Use::kPrivate && !changes_base(); }
   bool is_trained() const { return use_ == Use::kPublished || use_ == Use::kPrivate; }
+  bool changes_base() const { return use_ == Use::kBaseChange; }
   const std::vector<TensorSlot>& slots() const { return slots_; }
   int64_t num_elements() const { return num_elements_; }
 

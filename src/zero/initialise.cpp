@@ -182,7 +182,7 @@ void change_base(const Adapter& adapter, UnitStore& store) {
   int unit = first_unit_of(adapter, store);
   for (const AdapterUnit& own : adapter.units) {
     const int changing = unit++;
-    if (own.layout.use() != UnitLayout::Use::kBaseChange) continue;
+    if (!own.layout.changes_base()) continue;
     const at::Tensor flat = store.gather(changing);
     const auto tensor = [&](size_t i) {
       const TensorSlot& slot = own.layout.slots()[i];

@@ -16,8 +16,7 @@ namespace temper {
 class StateFile {
  public:
   /// Throws: LaunchError if the folder is none, cannot be written to, lies in memory or on a
-  /// network
-  ///   file system, or has not so much space.
+  ///   network file system, or has not so much space.
   StateFile(const std::filesystem::path& folder, int64_t num_bytes);
   StateFile(const StateFile&) = delete;
   StateFile& operator=(const StateFile&) = delete;

@@ -19,10 +19,8 @@ std::vector<StoredUnit> stored_units(const std::vector<UnitLayout>& decoder,
                                                   .four_bit = form.four_bit});
   all.front().form.four_bit.reset();  // The embedding, and the norm with the output head.
   all.back().form.four_bit.reset();
-  for (const UnitLayout& unit : adapter) {
-    const bool changes_base = unit.use() == UnitLayout::Use::kBaseChange;
-    all.push_back({unit, {.is_trained = form.is_trained && !changes_base}});
-  }
+  const std::vector<StoredUnit> own = in_form(adapter, {.is_trained = form.is_trained});
+  all.insert(all.end(), own.begin(), own.end());
   return all;
 }
 

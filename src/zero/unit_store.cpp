@@ -344,8 +344,10 @@ void UnitStore::update(const AdamWOptions& options, AdamWStep step) {
 
 void UnitStore::update_piece(UnitState& at_unit, Range piece, const AdamWOptions& options,
                              AdamWStep step) {
-  const CompactMoments moments{at_unit.first(), at_unit.second(),
-                               random_key(options_.rounding_seed, at_unit.unit.name())};
+  CompactMoments moments{at_unit.first(), at_unit.second()};
+  if (options_.moment_dtype == MomentDtype::kBfloat16) {
+    moments.key = random_key(options_.rounding_seed, at_unit.unit.name());
+  }
   for (const TensorSlot& slot : at_unit.unit.slots()) {
     const Range range = intersection(slot.range(), piece);
     if (range.is_empty()) continue;

@@ -24,8 +24,8 @@ struct StoreOptions {
   FourBitUnit::Unpacking unpacking = FourBitUnit::Unpacking::kOwn;  ///< On a CPU.
   MomentDtype moment_dtype = MomentDtype::kFloat32;                 ///< Another one: on a CPU.
   uint64_t rounding_seed = 0;  ///< By which bf16 is rounded by chance.
-  std::filesystem::path offload =
-      {};  ///< Where master weights and moments lie in a file; on a CPU.
+  /// The folder of a file for master weights and moments, or none; on a CPU.
+  std::filesystem::path offload = {};
 };
 
 /// Bytes that a rank keeps of `num_kept` elements of a trained unit for the update: moments, and

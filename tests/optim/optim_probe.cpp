@@ -6,7 +6,6 @@
 //     and for each writes a line with the multipliers of steps 0 to <steps>
 //   probe adamw <size> <steps> <learning rate> <beta1> <beta2> <epsilon> <weight decay>
 //     reads fp32 parameters and each step's gradients, writes parameters after each step
-#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
 #include <cstdio>
@@ -17,12 +16,14 @@
 
 #include "optim/adamw.h"
 #include "optim/schedule.h"
+#include "support/read_floats.h"
 
 using temper::ScheduleOptions;
 
 namespace {
 
 using Arguments = std::vector<std::string>;
+using temper::testing::read_floats;
 using Shape = ScheduleOptions::Shape;
 
 Shape parse_shape(const std::string& name) {
@@ -47,15 +48,6 @@ void print_schedules() {
   }
 }
 
-at::Tensor read(int64_t size) {
-  const at::Tensor tensor = at::empty({size}, at::kFloat);
-  if (std::fread(tensor.mutable_data_ptr(), 4, static_cast<size_t>(size), stdin) !=
-      static_cast<size_t>(size)) {
-    throw std::runtime_error("standard input is too short");
-  }
-  return tensor;
-}
-
 void run_adamw(const Arguments& arguments) {
   const int64_t size = std::stoll(arguments.at(1));
   temper::AdamWOptions options;
@@ -65,10 +57,10 @@ void run_adamw(const Arguments& arguments) {
   temper::AdamWStep step;
   step.learning_rate = std::stod(arguments.at(3));
   step.weight_decay = std::stod(arguments.at(7));
-  const at::Tensor parameters = read(size);
+  const at::Tensor parameters = read_floats(size);
   const at::Tensor first_moment = at::zeros({size}), second_moment = at::zeros({size});
   for (step.step = 1; step.step <= std::stoll(arguments.at(2)); ++step.step) {
-    adamw_update({parameters, read(size), first_moment, second_moment}, options, step);
+    adamw_update({parameters, read_floats(size), first_moment, second_moment}, options, step);
     std::fwrite(parameters.const_data_ptr(), 4, static_cast<size_t>(size), stdout);
   }
 }

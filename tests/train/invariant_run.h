@@ -105,6 +105,15 @@ inline void check_equal(const Curve& a, const Curve& b) {
   }
 }
 
+/// The ranks of `world` make of a variant what one does, at whatever stage.
+inline void check_stage(Communicator& world, Communicator& self, const std::string& name,
+                        const Variant& variant) {
+  const Curve& expected = alone(self, name, variant);
+  const Curve curve = train(world, variant);
+  check_equal(curve, expected);
+  BOOST_TEST(curve.losses.front() != curve.losses.back());
+}
+
 /// How the ranks of `world` compute it does not matter, as long as the stage is the same.
 inline void check_other_ways(Communicator& world, Variant variant, const Curve& expected) {
   variant.prefetches = false;

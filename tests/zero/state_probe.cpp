@@ -11,10 +11,10 @@
 
 #include <cstdio>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "support/read_floats.h"
 #include "zero/compact_update.h"
 #include "zero/eight_bit.h"
 
@@ -22,15 +22,7 @@ namespace {
 
 using namespace temper;
 using Arguments = std::vector<std::string>;
-
-at::Tensor read_floats(int64_t size) {
-  const at::Tensor tensor = at::empty({size}, at::kFloat);
-  if (std::fread(tensor.mutable_data_ptr(), 4, static_cast<size_t>(size), stdin) !=
-      static_cast<size_t>(size)) {
-    throw std::runtime_error("standard input is too short");
-  }
-  return tensor;
-}
+using temper::testing::read_floats;
 
 void write(const at::Tensor& tensor) {
   std::fwrite(tensor.const_data_ptr(), 1, tensor.nbytes(), stdout);

@@ -66,7 +66,7 @@ Adapter adapter_on(const ModelConfig& base, MethodOptions& options, const fs::pa
 std::vector<TensorSlot> base_change_of(const Adapter& adapter) {
   std::vector<TensorSlot> slots;
   for (const AdapterUnit& unit : adapter.units) {
-    if (unit.layout.use() != UnitLayout::Use::kBaseChange) continue;
+    if (!unit.layout.changes_base()) continue;
     slots.insert(slots.end(), unit.layout.slots().begin(), unit.layout.slots().end());
   }
   return slots;

@@ -25,6 +25,7 @@
 #include "core/hash.h"
 #include "io/dtype.h"
 #include "io/file.h"
+#include "model/decoder_units.h"
 
 namespace temper {
 namespace fs = std::filesystem;
@@ -34,7 +35,6 @@ using Place = SafetensorsFolder::Place;
 using Quantisation = std::optional<QuantisationOptions>;
 
 constexpr const char* kRecord = "merged_adapter.json";
-constexpr const char* kHead = "lm_head.weight";
 
 // Rounds and writes. A sum that the dtype cannot hold is as bad as one that is not finite.
 void write_rounded(const at::Tensor& sum, const TensorSpec& spec, const File& to, int64_t offset) {
@@ -147,7 +147,7 @@ class Merge {
         groups_of(base_, [this](const TensorSlot& slot) { return group_of(slot, slot.name); });
     // A head that was tied begins as a copy of the embedding, which is the first tensor.
     const TensorSlot& embedding = base_.units().front().slots().front();
-    if (unties_head) groups.push_back(group_of(embedding, kHead));
+    if (unties_head) groups.push_back(group_of(embedding, kHeadWeight));
     return groups;
   }
 

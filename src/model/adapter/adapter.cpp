@@ -83,12 +83,4 @@ std::vector<UnitLayout> Adapter::layouts() const {
   return all;
 }
 
-int64_t Adapter::num_trained() const {
-  int64_t sum = 0;
-  for (const AdapterUnit& unit : units) {
-    if (unit.layout.use() != Use::kBaseChange) sum += unit.layout.num_elements();
-  }
-  return sum;
-}
-
 }  // namespace temper

@@ -81,9 +81,6 @@ struct Adapter {
 
   /// What a store holds of it.
   std::vector<UnitLayout> layouts() const;
-
-  /// Elements of all that is trained.
-  int64_t num_trained() const;
 };
 
 /// The units of an adapter; none where there is no adapter.

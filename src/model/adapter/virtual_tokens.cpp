@@ -4,6 +4,7 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/random.h"
+#include "model/decoder_units.h"
 
 namespace temper {
 namespace {
@@ -11,7 +12,6 @@ namespace {
 using Distribution = InitialValues::Distribution;
 
 constexpr const char* kName = "prompt_embeddings";
-constexpr const char* kEmbeddingMatrix = "model.embed_tokens.weight";
 
 // An adapter of one matrix, whose weights nothing uses yet.
 Adapter one_matrix(std::vector<int64_t> shape, InitialValues initial, const ModelConfig& config,
@@ -72,7 +72,7 @@ Adapter make_prompt(const PromptOptions& options, uint64_t seed, const ModelConf
   const bool is_normal = options.init == PromptOptions::Init::kNormal;
   InitialValues initial{Distribution::kNormal, 1.0};
   if (!is_normal) {
-    initial = {Distribution::kRows, 0.0, first_tokens(options, seed, config), kEmbeddingMatrix};
+    initial = {Distribution::kRows, 0.0, first_tokens(options, seed, config), kEmbeddingWeight};
   }
   Adapter adapter = one_matrix({options.num_tokens, config.hidden_size}, initial, config);
   adapter.prompt = adapter.use(kName, Adapter::kEmbeddingUser);

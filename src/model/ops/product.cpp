@@ -142,15 +142,12 @@ class TiledProduct {
         scales_(scales),
         is_packed_(first.depth_step != 1 || first.dtype != c10::CppTypeToScalarType<T>::value ||
                    first.depth % kPerLane<T> != 0),
-        cut_({first.lines, second.lines, first.depth}, kPerLane<T>, is_packed_),
-        num_lanes_(cut_.num_lanes),
-        num_blocks_(cut_.num_blocks),
-        block_lanes_(cut_.block_lanes) {}
+        cut_({first.lines, second.lines, first.depth}, kPerLane<T>, is_packed_) {}
 
   void run() {
     for_equal_parts(divided_up(second_.lines, kTile), cut_.panels_at_once, [&](Range panels) {
       for_equal_parts(divided_up(first_.lines, kTile), cut_.rows_at_once, [&](Range rows) {
-        for_equal_parts(num_blocks_, cut_.blocks_at_once, [&](Range depth) {
+        for_equal_parts(cut_.num_blocks, cut_.blocks_at_once, [&](Range depth) {
           pack({rows, panels, depth});
           multiply({rows, panels, depth});
         });
@@ -175,7 +172,7 @@ class TiledProduct {
   }
 
   Range lanes_in(int64_t block) const {
-    return {block * block_lanes_, std::min((block + 1) * block_lanes_, num_lanes_)};
+    return {block * cut_.block_lanes, std::min((block + 1) * cut_.block_lanes, cut_.num_lanes)};
   }
 
   TileSource source(const TileSource& factor, const Lines& lines, Range lanes) const {
@@ -191,7 +188,7 @@ class TiledProduct {
 
   float* packed_panel(const Piece& piece, int64_t panel, int64_t block) const {
     const int64_t place = (panel - piece.panels.begin) * piece.blocks.size() + block;
-    return panels_ + (place - piece.blocks.begin) * kTile * block_lanes_;
+    return panels_ + (place - piece.blocks.begin) * kTile * cut_.block_lanes;
   }
 
   void pack_rows_of(int64_t tile, int64_t block, float* to) const {
@@ -204,10 +201,11 @@ class TiledProduct {
   void pack(const Piece& piece) {
     ProductScratch& memory = ProductScratch::of_this_thread();
     const int64_t num_blocks = piece.blocks.size();
-    const bool has_panels = piece.panels.begin == packed_panels_.begin && num_blocks == num_blocks_;
+    const bool has_panels =
+        piece.panels.begin == packed_panels_.begin && num_blocks == cut_.num_blocks;
     const int64_t num_panel_tasks = has_panels ? 0 : piece.panels.size() * num_blocks;
     const int64_t num_row_tasks = is_packed_ ? piece.rows.size() * num_blocks : 0;
-    panels_ = memory.second.of(piece.panels.size() * num_blocks * kTile * block_lanes_);
+    panels_ = memory.second.of(piece.panels.size() * num_blocks * kTile * cut_.block_lanes);
     if (is_packed_) rows_ = memory.first.of(num_row_tasks * kTile * kRowStride);
     packed_panels_ = piece.panels;
     run_tasks(num_panel_tasks + num_row_tasks, [&](int64_t task) {
@@ -227,7 +225,7 @@ class TiledProduct {
   }
 
   void multiply(const Piece& piece) {
-    const bool is_whole = piece.blocks.size() == num_blocks_;
+    const bool is_whole = piece.blocks.size() == cut_.num_blocks;
     const int64_t num_tiles = piece.rows.size() * piece.panels.size();
     float* sums =
         is_whole ? nullptr : ProductScratch::of_this_thread().sums.of(num_tiles * kTile * kTile);
@@ -239,7 +237,7 @@ class TiledProduct {
       for (int64_t block = piece.blocks.begin; block < piece.blocks.end; ++block) {
         multiply_block(piece, tile, panel, block, sum);
       }
-      if (piece.blocks.end == num_blocks_) write(tile, panel, sum);
+      if (piece.blocks.end == cut_.num_blocks) write(tile, panel, sum);
     });
   }
 
@@ -281,7 +279,6 @@ class TiledProduct {
   ProductScales scales_;
   bool is_packed_;  // Whether the first factor has to be.
   Cut cut_;
-  int64_t num_lanes_, num_blocks_, block_lanes_;
   float* rows_ = nullptr;
   float* panels_ = nullptr;
   Range packed_panels_{-1, -1};
