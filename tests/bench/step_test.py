@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the benchmark on a tiny model: every system must do the same step and be reported."""
+"""Runs step and save on a tiny model: every system must do the same step and be reported."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -33,6 +34,24 @@ def run_step(folder: Path, **changes: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True)
 
 
+def check_save(folder: Path) -> None:
+    options = {
+        "model": folder / "model", "shard": folder / "train.h5", "output": folder / "save.json",
+        "binary": os.environ["TEMPER_BINARY"], "row-tokens": 32, "steps": 3, "rounds": 1,
+        "dtype": "float32",
+    }  # fmt: skip
+    command = [ROOT / "tests/bench/save", *(f"--{key}={value}" for key, value in options.items())]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = json.loads((folder / "save.json").read_text())
+    assert [(record["ranks"], record["threads"]) for record in records] == [(1, 2), (2, 1)]
+    weights = sum(math.prod(shape) for shape in tiny_run.weight_shapes().values())
+    for record in records:
+        assert record["bytes"] > 3 * 4 * weights, (record, weights)
+        assert record["last_of_dd"] > 0 and record["beside_seconds"] > 0, record
+        assert record["loss_of_speed"] < 1, record
+
+
 def check_records(records: list[dict]) -> None:
     layouts = {(record["system"], record["ranks"], record["threads"]) for record in records}
     assert layouts == LAYOUTS, layouts
@@ -51,6 +70,7 @@ def main() -> None:
         done = run_step(folder, dtype="float32")
         assert done.returncode == 0, done.stdout + done.stderr
         check_records(json.loads((folder / "step.json").read_text()))
+        check_save(folder)
         missing = run_step(folder, systems="temper", binary=folder / "none")
         assert missing.returncode == 1, missing.stdout + missing.stderr
 

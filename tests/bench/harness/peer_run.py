@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from run import Result, Task, run_together
+from run import Result, Task, make_empty, run_together
 
 PEERS = Path(__file__).resolve().parents[1] / "peers"
 
@@ -32,7 +32,7 @@ class Peer:
     def run(self, task: Task) -> Result:
         """Raises RunError."""
         program = "-".join(filter(None, (self.script, self.variant)))
-        folder = task.make_run_folder(program, self.ranks, self.threads)
+        folder = make_empty(task.run_folder(program, self.ranks, self.threads))
         job = folder / "job.json"
         job.write_text(json.dumps(self._job(task)))
         command = [os.environ[self.python_variable], str(PEERS / f"{self.script}.py"), str(job)]

@@ -34,12 +34,8 @@ class Task:
     def tokens_per_step(self) -> int:
         return self.rows * self.row_tokens
 
-    def make_run_folder(self, system: str, ranks: int, threads: int) -> Path:
-        """An empty one."""
-        folder = self.folder / f"{system}-{self.method}-{ranks}x{threads}-{self.dtype}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        return folder
+    def run_folder(self, system: str, ranks: int, threads: int) -> Path:
+        return self.folder / f"{system}-{self.method}-{ranks}x{threads}-{self.dtype}"
 
 
 @dataclass(frozen=True)
@@ -53,6 +49,12 @@ class Result:
     versions: dict[str, str] = field(default_factory=dict)
     tokens: list[int] = field(default_factory=list)  # without padding; not told by every system
     targets: list[int] = field(default_factory=list)
+
+
+def make_empty(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 class RunError(Exception):

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from run import Result, RunError, Task, run_together
+from run import Result, RunError, Task, make_empty, run_together
 
 RANK_MEMORY = Path(__file__).with_name("rank_memory.py")
 
@@ -59,6 +59,7 @@ class Temper:
     ranks: int
     threads: int
     name: str = "temper"
+    overrides: tuple[str, ...] = ()  # further words of the command line
 
     def missing(self) -> str:
         """Why it cannot run; empty if it can."""
@@ -66,16 +67,21 @@ class Temper:
             return f"no {self.binary}: run launch/build"
         return "" if shutil.which("mpirun") else "not installed: run launch/setup (mpirun)"
 
+    def folder_of(self, task: Task) -> Path:
+        """Where its last run of the task is."""
+        return task.run_folder("temper", self.ranks, self.threads)
+
     def run(self, task: Task) -> Result:
         """Raises RunError."""
-        folder = task.make_run_folder("temper", self.ranks, self.threads)
+        folder = make_empty(self.folder_of(task))
         config = folder / "config.yaml"
         length = f"max_steps: {task.num_steps}" if task.num_steps else "epochs: 1.0"
         config.write_text(
             CONFIG.format(task=task, folder=folder, length=length, threads=self.threads)
         )
         mpirun = ["mpirun", "-n", str(self.ranks), sys.executable, str(RANK_MEMORY), str(folder)]
-        self._run([*mpirun, str(self.binary), "train", str(config)], folder / "output.log", task)
+        command = [*mpirun, str(self.binary), "train", str(config), *self.overrides]
+        self._run(command, folder / "output.log", task)
         steps = read_steps(folder / "run" / "metrics.jsonl", task.num_steps)
         return Result(
             seconds=[step["seconds"] for step in steps],
