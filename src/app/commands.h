@@ -76,12 +76,14 @@ struct GenerateOptions {
   std::string adapter;  ///< The folder of an adapter; empty: the run's, or none.
   WeightsChoice weights = WeightsChoice::kAuto;  ///< Of the run of a configuration file.
   std::vector<std::vector<int64_t>> prompts;     ///< [prompt][token]
+  int num_answers = 1;                           ///< To each prompt.
   GenerationOptions generation;
   int threads = 0;  ///< 0: chosen.
   ModelOptions::Dtype dtype = ModelOptions::Dtype::kAuto;
 };
 
-/// Continues prompts of token ids, and prints the new ids, one prompt a line.
+/// Continues prompts of token ids, and prints the new ids, an answer a line, in the order of the
+/// prompts. Collective, as run_train.
 int run_generate(const GenerateOptions& options);
 
 }  // namespace temper

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <utility>
 
 #include "app/commands.h"
@@ -85,6 +86,32 @@ void print_tokens(const std::vector<int64_t>& tokens) {
   std::fflush(stdout);
 }
 
+// Answers in the order of their requests, each as soon as those before it are there.
+class AnswerPrinter {
+ public:
+  void add(size_t request, const Answer& answer) {
+    waiting_[request] = answer.tokens;
+    while (!waiting_.empty() && waiting_.begin()->first == num_printed_) {
+      print_tokens(waiting_.begin()->second);
+      waiting_.erase(waiting_.begin());
+      ++num_printed_;
+    }
+  }
+
+ private:
+  std::map<size_t, std::vector<int64_t>> waiting_;  // By request.
+  size_t num_printed_ = 0;
+};
+
+// As many for each prompt as answers are wanted.
+std::vector<GenerationRequest> make_requests(const GenerateOptions& options) {
+  std::vector<GenerationRequest> requests;
+  for (const std::vector<int64_t>& prompt : options.prompts) {
+    for (int i = 0; i < options.num_answers; ++i) requests.push_back({prompt, requests.size()});
+  }
+  return requests;
+}
+
 }  // namespace
 
 int run_generate(const GenerateOptions& options) {
@@ -99,11 +126,11 @@ int run_generate(const GenerateOptions& options) {
     }
     do_on_rank_0(*model.ranks, [&] { look_at_companions(model.folder().path()); });
     model.load_start();
-    for (const std::vector<int64_t>& prompt : options.prompts) {
-      const std::vector<int64_t> answer =
-          generate(*model.engine, prompt, options.generation, model.ranks->device());
-      if (session.rank() == 0) print_tokens(answer);
-    }
+    AnswerPrinter printer;
+    generate(*model.engine, *model.ranks, make_requests(options), options.generation,
+             [&](size_t request, const Answer& answer) {
+               if (session.rank() == 0) printer.add(request, answer);
+             });
     return static_cast<int>(ExitCode::kFinished);
   });
 }

@@ -177,7 +177,24 @@ void add_generate(CLI::App& app, Verb& verb) {
   command->add_option("--top-k", generation.sampling.top_k, "0: all tokens")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  command->add_option("--min-p", generation.sampling.min_p, "Of the greatest probability")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command
+      ->add_option("--repetition-penalty", generation.sampling.repetition_penalty,
+                   "Above 1: what was said is less probable")
+      ->check(CLI::Range(0.01, 100.0))
+      ->capture_default_str();
   command->add_option("--seed", generation.sampling.seed)->capture_default_str();
+  command->add_option("--answers", options->num_answers, "To each prompt")
+      ->check(CLI::Range(1, 10'000))
+      ->capture_default_str();
+  command->add_option("--stop", generation.stop_tokens, "Further tokens that end an answer: 2,7")
+      ->delimiter(',')
+      ->option_text("TOKENS");
+  command->add_option("--at-once", generation.at_once, "Answers that a rank is at, at most")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
   command->add_option("--threads", options->threads, "0: all that this process may use")
       ->check(CLI::Range(0, 4096));
   command->add_option("--dtype", *dtype)

@@ -109,20 +109,30 @@ at::Tensor Block::forward(const at::Tensor& hidden, const RotaryAngles& angles,
 }
 
 at::Tensor Block::forward_cached(const at::Tensor& hidden, const RotaryAngles& angles,
-                                 KeyValueCache& cache) const {
+                                 const std::vector<int64_t>& document_begins,
+                                 std::span<KeyValueCache* const> caches) const {
   const at::Tensor qkv = queries_keys_values(hidden, angles);
-  const auto part = [&](int64_t first_column, int64_t num_heads) {
-    return qkv.narrow(1, first_column, num_heads * heads_.head_dim)
-        .unflatten(1, {num_heads, heads_.head_dim});
-  };
-  const bool begins = cache.is_empty();
-  if (prefix_.is_defined() && begins) begin_with_prefix(cache, qkv.scalar_type());
-  cache.append(part(heads_.first_key_column(), heads_.num_key_value_heads),
-               part(heads_.first_value_column(), heads_.num_key_value_heads));
-  const at::Tensor attended = begins ? attend(qkv, {0, qkv.size(0)})
-                                     : attention_over_cache(part(0, heads_.num_heads), cache.keys(),
-                                                            cache.values(), window_);
+  const at::Tensor keys = columns(qkv, heads_.first_key_column(), heads_.num_key_value_heads);
+  const at::Tensor values = columns(qkv, heads_.first_value_column(), heads_.num_key_value_heads);
+  const bool begins = caches.front()->is_empty();
+  std::vector<CachedSequence> sequences;
+  for (size_t i = 0; i < caches.size(); ++i) {
+    const Range rows{document_begins[i], document_begins[i + 1]};
+    if (prefix_.is_defined() && begins) begin_with_prefix(*caches[i], qkv.scalar_type());
+    caches[i]->append(keys.narrow(0, rows.begin, rows.size()),
+                      values.narrow(0, rows.begin, rows.size()));
+    sequences.push_back({rows, caches[i]->keys(), caches[i]->values()});
+  }
+  const at::Tensor attended =
+      begins ? attend(qkv, document_begins)
+             : attention_over_caches(columns(qkv, 0, heads_.num_heads), sequences, window_);
   return add_mlp(add_sublayer(hidden, attended, output_, after_attention_));
+}
+
+// Some heads of a joint projection. Returns [T, num_heads, head_dim].
+at::Tensor Block::columns(const at::Tensor& qkv, int64_t first, int64_t num_heads) const {
+  return qkv.narrow(1, first, num_heads * heads_.head_dim)
+      .unflatten(1, {num_heads, heads_.head_dim});
 }
 
 at::Tensor Block::attend(const at::Tensor& qkv, const std::vector<int64_t>& document_begins) const {

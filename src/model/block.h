@@ -44,12 +44,15 @@ class Block {
   at::Tensor forward(const at::Tensor& hidden, const RotaryAngles& angles,
                      const std::vector<int64_t>& document_begins) const;
 
-  /// The same for the next tokens of one sequence. Appends to `cache`.
+  /// The same for the next tokens of sequences, each a document, which all begin, or all go on.
+  /// Appends to the caches. Shapes: caches [document].
   at::Tensor forward_cached(const at::Tensor& hidden, const RotaryAngles& angles,
-                            KeyValueCache& cache) const;
+                            const std::vector<int64_t>& document_begins,
+                            std::span<KeyValueCache* const> caches) const;
 
  private:
   at::Tensor attend(const at::Tensor& qkv, const std::vector<int64_t>& document_begins) const;
+  at::Tensor columns(const at::Tensor& qkv, int64_t first, int64_t num_heads) const;
   at::Tensor queries_keys_values(const at::Tensor& hidden, const RotaryAngles& angles) const;
   void begin_with_prefix(KeyValueCache& cache, at::ScalarType dtype) const;
   at::Tensor add_mlp(const at::Tensor& hidden) const;

@@ -101,11 +101,14 @@ at::Tensor Decoder::block_backward(BlockPass pass, const at::Tensor& gradient) c
   return GraphPass(std::move(pass.input), std::move(pass.output)).backward(gradient);
 }
 
-at::Tensor Decoder::block_cached(int layer, const at::Tensor& hidden, const at::Tensor& positions,
-                                 KeyValueCache& cache) const {
+at::Tensor Decoder::block_cached(int layer, const at::Tensor& hidden, const PackedBatch& batch,
+                                 std::span<KeyValueCaches* const> caches) const {
   const at::NoGradGuard no_graph;
-  return blocks_[static_cast<size_t>(layer)].forward_cached(
-      hidden, angles(positions, hidden.scalar_type()), cache);
+  const auto index = static_cast<size_t>(layer);
+  std::vector<KeyValueCache*> own;
+  for (KeyValueCaches* sequence : caches) own.push_back(&(*sequence)[index]);
+  return blocks_[index].forward_cached(hidden, angles(batch.positions, hidden.scalar_type()),
+                                       batch.document_begins, own);
 }
 
 HeadResult Decoder::head_loss(const at::Tensor& hidden, const at::Tensor& targets) const {

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "model/adapter/adapter.h"
@@ -82,9 +83,10 @@ class Decoder {
   /// graph.
   at::Tensor block_backward(BlockPass pass, const at::Tensor& gradient) const;
 
-  /// One sequence's next tokens, appended to `cache`. `positions` [T] continue those before.
-  at::Tensor block_cached(int layer, const at::Tensor& hidden, const at::Tensor& positions,
-                          KeyValueCache& cache) const;
+  /// The next tokens of sequences, each a document of the batch, appended to the layer's cache of
+  /// each. Their positions continue those before. Shapes: caches [document].
+  at::Tensor block_cached(int layer, const at::Tensor& hidden, const PackedBatch& batch,
+                          std::span<KeyValueCaches* const> caches) const;
 
   /// Final norm, logits at targets only and in chunks, loss. Reads the head's unit, and unit 0
   /// where the head is tied.

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
 namespace temper {
 
@@ -31,5 +32,8 @@ class KeyValueCache {
   int64_t num_tokens_ = 0;
   int64_t num_moved_tokens_ = 0;
 };
+
+/// Those of one sequence. Shapes: [layer].
+using KeyValueCaches = std::vector<KeyValueCache>;
 
 }  // namespace temper

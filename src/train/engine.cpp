@@ -243,23 +243,29 @@ void Engine::embed_backward(const at::Tensor& gradient, const PackedBatch& batch
   reduce(kEmbedding);
 }
 
-// A sequence that begins is a document of its own; a prompt comes before it.
-at::Tensor Engine::extend(const at::Tensor& tokens, const at::Tensor& positions,
-                          std::vector<KeyValueCache>& caches) {
-  const PackedBatch batch{tokens, positions, at::full_like(tokens, kNoTarget), {0, tokens.size(0)}};
-  const bool begins = caches.front().is_empty();
-  const int64_t num_before = has_prompt() && !begins ? adapter_->prompt.shape()[0] : 0;
-  const at::Tensor places = begins ? after_prompt(batch).positions : positions.add(num_before);
+// A prompt comes before each sequence that begins.
+at::Tensor Engine::extend(const PackedBatch& batch, std::span<KeyValueCaches* const> caches) {
+  const bool begins = caches.front()->front().is_empty();
+  PackedBatch whole = batch;
+  if (begins) {
+    whole = after_prompt(batch);
+  } else if (has_prompt()) {
+    whole.positions = batch.positions.add(adapter_->prompt.shape()[0]);
+  }
   at::Tensor hidden = embed(batch, begins ? Documents::kBegin : Documents::kGoOn);
   for (int layer = 0; layer < num_layers(); ++layer) {
     acquire(1 + layer);
-    hidden = decoder_.block_cached(layer, hidden, places, caches[static_cast<size_t>(layer)]);
+    prefetch(2 + layer);
+    hidden = decoder_.block_cached(layer, hidden, whole, caches);
     release(1 + layer, 2 + layer);
   }
   acquire(head());
-  const at::Tensor last = hidden.narrow(0, hidden.size(0) - 1, 1);
-  at::Tensor logits = decoder_.logits(last).reshape({-1});
+  std::vector<int64_t> last;
+  for (const int64_t begin : std::span(whole.document_begins).subspan(1)) last.push_back(begin - 1);
+  const at::Tensor rows = at::tensor(last, at::kLong).to(hidden.device());
+  at::Tensor logits = decoder_.logits(hidden.index_select(0, rows));
   release(head(), kNobody);
+  CollectiveRing::own().begin_idle();
   return logits;
 }
 

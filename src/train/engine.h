@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <span>
 #include <vector>
 
 #include "model/decoder.h"
@@ -45,13 +46,15 @@ class Engine {
   /// The summed cross-entropy over the batch's targets, without gradients.
   double loss(const PackedBatch& batch);
 
-  /// Takes part in the collectives of `loss` on a rank that has no batch left.
+  /// Takes part in the collectives of `loss` or `extend` on a rank that has no batch left.
   void join_loss();
 
-  /// The next tokens of one sequence, appended to `caches` [layer]. Returns the logits after the
-  /// last of them. Shapes: tokens, positions [T] int64; logits [vocab_size] fp32.
-  at::Tensor extend(const at::Tensor& tokens, const at::Tensor& positions,
-                    std::vector<KeyValueCache>& caches);
+  /// The next tokens of sequences, each a document of the batch, appended to its caches. All of
+  /// them begin, or all go on. Positions count the sequence's tokens alone, whatever an adapter
+  /// puts before it; targets are not read.
+  /// Shapes: caches [document]; returns the logits after each one's last token, [document,
+  ///   vocab_size] fp32, whose bits do not depend on the other documents.
+  at::Tensor extend(const PackedBatch& batch, std::span<KeyValueCaches* const> caches);
 
  private:
   // What one unit of the decoder computes with: its own unit of the store, and others beside it.

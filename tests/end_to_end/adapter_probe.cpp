@@ -15,6 +15,7 @@
 #include "checkpoint/load_state.h"
 #include "checkpoint/peft/adapter_folder.h"
 #include "checkpoint/single_rank.h"
+#include "core/targets.h"
 #include "train/engine.h"
 
 namespace temper {
@@ -39,12 +40,15 @@ void write_logits(char** arguments) {
   load_adapter(folder.weights(), static_cast<int>(layouts.size()), store, ranks);
   Engine engine(decoder, store, Activations::kKept, &adapter);
 
-  std::vector<KeyValueCache> caches(static_cast<size_t>(base.config().num_layers));
+  KeyValueCaches caches(static_cast<size_t>(base.config().num_layers));
+  KeyValueCaches* own = &caches;
   std::ofstream file(arguments[4], std::ios::binary);
   int64_t position = 0;
   for (const int64_t token : parse_tokens(arguments[3])) {
-    const at::Tensor logits =
-        engine.extend(at::tensor({token}, at::kLong), at::tensor({position++}, at::kLong), caches);
+    const at::Tensor tokens = at::tensor({token}, at::kLong);
+    const PackedBatch batch{
+        tokens, at::tensor({position++}, at::kLong), at::full_like(tokens, kNoTarget), {0, 1}};
+    const at::Tensor logits = engine.extend(batch, {&own, 1});
     file.write(static_cast<const char*>(logits.const_data_ptr()),
                static_cast<std::streamsize>(logits.nbytes()));
   }

@@ -20,6 +20,7 @@
 #include "support/tiny_model.h"
 #include "train/evaluation.h"
 #include "train/forwarding_communicator.h"
+#include "train/generation.h"
 #include "train/micro_batch_of.h"
 #include "train/trainer.h"
 #include "zero/initialise.h"
@@ -127,6 +128,41 @@ BOOST_DATA_TEST_CASE(all_ranks_make_the_same_calls_with_an_adapter,
     ++num_exchanges;
   }
   BOOST_TEST(num_exchanges == 3 * 2 * decoder.config().num_layers);
+}
+
+using Answers = std::vector<std::vector<int64_t>>;
+
+// Sampled answers to prompts of uneven lengths, more than there are places for at first.
+Answers generate_some(Engine& engine, Communicator& ranks) {
+  std::vector<GenerationRequest> requests(11);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    for (size_t k = 0; k <= 5 * i % 7; ++k) {
+      requests[i].prompt.push_back(static_cast<int64_t>((31 * i + 17 * k) % 211));
+    }
+    requests[i].number = i;
+  }
+  GenerationOptions options{.max_new_tokens = 12, .sampling = {.temperature = 3.0, .seed = 5}};
+  options.at_once = 2;
+  Answers answers(requests.size());
+  generate(engine, ranks, requests, options,
+           [&](size_t request, const Answer& answer) { answers[request] = answer.tokens; });
+  return answers;
+}
+
+BOOST_DATA_TEST_CASE(answers_are_the_same_on_any_number_of_ranks, data::make({0, 1, 2, 3}), stage) {
+  MpiCommunicator world(MPI_COMM_WORLD), self(MPI_COMM_SELF);
+  Answers answers[2];
+  for (const bool is_alone : {false, true}) {
+    RecordingCommunicator ranks(is_alone ? self : world);
+    Decoder decoder(testing::tiny_config(/*has_tied_head=*/true));
+    UnitStore store(in_form(decoder.units(), {.is_trained = false}), ranks,
+                    {{stage, Reduction::kExact, true}});
+    testing::fill_weights(store);
+    Engine engine(decoder, store, Activations::kKept);
+    answers[is_alone ? 1 : 0] = generate_some(engine, ranks);
+    if (!is_alone) BOOST_TEST(is_same_on_all(world, ranks.calls()));
+  }
+  BOOST_TEST(answers[0] == answers[1]);
 }
 
 // Whether less than the work's time is idle after it. A busy machine may need several tries.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/sampler.h"
 
+#include <algorithm>
 #include <boost/test/unit_test.hpp>
 #include <cmath>
 #include <vector>
@@ -47,6 +48,30 @@ BOOST_AUTO_TEST_CASE(top_k_and_top_p_cut_the_tail) {
   check_shares({.temperature = 1.0, .top_k = 2}, {0.0, 0.625, 0.0, 0.375});
   check_shares({.temperature = 1.0, .top_p = 0.9}, {0.15 / 0.95, 0.5 / 0.95, 0.0, 0.3 / 0.95});
   check_shares({.temperature = 1.0, .top_p = 0.1}, {0.0, 1.0, 0.0, 0.0});
+}
+
+BOOST_AUTO_TEST_CASE(min_p_cuts_what_is_far_below_the_most_probable) {
+  check_shares({.temperature = 1.0, .min_p = 0.35}, {0.0, 0.625, 0.0, 0.375});
+  check_shares({.temperature = 1.0, .min_p = 1.0}, {0.0, 1.0, 0.0, 0.0});
+  check_shares({.temperature = 1.0, .top_p = 0.9, .min_p = 0.35}, {0.0, 0.625, 0.0, 0.375});
+}
+
+BOOST_AUTO_TEST_CASE(a_penalty_makes_each_token_that_was_seen_less_probable_once) {
+  std::vector<float> logits{2.0F, -2.0F, 3.0F, 0.0F};
+  penalise(logits, std::vector<int64_t>{0, 1, 0}, std::vector<int64_t>{1, 3}, 2.0);
+  BOOST_TEST(logits == (std::vector<float>{1.0F, -4.0F, 3.0F, 0.0F}));
+}
+
+// Tokens are sorted piece by piece: the hundredth is drawn as often as its share says.
+BOOST_AUTO_TEST_CASE(the_tail_of_many_tokens_is_drawn_too) {
+  const std::vector<float> equals(1000, 0.5F);
+  std::vector<int> counts(equals.size());
+  for (uint64_t draw = 0; draw < 20000; ++draw) {
+    ++counts[static_cast<size_t>(sample_token(equals, {.temperature = 1.0}, draw))];
+  }
+  const auto [least, most] = std::ranges::minmax(counts);
+  BOOST_TEST(least > 0);
+  BOOST_TEST(most < 45);  // Of 20 on average; the standard deviation is 4.5.
 }
 
 BOOST_AUTO_TEST_CASE(a_draw_depends_on_seed_and_number_alone) {

@@ -23,14 +23,13 @@ at::Tensor elsewhere(const at::Tensor& qkv, const Heads& heads, const AttentionM
   const at::Tensor queries = part(0, heads.num_heads);
   const at::Tensor keys = part(heads.first_key_column(), heads.num_key_value_heads);
   const at::Tensor values = part(heads.first_value_column(), heads.num_key_value_heads);
-  std::vector<at::Tensor> documents;
+  std::vector<CachedSequence> documents;
   for (size_t i = 0; i + 1 < mask.document_begins.size(); ++i) {
-    const int64_t begin = mask.document_begins[i], size = mask.document_begins[i + 1] - begin;
-    documents.push_back(attention_over_cache(queries.narrow(0, begin, size),
-                                             keys.narrow(0, begin, size),
-                                             values.narrow(0, begin, size), mask.window));
+    const Range rows{mask.document_begins[i], mask.document_begins[i + 1]};
+    documents.push_back(
+        {rows, keys.narrow(0, rows.begin, rows.size()), values.narrow(0, rows.begin, rows.size())});
   }
-  return at::cat(documents);
+  return attention_over_caches(queries, documents, mask.window);
 }
 
 // What AttentionScratch holds after a document of so many keys.

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/range.h"
+
 namespace temper {
 
 /// How the columns of a joint projection [T, (num_heads + 2 num_key_value_heads) head_dim] divide
@@ -35,11 +37,19 @@ struct AttentionMask {
 /// Source: Dao, "FlashAttention-2", 2023, for the backward pass from the row's log-sum-exp.
 at::Tensor attention(const at::Tensor& qkv, const Heads& heads, const AttentionMask& mask);
 
-/// The same for new tokens of one sequence, whose keys and values follow those before them.
-/// Shapes: queries [T, num_heads, head_dim], keys and values [n, num_key_value_heads, head_dim]
-///   with n >= T; returns [T, query_columns].
-at::Tensor attention_over_cache(const at::Tensor& queries, const at::Tensor& keys,
-                                const at::Tensor& values, int64_t window);
+/// A sequence of which some tokens are new: their rows among the queries, and the keys and values
+/// of all of its tokens, which end with theirs.
+/// Shapes: keys and values [n, num_key_value_heads, head_dim] with n >= queries.size().
+struct CachedSequence {
+  Range queries;
+  at::Tensor keys, values;
+};
+
+/// The same for new tokens of sequences, whose rows follow each other. A sequence's bits do not
+/// depend on the others.
+/// Shapes: queries [T, num_heads, head_dim]; returns [T, query_columns].
+at::Tensor attention_over_caches(const at::Tensor& queries,
+                                 const std::vector<CachedSequence>& sequences, int64_t window);
 
 /// What attention on a CPU allocates for documents of at most so many tokens. The threads keep
 /// theirs from call to call.

@@ -81,36 +81,35 @@ void scale_rows(const MatrixView& matrix, const float* factors) {
   }
 }
 
-struct CacheShape {
+// A sequence's own rows, and how many heads there are.
+template <typename T>
+struct CachedTask {
+  const T *queries, *keys, *values;
+  T* output;
   int64_t num_queries, num_heads, num_keys, num_key_value_heads, head_dim;
 
   int64_t group() const { return num_heads / num_key_value_heads; }
-};
-
-template <typename T>
-struct CachePointers {
-  const T *queries, *keys, *values;
+  int64_t size() const { return num_queries * num_key_value_heads; }
 };
 
 // The query heads of one query that share a head of keys.
 template <typename T>
-void attend(const CachePointers<T>& in, const CacheShape& shape, int64_t window, int64_t task,
-            T* output) {
-  const int64_t size = shape.head_dim, group = shape.group();
-  const int64_t head = task % shape.num_key_value_heads;
-  const int64_t query = shape.num_keys - shape.num_queries + task / shape.num_key_value_heads;
+void attend(const CachedTask<T>& in, int64_t window, int64_t task) {
+  const int64_t size = in.head_dim, group = in.group();
+  const int64_t head = task % in.num_key_value_heads;
+  const int64_t query = in.num_keys - in.num_queries + task / in.num_key_value_heads;
   const int64_t first = window > 0 ? std::max<int64_t>(0, query - window + 1) : 0;
   const int64_t visible = query + 1 - first;
   CacheScratch& scratch = CacheScratch::of_this_thread();
   const auto cached = [&](const T* cache, std::vector<float>& memory) {
-    const T* own = cache + (first * shape.num_key_value_heads + head) * size;
-    return read_head(CachedHead<const T>{own, visible, size, shape.num_key_value_heads * size},
+    const T* own = cache + (first * in.num_key_value_heads + head) * size;
+    return read_head(CachedHead<const T>{own, visible, size, in.num_key_value_heads * size},
                      memory);
   };
   const int64_t place = task * group * size;
   const MatrixView queries =
       read_head(CachedHead<const T>{in.queries + place, group, size, size}, scratch.queries);
-  const CachedHead<T> out{output + place, group, size, size};
+  const CachedHead<T> out{in.output + place, group, size, size};
   const MatrixView sum = head_buffer(out, scratch.output);
   const auto num_scores = static_cast<size_t>(group * visible);
   if (scratch.scores.size() < num_scores) scratch.scores.resize(num_scores);
@@ -129,22 +128,26 @@ void attend(const CachePointers<T>& in, const CacheShape& shape, int64_t window,
 
 // One task for each query and head of keys. LibTorch's own function has other bits on other numbers
 // of threads where there is one query.
-at::Tensor on_cpu(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
-                  int64_t window) {
-  const CacheShape shape{queries.size(0), queries.size(1), keys.size(0), keys.size(1),
-                         keys.size(2)};
-  const at::Tensor dense = queries.contiguous();
-  const at::Tensor output =
-      at::empty({shape.num_queries, shape.num_heads * shape.head_dim}, queries.options());
-  dispatch_dtype(queries.scalar_type(), [&](auto zero) {
-    using T = decltype(zero);
-    const CachePointers<T> in{dense.const_data_ptr<T>(), keys.const_data_ptr<T>(),
-                              values.const_data_ptr<T>()};
-    T* to = output.mutable_data_ptr<T>();
-    run_tasks(shape.num_queries * shape.num_key_value_heads,
-              [&](int64_t task) { attend(in, shape, window, task, to); });
+template <typename T>
+void on_cpu(const at::Tensor& queries, const std::vector<CachedSequence>& sequences, int64_t window,
+            const at::Tensor& output) {
+  const int64_t columns = output.size(1);
+  std::vector<CachedTask<T>> tasks;
+  std::vector<int64_t> ends;  // Of each one's parts, among those of all.
+  for (const CachedSequence& one : sequences) {
+    const int64_t place = one.queries.begin * columns;
+    tasks.push_back({queries.const_data_ptr<T>() + place, one.keys.const_data_ptr<T>(),
+                     one.values.const_data_ptr<T>(), output.mutable_data_ptr<T>() + place,
+                     one.queries.size(), queries.size(1), one.keys.size(0), one.keys.size(1),
+                     one.keys.size(2)});
+    ends.push_back((ends.empty() ? 0 : ends.back()) + tasks.back().size());
+  }
+  run_tasks(ends.back(), [&](int64_t part) {
+    const auto sequence =
+        static_cast<size_t>(std::upper_bound(ends.begin(), ends.end(), part) - ends.begin());
+    const CachedTask<T>& task = tasks[sequence];
+    attend(task, window, part - (ends[sequence] - task.size()));
   });
-  return output;
 }
 
 // Row i stands for query first_query + i.
@@ -156,17 +159,34 @@ at::Tensor visible_keys(int64_t num_queries, int64_t num_keys, int64_t window, a
   return window > 0 ? is_past.logical_and(distance < window) : is_past;
 }
 
-}  // namespace
-
-at::Tensor attention_over_cache(const at::Tensor& queries, const at::Tensor& keys,
-                                const at::Tensor& values, int64_t window) {
-  if (queries.is_cpu()) return on_cpu(queries, keys, values, window);
+at::Tensor elsewhere(const at::Tensor& queries, const CachedSequence& sequence, int64_t window) {
   const auto by_head = [](const at::Tensor& tokens) { return tokens.transpose(0, 1).unsqueeze(0); };
-  const at::Tensor visible = visible_keys(queries.size(0), keys.size(0), window, queries.device());
+  const at::Tensor own = queries.narrow(0, sequence.queries.begin, sequence.queries.size());
+  const at::Tensor visible =
+      visible_keys(own.size(0), sequence.keys.size(0), window, queries.device());
   const at::Tensor out = at::scaled_dot_product_attention(
-      by_head(queries), by_head(keys), by_head(values), visible, /*dropout_p=*/0.0,
+      by_head(own), by_head(sequence.keys), by_head(sequence.values), visible, /*dropout_p=*/0.0,
       /*is_causal=*/false, /*scale=*/std::nullopt, /*enable_gqa=*/true);
   return out.squeeze(0).transpose(0, 1).flatten(1);
+}
+
+}  // namespace
+
+at::Tensor attention_over_caches(const at::Tensor& queries,
+                                 const std::vector<CachedSequence>& sequences, int64_t window) {
+  if (!queries.is_cpu()) {
+    std::vector<at::Tensor> outputs;
+    for (const CachedSequence& sequence : sequences) {
+      outputs.push_back(elsewhere(queries, sequence, window));
+    }
+    return at::cat(outputs);
+  }
+  const at::Tensor dense = queries.contiguous();
+  const at::Tensor output =
+      at::empty({dense.size(0), dense.size(1) * dense.size(2)}, dense.options());
+  dispatch_dtype(dense.scalar_type(),
+                 [&](auto zero) { on_cpu<decltype(zero)>(dense, sequences, window, output); });
+  return output;
 }
 
 }  // namespace temper
