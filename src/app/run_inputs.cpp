@@ -269,7 +269,8 @@ std::vector<HoldOut> to_holdouts(const RunConfig& config, const HoldOutRows& ope
       num_micro_batches = std::min(num_micro_batches, wanted);
     }
     holdouts.push_back({options.name, num_micro_batches,
-                        [rows](int64_t index) { return rows->micro_batch(index); }});
+                        [rows](int64_t index) { return rows->micro_batch(index); },
+                        options.role == HoldOutOptions::Role::kGeneral});
   }
   return holdouts;
 }

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdlib>
 #include <filesystem>
+#include <span>
 
 #include "app/data_conventions.h"
 #include "app/data_record.h"
@@ -19,6 +20,7 @@
 #include "checkpoint/new_folder.h"
 #include "checkpoint/together.h"
 #include "checkpoint/verification.h"
+#include "comm/bytes.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/log.h"
@@ -82,10 +84,14 @@ ExitCode TrainingJob::run() {
   if (session_.rank() == 0) data = training_data_of(config_, plan_.mixture, holdouts);
   CheckpointSaver saver({*model_.store, *model_.ranks, folder, state_.step, data, saved_units()},
                         published_folder(chat_template, data), config_.checkpoint);
+  std::optional<MetricsFile> metrics;
+  do_on_rank_0(*model_.ranks, [&] {
+    metrics.emplace(folder / "metrics.jsonl", state_.step);
+    const std::string& decides = config_.checkpoint.keep_best;
+    for (const auto& [step, loss] : metrics->losses(decides)) saver.note_loss(step, loss);
+  });
   saver.tidy();
   BackgroundSave save(saver, *model_.ranks, model_.ranks->device());
-  std::optional<MetricsFile> metrics;
-  do_on_rank_0(*model_.ranks, [&] { metrics.emplace(folder / "metrics.jsonl", state_.step); });
   Trainer trainer(*model_.engine, *model_.store, *model_.ranks,
                   Schedule(config_.schedule, plan_.num_steps, plan_.origin.schedule_step),
                   {config_.optimizer, config_.train.max_grad_norm});
@@ -111,9 +117,13 @@ ExitCode TrainingJob::run() {
                      .note_save = [this](const TimeLimit& time) { note_save(time); }},
                     config_.train, config_.checkpoint, plan_.num_steps);
   const Ending ending = loop.run(state_);
+  if (ending == Ending::kStopped) {
+    saver.settle();
+    return ExitCode::kResume;
+  }
+  publish_result(saver);
+  saver.tidy();
   saver.settle();
-  if (ending == Ending::kStopped) return ExitCode::kResume;
-  publish_result();
   return ExitCode::kFinished;
 }
 
@@ -329,11 +339,17 @@ RankBatch TrainingJob::next_batch() {
   return batch;
 }
 
-// What others open of the last checkpoint: without the state to go on training.
-void TrainingJob::publish_result() {
+// What others open of the last checkpoint, or the best: without the state to go on training.
+void TrainingJob::publish_result(const CheckpointSaver& saver) {
   const std::filesystem::path folder = config_.run.folder;
-  const bool has_trained = state_.step > resumed_step_;
-  publish_final(has_trained ? checkpoints_of(folder) / checkpoint_name(state_.step) : resumed_from_,
+  int64_t best = 0;
+  do_on_rank_0(*model_.ranks, [&] {
+    if (config_.checkpoint.publishes_best) best = saver.best_step().value_or(0);
+  });
+  broadcast_bytes(*model_.ranks, std::as_writable_bytes(std::span(&best, 1)));
+  const int64_t step = best > 0 ? best : state_.step;
+  const bool is_own = best > 0 || state_.step > resumed_step_;
+  publish_final(is_own ? checkpoints_of(folder) / checkpoint_name(step) : resumed_from_,
                 folder / "final", *model_.ranks);
 }
 

@@ -58,7 +58,7 @@ class TrainingJob {
                                    const TrainingData& data) const;
   void print_banner() const;
   RankBatch next_batch();
-  void publish_result();
+  void publish_result(const CheckpointSaver& saver);
 
   RunSize size() const;
   std::vector<UnitLayout> saved_units() const;  // One for each file of a checkpoint's set.

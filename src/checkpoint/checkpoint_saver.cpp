@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <exception>
+#include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <stdexcept>
@@ -29,6 +31,17 @@ DType saved_dtype(const PublishedFolder& published, const CheckpointOptions& opt
                                        : dtype_named(options.model_dtype, "checkpoint.model_dtype");
 }
 
+std::optional<int64_t> best_of(const fs::path& folder, const std::map<int64_t, double>& losses,
+                               int64_t newest) {
+  std::optional<int64_t> best;
+  for (const FoundCheckpoint& checkpoint : list_checkpoints(folder)) {
+    const auto loss = losses.find(checkpoint.step);
+    if (checkpoint.step > newest || loss == losses.end()) continue;
+    if (!best || loss->second <= losses.at(*best)) best = checkpoint.step;  // The newest first.
+  }
+  return best;
+}
+
 }  // namespace
 
 CheckpointSaver::CheckpointSaver(const SaverSetup& setup, const PublishedFolder& published,
@@ -42,7 +55,8 @@ CheckpointSaver::CheckpointSaver(const SaverSetup& setup, const PublishedFolder&
       copy_(setup.store, setup.ranks, setup.saved),
       unit_files_(
           plan_unit_files(copy_.saved(), published.files,
-                          {model_dtype_, stored_dtype_of(setup.store.options().moment_dtype)})) {
+                          {model_dtype_, stored_dtype_of(setup.store.options().moment_dtype)})),
+      newest_(setup.resumed_step) {
   do_on_rank_0(setup_.ranks, [&] {
     companions_ = published.companions(model_dtype_);
     for (TextFile& file : companions_) file.path = concat(published_, '/', file.path);
@@ -135,7 +149,8 @@ void CheckpointSaver::publish() {
     abandon();
     throw;
   }
-  if (setup_.ranks.rank() == 0) start_removal(step_);
+  newest_ = step_;
+  if (setup_.ranks.rank() == 0) start_removal();
 }
 
 // This rank's first unit file: each rank begins with another one.
@@ -233,19 +248,26 @@ void CheckpointSaver::finish_folder(const JobDigests& own,
 }
 
 void CheckpointSaver::tidy() {
-  if (setup_.ranks.rank() == 0) start_removal(setup_.resumed_step);
+  if (setup_.ranks.rank() == 0) start_removal();
+}
+
+std::optional<int64_t> CheckpointSaver::best_step() const {
+  return best_of(checkpoints_, losses_, newest_);
 }
 
 // On a thread of its own, since training need not wait for it. The checkpoint stands already: what
 // fails here is no reason to end the run.
-void CheckpointSaver::start_removal(int64_t newest) {
+void CheckpointSaver::start_removal() {
   settle();
-  removal_ = std::async(std::launch::async, [folder = checkpoints_, keep = keep_, newest] {
+  removal_ = std::async(std::launch::async, [folder = checkpoints_, keep = keep_, newest = newest_,
+                                             losses = losses_] {
     try {
       const fs::path checkpoint = folder / checkpoint_name(newest);
       if (fs::exists(checkpoint)) {  // Else none is published, or it lies in another run.
-        point_latest_to(checkpoint);
-        remove_old_checkpoints(folder, keep, newest);
+        const std::optional<int64_t> best = best_of(folder, losses, newest);
+        point_to(checkpoint, "latest");
+        if (best) point_to(folder / checkpoint_name(*best), "best");
+        remove_old_checkpoints(folder, keep, newest, best);
       }
       remove_leftovers(folder);
     } catch (const std::exception& error) {

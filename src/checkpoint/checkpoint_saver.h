@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <future>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -65,8 +66,17 @@ class CheckpointSaver {
   /// Throws: CheckpointError if this rank could not write its part.
   bool is_written() const { return writer_.is_done(); }
 
-  /// Removes what jobs before this one left: what they had no time to publish or to remove.
-  /// `latest` points to `resumed_step` then. Goes on in the background. Local.
+  /// The loss that a step has on the hold-out that decides which checkpoint is the best one. Local;
+  /// others than rank 0 have no use for it.
+  void note_loss(int64_t step, double loss) { losses_[step] = loss; }
+
+  /// The step of the checkpoint that is there with the lowest loss, the first of equals; nothing if
+  /// none of them has one. Local. Throws: CheckpointError.
+  std::optional<int64_t> best_step() const;
+
+  /// Removes what is not to stay: also what jobs before this one had no time to publish or to
+  /// remove. `latest` points to the newest checkpoint of this run then, `best` to the best one.
+  /// Goes on in the background. Local.
   void tidy();
 
   /// Waits until all is removed that is to be. Local; others than rank 0 have nothing to wait for.
@@ -99,7 +109,7 @@ class CheckpointSaver {
   std::vector<Digest> list_digests(const JobDigests& own, const std::vector<Digest>& slices) const;
   Manifest make_manifest(const std::vector<Digest>& digests) const;
   void finish_folder(const JobDigests& own, const std::vector<Digest>& slices) const;
-  void start_removal(int64_t newest);
+  void start_removal();
 
   SaverSetup setup_;
   int64_t keep_;
@@ -114,6 +124,8 @@ class CheckpointSaver {
   std::vector<TextFile> text_files_;  // Of the checkpoint under way.
   std::string name_;                  // Of the checkpoint under way.
   int64_t step_ = 0;
+  int64_t newest_;                    // The step of the newest checkpoint of this run.
+  std::map<int64_t, double> losses_;  // By step; rank 0 only.
   bool is_first_ = true;
   Stopwatch watch_;
   BackgroundWriter writer_;    // Its thread reads the copy.

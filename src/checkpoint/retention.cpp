@@ -79,21 +79,22 @@ void set_aside_after(const fs::path& folder, int64_t step) {
   }
 }
 
-void remove_old_checkpoints(const fs::path& folder, int64_t keep, int64_t newest) {
+void remove_old_checkpoints(const fs::path& folder, int64_t keep, int64_t newest,
+                            std::optional<int64_t> best) {
   int64_t num_kept = 0;
   for (const FoundCheckpoint& checkpoint : list_checkpoints(folder)) {
     if (checkpoint.step > newest) continue;  // Passed over, or of a branch that is left.
     if (num_kept >= keep) {
-      remove_checkpoint(checkpoint.path);
+      if (checkpoint.step != best) remove_checkpoint(checkpoint.path);
     } else if (has_all_files(checkpoint.path)) {
       ++num_kept;
     }
   }
 }
 
-void point_latest_to(const fs::path& checkpoint) {
-  const fs::path link = checkpoint.parent_path() / "latest";
-  const fs::path fresh = checkpoint.parent_path() / ".latest.tmp";
+void point_to(const fs::path& checkpoint, const std::string& name) {
+  const fs::path link = checkpoint.parent_path() / name;
+  const fs::path fresh = checkpoint.parent_path() / concat('.', name, ".tmp");
   std::error_code error;
   fs::remove(fresh, error);
   fs::create_symlink(checkpoint.filename(), fresh, error);

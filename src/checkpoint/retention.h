@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
+#include <string>
 
 namespace temper {
 
@@ -19,15 +21,16 @@ void remove_leftovers(const std::filesystem::path& folder);
 void set_aside_after(const std::filesystem::path& folder, int64_t step);
 
 /// Keeps the newest `keep` checkpoints up to step `newest` whose files are all there in full
-/// length, and all that are not older than these; removes the others. What cannot be removed is
-/// logged and left.
-void remove_old_checkpoints(const std::filesystem::path& folder, int64_t keep, int64_t newest);
+/// length, all that are not older than these, and that of step `best`; removes the others. What
+/// cannot be removed is logged and left.
+void remove_old_checkpoints(const std::filesystem::path& folder, int64_t keep, int64_t newest,
+                            std::optional<int64_t> best = {});
 
 /// Throws: CheckpointError.
 void rename_folder(const std::filesystem::path& from, const std::filesystem::path& to);
 
-/// Makes `latest` in the folder point to a checkpoint in it, atomically.
+/// Makes a link in the folder, such as `latest`, point to a checkpoint in it, atomically.
 /// Throws: CheckpointError.
-void point_latest_to(const std::filesystem::path& checkpoint);
+void point_to(const std::filesystem::path& checkpoint, const std::string& name);
 
 }  // namespace temper

@@ -79,6 +79,9 @@ constexpr TextRule kParameters{
     "end of a module's path"};
 constexpr TextRule kModule{is_name, "a module's name such as q_proj, or all-linear"};
 constexpr TextRule kName{is_name, "a name of letters, digits, '-', '_' and '.'"};
+constexpr TextRule kNameOrNone{
+    [](const std::string& text) { return text.empty() || is_name(text); },
+    "the name of a hold-out, or \"\" for none"};
 constexpr TextRule kAdapterName{
     [](const std::string& text) { return is_name(text) && text.find('.') == std::string::npos; },
     "a name of letters, digits, '-' and '_'"};
@@ -144,6 +147,12 @@ constexpr Choice<MomentDtype> kMomentDtypes[] = {{"float32", MomentDtype::kFloat
 constexpr Choice<Reduction> kReductions[] = {{"exact", Reduction::kExact},
                                              {"fast", Reduction::kFast}};
 
+constexpr Choice<HoldOutOptions::Role> kRoles[] = {{"any", HoldOutOptions::Role::kAny},
+                                                   {"domain", HoldOutOptions::Role::kDomain},
+                                                   {"task", HoldOutOptions::Role::kTask},
+                                                   {"general", HoldOutOptions::Role::kGeneral}};
+constexpr Choice<bool> kPublished[] = {{"newest", false}, {"best", true}};
+
 template <typename Visitor>
 void visit_data(Visitor& section, RunConfig& config) {
   DataOptions& data = config.data;
@@ -160,6 +169,7 @@ void visit_data(Visitor& section, RunConfig& config) {
     item.text("name", holdout.name, kName);
     item.text("path", holdout.path, kShard);
     item.integer("max_rows", holdout.max_rows, kStepsOrNone);
+    item.choice("role", holdout.role, kRoles);
   });
   section.choice("chat_template", data.chat_template, kChatTemplates);
   section.integer("sequence_length", data.sequence_length, kTokens);
@@ -269,6 +279,8 @@ template <typename Visitor>
 void visit_checkpoint(Visitor& section, CheckpointOptions& checkpoint) {
   section.integer("every_steps", checkpoint.every_steps, kStepsOrNone);
   section.integer("keep", checkpoint.keep, kOneOrMore);
+  section.text("keep_best", checkpoint.keep_best, kNameOrNone);
+  section.choice("final", checkpoint.publishes_best, kPublished);
   section.text("resume", checkpoint.resume, kResume);
   section.text("model_dtype", checkpoint.model_dtype, kSavedDtype);
 }
@@ -290,6 +302,11 @@ void visit(Visitor& root, RunConfig& config) {
   });
   root.section("data", [&](auto& section) { visit_data(section, config); });
   root.section("train", [&](auto& section) { visit_train(section, config); });
+  root.section("early_stop", [&](auto& section) {
+    section.text("holdout", config.train.early_stop.holdout, kNameOrNone);
+    section.integer("patience", config.train.early_stop.patience, kOneOrMore);
+    section.real("min_gain", config.train.early_stop.min_gain, kNotNegative);
+  });
   root.section("optimizer", [&](auto& section) { visit_optimizer(section, config); });
   root.section("schedule", [&](auto& section) { visit_schedule(section, config.schedule); });
   root.section("parallel", [&](auto& section) {

@@ -27,9 +27,17 @@ struct RunOptions {
 
 /// One set of documents that is only evaluated on.
 struct HoldOutOptions {
+  enum class Role {
+    kAny,
+    kDomain,   ///< Text of the domain.
+    kTask,     ///< Answers as they are wanted.
+    kGeneral,  ///< Text that is not to be learnt: what its loss rises is forgetting.
+  };
+
   std::string name;      ///< In the metrics.
   std::string path;      ///< A token shard, or a pattern for a set of them.
   int64_t max_rows = 0;  ///< Only its first so many rows; 0: all.
+  Role role = Role::kAny;
 };
 
 /// All that decides a run, section by section as in the YAML file; `visit` in run_config.cpp lists

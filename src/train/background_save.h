@@ -36,6 +36,9 @@ class BackgroundSave {
   /// From the begin of the last published checkpoint to its publication; 0 before the first.
   double last_seconds() const { return last_seconds_; }
 
+  /// As CheckpointSaver::note_loss.
+  void note_loss(int64_t step, double loss) { saver_.note_loss(step, loss); }
+
   /// How many this object has published.
   int64_t num_published() const { return num_published_; }
 

@@ -17,6 +17,7 @@ struct HoldOut {
   std::string name;
   int64_t num_micro_batches = 0;
   std::function<MicroBatch(int64_t)> micro_batch;  ///< By index.
+  bool is_general = false;  ///< Text that is not to be learnt, but not to be forgotten either.
 };
 
 struct EvaluationResult {

@@ -60,8 +60,9 @@ void MetricsFile::take_over(int64_t last_step) {
     const int64_t step = step_of(entry, concat(path_.string(), " line ", number));
     if (step > last_step) continue;
     kept += line + '\n';
-    const auto name = entry.find("name");
-    if (name != entry.end() && name->is_string()) evaluations_.emplace(step, *name);
+    const auto name = entry.find("name"), loss = entry.find("loss");
+    if (name == entry.end() || !name->is_string() || loss == entry.end()) continue;
+    losses_[*name][step] = loss->is_number() ? loss->get<double>() : INFINITY;
   }
   write_file_atomically(path_, kept);
 }
@@ -82,16 +83,29 @@ void MetricsFile::add_step(int64_t step, const StepResult& result, const StepTim
              .dump());
 }
 
-void MetricsFile::add_evaluation(int64_t step, const std::string& name, double loss,
-                                 int64_t num_targets) {
-  append(Json{{"kind", "evaluation"},
-              {"step", step},
-              {"name", name},
-              {"loss", number_or_null(loss)},
-              {"perplexity", number_or_null(std::exp(loss))},
-              {"num_targets", num_targets}}
-             .dump());
-  evaluations_.emplace(step, name);
+const HoldOutLosses& MetricsFile::losses(const std::string& name) const {
+  static const HoldOutLosses kNone;
+  const auto found = losses_.find(name);
+  return found == losses_.end() ? kNone : found->second;
+}
+
+std::optional<double> MetricsFile::add_evaluation(int64_t step, const HoldOut& holdout,
+                                                  const EvaluationResult& result) {
+  Json line{{"kind", "evaluation"},
+            {"step", step},
+            {"name", holdout.name},
+            {"loss", number_or_null(result.loss)},
+            {"perplexity", number_or_null(std::exp(result.loss))},
+            {"num_targets", result.num_targets}};
+  HoldOutLosses& losses = losses_[holdout.name];
+  losses[step] = std::isfinite(result.loss) ? result.loss : INFINITY;
+  std::optional<double> forgetting;
+  if (holdout.is_general && losses.size() > 1) {
+    forgetting = result.loss - losses.begin()->second;
+    line["forgetting"] = number_or_null(*forgetting);
+  }
+  append(line.dump());
+  return forgetting;
 }
 
 // Only a loss of power could show that a line was not flushed: no reason to end the run.

@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <set>
+#include <map>
+#include <optional>
 #include <string>
-#include <utility>
 
+#include "train/evaluation.h"
+#include "train/loss_trend.h"
 #include "train/trainer.h"
 
 namespace temper {
@@ -32,11 +34,18 @@ class MetricsFile {
   /// Whether the loss on this hold-out after `step` stands there already: an interrupted job may
   /// have saved the step and not measured all that was due at it.
   bool has_evaluation(int64_t step, const std::string& name) const {
-    return evaluations_.contains({step, name});
+    return losses(name).contains(step);
   }
 
+  /// All that stand there of a hold-out.
+  const HoldOutLosses& losses(const std::string& name) const;
+
   void add_step(int64_t step, const StepResult& result, const StepTiming& timing);
-  void add_evaluation(int64_t step, const std::string& name, double loss, int64_t num_targets);
+
+  /// Of a general hold-out with its *forgetting*: by how much the loss is above the first one.
+  /// Returns that.
+  std::optional<double> add_evaluation(int64_t step, const HoldOut& holdout,
+                                       const EvaluationResult& result);
 
   /// Returns when storage has every line, or has said why not, which is logged. Called before a
   /// step is saved, since nobody could write its line again.
@@ -47,7 +56,7 @@ class MetricsFile {
   void append(const std::string& line);
 
   std::filesystem::path path_;
-  std::set<std::pair<int64_t, std::string>> evaluations_;  // Step and hold-out of those there.
+  std::map<std::string, HoldOutLosses> losses_;  // By hold-out.
 };
 
 }  // namespace temper

@@ -2,8 +2,16 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace temper {
+
+/// When a run ends before its last step.
+struct EarlyStopOptions {
+  std::string holdout;    ///< The name of the hold-out that decides; empty: none.
+  int64_t patience = 3;   ///< Evaluations in a row without a gain that end the run.
+  double min_gain = 0.0;  ///< What counts as a gain: a loss lower by more than this.
+};
 
 struct TrainOptions {
   int64_t max_steps = 0;             ///< Optimizer steps; 0 where `epochs` decides.
@@ -15,6 +23,7 @@ struct TrainOptions {
   bool recomputes = false;           ///< Blocks are computed again in backward instead of kept.
   double time_limit_minutes = 0.0;   ///< Of one job; 0: what Slurm says.
   int threads = 0;  ///< Per rank; 0: what the affinity mask and the ranks per node leave.
+  EarlyStopOptions early_stop;
 };
 
 }  // namespace temper

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "comm/agree.h"
 #include "comm/collective_ring.h"
 #include "core/clock.h"
 #include "core/concat.h"
@@ -47,11 +48,15 @@ Ending TrainingLoop::run(RunState& state) {
   saved_step_ = state.step;
   stop_ = agree_on_stop(state);
   evaluate_if_due(state);
-  while (state.step < num_steps_ && !stop_.is_asked()) round(state);
+  while (!is_over(state) && !stop_.is_asked()) round(state);
   finish_saving(state);
   progress_.end_line();
-  if (state.step < num_steps_) return Ending::kStopped;
+  if (!is_over(state)) return Ending::kStopped;
   return evaluate_if_due(state) ? Ending::kFinished : Ending::kStopped;
+}
+
+bool TrainingLoop::is_over(const RunState& state) const {
+  return state.step == num_steps_ || is_stopped_early_;
 }
 
 // A step and what comes before the next one.
@@ -59,7 +64,7 @@ void TrainingLoop::round(RunState& state) {
   const Stopwatch watch;
   step(state);
   look_around(state);
-  if (state.step == num_steps_ || stop_.is_asked()) return;
+  if (is_over(state) || stop_.is_asked()) return;
   save_now_and_then(state);
   parts_.time.add_step(watch.seconds());
   evaluate_if_due(state);
@@ -89,8 +94,7 @@ void TrainingLoop::save_now_and_then(const RunState& state) {
 }
 
 void TrainingLoop::finish_saving(const RunState& state) {
-  const bool is_finished = state.step == num_steps_;
-  if (saved_step_ != state.step && (is_finished || !stop_.lacks_save_time)) {
+  if (saved_step_ != state.step && (is_over(state) || !stop_.lacks_save_time)) {
     if (parts_.metrics != nullptr) parts_.metrics->sync();
     parts_.save.save_last(state);
   } else if (saved_step_ != state.step) {
@@ -147,6 +151,35 @@ bool TrainingLoop::evaluate_if_due(const RunState& state) {
   for (size_t i = 0; i < parts_.holdouts.size(); ++i) {
     if (!is_evaluated[i] && !evaluate_one(state, parts_.holdouts[i])) return false;
   }
+  judge(state);
+  return true;
+}
+
+// What the losses so far tell, of which rank 0 knows: also of those that an earlier job measured.
+void TrainingLoop::judge(const RunState& state) {
+  bool is_stopped = false;
+  for (const HoldOut& holdout : parts_.holdouts) {
+    if (parts_.metrics == nullptr) break;
+    const HoldOutLosses& losses = parts_.metrics->losses(holdout.name);
+    const std::string words =
+        words_on_rise(holdout.name, *trend_of(losses), state.step, holdout.is_general);
+    if (!words.empty()) log_event(concat("warning=\"", words, '"'));
+    if (holdout.name == checkpoint_.keep_best) {
+      parts_.save.note_loss(state.step, losses.at(state.step));
+    }
+    is_stopped = is_stopped || says_early_stop(holdout, state);
+  }
+  is_stopped_early_ = any_of(parts_.ranks, is_stopped);
+}
+
+bool TrainingLoop::says_early_stop(const HoldOut& holdout, const RunState& state) const {
+  const auto& [name, patience, min_gain] = train_.early_stop;
+  if (holdout.name != name || state.step == num_steps_) return false;
+  const LossTrend trend = *trend_of(parts_.metrics->losses(name), min_gain);
+  if (trend.num_without_gain < patience) return false;
+  log_event(concat("early_stop step=", state.step, " holdout=", name, " loss=", trend.last,
+                   " lowest=", trend.lowest, " at_step=", trend.lowest_step,
+                   " without_gain=", trend.num_without_gain));
   return true;
 }
 
@@ -180,10 +213,11 @@ bool TrainingLoop::evaluate_one(const RunState& state, const HoldOut& holdout) {
     return false;
   }
   if (parts_.metrics == nullptr) return true;
-  parts_.metrics->add_evaluation(state.step, holdout.name, result->loss, result->num_targets);
+  const auto forgetting = parts_.metrics->add_evaluation(state.step, holdout, *result);
   log_event(concat("evaluation step=", state.step, " holdout=", holdout.name,
                    " loss=", result->loss, " perplexity=", std::exp(result->loss),
-                   " num_targets=", result->num_targets));
+                   " num_targets=", result->num_targets,
+                   forgetting ? concat(" forgetting=", *forgetting) : std::string()));
   return true;
 }
 

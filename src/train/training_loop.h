@@ -41,8 +41,9 @@ struct LoopParts {
 
 enum class Ending { kFinished, kStopped };
 
-/// Steps, with evaluation, saving and logging in between, until the last step, a stop signal, or
-/// the last moment at which a save still fits into the job's time.
+/// Steps, with evaluation, saving and logging in between, until the last step, the one at which a
+/// hold-out has gained nothing for too long, a stop signal, or the last moment at which a save
+/// still fits into the job's time.
 ///
 /// Collective. Throws: after too many steps in a row without an update Error with
 /// ExitCode::kNonFinite, or DataError if none of them had a target; CheckpointError; CommError.
@@ -66,10 +67,13 @@ class TrainingLoop {
     bool is_asked() const { return signal != 0 || is_time_up; }
   };
 
+  bool is_over(const RunState& state) const;
   void round(RunState& state);
   void step(RunState& state);
   void finish_saving(const RunState& state);
   bool evaluate_if_due(const RunState& state);
+  void judge(const RunState& state);
+  bool says_early_stop(const HoldOut& holdout, const RunState& state) const;
   bool evaluate_one(const RunState& state, const HoldOut& holdout);
   std::vector<bool> find_evaluated(int64_t step);
   void save_now_and_then(const RunState& state);
@@ -87,6 +91,7 @@ class TrainingLoop {
   int64_t saved_step_ = 0;
   int64_t num_noted_saves_ = 0;
   Stop stop_;
+  bool is_stopped_early_ = false;
 };
 
 }  // namespace temper

@@ -127,6 +127,32 @@ BOOST_AUTO_TEST_CASE(old_ones_are_removed_beside_the_training) {
   BOOST_TEST(removed_by_this == 0);
 }
 
+BOOST_AUTO_TEST_CASE(the_best_one_stays_and_has_a_link) {
+  const ModelFolder model(folder / "source");
+  UnitStore store(in_form(model.units()), ranks, {});
+  CheckpointOptions options;
+  options.keep = 1;
+  CheckpointSaver saver({store, ranks, folder.path(), 0}, published_model(model), options);
+  const auto save = [&](int64_t step, double loss) {
+    testing::save(saver, ranks, testing::run_state(step));
+    saver.note_loss(step, loss);  // Known only after it was saved, as in a run.
+  };
+  testing::fill_state(store, 1);
+  save(1, 3.0);
+  save(2, 2.0);
+  save(3, 2.0);
+  save(4, 2.5);
+  saver.settle();
+  BOOST_CHECK(steps() == (Steps{4, 2}));
+  BOOST_TEST(saver.best_step().value() == 2);
+  BOOST_TEST(fs::read_symlink(checkpoints() / "best") == checkpoint_name(2));
+  save(5, 1.0);
+  saver.tidy();
+  saver.settle();
+  BOOST_CHECK(steps() == (Steps{5}));
+  BOOST_TEST(fs::read_symlink(checkpoints() / "best") == checkpoint_name(5));
+}
+
 BOOST_AUTO_TEST_CASE(damaged_ones_do_not_count_as_kept) {
   run_job(0, {1, 2}, 2);
   fs::remove(checkpoint(2) / "state.json");
@@ -189,7 +215,7 @@ BOOST_AUTO_TEST_CASE(a_folder_in_place_of_the_link_is_no_reason_to_end_the_run) 
   fs::create_directories(checkpoints() / "latest/inside");
   const std::string message =
       concat("cannot point ", (checkpoints() / "latest").string(), " to step-00000001: ");
-  BOOST_CHECK_EXCEPTION(point_latest_to(checkpoint(1)), CheckpointError, says(message));
+  BOOST_CHECK_EXCEPTION(point_to(checkpoint(1), "latest"), CheckpointError, says(message));
   run_job(0, {1}, 1);
   BOOST_CHECK(steps() == (Steps{1}));
 }

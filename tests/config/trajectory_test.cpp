@@ -102,13 +102,16 @@ const std::vector<std::string> kIndifferent = {
     "train.time_limit_minutes=7",   "watchdog.silence_seconds=7",
     "watchdog.stall_seconds=7",     "checkpoint.keep=7",
     "checkpoint.resume=never",      "checkpoint.model_dtype=float32",
-    "continue.from=elsewhere",
+    "continue.from=elsewhere",      "early_stop.patience=7",
+    "early_stop.min_gain=0.5",
 };
 // These count through the facts, or belong to another option.
-const std::set<std::string> kElsewhere = {
-    "model.dtype",           "train.max_steps", "train.epochs",     "train.evaluate_every_steps",
-    "schedule.warmup_ratio", "adapter.start",   "lora.pissa_niter", "data.mixture",
-    "continue.change"};
+const std::set<std::string> kElsewhere = {"model.dtype",           "train.max_steps",
+                                          "train.epochs",          "train.evaluate_every_steps",
+                                          "schedule.warmup_ratio", "adapter.start",
+                                          "lora.pissa_niter",      "data.mixture",
+                                          "continue.change",       "early_stop.holdout",
+                                          "checkpoint.keep_best",  "checkpoint.final"};
 
 }  // namespace
 

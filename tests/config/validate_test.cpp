@@ -72,7 +72,7 @@ const std::vector<Contradiction> kContradictions = {
      "data.mixture.temperature has no effect: data.train has one source\n  try: leave it out"},
     {"hold-out twice",
      [](RunConfig& c) {
-       c.holdouts = {{"h", "x.h5"}, {"h", "y.h5"}};
+       c.holdouts = {{.name = "h", .path = "x.h5"}, {.name = "h", .path = "y.h5"}};
      },
      "data.holdout has the name 'h' twice\n  try: give each hold-out a name of its own"},
     {"two warm-ups",
@@ -132,6 +132,34 @@ const std::vector<Contradiction> kContradictions = {
     {"group without a change", [](RunConfig& c) { c.groups = {{.match = {"norms"}}}; },
      "optimizer.groups[0] changes nothing\n"
      "  try: give it learning_rate, learning_rate_ratio or weight_decay, or remove it"},
+    {"early stopping by an unknown hold-out",
+     [](RunConfig& c) {
+       c.holdouts = {{.name = "h", .path = "x.h5"}};
+       c.train.evaluate_every_steps = 10;
+       c.train.early_stop.holdout = "g";
+     },
+     "early_stop.holdout is 'g', which no hold-out is named\n"
+     "  try: name one of data.holdout, or leave it out"},
+    {"a best one without evaluations",
+     [](RunConfig& c) {
+       c.holdouts = {{.name = "h", .path = "x.h5"}};
+       c.checkpoint.keep_best = "h";
+     },
+     "checkpoint.keep_best has no effect: train.evaluate_every_steps is 0\n"
+     "  try: set how often hold-outs are evaluated, or leave it out"},
+    {"a best one of checkpoints that are not evaluated",
+     [](RunConfig& c) {
+       c.holdouts = {{.name = "h", .path = "x.h5"}};
+       c.train.evaluate_every_steps = 10;
+       c.checkpoint.every_steps = 15;
+       c.checkpoint.keep_best = "h";
+     },
+     "checkpoint.keep_best needs the loss of each checkpoint: they are saved every 15 steps, and "
+     "evaluated every 10\n"
+     "  try: set checkpoint.every_steps to a multiple of train.evaluate_every_steps"},
+    {"the best one as result without one", [](RunConfig& c) { c.checkpoint.publishes_best = true; },
+     "checkpoint.final is best, but checkpoint.keep_best is not set\n"
+     "  try: name the hold-out that decides there, or leave checkpoint.final out"},
     {"evaluation without data", [](RunConfig& c) { c.train.evaluate_every_steps = 10; },
      "train.evaluate_every_steps is 10, but data.holdout is empty\n"
      "  try: list a hold-out, or leave train.evaluate_every_steps out"},

@@ -2,9 +2,12 @@
 #include "train/metrics_file.h"
 
 #include <boost/test/unit_test.hpp>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -29,6 +32,11 @@ struct FolderFixture {
   }
 };
 
+std::optional<double> add_evaluation(MetricsFile& metrics, int64_t step, const std::string& name,
+                                     double loss, bool is_general = false) {
+  return metrics.add_evaluation(step, {name, 1, {}, is_general}, {loss, 50});
+}
+
 BOOST_FIXTURE_TEST_SUITE(metrics_file, FolderFixture)
 
 BOOST_AUTO_TEST_CASE(what_a_killed_job_was_writing_goes) {
@@ -43,7 +51,7 @@ BOOST_AUTO_TEST_CASE(each_line_is_one_object) {
   MetricsFile metrics(path, 0);
   metrics.add_step(1, {.loss = 2.5, .grad_norm = 0.5, .num_targets = 90, .updated = true},
                    {.seconds = 2.0, .num_tokens = 100});
-  metrics.add_evaluation(1, "domain", 2.0, 50);
+  add_evaluation(metrics, 1, "domain", 2.0);
   const auto lines = entries();
   BOOST_REQUIRE(lines.size() == 2);
   BOOST_TEST(lines[0].at("kind") == "step");
@@ -76,10 +84,10 @@ BOOST_AUTO_TEST_CASE(it_knows_which_evaluations_it_has) {
   {
     MetricsFile metrics(path, 0);
     BOOST_TEST(!metrics.has_evaluation(0, "a"));
-    metrics.add_evaluation(0, "a", 2.0, 50);
+    add_evaluation(metrics, 0, "a", 2.0);
     metrics.add_step(2, {}, {.seconds = 1.0});
-    metrics.add_evaluation(2, "a", 2.0, 50);
-    metrics.add_evaluation(3, "b", 2.0, 50);
+    add_evaluation(metrics, 2, "a", INFINITY);
+    add_evaluation(metrics, 3, "b", 2.0);
     BOOST_TEST(metrics.has_evaluation(3, "b"));
     metrics.sync();
     std::ofstream(path, std::ios::app) << R"({"kind":"evaluation","step":2,"name":"b")";
@@ -89,6 +97,22 @@ BOOST_AUTO_TEST_CASE(it_knows_which_evaluations_it_has) {
   BOOST_TEST(metrics.has_evaluation(2, "a"));
   BOOST_TEST(!metrics.has_evaluation(2, "b"));
   BOOST_TEST(!metrics.has_evaluation(3, "b"));
+  BOOST_CHECK(metrics.losses("a") == (HoldOutLosses{{0, 2.0}, {2, INFINITY}}));
+  BOOST_TEST(metrics.losses("none").empty());
+}
+
+BOOST_AUTO_TEST_CASE(a_general_hold_out_tells_what_was_forgotten_since_the_start) {
+  {
+    MetricsFile metrics(path, 0);
+    BOOST_TEST(!add_evaluation(metrics, 0, "general", 3.0, /*is_general=*/true).has_value());
+    add_evaluation(metrics, 0, "answers", 5.0);
+  }
+  MetricsFile metrics(path, 1);
+  const auto forgetting = add_evaluation(metrics, 1, "general", 3.25, /*is_general=*/true);
+  BOOST_TEST(forgetting.value() == 0.25);
+  BOOST_TEST(!add_evaluation(metrics, 1, "answers", 4.0).has_value());
+  BOOST_TEST(entries().at(2).at("forgetting") == 0.25);
+  BOOST_TEST(!entries().at(3).contains("forgetting"));
 }
 
 BOOST_AUTO_TEST_CASE(a_line_whose_step_is_no_number_is_named_and_kept) {

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+namespace temper {
+
+/// The losses on one hold-out, by step; infinite where one was no number.
+using HoldOutLosses = std::map<int64_t, double>;
+
+/// What they tell.
+struct LossTrend {
+  double first = 0.0;
+  double last = 0.0;
+  double lowest = 0.0;
+  int64_t lowest_step = 0;       ///< The first of equals.
+  int64_t num_since_lowest = 0;  ///< Evaluations after it.
+  int64_t num_without_gain = 0;  ///< Evaluations in a row that gained no more than `min_gain`.
+};
+
+/// `min_gain` is by how much a loss must be below the lowest before it, to count as a gain.
+/// Nothing if there are no losses.
+std::optional<LossTrend> trend_of(const HoldOutLosses& losses, double min_gain = 0.0);
+
+/// Words for a loss that has begun to rise: at the second evaluation in a row above the lowest one,
+/// by a hundredth of it; else none.
+std::string words_on_rise(const std::string& name, const LossTrend& trend, int64_t step,
+                          bool is_general);
+
+}  // namespace temper

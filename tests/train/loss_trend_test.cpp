@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/loss_trend.h"
+
+#include <boost/test/unit_test.hpp>
+#include <cmath>
+
+namespace temper {
+namespace {
+
+BOOST_AUTO_TEST_SUITE(loss_trend)
+
+BOOST_AUTO_TEST_CASE(no_loss_has_no_trend) { BOOST_TEST(!trend_of({}).has_value()); }
+
+BOOST_AUTO_TEST_CASE(the_first_of_the_lowest_counts) {
+  const LossTrend trend = *trend_of({{0, 3.0}, {10, 2.0}, {20, 2.0}, {30, 2.5}});
+  BOOST_TEST(trend.first == 3.0);
+  BOOST_TEST(trend.last == 2.5);
+  BOOST_TEST(trend.lowest == 2.0);
+  BOOST_TEST(trend.lowest_step == 10);
+  BOOST_TEST(trend.num_since_lowest == 2);
+  BOOST_TEST(trend.num_without_gain == 2);
+}
+
+// A slow fall counts as a gain once it is enough in all.
+BOOST_AUTO_TEST_CASE(a_gain_is_counted_from_the_last_one) {
+  HoldOutLosses losses{{0, 3.0}, {1, 2.96}, {2, 2.93}};
+  BOOST_TEST(trend_of(losses, 0.1)->num_without_gain == 2);
+  BOOST_TEST(trend_of(losses, 0.1)->num_since_lowest == 0);
+  losses[3] = 2.89;
+  BOOST_TEST(trend_of(losses, 0.1)->num_without_gain == 0);
+}
+
+BOOST_AUTO_TEST_CASE(what_was_no_number_is_no_gain) {
+  const LossTrend trend = *trend_of({{0, 3.0}, {1, INFINITY}, {2, INFINITY}});
+  BOOST_TEST(trend.num_without_gain == 2);
+  BOOST_TEST(trend.lowest == 3.0);
+}
+
+BOOST_AUTO_TEST_CASE(a_rise_is_told_once_and_with_advice) {
+  const auto words = [](const HoldOutLosses& losses, bool is_general) {
+    return words_on_rise("h", *trend_of(losses), losses.rbegin()->first, is_general);
+  };
+  HoldOutLosses losses{{0, 3.0}, {1, 2.0}, {2, 2.5}};
+  BOOST_TEST(words(losses, false).empty());
+  losses[3] = 2.25;
+  BOOST_TEST(words(losses, false) ==
+             "the loss on the hold-out h rises: 2.25 at step 3, its lowest was 2 at step 1; "
+             "early_stop ends a run there, checkpoint.keep_best keeps that step");
+  BOOST_TEST(words(losses, true)
+                 .ends_with("; general text among data.train, or a lower rate, holds against it"));
+  losses[4] = 2.75;
+  BOOST_TEST(words(losses, false).empty());
+  BOOST_TEST(words({{1, 2.0}, {2, 2.0}, {3, 2.01}}, false).empty());
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
+}  // namespace temper
