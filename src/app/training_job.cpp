@@ -84,12 +84,7 @@ ExitCode TrainingJob::run() {
   if (session_.rank() == 0) data = training_data_of(config_, plan_.mixture, holdouts);
   CheckpointSaver saver({*model_.store, *model_.ranks, folder, state_.step, data, saved_units()},
                         published_folder(chat_template, data), config_.checkpoint);
-  std::optional<MetricsFile> metrics;
-  do_on_rank_0(*model_.ranks, [&] {
-    metrics.emplace(folder / "metrics.jsonl", state_.step);
-    const std::string& decides = config_.checkpoint.keep_best;
-    for (const auto& [step, loss] : metrics->losses(decides)) saver.note_loss(step, loss);
-  });
+  std::optional<MetricsFile> metrics = open_metrics(saver);
   saver.tidy();
   BackgroundSave save(saver, *model_.ranks, model_.ranks->device());
   Trainer trainer(*model_.engine, *model_.store, *model_.ranks,
@@ -337,6 +332,17 @@ RankBatch TrainingJob::next_batch() {
   }
   batch.data_seconds = loader_->waited_seconds() - waited;
   return batch;
+}
+
+// On rank 0. The losses that an earlier job measured decide what stays.
+std::optional<MetricsFile> TrainingJob::open_metrics(CheckpointSaver& saver) const {
+  std::optional<MetricsFile> metrics;
+  do_on_rank_0(*model_.ranks, [&] {
+    metrics.emplace(std::filesystem::path(config_.run.folder) / "metrics.jsonl", state_.step);
+    const std::string& decides = config_.checkpoint.keep_best;
+    for (const auto& [step, loss] : metrics->losses(decides)) saver.note_loss(step, loss);
+  });
+  return metrics;
 }
 
 // What others open of the last checkpoint, or the best: without the state to go on training.

@@ -20,6 +20,7 @@
 #include "core/clock.h"
 #include "data/loader.h"
 #include "io/lock_file.h"
+#include "train/metrics_file.h"
 #include "train/run_timing.h"
 #include "train/training_loop.h"
 
@@ -58,6 +59,7 @@ class TrainingJob {
                                    const TrainingData& data) const;
   void print_banner() const;
   RankBatch next_batch();
+  std::optional<MetricsFile> open_metrics(CheckpointSaver& saver) const;
   void publish_result(const CheckpointSaver& saver);
 
   RunSize size() const;
