@@ -45,7 +45,8 @@ struct MergeArguments {
   std::vector<std::string> paths;     ///< BASE ADAPTER DESTINATION, or BASE DESTINATION.
   bool undoes = false;                ///< Then MERGED DESTINATION.
   std::vector<std::string> adapters;  ///< That are combined.
-  std::vector<double> weights;        ///< [adapter]
+  std::vector<std::string> models;    ///< That are mixed, instead: then DESTINATION.
+  std::vector<double> weights;        ///< [adapter], or [model]
   std::optional<CombineOptions::Kind> kind;
   std::optional<double> density;
   std::optional<CombineOptions::Majority> majority;
@@ -55,7 +56,7 @@ struct MergeArguments {
 };
 
 /// Adds adapters to their base, and writes the model that results, or the adapter that they make
-/// together. Or undoes that, and writes the base of a merged model.
+/// together. Or undoes that, and writes the base of a merged model; or mixes models.
 int run_merge(const MergeArguments& arguments);
 
 /// Trains. Collective: under srun or mpirun, every rank.

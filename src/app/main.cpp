@@ -89,6 +89,9 @@ void add_combination(CLI::App& command, MergeArguments& arguments) {
   command.add_option("--adapter", arguments.adapters, "An adapter; once for each")
       ->allow_extra_args(false)
       ->option_text("FOLDER");
+  command.add_option("--model", arguments.models, "Instead a model whose weights are mixed in")
+      ->allow_extra_args(false)
+      ->option_text("FOLDER");
   command.add_option("--weight", arguments.weights, "Its weight, in the same order")
       ->allow_extra_args(false)
       ->option_text("NUMBER");
@@ -110,9 +113,10 @@ void add_merge(CLI::App& app, Verb& verb) {
   const auto arguments = std::make_shared<MergeArguments>();
   CLI::App* command = app.add_subcommand("merge", "Add LoRA adapters to their base, or undo that");
   command
-      ->add_option("paths", arguments->paths,
-                   "BASE ADAPTER DESTINATION; with --adapter BASE DESTINATION; with --undo MERGED "
-                   "DESTINATION. The destination does not exist yet")
+      ->add_option(
+          "paths", arguments->paths,
+          "BASE ADAPTER DESTINATION; with --adapter BASE DESTINATION; with --model DESTINATION; "
+          "with --undo MERGED DESTINATION. The destination does not exist yet")
       ->required();
   const std::map<std::string, MergeBase> bases = {{"dense", MergeBase::kDense},
                                                   {"dequantised", MergeBase::kDequantised}};

@@ -5,6 +5,7 @@
 
 #include "app/commands.h"
 #include "checkpoint/four_bit/stored_format.h"
+#include "checkpoint/mixed_model.h"
 #include "checkpoint/new_folder.h"
 #include "core/concat.h"
 #include "core/error.h"
@@ -14,12 +15,14 @@ namespace {
 
 void require_paths(const MergeArguments& arguments) {
   const bool is_short = arguments.undoes || !arguments.adapters.empty();
-  const size_t num_wanted = is_short ? 2 : 3;
+  const size_t num_wanted = !arguments.models.empty() ? 1 : is_short ? 2 : 3;
   if (arguments.paths.size() == num_wanted) return;
   throw ConfigError(
       concat("temper merge got ", arguments.paths.size(), " paths, wanted ", num_wanted),
       "write temper merge BASE ADAPTER DESTINATION, or temper merge --adapter A --weight 0.7 "
-      "--adapter B --weight 0.3 BASE DESTINATION, or temper merge --undo MERGED DESTINATION");
+      "--adapter B --weight 0.3 BASE DESTINATION, or the same with --model and DESTINATION alone, "
+      "or "
+      "temper merge --undo MERGED DESTINATION");
 }
 
 // An option that means nothing here.
@@ -29,7 +32,6 @@ void refuse_if(bool is_given, const char* option, const std::string& reason) {
 }
 
 void refuse_combination(const MergeArguments& arguments, const std::string& reason) {
-  refuse_if(!arguments.weights.empty(), "--weight", reason);
   refuse_if(arguments.kind.has_value(), "--combine", reason);
   refuse_if(arguments.density.has_value(), "--density", reason);
   refuse_if(arguments.majority.has_value(), "--majority", reason);
@@ -37,15 +39,15 @@ void refuse_combination(const MergeArguments& arguments, const std::string& reas
   refuse_if(arguments.writes_adapter, "--as-adapter", reason);
 }
 
-void require_weights(const MergeArguments& arguments) {
-  const auto& weights = arguments.weights;
-  if (weights.size() != arguments.adapters.size()) {
-    throw ConfigError(concat("temper merge got ", weights.size(), " weights for ",
-                             arguments.adapters.size(), " adapters"),
-                      "write --adapter FOLDER --weight NUMBER for each");
+// `what` is what has weights: "adapter" or "model".
+void require_weights(const std::vector<double>& weights, size_t wanted, const std::string& what) {
+  if (weights.size() != wanted) {
+    throw ConfigError(
+        concat("temper merge got ", weights.size(), " weights for ", wanted, ' ', what, 's'),
+        concat("write --", what, " FOLDER --weight NUMBER for each"));
   }
   if (std::ranges::all_of(weights, [](double weight) { return std::isfinite(weight); })) return;
-  throw ConfigError("a --weight is not finite", "give each adapter a finite weight");
+  throw ConfigError("a --weight is not finite", concat("give each ", what, " a finite weight"));
 }
 
 CombineOptions combination_of(const MergeArguments& arguments) {
@@ -68,10 +70,10 @@ CombineOptions combination_of(const MergeArguments& arguments) {
   return options;
 }
 
-std::string list_of(const MergeArguments& arguments) {
+std::string list_of(const std::vector<std::string>& parts, const std::vector<double>& weights) {
   std::string list;
-  for (size_t i = 0; i < arguments.adapters.size(); ++i) {
-    list += concat(i == 0 ? "" : ",", arguments.adapters[i], '*', arguments.weights[i]);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    list += concat(i == 0 ? "" : ",", parts[i], '*', weights[i]);
   }
   return list;
 }
@@ -94,7 +96,7 @@ int merge_one(const MergeArguments& arguments) {
 }
 
 int merge_several(const MergeArguments& arguments) {
-  require_weights(arguments);
+  require_weights(arguments.weights, arguments.adapters.size(), "adapter");
   const CombineOptions combination = combination_of(arguments);
   const ModelFolder base(arguments.paths[0], WeightForms::kAny);
   std::vector<AdapterFolder> adapters;
@@ -110,8 +112,20 @@ int merge_several(const MergeArguments& arguments) {
     form = form_of(merge_adapters(base, request, arguments.paths[1]));
   }
   std::printf("merged=%s adapters=%s combined=%s base=%s to=%s\n", arguments.paths[0].c_str(),
-              list_of(arguments).c_str(), name_of(combination.kind).c_str(), form.c_str(),
-              arguments.paths[1].c_str());
+              list_of(arguments.adapters, arguments.weights).c_str(),
+              name_of(combination.kind).c_str(), form.c_str(), arguments.paths[1].c_str());
+  return 0;
+}
+
+int mix(const MergeArguments& arguments) {
+  require_weights(arguments.weights, arguments.models.size(), "model");
+  std::vector<WeightedModel> models;
+  for (size_t i = 0; i < arguments.models.size(); ++i) {
+    models.push_back({arguments.models[i], arguments.weights[i]});
+  }
+  mix_models(models, arguments.paths[0]);
+  std::printf("mixed=%s to=%s\n", list_of(arguments.models, arguments.weights).c_str(),
+              arguments.paths[0].c_str());
   return 0;
 }
 
@@ -123,13 +137,22 @@ int run_merge(const MergeArguments& arguments) {
   if (arguments.undoes) {
     refuse_if(!arguments.adapters.empty(), "--adapter", "--undo needs none");
     refuse_if(arguments.base.has_value(), "--base", "--undo restores the base as it was");
+    refuse_if(!arguments.models.empty(), "--model", "--undo needs none");
+    refuse_if(!arguments.weights.empty(), "--weight", "--undo combines nothing");
     refuse_combination(arguments, "--undo combines nothing");
     restore_base(arguments.paths[0], arguments.paths[1]);
     std::printf("restored base of=%s to=%s\n", arguments.paths[0].c_str(),
                 arguments.paths[1].c_str());
     return 0;
   }
+  if (!arguments.models.empty()) {
+    refuse_if(!arguments.adapters.empty(), "--adapter", "--model mixes whole models");
+    refuse_if(arguments.base.has_value(), "--base", "--model mixes whole models");
+    refuse_combination(arguments, "--model mixes whole models");
+    return mix(arguments);
+  }
   if (!arguments.adapters.empty()) return merge_several(arguments);
+  refuse_if(!arguments.weights.empty(), "--weight", "no --adapter is named");
   refuse_combination(arguments, "no --adapter is named");
   return merge_one(arguments);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/export_model.h"
 
-#include <ATen/ops/empty.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <span>
@@ -15,6 +15,7 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/floats.h"
+#include "io/dtype.h"
 #include "io/json.h"
 #include "model/quantised/dynamic_map.h"
 #include "model/quantised/quantise.h"
@@ -163,6 +164,18 @@ TensorGroup quantised(const Place& place, const QuantisedExportOptions& options)
 }
 
 }  // namespace
+
+void write_rounded(const at::Tensor& sum, const TensorSpec& spec, const File& to, int64_t offset) {
+  const auto count = static_cast<size_t>(sum.numel());
+  std::vector<std::byte> bytes(count * static_cast<size_t>(num_bits(spec.dtype)) / 8);
+  from_floats(spec.dtype, {sum.const_data_ptr<float>(), count}, bytes);
+  to_floats(spec.dtype, bytes, {sum.mutable_data_ptr<float>(), count});
+  if (!at::isfinite(sum).all().item<bool>()) {
+    throw ModelError(concat("merging makes ", spec.name, " not finite in ", to_string(spec.dtype)),
+                     "use an adapter of a run that converged, or a base in a wider dtype");
+  }
+  to.write(offset, bytes);
+}
 
 TensorGroup copy_of(const Place& place) {
   const SafetensorsTensor& tensor = *place.tensor;

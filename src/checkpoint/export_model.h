@@ -18,6 +18,10 @@ inline constexpr int64_t kMaxExportFileBytes = 5'000'000'000;
 /// A tensor that is copied as it is, through a small buffer.
 TensorGroup copy_of(const SafetensorsFolder::Place& place);
 
+/// Rounds a sum of weights, fp32, to the tensor's dtype, and writes it; changes `sum`.
+/// Throws: ModelError for a number that the dtype cannot hold, or that is not finite.
+void write_rounded(const at::Tensor& sum, const TensorSpec& spec, const File& to, int64_t offset);
+
 /// One group for each tensor of a model, in its order.
 std::vector<TensorGroup> groups_of(const ModelFolder& source,
                                    const std::function<TensorGroup(const TensorSlot&)>& group_of);

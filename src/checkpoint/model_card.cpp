@@ -186,24 +186,31 @@ std::string model_card(const ModelCardFacts& facts) {
 std::string merged_model_card(const MergedCardFacts& facts) {
   const std::string name = cell(facts.base.filename().string());
   std::set<std::string> licenses;
-  std::string adapters, data;
-  for (const auto& [path, weight] : facts.adapters) {
+  std::string parts, data;
+  for (const auto& [path, weight] : facts.parts) {
     const std::string license = license_in_card(path);
     const std::string shown = cell(path.string());
     licenses.insert(to_lower_ascii(license));
-    adapters += concat("| ", shown, " | ", weight, " | ", cell(license), " |\n");
+    parts += concat("| ", shown, " | ", weight, " | ", cell(license), " |\n");
     const std::string sections = data_sections(path);
     if (!sections.empty()) data += concat("\n## What ", shown, " was trained on\n", sections);
   }
-  return concat(
-      "---\n", license_lines(licenses, license_in_card(facts.base)),
-      "base_model: ", yaml_text(facts.base.string()),
-      "\nlibrary_name: ", facts.is_adapter ? "peft" : "transformers",
-      "\npipeline_tag: text-generation\ntags:\n  - temper\n  - lora\n  - merge\n---\n\n# ",
-      facts.is_adapter ? "Combined adapter of " : "Merged ", name, "\n\nMade with temper from ",
-      cell(facts.base.string()),
-      " and these adapters. Licences are those that their cards state.\n\n",
-      "| adapter | weight | licence |\n|---|--:|---|\n", adapters, data);
+  const bool is_adapter = facts.kind == MergedCardFacts::Kind::kAdapter;
+  const bool is_mixture = facts.kind == MergedCardFacts::Kind::kMixture;
+  return concat("---\n", license_lines(licenses, license_in_card(facts.base)),
+                "base_model: ", yaml_text(facts.base.string()),
+                "\nlibrary_name: ", is_adapter ? "peft" : "transformers",
+                "\npipeline_tag: text-generation\ntags:\n  - temper\n",
+                is_mixture ? "" : "  - lora\n", "  - merge\n---\n\n# ",
+                is_adapter   ? "Combined adapter of "
+                : is_mixture ? "Mixture with "
+                             : "Merged ",
+                name, "\n\nMade with temper from ",
+                is_mixture ? "these models, whose weights were added up"
+                           : concat(cell(facts.base.string()), " and these adapters"),
+                ". Licences are those that their cards state.\n\n| ",
+                is_mixture ? "model" : "adapter", " | weight | licence |\n|---|--:|---|\n", parts,
+                data);
 }
 
 std::string license_in_card(const std::filesystem::path& folder) {

@@ -26,14 +26,17 @@ struct ModelCardFacts {
 /// Source: huggingface.co/docs/hub/model-cards, model-cards-metadata.
 std::string model_card(const ModelCardFacts& facts);
 
-/// What is known of a base with adapters of it, merged into one model or one adapter.
+/// What is known of a base with adapters of it, merged into one model or one adapter, or of models
+/// that were mixed.
 struct MergedCardFacts {
-  std::filesystem::path base;
-  std::vector<std::pair<std::filesystem::path, double>> adapters;  ///< With their weights.
-  bool is_adapter = false;                                         ///< What came of it.
+  enum class Kind { kMerge, kAdapter, kMixture };  ///< What came of it.
+
+  std::filesystem::path base;                                   ///< Of models the first.
+  std::vector<std::pair<std::filesystem::path, double>> parts;  ///< With their weights.
+  Kind kind = Kind::kMerge;
 };
 
-/// As model_card, of what cards in the folders say: it states a licence only if all adapters state
+/// As model_card, of what cards in the folders say: it states a licence only if all parts state
 /// one and the base states no other one, and repeats what cards of temper say of data.
 std::string merged_model_card(const MergedCardFacts& facts);
 

@@ -36,19 +36,6 @@ using Quantisation = std::optional<QuantisationOptions>;
 
 constexpr const char* kRecord = "merged_adapter.json";
 
-// Rounds and writes. A sum that the dtype cannot hold is as bad as one that is not finite.
-void write_rounded(const at::Tensor& sum, const TensorSpec& spec, const File& to, int64_t offset) {
-  const auto count = static_cast<size_t>(sum.numel());
-  std::vector<std::byte> bytes(count * static_cast<size_t>(num_bits(spec.dtype)) / 8);
-  from_floats(spec.dtype, {sum.const_data_ptr<float>(), count}, bytes);
-  to_floats(spec.dtype, bytes, {sum.mutable_data_ptr<float>(), count});
-  if (!at::isfinite(sum).all().item<bool>()) {
-    throw ModelError(concat("merging makes ", spec.name, " not finite in ", to_string(spec.dtype)),
-                     "use an adapter of a run that converged, or a base in a wider dtype");
-  }
-  to.write(offset, bytes);
-}
-
 void require_lora_of(const AdapterFolder& adapter, const BaseIdentity& base) {
   if (adapter.options().kind != MethodOptions::Kind::kLora) {
     throw ConfigError(
@@ -117,9 +104,11 @@ std::string template_of(const std::vector<WeightedAdapter>& adapters, const Mode
 }
 
 TextFile card_of(const MergeRequest& request, const ModelFolder& base, bool is_adapter) {
-  MergedCardFacts facts{.base = base.path(), .adapters = {}, .is_adapter = is_adapter};
+  using Kind = MergedCardFacts::Kind;
+  MergedCardFacts facts{
+      .base = base.path(), .parts = {}, .kind = is_adapter ? Kind::kAdapter : Kind::kMerge};
   for (const WeightedAdapter& weighted : request.adapters) {
-    facts.adapters.emplace_back(weighted.adapter->path(), weighted.weight);
+    facts.parts.emplace_back(weighted.adapter->path(), weighted.weight);
   }
   return {kModelCard, merged_model_card(facts)};
 }
