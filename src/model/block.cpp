@@ -102,9 +102,9 @@ void Block::attach(const BlockAddition& addition) {
 }
 
 at::Tensor Block::forward(const at::Tensor& hidden, const RotaryAngles& angles,
-                          const std::vector<int64_t>& document_begins) const {
+                          const PackedBatch& batch) const {
   const at::Tensor qkv = queries_keys_values(hidden, angles);
-  const at::Tensor attended = attend(qkv, document_begins);
+  const at::Tensor attended = attend(qkv, batch);
   return add_mlp(add_sublayer(hidden, attended, output_, after_attention_));
 }
 
@@ -119,13 +119,20 @@ at::Tensor Block::forward_cached(const at::Tensor& hidden, const RotaryAngles& a
   if (prefix_.is_defined() && begins) begin_with_prefix(cache, qkv.scalar_type());
   cache.append(part(heads_.first_key_column(), heads_.num_key_value_heads),
                part(heads_.first_value_column(), heads_.num_key_value_heads));
-  const at::Tensor attended = begins ? attend(qkv, {0, qkv.size(0)})
+  const at::Tensor attended = begins ? attend_within(qkv, {0, qkv.size(0)})
                                      : attention_over_cache(part(0, heads_.num_heads), cache.keys(),
                                                             cache.values(), window_);
   return add_mlp(add_sublayer(hidden, attended, output_, after_attention_));
 }
 
-at::Tensor Block::attend(const at::Tensor& qkv, const std::vector<int64_t>& document_begins) const {
+at::Tensor Block::attend(const at::Tensor& qkv, const PackedBatch& batch) const {
+  if (!batch.branches) return attend_within(qkv, batch.document_begins);
+  const Branches& branches = *batch.branches;
+  return branches.together(attend_within(branches.apart(qkv), branches.document_begins()));
+}
+
+at::Tensor Block::attend_within(const at::Tensor& qkv,
+                                const std::vector<int64_t>& document_begins) const {
   const AttentionMask mask{document_begins, window_};
   return prefix_.is_defined() ? attention_after_prefix(qkv, heads_, mask, prefix_)
                               : attention(qkv, heads_, mask);

@@ -14,6 +14,7 @@
 #include "model/ops/linear.h"
 #include "model/ops/rms_norm.h"
 #include "model/ops/rotary.h"
+#include "model/packed_batch.h"
 #include "model/unit_layout.h"
 #include "model/weight.h"
 
@@ -42,14 +43,16 @@ class Block {
 
   /// Shapes: hidden [T, hidden_size]; returns the same.
   at::Tensor forward(const at::Tensor& hidden, const RotaryAngles& angles,
-                     const std::vector<int64_t>& document_begins) const;
+                     const PackedBatch& batch) const;
 
   /// The same for the next tokens of one sequence. Appends to `cache`.
   at::Tensor forward_cached(const at::Tensor& hidden, const RotaryAngles& angles,
                             KeyValueCache& cache) const;
 
  private:
-  at::Tensor attend(const at::Tensor& qkv, const std::vector<int64_t>& document_begins) const;
+  at::Tensor attend(const at::Tensor& qkv, const PackedBatch& batch) const;
+  at::Tensor attend_within(const at::Tensor& qkv,
+                           const std::vector<int64_t>& document_begins) const;
   at::Tensor queries_keys_values(const at::Tensor& hidden, const RotaryAngles& angles) const;
   void begin_with_prefix(KeyValueCache& cache, at::ScalarType dtype) const;
   at::Tensor add_mlp(const at::Tensor& hidden) const;
