@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "app/chosen_weights.h"
+#include "app/model_source.h"
 #include "checkpoint/peft/merge.h"
-#include "config/model_options.h"
 #include "model/quantised/four_bit_format.h"
 #include "train/generation.h"
 
@@ -73,18 +73,25 @@ struct EvaluationArguments {
 int run_eval(const EvaluationArguments& arguments);
 
 struct GenerateOptions {
-  std::string source;   ///< A model folder, or a configuration file.
-  std::string adapter;  ///< The folder of an adapter; empty: the run's, or none.
-  WeightsChoice weights = WeightsChoice::kAuto;  ///< Of the run of a configuration file.
-  std::vector<std::vector<int64_t>> prompts;     ///< [prompt][token]
-  int num_answers = 1;                           ///< To each prompt.
+  ModelSource model;
+  std::vector<std::vector<int64_t>> prompts;  ///< [prompt][token]
+  int num_answers = 1;                        ///< To each prompt.
   GenerationOptions generation;
-  int threads = 0;  ///< 0: chosen.
-  ModelOptions::Dtype dtype = ModelOptions::Dtype::kAuto;
 };
 
 /// Continues prompts of token ids, and prints the new ids, an answer a line, in the order of the
 /// prompts. Collective, as run_train.
 int run_generate(const GenerateOptions& options);
+
+struct ScoreOptions {
+  ModelSource model;
+  std::string requests;      ///< A file, as read_score_requests takes it.
+  std::string output;        ///< A file; empty: standard output, and nothing is kept.
+  bool with_tokens = false;  ///< Also each token's log-probability.
+};
+
+/// Writes the log-probability of each request's continuation, and whether greedy decoding gives it.
+/// The same command goes on where a killed one was. Collective, as run_train.
+int run_score(const ScoreOptions& options);
 
 }  // namespace temper

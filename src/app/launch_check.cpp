@@ -97,13 +97,15 @@ void require_same_program(const MpiSession& session, Communicator& ranks, const 
   require_same_on_all_ranks(ranks, sha256(to_yaml(config)), {"the configuration"}, hosts);
 }
 
+Digest sampled_digest(const ModelFolder& folder) {
+  return sha256(folder.fingerprint() + to_hex(sample_content(folder.weights())));
+}
+
 void require_same_model(const Seat& seat, Communicator& ranks, const ModelFolder& folder) {
   const auto is_first_node = [&](const std::string& host) { return host == seat.hosts.front(); };
   if (std::ranges::all_of(seat.hosts, is_first_node)) return;
   std::optional<Digest> digest;
-  if (seat.local_rank == 0) {
-    digest = sha256(folder.fingerprint() + to_hex(sample_content(folder.weights())));
-  }
+  if (seat.local_rank == 0) digest = sampled_digest(folder);
   require_same_on_all_ranks(ranks, digest, {"the model's weights", kSameFiles}, seat.hosts);
 }
 

@@ -10,6 +10,7 @@
 #include "comm/communicator.h"
 #include "comm/mpi_session.h"
 #include "config/run_config.h"
+#include "core/hash.h"
 
 namespace temper {
 
@@ -34,6 +35,10 @@ struct Seat {
 /// Collective: all ranks; all throw or none does. Throws: LaunchError, naming rank and host;
 /// ModelError if a weight cannot be read.
 void require_same_model(const Seat& seat, Communicator& ranks, const ModelFolder& folder);
+
+/// SHA-256 over what a model's folder is, and a sample of what is in each tensor: another training,
+/// another file or a copy that ended early has another one. Local. Throws: ModelError.
+Digest sampled_digest(const ModelFolder& folder);
 
 /// Refuses ranks that see other files than most, `what`, under the same paths. The fingerprint of a
 /// token shard covers the hash of each of its blocks, and each block is compared with its hash when

@@ -157,17 +157,45 @@ void add_eval(CLI::App& app, Verb& verb) {
   command->callback([=, &verb] { verb = [=] { return run_eval(*arguments); }; });
 }
 
+void add_model(CLI::App& command, ModelSource& model) {
+  using Dtype = ModelOptions::Dtype;
+  const std::map<std::string, Dtype> dtypes = {
+      {"auto", Dtype::kAuto}, {"float32", Dtype::kFloat32}, {"bfloat16", Dtype::kBfloat16}};
+  command.add_option("source", model.path, "A model folder, or a run's YAML file")->required();
+  command.add_option("--adapter", model.adapter, "The folder of an adapter, as peft has it");
+  add_weights(command, model.weights);
+  command.add_option("--threads", model.threads, "0: all that this process may use")
+      ->check(CLI::Range(0, 4096));
+  command.add_option("--dtype", model.dtype, "auto (default), float32 or bfloat16")
+      ->transform(CLI::CheckedTransformer(dtypes))
+      ->option_text("DTYPE");
+}
+
+void add_score(CLI::App& app, Verb& verb) {
+  const auto options = std::make_shared<ScoreOptions>();
+  CLI::App* command = app.add_subcommand(
+      "score", "Log-probabilities of continuations of token ids, under srun or mpirun");
+  add_model(*command, options->model);
+  command
+      ->add_option("--requests", options->requests,
+                   "JSON lines: {\"id\": any, \"context\": [ids], \"continuation\": [ids]}")
+      ->required()
+      ->option_text("FILE");
+  command
+      ->add_option("--output", options->output,
+                   "Where answers go; FILE.partial keeps them until all are there")
+      ->option_text("FILE");
+  command->add_flag("--tokens", options->with_tokens, "Also each token's log-probability");
+  command->callback([=, &verb] { verb = [=] { return run_score(*options); }; });
+}
+
 void add_generate(CLI::App& app, Verb& verb) {
   const auto options = std::make_shared<GenerateOptions>();
   const auto prompts = std::make_shared<std::string>();
-  const auto dtype = std::make_shared<std::string>("auto");
   CLI::App* command = app.add_subcommand("generate", "Continue prompts of token ids");
-  command->add_option("source", options->source, "A model folder, or a run's YAML file")
-      ->required();
+  add_model(*command, options->model);
   command->add_option("--prompts", *prompts, "1,22,7 or a file with a prompt a line, or -")
       ->required();
-  command->add_option("--adapter", options->adapter, "The folder of an adapter, as peft has it");
-  add_weights(*command, options->weights);
   GenerationOptions& generation = options->generation;
   command->add_option("--max-new-tokens", generation.max_new_tokens)
       ->check(CLI::Range(1, 1'000'000))
@@ -199,16 +227,9 @@ void add_generate(CLI::App& app, Verb& verb) {
   command->add_option("--at-once", generation.at_once, "Answers that a rank is at, at most")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  command->add_option("--threads", options->threads, "0: all that this process may use")
-      ->check(CLI::Range(0, 4096));
-  command->add_option("--dtype", *dtype)
-      ->check(CLI::IsMember({"auto", "float32", "bfloat16"}))
-      ->capture_default_str();
   command->callback([=, &verb] {
     verb = [=] {
       options->prompts = read_prompts(*prompts);
-      if (*dtype == "float32") options->dtype = ModelOptions::Dtype::kFloat32;
-      if (*dtype == "bfloat16") options->dtype = ModelOptions::Dtype::kBfloat16;
       return run_generate(*options);
     };
   });
@@ -233,6 +254,7 @@ int run(int argc, char** argv) {
   add_check(app, verb);
   add_train(app, verb);
   add_eval(app, verb);
+  add_score(app, verb);
   add_generate(app, verb);
   add_inspect(app, verb);
   add_export(app, verb);

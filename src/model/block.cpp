@@ -102,9 +102,9 @@ void Block::attach(const BlockAddition& addition) {
 }
 
 at::Tensor Block::forward(const at::Tensor& hidden, const RotaryAngles& angles,
-                          const std::vector<int64_t>& document_begins) const {
+                          const PackedBatch& batch) const {
   const at::Tensor qkv = queries_keys_values(hidden, angles);
-  const at::Tensor attended = attend(qkv, document_begins);
+  const at::Tensor attended = attend(qkv, batch);
   return add_mlp(add_sublayer(hidden, attended, output_, after_attention_));
 }
 
@@ -124,7 +124,7 @@ at::Tensor Block::forward_cached(const at::Tensor& hidden, const RotaryAngles& a
     sequences.push_back({rows, caches[i]->keys(), caches[i]->values()});
   }
   const at::Tensor attended =
-      begins ? attend(qkv, document_begins)
+      begins ? attend_within(qkv, document_begins)
              : attention_over_caches(columns(qkv, 0, heads_.num_heads), sequences, window_);
   return add_mlp(add_sublayer(hidden, attended, output_, after_attention_));
 }
@@ -135,7 +135,14 @@ at::Tensor Block::columns(const at::Tensor& qkv, int64_t first, int64_t num_head
       .unflatten(1, {num_heads, heads_.head_dim});
 }
 
-at::Tensor Block::attend(const at::Tensor& qkv, const std::vector<int64_t>& document_begins) const {
+at::Tensor Block::attend(const at::Tensor& qkv, const PackedBatch& batch) const {
+  if (!batch.branches) return attend_within(qkv, batch.document_begins);
+  const Branches& branches = *batch.branches;
+  return branches.together(attend_within(branches.apart(qkv), branches.document_begins()));
+}
+
+at::Tensor Block::attend_within(const at::Tensor& qkv,
+                                const std::vector<int64_t>& document_begins) const {
   const AttentionMask mask{document_begins, window_};
   return prefix_.is_defined() ? attention_after_prefix(qkv, heads_, mask, prefix_)
                               : attention(qkv, heads_, mask);

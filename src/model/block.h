@@ -14,6 +14,7 @@
 #include "model/ops/linear.h"
 #include "model/ops/rms_norm.h"
 #include "model/ops/rotary.h"
+#include "model/packed_batch.h"
 #include "model/unit_layout.h"
 #include "model/weight.h"
 
@@ -42,7 +43,7 @@ class Block {
 
   /// Shapes: hidden [T, hidden_size]; returns the same.
   at::Tensor forward(const at::Tensor& hidden, const RotaryAngles& angles,
-                     const std::vector<int64_t>& document_begins) const;
+                     const PackedBatch& batch) const;
 
   /// The same for the next tokens of sequences, each a document, which all begin, or all go on.
   /// Appends to the caches. Shapes: caches [document].
@@ -51,7 +52,9 @@ class Block {
                             std::span<KeyValueCache* const> caches) const;
 
  private:
-  at::Tensor attend(const at::Tensor& qkv, const std::vector<int64_t>& document_begins) const;
+  at::Tensor attend(const at::Tensor& qkv, const PackedBatch& batch) const;
+  at::Tensor attend_within(const at::Tensor& qkv,
+                           const std::vector<int64_t>& document_begins) const;
   at::Tensor columns(const at::Tensor& qkv, int64_t first, int64_t num_heads) const;
   at::Tensor queries_keys_values(const at::Tensor& hidden, const RotaryAngles& angles) const;
   void begin_with_prefix(KeyValueCache& cache, at::ScalarType dtype) const;

@@ -82,7 +82,7 @@ void Decoder::embed_backward(const at::Tensor& gradient, const at::Tensor& token
 
 at::Tensor Decoder::run_block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const {
   return blocks_[static_cast<size_t>(layer)].forward(
-      hidden, angles(batch.positions, hidden.scalar_type()), batch.document_begins);
+      hidden, angles(batch.positions, hidden.scalar_type()), batch);
 }
 
 at::Tensor Decoder::block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const {
@@ -113,6 +113,10 @@ at::Tensor Decoder::block_cached(int layer, const at::Tensor& hidden, const Pack
 
 HeadResult Decoder::head_loss(const at::Tensor& hidden, const at::Tensor& targets) const {
   return head_->loss(hidden, targets);
+}
+
+TargetScores Decoder::head_scores(const at::Tensor& hidden, const at::Tensor& targets) const {
+  return head_->scores(hidden, targets);
 }
 
 HeadResult Decoder::head_loss_and_gradient(const at::Tensor& hidden,

@@ -92,7 +92,10 @@ class Decoder {
   /// where the head is tied.
   HeadResult head_loss(const at::Tensor& hidden, const at::Tensor& targets) const;
 
-  /// The same with gradients: writes the head unit's gradients; where the head is tied, *writes*
+  /// The same logits' scores of each target instead of their loss.
+  TargetScores head_scores(const at::Tensor& hidden, const at::Tensor& targets) const;
+
+  /// The loss with gradients: writes the head unit's gradients; where the head is tied, *writes*
   /// the
   /// embedding's (whose backward then adds to it). A batch without targets gives zeros.
   HeadResult head_loss_and_gradient(const at::Tensor& hidden, const at::Tensor& targets) const;

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "core/targets.h"
 #include "model/ops/backward.h"
@@ -85,21 +86,38 @@ void Head::attach(const Weight& norm, const Weight& matrix, const TokenRows& row
   rows_ = rows;
 }
 
-HeadResult Head::loss(const at::Tensor& hidden, const at::Tensor& targets) const {
+template <typename Function>
+void Head::for_each_chunk(const at::Tensor& hidden, const at::Tensor& targets,
+                          Function function) const {
   const at::NoGradGuard no_graph;
   const at::Tensor rows = rows_with_target(targets);
   const at::Tensor own = targets.index_select(0, rows);
   const at::Tensor normed = rms_norm(hidden.index_select(0, rows), norm_, epsilon_);
   const at::Tensor transposed = matrix_.value().to(hidden.scalar_type()).t();
   const HeadChunks chunks(rows.numel(), matrix_.shape()[0] * hidden.element_size(), limits_);
-  HeadResult result;
   for (int64_t i = 0; i < chunks.count(); ++i) {
     const Range range = chunks[i];
     const at::Tensor x = normed.slice(0, range.begin, range.end);
-    const at::Tensor logits = product(x, transposed);
-    result.loss_sum += sum_in_order(cross_entropy(logits, own.slice(0, range.begin, range.end)));
+    function(product(x, transposed), own.slice(0, range.begin, range.end));
   }
+}
+
+HeadResult Head::loss(const at::Tensor& hidden, const at::Tensor& targets) const {
+  HeadResult result;
+  for_each_chunk(hidden, targets, [&](const at::Tensor& logits, const at::Tensor& own) {
+    result.loss_sum += sum_in_order(cross_entropy(logits, own));
+  });
   return result;
+}
+
+TargetScores Head::scores(const at::Tensor& hidden, const at::Tensor& targets) const {
+  std::vector<at::Tensor> log_probabilities{at::empty({0}, at::kFloat)};
+  std::vector<at::Tensor> are_greedy{at::empty({0}, at::kBool)};
+  for_each_chunk(hidden, targets, [&](const at::Tensor& logits, const at::Tensor& own) {
+    log_probabilities.push_back(cross_entropy(logits, own).neg().cpu());
+    are_greedy.push_back(logits.argmax(1).eq(own).cpu());  // Of equal ones, argmax has the first.
+  });
+  return {at::cat(log_probabilities), at::cat(are_greedy)};
 }
 
 HeadResult Head::loss_and_gradient(const at::Tensor& hidden, const at::Tensor& targets) const {

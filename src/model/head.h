@@ -18,6 +18,12 @@ struct HeadResult {
   at::Tensor hidden_gradient;  ///< [T, hidden], of loss_sum; undefined from `loss`.
 };
 
+/// What the logits say of each target, in the order of their rows; on the host.
+struct TargetScores {
+  at::Tensor log_probabilities;  ///< [n] fp32, natural logarithms.
+  at::Tensor are_greedy;  ///< [n] bool: the largest logit, of equal ones that of the lowest id.
+};
+
 /// How many logits may exist at a time: as many rows as fit into the bytes, and in any case so many
 /// rows that reading the matrix is cheap beside computing with it.
 struct LogitLimits {
@@ -67,13 +73,20 @@ class Head {
   /// Shapes: hidden [T, hidden_size], targets [T] int64.
   HeadResult loss(const at::Tensor& hidden, const at::Tensor& targets) const;
 
-  /// The same; writes the gradients of what is trained.
+  /// What the same logits say of each target. Shapes: as above, n targets.
+  TargetScores scores(const at::Tensor& hidden, const at::Tensor& targets) const;
+
+  /// The loss; writes the gradients of what is trained.
   HeadResult loss_and_gradient(const at::Tensor& hidden, const at::Tensor& targets) const;
 
   /// Shapes: hidden [T, hidden_size]; returns [T, vocab_size] fp32.
   at::Tensor logits(const at::Tensor& hidden) const;
 
  private:
+  // Calls function(logits, targets) for each chunk of the rows with a target, without a graph.
+  template <typename Function>
+  void for_each_chunk(const at::Tensor& hidden, const at::Tensor& targets, Function function) const;
+
   // Adds to loss_sum, writes the gradients of matrix and rows, returns the gradient of `normed` [n,
   // hidden].
   at::Tensor project(const at::Tensor& normed, const at::Tensor& targets, double& loss_sum) const;

@@ -135,14 +135,28 @@ void Engine::join_forward_backward() {
   CollectiveRing::own().begin_idle();
 }
 
-double Engine::loss(const PackedBatch& batch) {
+// What head_pass(hidden, targets) returns, without gradients.
+template <typename HeadPass>
+auto Engine::forward(const PackedBatch& batch, HeadPass head_pass) {
   const PackedBatch whole = after_prompt(batch);
   const at::Tensor hidden = forward_blocks(embed(batch), whole, nullptr);
   acquire(head());
-  const HeadResult result = decoder_.head_loss(hidden, whole.targets);
+  auto result = head_pass(hidden, whole.targets);
   release(head(), kNobody);
   CollectiveRing::own().begin_idle();
-  return result.loss_sum;
+  return result;
+}
+
+double Engine::loss(const PackedBatch& batch) {
+  return forward(batch, [&](const at::Tensor& hidden, const at::Tensor& targets) {
+    return decoder_.head_loss(hidden, targets).loss_sum;
+  });
+}
+
+TargetScores Engine::scores(const PackedBatch& batch) {
+  return forward(batch, [&](const at::Tensor& hidden, const at::Tensor& targets) {
+    return decoder_.head_scores(hidden, targets);
+  });
 }
 
 void Engine::join_loss() {
@@ -168,7 +182,8 @@ PackedBatch Engine::after_prompt(const PackedBatch& batch) const {
   };
   const auto options = batch.positions.options();
   return {batch.tokens, insert(at::arange(count, options), batch.positions.add(count)),
-          insert(at::full({count}, kNoTarget, options), batch.targets), rows.document_begins()};
+          insert(at::full({count}, kNoTarget, options), batch.targets), rows.document_begins(),
+          batch.branches ? std::optional(batch.branches->after(count)) : std::nullopt};
 }
 
 at::Tensor Engine::embed(const PackedBatch& batch, Documents documents) {

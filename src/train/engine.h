@@ -46,7 +46,11 @@ class Engine {
   /// The summed cross-entropy over the batch's targets, without gradients.
   double loss(const PackedBatch& batch);
 
-  /// Takes part in the collectives of `loss` or `extend` on a rank that has no batch left.
+  /// What the model says of each of the batch's targets, in the order of its rows.
+  TargetScores scores(const PackedBatch& batch);
+
+  /// Takes part in the collectives of `loss`, `scores` or `extend` on a rank that has no batch
+  /// left.
   void join_loss();
 
   /// The next tokens of sequences, each a document of the batch, appended to its caches. All of
@@ -78,6 +82,8 @@ class Engine {
   at::Tensor embed(const PackedBatch& batch, Documents documents = Documents::kBegin);
   at::Tensor forward_blocks(at::Tensor hidden, const PackedBatch& batch,
                             std::vector<BlockPass>* passes);
+  template <typename HeadPass>
+  auto forward(const PackedBatch& batch, HeadPass head_pass);
   HeadResult head_with_gradient(const at::Tensor& hidden, const PackedBatch& batch);
   at::Tensor backward_blocks(at::Tensor gradient, const PackedBatch& batch,
                              std::vector<BlockPass> passes);

@@ -76,6 +76,71 @@ BOOST_DATA_TEST_CASE(another_document_in_the_row_changes_no_bit_of_loss_and_grad
   }
 }
 
+// Of the shortest, of full and broken tiles of 16 and 64 rows, and of more than one block of 256
+// keys.
+constexpr std::array<int64_t, 12> kLengths{1, 2, 15, 16, 17, 63, 64, 65, 130, 257, 300, 3};
+
+std::vector<int64_t> all_lengths() { return {kLengths.begin(), kLengths.end()}; }
+
+BOOST_DATA_TEST_CASE(a_row_has_the_same_bits_alone_and_in_any_batch,
+                     data::make({at::kFloat, at::kBFloat16}) * data::make({0, 5}), dtype, window) {
+  const ModelConfig config = config_of(2, window);
+  WholeDecoder whole(config, dtype);
+  whole.fill_weights();
+  const PackedBatch packed = make_batch(config, all_lengths());
+  const at::Tensor hidden = whole.forward(packed).hidden;
+  const TargetScores scores = whole.decoder().head_scores(hidden, packed.targets);
+  int64_t first_score = 0;
+  for (size_t document = 0; document < kLengths.size(); ++document) {
+    const int64_t begin = packed.document_begins[document], size = kLengths[document];
+    const auto part = [&](const at::Tensor& all) { return all.narrow(0, begin, size); };
+    const PackedBatch alone{
+        part(packed.tokens), part(packed.positions), part(packed.targets), {0, size}};
+    const at::Tensor own = whole.forward(alone).hidden;
+    BOOST_TEST(at::equal(own, part(hidden)), "document of " << size);
+    const TargetScores own_scores = whole.decoder().head_scores(own, alone.targets);
+    const int64_t count = own_scores.are_greedy.numel();
+    BOOST_TEST(at::equal(own_scores.log_probabilities,
+                         scores.log_probabilities.narrow(0, first_score, count)));
+    BOOST_TEST(at::equal(own_scores.are_greedy, scores.are_greedy.narrow(0, first_score, count)));
+    first_score += count;
+  }
+}
+
+// Two documents fork: after trunks of 70 and of no tokens. A document that does not is between.
+BOOST_DATA_TEST_CASE(a_branch_has_the_bits_of_trunk_and_branch_alone,
+                     data::make({at::kFloat, at::kBFloat16}) * data::make({0, 5}), dtype, window) {
+  const ModelConfig config = config_of(2, window);
+  WholeDecoder whole(config, dtype);
+  whole.fill_weights();
+  PackedBatch batch = make_batch(config, {70 + 3 + 1 + 20, 9, 4 + 6});
+  const std::vector<std::vector<int64_t>> branches{{70, 73, 74}, {94}, {103, 107}};
+  const std::vector<int64_t> trunks{70, 0, 0};
+  for (const int64_t begin : {73, 74, 107}) {  // They go on from the trunk.
+    const int64_t trunk = begin < 94 ? 70 : 0, end = begin == 73 ? 74 : begin == 74 ? 94 : 113;
+    batch.positions.narrow(0, begin, end - begin).copy_(at::arange(trunk, trunk + end - begin));
+  }
+  batch.branches.emplace(batch.document_begins, branches);
+  const at::Tensor hidden = whole.forward(batch).hidden;
+  for (size_t document = 0; document < branches.size(); ++document) {
+    for (size_t k = 0; k < branches[document].size(); ++k) {
+      const int64_t begin = branches[document][k], trunk = trunks[document];
+      const bool is_last = k + 1 == branches[document].size();
+      const int64_t end = is_last ? batch.document_begins[document + 1] : branches[document][k + 1];
+      const auto joined = [&](const at::Tensor& all) {
+        return at::cat({all.narrow(0, batch.document_begins[document], trunk),
+                        all.narrow(0, begin, end - begin)});
+      };
+      const PackedBatch alone{joined(batch.tokens),
+                              joined(batch.positions),
+                              joined(batch.targets),
+                              {0, trunk + end - begin}};
+      BOOST_TEST(at::equal(whole.forward(alone).hidden, joined(hidden)),
+                 "document " << document << ", branch " << k);
+    }
+  }
+}
+
 // Row: the token that reads; column: the token that is read. Written by hand from the definition:
 // a window of 4 is the token itself and three before it.
 constexpr std::array<std::string_view, 8> kWindowOfFour{
