@@ -11,11 +11,19 @@
 
 namespace temper {
 
+/// Tells one state of a unit's weights from another.
+struct WeightVersion {
+  int64_t number = 0;  ///< 0: unknown, and like no other.
+
+  bool is_same(WeightVersion other) const { return number != 0 && number == other.number; }
+};
+
 /// The flat buffers of one unit while it computes. The engine sets them before each use: between
 /// forward and backward the weights may have been released and gathered again somewhere else.
 struct UnitBuffers {
-  at::Tensor weights;    ///< [num_elements or more], compute dtype.
-  at::Tensor gradients;  ///< The same shape and dtype; undefined where no gradient is wanted.
+  at::Tensor weights;          ///< [num_elements or more], compute dtype.
+  at::Tensor gradients;        ///< The same shape and dtype; undefined where no gradient is wanted.
+  WeightVersion version = {};  ///< Of the weights.
 };
 
 /// A handle to one matrix or vector in a unit's buffers, resolved at each use.
@@ -33,6 +41,9 @@ class Weight {
 
   /// A view of the weights now in the unit's buffer.
   at::Tensor value() const;
+
+  /// Of the weights that are there now.
+  WeightVersion version() const { return buffers_->version; }
 
   /// A view of the unit's gradient buffer; undefined where no gradient is wanted.
   at::Tensor gradient() const;

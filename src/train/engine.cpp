@@ -59,7 +59,11 @@ void Engine::prefetch(int user) {
 
 void Engine::acquire(int user) {
   const Needs& needs = needs_[static_cast<size_t>(user)];
-  for (const int unit : needs) buffers_[static_cast<size_t>(unit)]->weights = store_.gather(unit);
+  for (const int unit : needs) {
+    UnitBuffers& buffers = *buffers_[static_cast<size_t>(unit)];
+    buffers.weights = store_.gather(unit);
+    buffers.version = {store_.state(unit).version};
+  }
   for (const int unit : needs) {
     if (unit < decoder_.num_users()) decoder_.put_token_rows(unit);
   }

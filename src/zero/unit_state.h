@@ -36,6 +36,7 @@ struct UnitState {
   at::Tensor first_scales = {}, second_scales = {};            ///< Of moments in 8 bits.
   std::shared_ptr<const std::vector<ScaledPart>> scaled = {};  ///< Where these lie.
   const StateFile* file = nullptr;  ///< What some of the tensors lie in, if they do.
+  int64_t version = 0;              ///< Of `weights`: grows whenever they change.
 
   /// This rank's part of `weights`. Shapes: [kept], or a slice in bytes.
   at::Tensor kept_weights() const {

@@ -164,6 +164,7 @@ void UnitStore::finish_publishing() {
 
 void UnitStore::start_publishing(int unit) {
   UnitState& at_unit = state(unit);
+  ++at_unit.version;
   at_unit.weights = at_unit.weights.to(options_.device);  // Four bits are read on the host.
   const at::Tensor own = at_unit.kept_weights();
   if (own.numel() < at_unit.weights.numel()) {

@@ -10,6 +10,7 @@
 #include <boost/test/unit_test.hpp>
 #include <cmath>
 
+#include "core/random.h"
 #include "model/ops/linear.h"
 
 namespace temper {
@@ -39,6 +40,15 @@ struct Fixture {
                               {Weight(trained, 8 * kIn + 30, {13, 5}), 3, 27, 2.0}};
     weights.low_rank.dropout = dropout;
     weights.low_rank.place = 9;
+  }
+
+  // Makes it DoRA.
+  void add_magnitudes() {
+    const int64_t before = trained->weights.numel();
+    trained->weights = at::cat({trained->weights, at::rand({23}) + 0.5});
+    trained->gradients = at::full_like(trained->weights, std::nan(""));
+    weights.low_rank.parts[0].magnitude = Weight(trained, before, {10});
+    weights.low_rank.parts[1].magnitude = Weight(trained, before + 10, {13});
   }
 
   // The same by LibTorch's operators.
@@ -115,11 +125,7 @@ at::Tensor decomposed(const Fixture& fixture, const at::Tensor& input, const at:
 
 BOOST_DATA_TEST_CASE_F(Fixture, magnitudes_are_those_of_dora,
                        data::make({false, true}) * data::make({false, true}), drops, onto) {
-  const int64_t before = trained->weights.numel();
-  trained->weights = at::cat({trained->weights, at::rand({23}) + 0.5});
-  trained->gradients = at::full_like(trained->weights, std::nan(""));
-  weights.low_rank.parts[0].magnitude = Weight(trained, before, {10});
-  weights.low_rank.parts[1].magnitude = Weight(trained, before + 10, {13});
+  add_magnitudes();
   if (drops) dropout->set_micro_batch(3);
   const at::Tensor mask = dropout->apply(at::ones_like(x), 9);
   check_beside_autograd(*this, onto, [&](const at::Tensor& input, const at::Tensor& flat) {
@@ -127,18 +133,102 @@ BOOST_DATA_TEST_CASE_F(Fixture, magnitudes_are_those_of_dora,
   });
 }
 
-BOOST_AUTO_TEST_CASE(frozen_bfloat16_weights_take_an_fp32_addition_rounded_once) {
+// Values and gradients of a product in bf16 beside those of fp32: a number that is rounded on the
+// way is off by some units of bf16, measured by the size of the sums.
+template <typename Expected>
+void check_narrow(Fixture& fixture, Expected expected) {
+  constexpr double kUnits = 3.0 / 256.0;
+  const at::Tensor narrow = fixture.x.to(at::kBFloat16), upper = fixture.gradient.to(at::kBFloat16);
+  fixture.frozen->weights = fixture.frozen->weights.to(at::kBFloat16);
+  const at::Tensor input = narrow.clone().requires_grad_();
+  const at::Tensor y = linear(Activation(input), fixture.weights);
+  const at::Tensor x_gradient = torch::autograd::grad({y}, {input}, {upper})[0];
+  BOOST_TEST((y.scalar_type() == at::kBFloat16));
+
+  fixture.frozen->weights = fixture.frozen->weights.to(at::kFloat);
+  const at::Tensor flat = fixture.trained->weights.clone().requires_grad_();
+  const at::Tensor wide = narrow.to(at::kFloat).requires_grad_();
+  const at::Tensor wanted = expected(wide, flat);
+  const auto gradients = torch::autograd::grad({wanted}, {wide, flat}, {upper.to(at::kFloat)});
+  const auto distance = [](const at::Tensor& own, const at::Tensor& other) {
+    return (own.to(at::kFloat) - other).norm().item<double>() / other.norm().item<double>();
+  };
+  BOOST_TEST(distance(y.detach(), wanted.detach()) < kUnits);
+  BOOST_TEST(distance(x_gradient, gradients[0]) < kUnits);
+  BOOST_TEST(distance(fixture.trained->gradients, gradients[1]) < kUnits);
+  BOOST_TEST((fixture.trained->gradients.scalar_type() == at::kFloat));
+}
+
+BOOST_DATA_TEST_CASE_F(Fixture, bfloat16_is_as_good_as_its_numbers, data::make({false, true}),
+                       drops) {
+  if (drops) dropout->set_micro_batch(3);
+  check_narrow(*this, [this](const at::Tensor& input, const at::Tensor& flat) {
+    return expected(input, flat);
+  });
+}
+
+BOOST_DATA_TEST_CASE_F(Fixture, magnitudes_in_bfloat16_are_as_good_as_its_numbers,
+                       data::make({false, true}), drops) {
+  add_magnitudes();
+  if (drops) dropout->set_micro_batch(3);
+  const at::Tensor mask = dropout->apply(at::ones_like(x), 9);
+  check_narrow(*this, [&](const at::Tensor& input, const at::Tensor& flat) {
+    return decomposed(*this, input, flat, mask);
+  });
+}
+
+// What is added is rounded with the product, not after it.
+BOOST_AUTO_TEST_CASE(what_is_added_is_part_of_the_sum) {
   const at::Tensor narrow = x.to(at::kBFloat16);
   frozen->weights = frozen->weights.to(at::kBFloat16);
+  const at::Tensor base = weights.matrix.value().to(at::kFloat);
+  for (LowRankPart& part : weights.low_rank.parts) part.scale = 1.0;
+  trained->weights = trained->weights.to(at::kBFloat16).to(at::kFloat);
   const at::Tensor y = linear(Activation(narrow), weights);
-  const at::Tensor base = at::mm(narrow, weights.matrix.value().t());
-  frozen->weights = at::zeros_like(frozen->weights, at::kFloat);
-  const at::Tensor added = expected(narrow.to(at::kFloat), trained->weights);
-  const at::Tensor wanted = (base.to(at::kFloat) + added).to(at::kBFloat16);
-  BOOST_TEST((y.scalar_type() == at::kBFloat16));
+  const at::Tensor wide = narrow.to(at::kFloat);
+  at::Tensor wanted = at::mm(wide, base.t());
+  const at::Tensor projected = at::mm(wide, weights.low_rank.down.value().t());
+  for (const LowRankPart& part : weights.low_rank.parts) {
+    const int64_t out = part.up.shape()[0], rank = part.up.shape()[1];
+    const at::Tensor own = projected.narrow(1, part.first_row, rank).to(at::kBFloat16);
+    wanted.narrow(1, part.first_column, out).add_(at::mm(own.to(at::kFloat), part.up.value().t()));
+  }
   // The order of the sums differs: now and then a number on a border is rounded the other way.
-  BOOST_TEST(y.eq(wanted).to(at::kFloat).mean().item<float>() > 0.98F);
-  BOOST_TEST(at::allclose(y, wanted, /*rtol=*/0.01, /*atol=*/1e-3));
+  BOOST_TEST(y.eq(wanted.to(at::kBFloat16)).to(at::kFloat).mean().item<float>() > 0.98F);
+}
+
+// One product projects for all parts where their scales are the same, else one for each.
+BOOST_AUTO_TEST_CASE(equal_scales_are_no_special_case) {
+  for (LowRankPart& part : weights.low_rank.parts) part.scale = 2.0;
+  const at::Tensor together = linear(Activation(x), weights);
+  weights.low_rank.parts[0].scale = 1.0;
+  trained->weights.narrow(0, 8 * kIn, 30).mul_(2.0);
+  BOOST_TEST(is_close(linear(Activation(x), weights), together));
+}
+
+// Lengths are those of the weights that are there, however often they are used or change.
+BOOST_AUTO_TEST_CASE(lengths_follow_the_weights) {
+  add_magnitudes();
+  const at::Tensor mask = at::ones_like(x);
+  const auto check = [&](const char* when) {
+    const at::Tensor y = linear(Activation(x), weights);
+    BOOST_TEST(is_close(y, decomposed(*this, x, trained->weights, mask)), when);
+    return y;
+  };
+  frozen->version = trained->version = {1};
+  const at::Tensor first = check("at first");
+  BOOST_TEST(at::equal(check("again"), first));
+  trained->weights = trained->weights + 0.5;
+  trained->version = {2};
+  check("after an update");
+  frozen->weights = frozen->weights * 2.0;
+  frozen->version = {2};
+  check("with another base");
+  frozen->version = trained->version = {};
+  trained->weights = trained->weights - 0.25;
+  check("of an unknown version");
+  trained->weights = trained->weights - 0.25;
+  check("of another unknown version");
 }
 
 BOOST_AUTO_TEST_SUITE_END()
@@ -170,6 +260,38 @@ BOOST_AUTO_TEST_CASE(nothing_is_dropped_outside_of_training) {
   const Dropout dropout(0.25, 1);
   const at::Tensor x = at::randn({3, 4});
   BOOST_TEST(dropout.apply(x, 0).is_same(x));
+}
+
+// The masks that adapters were trained with: the bits of the generator, 16 for each element.
+BOOST_AUTO_TEST_CASE(each_element_has_its_own_bits) {
+  constexpr int64_t kRows = 37, kColumns = 83;
+  Dropout dropout(0.25, 6);
+  dropout.set_micro_batch(2);
+  const at::Tensor mask = dropout.apply(at::ones({kRows, kColumns}), 3);
+  const uint64_t key = random_word(uint64_t{6} ^ (uint64_t{3} << 32), 2);
+  for (int64_t i = 0; i < kRows * kColumns; ++i) {
+    const auto words = philox(key, {static_cast<uint32_t>(i / 8), 0, 0, 0});
+    const uint32_t bits = words[static_cast<size_t>(i % 8 / 2)] >> (16 * (i % 2)) & 0xFFFFU;
+    const float wanted = bits < 16384 ? 0.0F : 1.0F / 0.75F;
+    BOOST_REQUIRE(mask.view({-1})[i].item<float>() == wanted);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(dtypes_and_sums_have_the_same_mask) {
+  Dropout dropout(0.25, 7);
+  dropout.set_micro_batch(2);
+  const at::Tensor x = at::randn({33, 100}), sum = at::randn({33, 100});
+  const at::Tensor wide = dropout.apply(x, 3);
+  const at::Tensor narrow = x.to(at::kBFloat16);
+  const at::Tensor dropped = dropout.apply(narrow.to(at::kFloat), 3);
+  BOOST_TEST(at::equal(dropout.apply(narrow, 3), dropped.to(at::kBFloat16)));
+  at::Tensor added = sum.clone();
+  dropout.add_applied(added, x, 3);
+  BOOST_TEST(at::allclose(added, sum + wide, 1e-6, 1e-6));
+  at::Tensor narrow_sum = sum.to(at::kBFloat16);
+  const at::Tensor once = (narrow_sum.to(at::kFloat) + dropped).to(at::kBFloat16);
+  dropout.add_applied(narrow_sum, narrow, 3);
+  BOOST_TEST(narrow_sum.eq(once).to(at::kFloat).mean().item<float>() > 0.999F);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

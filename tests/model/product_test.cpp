@@ -6,10 +6,12 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/test/unit_test.hpp>
 #include <cmath>
 #include <mutex>
 #include <set>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -17,6 +19,7 @@
 #include "core/concat.h"
 #include "model/ops/one_thread.h"
 #include "model/ops/rows.h"
+#include "model/ops/tile_product.h"
 
 namespace temper {
 namespace {
@@ -62,7 +65,19 @@ struct Factors {
     b = make(depth, columns, both || product.layout == Layout::kRightTransposed, product.dtypes.b);
   }
 
-  at::Tensor exact() const { return at::mm(a.to(at::kDouble), b.to(at::kDouble)); }
+  at::Tensor exact() const {
+    const bool is_narrow = a.scalar_type() == at::kBFloat16 || b.scalar_type() == at::kBFloat16;
+    return multiplied(a, b, is_narrow);
+  }
+
+  // Of numbers that are rounded to bf16 first, where the processor multiplies them.
+  static at::Tensor multiplied(const at::Tensor& a, const at::Tensor& b, bool is_narrow) {
+    const bool rounds = is_narrow && has_bfloat16_tiles();
+    const auto factor = [&](const at::Tensor& numbers) {
+      return (rounds ? numbers.to(at::kBFloat16) : numbers).to(at::kDouble);
+    };
+    return at::mm(factor(a), factor(b));
+  }
 };
 
 at::Tensor with_threads(int num_threads, const Factors& factors, at::ScalarType dtype,
@@ -138,6 +153,65 @@ BOOST_AUTO_TEST_CASE(tiles_make_up_the_product) {
     const at::Tensor narrow = with_threads(2, factors, at::kBFloat16, scales);
     BOOST_TEST(at::equal(narrow, wide.to(at::kBFloat16)), product.text() << " is rounded twice");
   });
+}
+
+// Of some columns, with a depth of their own; by fp32 numbers beside bf16, as of adapters.
+std::vector<ProductTerm> terms_of(const ProductShape& shape, at::ScalarType dtype, int64_t depth) {
+  const int64_t first = shape.columns / 3, count = (shape.columns - first + 1) / 2;
+  return {{at::randn({shape.rows, depth}).to(dtype), at::randn({depth, count}), first},
+          {at::randn({shape.rows, 3 * depth}).narrow(1, depth, depth).to(dtype),
+           at::randn({shape.columns, depth}).t(), 0},
+          {at::randn({shape.rows, 6}), at::randn({6, std::min<int64_t>(64, shape.columns)}), 0}};
+}
+
+at::Tensor with_terms(int num_threads, const Factors& factors, std::span<const ProductTerm> terms,
+                      at::ScalarType dtype = at::kFloat) {
+  const OneThread restores_their_number;
+  at::set_num_threads(num_threads);
+  at::Tensor out = at::ones({factors.a.size(0), factors.b.size(1)}, dtype);
+  product_out(out, factors.a, factors.b, {.scale = 0.5F, .keep = 2.0F}, terms);
+  return out;
+}
+
+// Of few numbers and many: of more than a block's depth.
+BOOST_AUTO_TEST_CASE(terms_are_part_of_the_sum) {
+  at::manual_seed(4);
+  for (size_t i = 0; i < kShapes.size(); ++i) {
+    const ProductShape& shape = kShapes[i];
+    const int64_t depth = std::array<int64_t, 3>{5, 16, 900}[i % 3];
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      const Product product{shape, Layout::kRightTransposed, {dtype, dtype, at::kFloat}};
+      const Factors factors(product);
+      const std::vector<ProductTerm> terms = terms_of(shape, dtype, depth);
+      at::Tensor exact = factors.exact();
+      for (const auto& [a, b, column] : terms) {
+        exact.narrow(1, column, b.size(1)).add_(Factors::multiplied(a, b, dtype == at::kBFloat16));
+      }
+      exact.mul_(0.5).add_(2.0);
+      const double root = std::sqrt(static_cast<double>(shape.depth + 2 * depth));
+      const at::Tensor sum = with_terms(1, factors, terms);
+      BOOST_TEST(at::allclose(sum.to(at::kDouble), exact, 1e-5, 4e-6 * root), product.text());
+      BOOST_TEST(at::equal(with_terms(5, factors, terms), sum), product.text() << ", threads");
+      const at::Tensor narrow = with_terms(2, factors, terms, at::kBFloat16);
+      BOOST_TEST(at::equal(narrow, sum.to(at::kBFloat16)), product.text() << ", twice rounded");
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(terms_of_rows_have_the_same_bits_in_any_company) {
+  at::manual_seed(5);
+  for (const ProductShape& shape : kShapes) {
+    const Product product{
+        shape, Layout::kRightTransposed, {at::kBFloat16, at::kBFloat16, at::kFloat}};
+    Factors factors(product);
+    std::vector<ProductTerm> terms = terms_of(shape, at::kBFloat16, 16);
+    const at::Tensor all = with_terms(2, factors, terms);
+    const int64_t first = shape.rows / 3, count = (shape.rows + 5) / 6;
+    factors.a = factors.a.narrow(0, first, count);
+    for (ProductTerm& term : terms) term.a = term.a.narrow(0, first, count);
+    BOOST_TEST(at::equal(with_terms(2, factors, terms), all.narrow(0, first, count)),
+               product.text());
+  }
 }
 
 // Of a model of 8 B parameters the head's products, for a chunk and for what is left of one, and a

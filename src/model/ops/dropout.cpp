@@ -7,40 +7,94 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <span>
+#include <utility>
 
 #include "core/random.h"
+#include "model/ops/rows.h"
 
 namespace temper {
 namespace {
 
 // One call of the generator decides on so many elements, with 16 bits each.
 constexpr int64_t kPerCall = 8;
-constexpr int64_t kGrain = 1024;  // Calls that are worth a thread: arbitrary.
+constexpr int64_t kPiece = 1024;  // Elements that are computed at once.
+constexpr int64_t kGrain = 8;     // Pieces that are worth a thread: arbitrary.
+
+/// What elements are multiplied with.
+class DropoutFactors {
+ public:
+  DropoutFactors(uint64_t key, double probability)
+      : key_(key),
+        threshold_(static_cast<uint32_t>(std::lround(probability * 65536.0))),
+        kept_(static_cast<float>(1.0 / (1.0 - probability))) {}
+
+  // Of one piece, to [kPiece] of them.
+  void write(int64_t piece, float* factors) const {
+    std::array<uint32_t, kPiece / 2> words;
+    philox_run(key_, static_cast<uint64_t>(piece * (kPiece / kPerCall)), {0, 0}, words);
+    for (size_t i = 0; i < words.size(); ++i) {
+      factors[2 * i] = (words[i] & 0xFFFFU) < threshold_ ? 0.0F : kept_;
+      factors[2 * i + 1] = (words[i] >> 16) < threshold_ ? 0.0F : kept_;
+    }
+  }
+
+ private:
+  uint64_t key_;
+  uint32_t threshold_;
+  float kept_;
+};
+
+// to = factors x + keep * to.
+template <typename T>
+void multiply_factors(std::span<const T> x, const DropoutFactors& factors, float keep, T* to) {
+  const int64_t size = std::ssize(x);
+  at::parallel_for(0, (size + kPiece - 1) / kPiece, kGrain, [&](int64_t begin, int64_t end) {
+    float result[kPiece], numbers[kPiece], kept[kPiece];
+    for (int64_t piece = begin; piece < end; ++piece) {
+      const int64_t first = piece * kPiece, count = std::min(kPiece, size - first);
+      factors.write(piece, result);
+      const float* values = read_row(x.data() + first, numbers, count);
+      for (int64_t i = 0; i < count; ++i) result[i] *= values[i];
+      if (keep != 0.0F) {
+        const float* before = read_row(to + first, kept, count);
+        for (int64_t i = 0; i < count; ++i) result[i] += keep * before[i];
+      }
+      at::vec::convert(result, to + first, count);
+    }
+  });
+}
 
 }  // namespace
 
 at::Tensor Dropout::apply(const at::Tensor& x, uint64_t place) const {
   if (!is_active()) return x;
-  const uint64_t key = random_word(seed_ ^ (place << 32), static_cast<uint64_t>(*number_));
-  const auto threshold = static_cast<uint32_t>(std::lround(probability_ * 65536.0));
-  const float kept = static_cast<float>(1.0 / (1.0 - probability_));
-  const int64_t size = x.numel();
-  const at::Tensor mask = at::empty(x.sizes(), at::TensorOptions(at::kFloat));
-  float* const factors = mask.mutable_data_ptr<float>();
-  at::parallel_for(0, (size + kPerCall - 1) / kPerCall, kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t call = begin; call < end; ++call) {
-      const auto index = static_cast<uint64_t>(call);
-      const std::array<uint32_t, 4> words =
-          philox(key, {static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), 0, 0});
-      const int64_t last = std::min(size, (call + 1) * kPerCall);
-      for (int64_t i = call * kPerCall; i < last; ++i) {
-        const auto lane = static_cast<uint64_t>(i - call * kPerCall);
-        const uint32_t bits = (words[lane / 2] >> (16 * (lane % 2))) & 0xFFFFU;
-        factors[i] = bits < threshold ? 0.0F : kept;
-      }
+  const at::Tensor result = at::empty(x.sizes(), x.options());
+  multiply(x.contiguous(), place, /*keep=*/0.0F, result);
+  return result;
+}
+
+void Dropout::add_applied(at::Tensor sum, const at::Tensor& x, uint64_t place) const {
+  multiply(x, place, /*keep=*/1.0F, std::move(sum));
+}
+
+void Dropout::multiply(const at::Tensor& x, uint64_t place, float keep, at::Tensor to) const {
+  if (!x.is_cpu()) {
+    const at::Tensor factors = apply(at::ones(x.sizes(), at::kFloat), place).to(x.device());
+    if (keep == 0.0F) {
+      to.copy_(factors.mul(x));
+    } else {
+      to.mul_(keep).add_(factors.mul(x));
     }
+    return;
+  }
+  const uint64_t key = random_word(seed_ ^ (place << 32), static_cast<uint64_t>(*number_));
+  const DropoutFactors factors(key, probability_);
+  dispatch_dtype(x.scalar_type(), [&](auto element) {
+    using T = decltype(element);
+    const std::span<const T> numbers(x.const_data_ptr<T>(), static_cast<size_t>(x.numel()));
+    multiply_factors<T>(numbers, factors, keep, to.mutable_data_ptr<T>());
   });
-  return x.mul(mask.to(x.device()));
 }
 
 }  // namespace temper

@@ -23,10 +23,15 @@ class Dropout {
 
   /// Elements set to zero with the probability, the others divided by one minus it. The gradient of
   /// this function is itself.
-  /// Shapes: x [T, n] fp32; returns the same.
+  /// Shapes: x [T, n] fp32 or bf16; returns the same.
   at::Tensor apply(const at::Tensor& x, uint64_t place) const;
 
+  /// sum += apply(x, place), rounded once. Shapes: sum, x [T, n] of one dtype, dense.
+  void add_applied(at::Tensor sum, const at::Tensor& x, uint64_t place) const;
+
  private:
+  void multiply(const at::Tensor& x, uint64_t place, float keep, at::Tensor to) const;
+
   double probability_;
   uint64_t seed_;
   std::optional<int64_t> number_;

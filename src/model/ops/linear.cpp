@@ -34,10 +34,13 @@ at::Tensor forward(const at::Tensor& onto, const at::Tensor& x, const LinearWeig
   } else if (has_bias) {
     y.copy_(weights.bias.value());
   }
-  const bool is_added = onto.defined() || has_bias;
-  product_out(y, x, weights.matrix.value().t(), {.keep = is_added ? 1.0F : 0.0F});
+  const float keep = onto.defined() || has_bias ? 1.0F : 0.0F;
+  if (weights.low_rank.is_defined()) {
+    kept.projected = low_rank_product(y, x, weights.matrix, weights.low_rank, keep);
+  } else {
+    product_out(y, x, weights.matrix.value().t(), {.keep = keep});
+  }
   if (onto.defined() && has_bias) y.add_(weights.bias.value());
-  if (weights.low_rank.is_defined()) kept.projected = add_low_rank(y, x, weights.low_rank);
   return y;
 }
 
@@ -53,11 +56,10 @@ at::Tensor backward(const at::Tensor& gradient, const Recompute& x, const Linear
   if (weights.low_rank.has_magnitude()) {
     return decomposed_backward(gradient, x(), kept.decomposed, weights.matrix, weights.low_rank);
   }
-  at::Tensor x_gradient = product(gradient, weights.matrix.value());
   if (weights.low_rank.is_defined()) {
-    low_rank_backward(gradient, x(), kept.projected, weights.low_rank, x_gradient);
+    return low_rank_backward(gradient, x(), kept.projected, weights.matrix, weights.low_rank);
   }
-  return x_gradient;
+  return product(gradient, weights.matrix.value());
 }
 
 }  // namespace

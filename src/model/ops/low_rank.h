@@ -8,9 +8,17 @@
 #include <vector>
 
 #include "model/ops/dropout.h"
+#include "model/ops/product.h"
 #include "model/weight.h"
 
 namespace temper {
+
+/// What one of the matrices of DoRA is scaled by, while neither it nor what is added to it changes.
+struct RowLengths {
+  WeightVersion of_base, of_addition;
+  at::Tensor base_squares;  ///< Of the rows of the matrix without what is added, [out] fp32.
+  at::Tensor inverse;       ///< 1 / length of each row of the sum, [out] fp32.
+};
 
 /// What LoRA adds to one module of a product: scale * (x A^T) B^T to its columns. With DoRA the
 /// columns are scaled then, each to the length `magnitude` of its row in the sum of both matrices.
@@ -20,13 +28,14 @@ struct LowRankPart {
   int64_t first_column = 0;  ///< Of this module's output in the product's.
   double scale = 1.0;
   Weight magnitude = {};  ///< [out]; undefined without DoRA.
+  std::shared_ptr<RowLengths> lengths = std::make_shared<RowLengths>();  ///< With DoRA.
 };
 
 /// What LoRA adds to a product y = x W^T that may serve several modules: x is dropout(x) while it
 /// trains.
 ///
-/// The weights are fp32, and so is the arithmetic, whatever x and y are; the sum is rounded to the
-/// dtype of y, as in peft.
+/// The weights and their gradients are fp32. They are multiplied in the dtype of x, rounded to it
+/// if that is bf16, as by peft under autocast; what is added is part of the product's own sum.
 /// Source: Hu et al., "LoRA: low-rank adaptation of large language models", arXiv:2106.09685.
 struct LowRank {
   Weight down;                     ///< The A of all parts on top of each other, [all ranks, in].
@@ -40,25 +49,28 @@ struct LowRank {
   bool has_magnitude() const { return is_defined() && parts.front().magnitude.is_defined(); }
 };
 
-/// Adds to `y` in place. Returns x A^T, which the backward pass needs.
-/// Shapes: y [T, out], x [T, in]; returns [T, all ranks] fp32.
-at::Tensor add_low_rank(at::Tensor y, const at::Tensor& x, const LowRank& low_rank);
+/// y = x W^T + keep * y and what LoRA adds. Returns scale * x A^T of each part, which the backward
+/// pass needs.
+/// Shapes: y [T, out], x [T, in]; returns [T, all ranks] in the dtype of x.
+at::Tensor low_rank_product(at::Tensor y, const at::Tensor& x, const Weight& matrix,
+                            const LowRank& low_rank, float keep);
 
-/// Writes the gradients of the weights, and adds to that of x in place.
-/// Shapes: gradient [T, out], x and x_gradient [T, in], projected as `add_low_rank` returned it.
-void low_rank_backward(const at::Tensor& gradient, const at::Tensor& x, const at::Tensor& projected,
-                       const LowRank& low_rank, at::Tensor x_gradient);
+/// Writes the gradients of the low-rank weights. Returns that of x.
+/// Shapes: gradient [T, out], x [T, in], projected as `low_rank_product` returned it.
+at::Tensor low_rank_backward(const at::Tensor& gradient, const at::Tensor& x,
+                             const at::Tensor& projected, const Weight& matrix,
+                             const LowRank& low_rank);
 
 /// What the forward pass of DoRA leaves for its backward pass.
 struct DecomposedPass {
-  at::Tensor projected;                     ///< x A^T [T, all ranks] fp32.
-  at::Tensor base;                          ///< dropout(x) W^T [T, out].
-  std::vector<at::Tensor> inverse_lengths;  ///< Of each part, [out] fp32.
+  at::Tensor projected;  ///< scale * x A^T of each part [T, all ranks].
+  at::Tensor unscaled;   ///< dropout(x) times the sum of both matrices [T, out].
 };
 
 /// x W^T with what DoRA makes of it: row i of W + scale B A is scaled to the length magnitude[i].
 /// Where x is dropped, what DoRA changes of the product is computed from dropout(x), as in peft.
-/// Lengths are constants to the backward pass.
+/// Lengths are constants to the backward pass; they are computed once for each state of the
+/// weights.
 /// Shapes: x [T, in]; returns [T, out], and fills `pass`.
 /// Source: Liu et al., "DoRA: weight-decomposed low-rank adaptation", arXiv:2402.09353,
 /// section 4.3.

@@ -6,7 +6,11 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
+#include "model/ops/product_cut.h"
+#include "model/ops/product_place.h"
+#include "model/ops/product_terms.h"
 #include "model/ops/rows.h"
 #include "model/ops/tile_product.h"
 
@@ -25,124 +29,23 @@ namespace {
 // goes through the depth in blocks. Both factors come packed, the first one only where it does not
 // lie in memory as the kernel reads it.
 
-constexpr int64_t kTile = 64;           // Rows and columns.
-constexpr int64_t kTileMultiple = 16;   // Of rows and columns of smaller ones: few kernels.
-constexpr int64_t kLaneMultiple = 16;   // As above.
-constexpr int64_t kLanesAtOnce = 3072;  // Of depth, for which factors are packed together.
-constexpr int64_t kRowTilesAtOnce = 64;
-constexpr int64_t kPackedFloats = 3 << 20;  // 12 MiB of each factor, in the cache of all cores.
-constexpr int64_t kThin = 16;
-
-// Of depth, at most, in a block: few enough that tiles stay in the cache, and in fp32 that sums of
-// so many terms, which are then added up, lose no more than those of the usual libraries.
-constexpr int64_t most_lanes(int64_t per_lane) { return per_lane == 1 ? 128 : 384; }
-
-// Of packed rows: no power of two, whose rows would share few places in the cache.
-constexpr int64_t row_stride(int64_t per_lane) { return most_lanes(per_lane) + kLaneMultiple; }
-
-int64_t divided_up(int64_t size, int64_t part) { return (size + part - 1) / part; }
-int64_t rounded_up(int64_t size, int64_t multiple) { return divided_up(size, multiple) * multiple; }
-
-// Calls function(range) for as few equal parts of a range as have at most `most` each.
-template <typename Function>
-void for_equal_parts(int64_t size, int64_t most, Function function) {
-  const int64_t num_parts = divided_up(size, most);
-  for (int64_t i = 0; i < num_parts; ++i) {
-    function(Range{i * size / num_parts, (i + 1) * size / num_parts});
-  }
-}
-
-// How a product is cut: what is packed at once. Depends on the shape and what is multiplied alone.
-struct Cut {
-  int64_t num_lanes, num_blocks, block_lanes;  // Of the depth.
-  int64_t blocks_at_once, panels_at_once, rows_at_once, tile_rows;
-
-  Cut(const ProductShape& shape, int64_t per_lane, bool packs_rows)
-      : num_lanes(divided_up(shape.depth, per_lane)),
-        num_blocks(divided_up(num_lanes, most_lanes(per_lane))),
-        block_lanes(rounded_up(divided_up(num_lanes, num_blocks), kLaneMultiple)),
-        blocks_at_once(std::min(num_blocks, kLanesAtOnce / most_lanes(per_lane))),
-        panels_at_once(std::min(divided_up(shape.columns, kTile),
-                                kPackedFloats / (blocks_at_once * kTile * block_lanes))),
-        rows_at_once(std::min(divided_up(shape.rows, kTile), kRowTilesAtOnce)),
-        tile_rows(kTile * row_stride(per_lane)) {
-    if (!packs_rows) return;
-    rows_at_once = std::min(rows_at_once, kPackedFloats / (blocks_at_once * tile_rows));
-  }
-
-  int64_t packed_rows() const { return rows_at_once * blocks_at_once * tile_rows; }
-  int64_t packed_panels() const { return panels_at_once * blocks_at_once * kTile * block_lanes; }
-  int64_t sums() const {
-    return num_blocks == blocks_at_once ? 0 : rows_at_once * panels_at_once * kTile * kTile;
-  }
-};
-
-// Where the sums go.
-struct Place {
-  void* data;
-  at::ScalarType dtype;
-  int64_t row_step, column_step;
-
-  template <typename T>
-  T* at(int64_t row, int64_t column) const {
-    return static_cast<T*>(data) + row * row_step + column * column_step;
-  }
-};
-
-// Writes one row of a tile; changes `sums`.
-template <typename T>
-void write_sums(float* sums, int64_t count, T* to, ProductScales scales) {
-  float kept[kTile];
-  if (scales.keep != 0.0F) {
-    const float* before = read_row(to, kept, count);
-    for (int64_t i = 0; i < count; ++i) {
-      sums[i] = scales.scale * sums[i] + scales.keep * before[i];
-    }
-  } else if (scales.scale != 1.0F) {
-    for (int64_t i = 0; i < count; ++i) sums[i] *= scales.scale;
-  }
-  if constexpr (std::is_same_v<T, float>) {
-    std::copy_n(sums, count, to);
-  } else {
-    write_row(to, sums, count);
-  }
-}
-
-// Writes a tile, [rows, columns] of sums.
-template <typename T>
-void write_tile(float* sums, ProductShape shape, const Place& place, T* to, ProductScales scales) {
-  if (place.column_step == 1) {
-    for (int64_t i = 0; i < shape.rows; ++i) {
-      write_sums(sums + i * kTile, shape.columns, to + i * place.row_step, scales);
-    }
-    return;
-  }
-  T row[kTile];
-  float column[kTile];
-  for (int64_t j = 0; j < shape.columns; ++j) {
-    T* line = to + j * place.column_step;
-    for (int64_t i = 0; i < shape.rows; ++i) {
-      column[i] = sums[i * kTile + j];
-      row[i] = line[i * place.row_step];
-    }
-    write_sums(column, shape.rows, row, scales);
-    for (int64_t i = 0; i < shape.rows; ++i) line[i * place.row_step] = row[i];
-  }
-}
-
-/// A product of tiles of T.
+/// A product of tiles of T, and what is added to it.
 template <typename T>
 class TiledProduct {
  public:
-  TiledProduct(const TileSource& first, const TileSource& second, const Place& place,
-               ProductScales scales)
+  TiledProduct(const TileSource& first, const TileSource& second, const ProductPlace& place,
+               ProductScales scales, std::span<const TileTerm> terms)
       : first_(first),
         second_(second),
         place_(place),
         scales_(scales),
-        is_packed_(first.depth_step != 1 || first.dtype != c10::CppTypeToScalarType<T>::value ||
-                   first.depth % kPerLane<T> != 0),
-        cut_({first.lines, second.lines, first.depth}, kPerLane<T>, is_packed_) {}
+        terms_(terms),
+        is_packed_(!is_direct(first)),
+        cut_({first.lines, second.lines, first.depth}, kPerLane<T>, is_packed_) {
+    for (const TileTerm& term : terms_) {
+      term_lanes_ = std::max(term_lanes_, padded_lanes(term.first));
+    }
+  }
 
   void run() {
     for_equal_parts(divided_up(second_.lines, kTile), cut_.panels_at_once, [&](Range panels) {
@@ -164,7 +67,19 @@ class TiledProduct {
   };
   struct Lines {
     int64_t begin, count, padded;
+
+    Range range() const { return {begin, begin + count}; }
   };
+
+  // Whether the kernel reads it as it lies.
+  static bool is_direct(const TileSource& factor) {
+    return factor.depth_step == 1 && factor.dtype == c10::CppTypeToScalarType<T>::value &&
+           factor.depth % kPerLane<T> == 0;
+  }
+
+  static int64_t padded_lanes(const TileSource& part) {
+    return rounded_up(lanes_of<T>(part.depth), kLaneMultiple);
+  }
 
   static Lines lines_of(const TileSource& factor, int64_t tile) {
     const int64_t begin = tile * kTile, count = std::min(kTile, factor.lines - begin);
@@ -193,9 +108,37 @@ class TiledProduct {
 
   void pack_rows_of(int64_t tile, int64_t block, float* to) const {
     const Lines lines = lines_of(first_, tile);
-    const Range lanes = lanes_in(block);
-    pack_rows<T>(source(first_, lines, lanes),
-                 {lines.padded, rounded_up(lanes.size(), kLaneMultiple)}, to, kRowStride);
+    const TileSource from = source(first_, lines, lanes_in(block));
+    pack_rows<T>(from, {lines.padded, padded_lanes(from)}, to, kRowStride);
+  }
+
+  void pack_panel_of(int64_t panel, int64_t block, float* to) const {
+    const Lines lines = lines_of(second_, panel);
+    const TileSource from = source(second_, lines, lanes_in(block));
+    pack_columns<T>(from, {lines.padded, padded_lanes(from)}, to, lines.padded);
+  }
+
+  // The part of a term's factor for a tile of this one's, whose lines it begins at `first_line` of.
+  static TileSource term_lines(const TileSource& factor, int64_t first_line, const Lines& lines) {
+    const Range own = intersection({first_line, first_line + factor.lines}, lines.range());
+    return factor.part(own.begin - first_line, own.size(), 0, factor.depth);
+  }
+
+  float* packed_term(const Piece& piece, int64_t panel, size_t term) const {
+    const int64_t num_terms = std::ssize(terms_);
+    const int64_t place = (panel - piece.panels.begin) * num_terms + static_cast<int64_t>(term);
+    return panel_terms_ + place * kTile * term_lanes_;
+  }
+
+  void pack_terms_of(const Piece& piece, int64_t panel) const {
+    const Lines lines = lines_of(second_, panel);
+    for (size_t i = 0; i < terms_.size(); ++i) {
+      const TileTerm& term = terms_[i];
+      const TileSource from = term_lines(term.second, term.second_line, lines);
+      if (from.lines == 0) continue;
+      pack_columns<T>(from, {lines.padded, padded_lanes(from)}, packed_term(piece, panel, i),
+                      lines.padded);
+    }
   }
 
   void pack(const Piece& piece) {
@@ -203,24 +146,28 @@ class TiledProduct {
     const int64_t num_blocks = piece.blocks.size();
     const bool has_panels =
         piece.panels.begin == packed_panels_.begin && num_blocks == cut_.num_blocks;
-    const int64_t num_panel_tasks = has_panels ? 0 : piece.panels.size() * num_blocks;
+    const int64_t num_panels = has_panels ? 0 : piece.panels.size();
+    const int64_t num_panel_tasks = num_panels * num_blocks;
     const int64_t num_row_tasks = is_packed_ ? piece.rows.size() * num_blocks : 0;
-    panels_ = memory.second.of(piece.panels.size() * num_blocks * kTile * cut_.block_lanes);
+    const int64_t panel_size = piece.panels.size() * num_blocks * kTile * cut_.block_lanes;
+    const int64_t terms_size = piece.panels.size() * std::ssize(terms_) * kTile * term_lanes_;
+    panels_ = memory.second.of(panel_size + terms_size);
+    panel_terms_ = panels_ + panel_size;
     if (is_packed_) rows_ = memory.first.of(num_row_tasks * kTile * kRowStride);
     packed_panels_ = piece.panels;
-    run_tasks(num_panel_tasks + num_row_tasks, [&](int64_t task) {
+    run_tasks(num_row_tasks + num_panel_tasks + num_panels, [&](int64_t task) {
       if (task < num_row_tasks) {
         const int64_t tile = piece.rows.begin + task / num_blocks;
         const int64_t block = piece.blocks.begin + task % num_blocks;
         return pack_rows_of(tile, block, packed_rows(piece, tile, block));
       }
-      const int64_t panel = piece.panels.begin + (task - num_row_tasks) / num_blocks;
-      const int64_t block = piece.blocks.begin + (task - num_row_tasks) % num_blocks;
-      const Lines lines = lines_of(second_, panel);
-      const Range lanes = lanes_in(block);
-      pack_columns<T>(source(second_, lines, lanes),
-                      {lines.padded, rounded_up(lanes.size(), kLaneMultiple)},
-                      packed_panel(piece, panel, block), lines.padded);
+      task -= num_row_tasks;
+      if (task >= num_panel_tasks) {
+        return pack_terms_of(piece, piece.panels.begin + task - num_panel_tasks);
+      }
+      const int64_t panel = piece.panels.begin + task / num_blocks;
+      const int64_t block = piece.blocks.begin + task % num_blocks;
+      pack_panel_of(panel, block, packed_panel(piece, panel, block));
     });
   }
 
@@ -237,30 +184,52 @@ class TiledProduct {
       for (int64_t block = piece.blocks.begin; block < piece.blocks.end; ++block) {
         multiply_block(piece, tile, panel, block, sum);
       }
-      if (piece.blocks.end == cut_.num_blocks) write(tile, panel, sum);
+      if (piece.blocks.end < cut_.num_blocks) return;
+      multiply_terms(piece, tile, panel, sum);
+      write(tile, panel, sum);
     });
   }
 
   void multiply_block(const Piece& piece, int64_t tile, int64_t panel, int64_t block,
                       float* sum) const {
+    const Lines rows = lines_of(first_, tile);
+    const float* packed = is_packed_ ? packed_rows(piece, tile, block) : nullptr;
+    multiply_part(source(first_, rows, lanes_in(block)), rows.padded, packed,
+                  {packed_panel(piece, panel, block), lines_of(second_, panel).padded},
+                  {sum, kTile, block > 0});
+  }
+
+  void multiply_terms(const Piece& piece, int64_t tile, int64_t panel, float* sum) const {
     const Lines rows = lines_of(first_, tile), columns = lines_of(second_, panel);
-    const Range lanes = lanes_in(block);
-    const auto* second = reinterpret_cast<const T*>(packed_panel(piece, panel, block));
-    const TileSum to{sum, kTile, block > 0};
-    const bool is_direct = !is_packed_ && rows.count == rows.padded;
-    if (is_direct) {
-      const TileSource from = source(first_, rows, lanes);
-      multiply_tiles({rows.count, columns.padded, from.depth},
-                     TileFactor<T>{static_cast<const T*>(from.data), from.line_step}, second, to);
+    for (size_t i = 0; i < terms_.size(); ++i) {
+      const TileTerm& term = terms_[i];
+      if (!term.covers(rows.range(), columns.range())) continue;
+      multiply_part(term_lines(term.first, term.first_line, rows), rows.padded, nullptr,
+                    {packed_term(piece, panel, i), columns.padded}, {sum, kTile, true});
+    }
+  }
+
+  struct PackedPanel {
+    const float* data;
+    int64_t columns;
+  };
+
+  // One part of the depth. What is not packed is read as it lies, where the kernel can.
+  void multiply_part(const TileSource& rows, int64_t padded, const float* packed, PackedPanel panel,
+                     const TileSum& to) const {
+    const auto* second = reinterpret_cast<const T*>(panel.data);
+    if (packed == nullptr && is_direct(rows) && rows.lines == padded) {
+      multiply_tiles({padded, panel.columns, rows.depth},
+                     TileFactor<T>{static_cast<const T*>(rows.data), rows.line_step}, second, to);
       return;
     }
-    float* packed = rows_ != nullptr ? packed_rows(piece, tile, block) : nullptr;
+    const int64_t lanes = padded_lanes(rows);
     if (packed == nullptr) {
-      packed = ProductScratch::of_this_thread().tile_rows.of(kTile * kRowStride);
-      pack_rows_of(tile, block, packed);
+      float* own = ProductScratch::of_this_thread().tile_rows.of(kTile * kRowStride);
+      pack_rows<T>(rows, {padded, lanes}, own, kRowStride);
+      packed = own;
     }
-    const int64_t depth = rounded_up(lanes.size(), kLaneMultiple) * kPerLane<T>;
-    multiply_tiles({rows.padded, columns.padded, depth},
+    multiply_tiles({padded, panel.columns, lanes * kPerLane<T>},
                    TileFactor<T>{reinterpret_cast<const T*>(packed), kRowStride * kPerLane<T>},
                    second, to);
   }
@@ -275,40 +244,45 @@ class TiledProduct {
   }
 
   TileSource first_, second_;
-  Place place_;
+  ProductPlace place_;
   ProductScales scales_;
-  bool is_packed_;  // Whether the first factor has to be.
-  Cut cut_;
+  std::span<const TileTerm> terms_;
+  int64_t term_lanes_ = 0;  // At most, of the depth of one.
+  bool is_packed_;          // Whether the first factor has to be.
+  ProductCut cut_;
   float* rows_ = nullptr;
   float* panels_ = nullptr;
+  float* panel_terms_ = nullptr;  // [panel, term]
   Range packed_panels_{-1, -1};
 };
 
-// The rows of a matrix as lines. One of a single row or column may have any stride there.
-TileSource rows_of(const at::Tensor& matrix) {
-  const bool is_dense = matrix.stride(1) == 1 || matrix.size(1) == 1;
-  return {matrix.const_data_ptr(),
-          matrix.scalar_type(),
-          matrix.size(0),
-          matrix.size(1),
-          is_dense ? matrix.stride(0) : 1,
-          is_dense ? 1 : matrix.stride(1)};
-}
-
-void multiply_on_cpu(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b,
-                     ProductScales scales) {
-  TileSource first = rows_of(a), second = rows_of(b.t());
-  Place place{out.mutable_data_ptr(), out.scalar_type(), out.stride(0), 1};
-  // Few rows: what is packed had better be they than the other factor.
-  if (first.lines <= kThin && second.depth_step == 1) {
+template <typename T>
+void multiply_tiled(TileSource first, TileSource second, ProductPlace place, ProductScales scales,
+                    std::span<const ProductTerm> terms) {
+  PlacedTerms placed(terms, second.lines, kPerLane<T>);
+  // Few rows: what is packed had better be they than the other factor. And what lies across, and
+  // is much the larger one, is packed faster as the second one.
+  const bool has_few_rows = first.lines <= kThin && second.depth_step == 1;
+  const bool has_few_columns =
+      second.lines <= kTile && first.lines > kTile && first.depth_step != 1;
+  if (has_few_rows || has_few_columns) {
     std::swap(first, second);
     std::swap(place.row_step, place.column_step);
+    placed.transpose();
   }
-  const bool is_narrow = first.dtype == at::kBFloat16 && second.dtype == at::kBFloat16;
-  if (is_narrow && has_bfloat16_tiles()) {
-    TiledProduct<at::BFloat16>(first, second, place, scales).run();
+  TiledProduct<T>(first, second, place, scales, placed.tiles()).run();
+}
+
+bool is_narrow(const at::Tensor& factor) { return factor.scalar_type() == at::kBFloat16; }
+
+void multiply_on_cpu(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b,
+                     ProductScales scales, std::span<const ProductTerm> terms) {
+  const TileSource first = rows_of(a), second = rows_of(b.t());
+  const ProductPlace place{out.mutable_data_ptr(), out.scalar_type(), out.stride(0), 1};
+  if ((is_narrow(a) || is_narrow(b)) && has_bfloat16_tiles()) {
+    multiply_tiled<at::BFloat16>(first, second, place, scales, terms);
   } else {
-    TiledProduct<float>(first, second, place, scales).run();
+    multiply_tiled<float>(first, second, place, scales, terms);
   }
 }
 
@@ -326,8 +300,8 @@ void multiply(const MatrixView& a, const MatrixView& b, const MatrixView& c, Pro
 
 int64_t num_product_tasks(const ProductShape& shape) {
   const bool is_thin = shape.rows <= kThin;
-  const Cut cut(is_thin ? ProductShape{shape.columns, shape.rows, shape.depth} : shape,
-                /*per_lane=*/1, /*packs_rows=*/false);
+  const ProductCut cut(is_thin ? ProductShape{shape.columns, shape.rows, shape.depth} : shape,
+                       /*per_lane=*/1, /*packs_rows=*/false);
   return cut.rows_at_once * cut.panels_at_once;
 }
 
@@ -336,7 +310,7 @@ int64_t product_bytes(std::span<const LinearShape> layers, at::ScalarType dtype,
   const int64_t per_lane = is_narrow ? kPerLane<at::BFloat16> : 1;
   int64_t rows = 0, panels = 0, sums = 0;
   const auto count = [&](const ProductShape& shape, bool packs_rows) {
-    const Cut cut(shape, per_lane, packs_rows);
+    const ProductCut cut(shape, per_lane, packs_rows);
     if (packs_rows) rows = std::max(rows, cut.packed_rows());
     panels = std::max(panels, cut.packed_panels());
     sums = std::max(sums, cut.sums());
@@ -351,15 +325,20 @@ int64_t product_bytes(std::span<const LinearShape> layers, at::ScalarType dtype,
   return (rows + panels + sums + num_threads * kOfThread) * static_cast<int64_t>(sizeof(float));
 }
 
-void product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b, ProductScales scales) {
+void product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b, ProductScales scales,
+                 std::span<const ProductTerm> terms) {
   if (out.numel() == 0) return;
   // For PyTorch's profiler, which knows the operators of LibTorch alone.
   RECORD_FUNCTION("temper::product", std::vector<c10::IValue>({out, a, b}));
-  if (!out.is_cpu()) {
-    out.addmm_(a.to(out.scalar_type()), b.to(out.scalar_type()), scales.keep, scales.scale);
-    return;
+  if (out.is_cpu()) return multiply_on_cpu(out, a, b, scales, terms);
+  const auto add = [&](at::Tensor place, const ProductTerm& term, ProductScales factors) {
+    const at::ScalarType dtype = out.scalar_type();
+    place.addmm_(term.a.to(dtype), term.b.to(dtype), factors.keep, factors.scale);
+  };
+  add(out, {a, b}, scales);
+  for (const ProductTerm& term : terms) {
+    add(out.narrow(1, term.first_column, term.b.size(1)), term, {scales.scale, 1.0F});
   }
-  multiply_on_cpu(out, a, b, scales);
 }
 
 at::Tensor product(const at::Tensor& a, const at::Tensor& b) {

@@ -14,15 +14,23 @@ struct ProductScales {
   float keep = 0.0F;
 };
 
-/// out = scale * a b + keep * out, with the same bits for any number of threads. Every product of
-/// the model goes through here.
+/// A product that belongs to the same sum, of the columns from `first_column` on.
+/// Shapes: a [m, k'], b [k', n'].
+struct ProductTerm {
+  at::Tensor a, b;
+  int64_t first_column = 0;
+};
+
+/// out = scale * (a b + terms) + keep * out, with the same bits for any number of threads. Every
+/// product of the model goes through here.
 ///
-/// Factors may be fp32 or bf16; where both are bf16 their numbers are multiplied as such, else in
-/// fp32. Sums are fp32 and rounded once, to the dtype of `out`.
-/// Shapes: a [m, k], b [k, n], out [m, n]; a and b are dense in one of their dimensions, and `out`
+/// Factors may be fp32 or bf16. Where one of a and b is bf16, all of them are multiplied as such,
+/// rounded to it if they are not; a processor that cannot, and a product of fp32 alone, multiplies
+/// in fp32. Sums are fp32 and rounded once, to the dtype of `out`.
+/// Shapes: a [m, k], b [k, n], out [m, n]; factors are dense in one of their dimensions, and `out`
 ///   in its rows.
 void product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b,
-                 ProductScales scales = {});
+                 ProductScales scales = {}, std::span<const ProductTerm> terms = {});
 
 /// a b. Shapes: as above, both of one dtype; returns [m, n] of it.
 at::Tensor product(const at::Tensor& a, const at::Tensor& b);

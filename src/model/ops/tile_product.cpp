@@ -37,7 +37,8 @@ void copy_numbers(const float* from, int64_t count, float* to) { std::copy_n(fro
 void copy_numbers(const at::BFloat16* from, int64_t count, at::BFloat16* to) {
   std::copy_n(from, count, to);
 }
-void copy_numbers(const at::BFloat16* from, int64_t count, float* to) {
+template <typename From, typename T>
+void copy_numbers(const From* from, int64_t count, T* to) {
   at::vec::convert(from, to, count);
 }
 
@@ -55,6 +56,23 @@ void interleave(const at::BFloat16* __restrict first, const at::BFloat16* __rest
       pairs[2 * i] = first[i].x;
       pairs[2 * i + 1] = second[i].x;
     }
+  }
+}
+
+void interleave_rows(const at::BFloat16* first, const at::BFloat16* second, int64_t count,
+                     float* to) {
+  interleave(first, second, count, to);
+}
+
+// The same of fp32 numbers, which are rounded.
+void interleave_rows(const float* first, const float* second, int64_t count, float* to) {
+  constexpr int64_t kAtOnce = 64;
+  at::BFloat16 rounded[2][kAtOnce];
+  for (int64_t i = 0; i < count; i += kAtOnce) {
+    const int64_t size = std::min(kAtOnce, count - i);
+    at::vec::convert(first + i, rounded[0], size);
+    if (second != nullptr) at::vec::convert(second + i, rounded[1], size);
+    interleave(rounded[0], second == nullptr ? nullptr : rounded[1], size, to + i);
   }
 }
 
@@ -85,7 +103,7 @@ void copy_lanes(const TileSource& from, PackedShape shape, float* to, int64_t st
       copy_numbers(numbers, from.lines, row);
     } else {
       const bool has_second = 2 * lane + 1 < from.depth;
-      interleave(numbers, has_second ? numbers + from.depth_step : nullptr, from.lines, row);
+      interleave_rows(numbers, has_second ? numbers + from.depth_step : nullptr, from.lines, row);
     }
     std::fill(row + from.lines, row + shape.lines, 0.0F);
   }
@@ -94,12 +112,10 @@ void copy_lanes(const TileSource& from, PackedShape shape, float* to, int64_t st
   }
 }
 
-// Calls function(From{}) with the type of the numbers in memory; T is that or fp32.
-template <typename T, typename Function>
+// Calls function(From{}) with the type of the numbers in memory.
+template <typename Function>
 void dispatch_source(const TileSource& from, Function function) {
-  if constexpr (std::is_same_v<T, float>) {
-    if (from.dtype == at::kFloat) return function(float{});
-  }
+  if (from.dtype == at::kFloat) return function(float{});
   function(at::BFloat16{});
 }
 
@@ -158,7 +174,7 @@ TileSource TileSource::part(int64_t first_line, int64_t num_lines, int64_t first
 
 template <typename T>
 void pack_rows(const TileSource& from, PackedShape shape, float* to, int64_t stride) {
-  dispatch_source<T>(from, [&](auto element) {
+  dispatch_source(from, [&](auto element) {
     using From = decltype(element);
     if (from.depth_step == 1) {
       copy_lines<T, From>(from, shape, to, stride);
@@ -172,7 +188,7 @@ void pack_rows(const TileSource& from, PackedShape shape, float* to, int64_t str
 
 template <typename T>
 void pack_columns(const TileSource& from, PackedShape shape, float* to, int64_t stride) {
-  dispatch_source<T>(from, [&](auto element) {
+  dispatch_source(from, [&](auto element) {
     using From = decltype(element);
     if (from.depth_step == 1) {
       float* lines = scratch_of(shape);
