@@ -27,7 +27,10 @@ from temper_data.errors import DataError
 from temper_data.model_tokenizer import load_model_tokenizer
 
 TEMPER = Path(__file__).resolve().parents[1] / "launch" / "temper"
-SAMPLING = {"temperature": "--temperature", "top_p": "--top-p", "top_k": "--top-k"}
+SAMPLING = {
+    name: "--" + name.replace("_", "-")
+    for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+}
 
 
 class TemperFailed(Exception):

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "core/random.h"
+#include "core/targets.h"
 #include "train/generation.h"
 #include "train/invariant_run.h"
 #include "train/scoring.h"
@@ -135,9 +136,14 @@ BOOST_AUTO_TEST_CASE(scores_are_those_of_the_logits_of_generation) {
     const size_t first = own.size() - tokens.size();
     text.insert(text.end(), own.begin(), own.begin() + static_cast<int64_t>(first));
     for (size_t i = 0; i < tokens.size(); ++i) {
-      std::vector<KeyValueCache> caches(static_cast<size_t>(scorer.decoder.config().num_layers));
-      const at::Tensor logits = scorer.engine->extend(
-          at::tensor(text, at::kLong), at::arange(std::ssize(text), at::kLong), caches);
+      KeyValueCaches caches(static_cast<size_t>(scorer.decoder.config().num_layers));
+      KeyValueCaches* own_caches = &caches;
+      const PackedBatch batch{at::tensor(text, at::kLong),
+                              at::arange(std::ssize(text), at::kLong),
+                              at::full({std::ssize(text)}, kNoTarget, at::kLong),
+                              {0, std::ssize(text)},
+                              {}};
+      const at::Tensor logits = scorer.engine->extend(batch, {&own_caches, 1}).squeeze(0);
       const int64_t token = own[first + i];
       const double wanted = logits.to(at::kDouble).log_softmax(0)[token].item<double>();
       BOOST_TEST(std::abs(static_cast<double>(tokens[i].first) - wanted) < 1e-5);
@@ -150,8 +156,10 @@ BOOST_AUTO_TEST_CASE(scores_are_those_of_the_logits_of_generation) {
 BOOST_AUTO_TEST_CASE(what_generation_answers_is_greedy_and_nothing_else_is) {
   Scorer scorer(self, Kind::kFull, at::kFloat);
   ScoringWork work{{random_tokens(1, 9)}, {}};
-  const Tokens answer =
-      generate(*scorer.engine, work.contexts[0], {.max_new_tokens = 4, .sampling = {}}, at::kCPU);
+  Tokens answer;
+  const GenerationRequest request{work.contexts[0]};
+  generate(*scorer.engine, self, {&request, 1}, {.max_new_tokens = 4},
+           [&](size_t, const Answer& found) { answer = found.tokens; });
   BOOST_TEST_REQUIRE(answer.size() == 4u);
   Tokens other = answer;
   other[2] = (other[2] + 1) % 211;
