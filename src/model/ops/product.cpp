@@ -52,6 +52,11 @@ void for_equal_parts(int64_t size, int64_t most, Function function) {
   }
 }
 
+// Of these.
+int64_t largest_part(int64_t size, int64_t most) {
+  return divided_up(size, divided_up(size, most));
+}
+
 // How a product is cut: what is packed at once. Depends on the shape and what is multiplied alone.
 struct Cut {
   int64_t num_lanes, num_blocks, block_lanes;  // Of the depth.
@@ -336,7 +341,10 @@ int64_t product_bytes(std::span<const LinearShape> layers, at::ScalarType dtype,
   const int64_t per_lane = is_narrow ? kPerLane<at::BFloat16> : 1;
   int64_t rows = 0, panels = 0, sums = 0;
   const auto count = [&](const ProductShape& shape, bool packs_rows) {
-    const Cut cut(shape, per_lane, packs_rows);
+    Cut cut(shape, per_lane, packs_rows);
+    cut.rows_at_once = largest_part(divided_up(shape.rows, kTile), cut.rows_at_once);
+    cut.panels_at_once = largest_part(divided_up(shape.columns, kTile), cut.panels_at_once);
+    cut.blocks_at_once = largest_part(cut.num_blocks, cut.blocks_at_once);
     if (packs_rows) rows = std::max(rows, cut.packed_rows());
     panels = std::max(panels, cut.packed_panels());
     sums = std::max(sums, cut.sums());
