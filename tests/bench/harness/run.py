@@ -23,6 +23,7 @@ class Task:
     dtype: str  # of the matrix products: "float32" or "bfloat16"
     timeout_seconds: int
     method: str = "full"  # of temper's, with its default options
+    recomputes: bool = False  # temper computes activations again
     num_steps: int | None = None  # the first one warms up; None: as many as a pass has
     learning_rate: float = 1e-5
     beta1: float = 0.9
@@ -36,7 +37,8 @@ class Task:
 
     def make_run_folder(self, system: str, ranks: int, threads: int) -> Path:
         """An empty one."""
-        folder = self.folder / f"{system}-{self.method}-{ranks}x{threads}-{self.dtype}"
+        again = "-recomputed" if self.recomputes else ""
+        folder = self.folder / f"{system}-{self.method}{again}-{ranks}x{threads}-{self.dtype}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
@@ -53,6 +55,7 @@ class Result:
     versions: dict[str, str] = field(default_factory=dict)
     tokens: list[int] = field(default_factory=list)  # without padding; not told by every system
     targets: list[int] = field(default_factory=list)
+    expected_bytes: int = 0  # of a rank, as the system itself expects; 0 where it does not
 
 
 class RunError(Exception):
