@@ -13,6 +13,7 @@
 #include "model/ops/product.h"
 #include "model/quantised/four_bit_format.h"
 #include "model/quantised/quantised_absmax.h"
+#include "zero/host_cache.h"
 #include "zero/shard_layout.h"
 #include "zero/unit_bytes.h"
 
@@ -20,7 +21,7 @@ namespace temper {
 namespace {
 
 constexpr int64_t kFloatBytes = 4;
-constexpr int64_t kProgramBytes = 200'000'000;  // Measured: 160 to 190 MB with OpenMPI.
+constexpr int64_t kProgramBytes = 185'000'000;  // Measured: 160 to 190 MB with OpenMPI.
 
 int64_t element_bytes(const UnitForm& form) {
   return static_cast<int64_t>(c10::elementSize(form.dtype));
@@ -357,7 +358,8 @@ MemoryEstimate estimate_memory(const RunConfig& config, const MemoryFacts& facts
   estimate.exchange = fullest.exchange + adapter_exchange_bytes(config, facts);
   estimate.gradients = fullest.gradients;
   estimate.activations = fullest.activations + activation_bytes(config, facts).threads;
-  estimate.program = kProgramBytes;
+  constexpr auto kSpareShare = static_cast<int64_t>(HostCache::kSpareShare);
+  estimate.program = kProgramBytes + estimate.total() / kSpareShare;
   return estimate;
 }
 

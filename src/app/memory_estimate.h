@@ -17,7 +17,7 @@ struct MemoryEstimate {
   int64_t exchange = 0;     ///< Gathered units and gradients on their way.
   int64_t activations = 0;  ///< Of one micro-batch, with the logits of one chunk.
   int64_t saving = 0;       ///< The copy that a checkpoint is written from.
-  int64_t program = 0;      ///< LibTorch and MPI themselves.
+  int64_t program = 0;      ///< LibTorch and MPI themselves, and what the allocator has free.
 
   int64_t offloaded = 0;  ///< On disk, and not part of the total.
 

@@ -18,10 +18,6 @@ size_t rounded(size_t num_bytes, size_t multiple) {
   return (num_bytes + multiple - 1) / multiple * multiple;
 }
 
-// Above what was live at a time: what is free lies in several places, of which the biggest may be
-// too small for what is asked. Without it more would be mapped and cleared anew in each step.
-constexpr size_t kSpareShare = 64;
-
 std::mutex live_mutex;  // Taken after a cache's own, or alone.
 
 }  // namespace

@@ -26,6 +26,10 @@ class HostCache final : public c10::Allocator {
  public:
   static constexpr size_t kSmallestBytes = size_t{256} << 10;  ///< Of a block that is cached.
   static constexpr size_t kMappedAtOnce = size_t{2} << 20;     ///< A huge page.
+  /// Of what was live at a time, that may be mapped above it: what is free lies in several places,
+  /// of which the biggest may be too small for what is asked. Without it more would be mapped and
+  /// cleared anew in each step.
+  static constexpr size_t kSpareShare = 64;
 
   HostCache();
   ~HostCache() override;
