@@ -185,9 +185,10 @@ class RunCheck {
     report_.add_fact(
         "memory",
         concat("about ", readable_bytes(memory.total()), " a rank: ", readable_bytes(memory.state),
-               " state, ", readable_bytes(memory.exchange), " exchange, ",
-               readable_bytes(memory.activations), " activations, ", readable_bytes(memory.saving),
-               " saving, ", readable_bytes(memory.program), " program"));
+               " state, ", readable_bytes(memory.gradients), " gradients, ",
+               readable_bytes(memory.exchange), " exchange, ", readable_bytes(memory.activations),
+               " activations, ", readable_bytes(memory.saving), " saving, ",
+               readable_bytes(memory.program), " program"));
     if (memory.offloaded == 0) return;
     report_.add_fact("offload", concat(readable_bytes(memory.offloaded), " a rank, in ",
                                        config_.optimizer.offload, " on each node"));

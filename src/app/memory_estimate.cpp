@@ -6,20 +6,22 @@
 #include <algorithm>
 #include <utility>
 
+#include "model/adapter/lora.h"
 #include "model/decoder_units.h"
 #include "model/head.h"
 #include "model/ops/attention.h"
 #include "model/ops/product.h"
 #include "model/quantised/four_bit_format.h"
 #include "model/quantised/quantised_absmax.h"
+#include "zero/host_cache.h"
 #include "zero/shard_layout.h"
-#include "zero/unit_store.h"
+#include "zero/unit_bytes.h"
 
 namespace temper {
 namespace {
 
 constexpr int64_t kFloatBytes = 4;
-constexpr int64_t kProgramBytes = 200'000'000;  // Measured: 160 to 190 MB with OpenMPI.
+constexpr int64_t kProgramBytes = 185'000'000;  // Measured: 160 to 190 MB with OpenMPI.
 
 int64_t element_bytes(const UnitForm& form) {
   return static_cast<int64_t>(c10::elementSize(form.dtype));
@@ -86,16 +88,21 @@ UpdateBytes most_update_bytes(const StoredUnit& unit, const RunConfig& config, i
 int64_t state_bytes(const StoredUnit& unit, const RunConfig& config, int num_ranks) {
   const ZeroOptions& zero = config.parallel;
   if (unit.form.four_bit) return four_bit_bytes(unit, zero, num_ranks);
-  const int64_t num_elements = unit.layout.num_elements();
-  const int64_t weights = kept_weights(num_elements, zero, num_ranks) * element_bytes(unit.form);
+  const bool is_offloaded = !config.optimizer.offload.empty();
+  const int64_t weights =
+      rounds_for_use(unit, zero.stage, is_offloaded, num_ranks)
+          ? 0
+          : kept_weights(unit.layout.num_elements(), zero, num_ranks) * element_bytes(unit.form);
   if (!unit.form.is_trained) return weights;
-  const ShardLayout shards(num_elements, num_ranks);
-  const int64_t whole = shards.padded_size();
-  const int64_t kept = zero.stage == 0 ? whole : shards.shard_size();
   const UpdateBytes update = most_update_bytes(unit, config, num_ranks);
-  const int64_t in_memory = config.optimizer.offload.empty() ? update.numbers : 0;
-  const int64_t gradient = (keeps_whole_gradients(zero) ? whole : kept) * kFloatBytes;
-  return weights + in_memory + update.scales + gradient;
+  return weights + (is_offloaded ? 0 : update.numbers) + update.scales;
+}
+
+// What a step adds up before the update.
+int64_t gradient_bytes(const StoredUnit& unit, const ZeroOptions& zero, int num_ranks) {
+  if (!unit.form.is_trained) return 0;
+  const ShardLayout shards(unit.layout.num_elements(), num_ranks);
+  return (keeps_whole_gradients(zero) ? shards.padded_size() : shards.shard_size()) * kFloatBytes;
 }
 
 // What a save copies: its own slice of master weights and moments, with all scales.
@@ -112,50 +119,45 @@ int64_t whole_bytes(const StoredUnit& unit, const MemoryFacts& facts) {
          element_bytes(unit.form);
 }
 
-// Whole units that one user computes with, and those of them that are trained.
+// Of the units that one user computes with.
 struct UserBytes {
-  int64_t all = 0;
-  int64_t trained = 0;
+  int64_t packed = 0;     // Whole, as they are gathered.
+  int64_t all = 0;        // Whole, as they are computed with.
+  int64_t trained = 0;    // Those of them that are trained.
+  int64_t gradients = 0;  // As they are added up.
 
   void raise_to(const UserBytes& other) {
+    packed = std::max(packed, other.packed);
     all = std::max(all, other.all);
     trained = std::max(trained, other.trained);
+    gradients += other.gradients;
   }
 };
 
-// Those of the embedding, of the fullest block and of the head.
+// Those of the embedding, of the fullest block and of the head. The gradients are of all blocks,
+// with an adapter's.
 struct DecoderBytes {
   UserBytes front, block, back;
+
+  int64_t gradients() const { return front.gradients + block.gradients + back.gradients; }
 };
 
-DecoderBytes decoder_bytes(const MemoryFacts& facts) {
+DecoderBytes decoder_bytes(const RunConfig& config, const MemoryFacts& facts) {
   std::vector<UserBytes> users(static_cast<size_t>(num_users(facts)));
-  for (size_t unit = 0; unit < static_cast<size_t>(num_decoder_units(facts)); ++unit) {
-    const int64_t bytes = whole_bytes(facts.units[unit], facts);
-    UserBytes& user = users[user_of(unit, facts)];
+  UserBytes adapter;
+  for (size_t i = 0; i < facts.units.size(); ++i) {
+    const StoredUnit& unit = facts.units[i];
+    const bool is_own = i < static_cast<size_t>(num_decoder_units(facts));
+    UserBytes& user = is_own ? users[user_of(i, facts)] : adapter;
+    const int64_t bytes = whole_bytes(unit, facts);
+    user.packed += unit.form.four_bit ? four_bit_bytes(unit, {.stage = 0}, facts.num_ranks) : bytes;
     user.all += bytes;
-    if (facts.units[unit].form.is_trained) user.trained += bytes;
+    if (unit.form.is_trained) user.trained += bytes;
+    user.gradients += gradient_bytes(unit, config.parallel, facts.num_ranks);
   }
-  DecoderBytes result{users.front(), {}, users.back()};
+  DecoderBytes result{users.front(), {.gradients = adapter.gradients}, users.back()};
   for (size_t user = 1; user + 1 < users.size(); ++user) result.block.raise_to(users[user]);
   return result;
-}
-
-// At the fullest a block's gathered weights and the next one's, its gradient, the one that is being
-// exchanged and what is received for it; at the head the weights of head and embedding, whose
-// buffers then receive their gradients' exchange. A tied embedding's gradient is kept from the head
-// to the end; another one takes the buffer that the head's has left.
-int64_t decoder_exchange_bytes(const RunConfig& config, const MemoryFacts& facts) {
-  const auto [front, block, back] = decoder_bytes(facts);
-  const int64_t lent = facts.model.has_tied_head ? front.trained + back.trained
-                                                 : std::max(front.trained, back.trained);
-  const bool is_alone = facts.num_ranks == 1;
-  const bool is_sharded = !is_alone && config.parallel.stage == 3;
-  const bool is_packed = facts.units[1].form.four_bit.has_value();
-  const int64_t sharded = is_sharded ? front.all + back.all + 2 * block.all : 0;
-  const int64_t gathered = is_packed ? std::max(sharded, block.all) : sharded;
-  const int64_t received = gathered > 0 ? block.trained : std::max(front.trained, block.trained);
-  return gathered + lent + 2 * block.trained + (is_alone ? 0 : received);
 }
 
 // The largest two units of an adapter, gathered: 0 where it has none.
@@ -170,11 +172,12 @@ std::pair<int64_t, int64_t> largest_adapter_bytes(const MemoryFacts& facts) {
   return {largest, second};
 }
 
-// Of an adapter: its largest unit, which may be used all the time, and two others on their way.
+// Of an adapter: its largest unit, whose gradient may be kept for the embedding, and another; what
+// is exchanged meanwhile is one of them.
 int64_t adapter_exchange_bytes(const RunConfig& config, const MemoryFacts& facts) {
   const auto [largest, second] = largest_adapter_bytes(facts);
   if (facts.num_ranks == 1) return largest + second;
-  const int64_t gathered = config.parallel.stage == 3 ? largest + 2 * second : 0;
+  const int64_t gathered = config.parallel.stage == 3 ? largest + second : 0;
   const int64_t gradients = largest + 2 * second, received = largest;
   return gathered + gradients + received;
 }
@@ -205,6 +208,19 @@ int64_t bottleneck_bytes_per_token(const RunConfig& config, const MemoryFacts& f
   return options.is_houlsby() ? 2 * one : one;
 }
 
+// What LoRA keeps of one token in each block: the products with A.
+int64_t low_rank_bytes_per_token(const MemoryFacts& facts) {
+  int64_t most = 0;
+  for (auto i = static_cast<size_t>(num_decoder_units(facts)); i < facts.units.size(); ++i) {
+    int64_t ranks = 0;
+    for (const TensorSlot& slot : facts.units[i].layout.slots()) {
+      if (slot.name.ends_with(kLoraDown)) ranks += slot.shape[0];
+    }
+    most = std::max(most, ranks);
+  }
+  return most * element_bytes(decoder_form(facts));
+}
+
 // From the lowest block on that computes with something trained; of adapters none is told apart.
 int64_t num_blocks_kept(const MemoryFacts& facts) {
   const int64_t num_layers = facts.model.num_layers;
@@ -224,33 +240,99 @@ bool trains_head_matrix(const MemoryFacts& facts) {
   });
 }
 
-int64_t activation_bytes(const RunConfig& config, const MemoryFacts& facts) {
+// What a micro-batch holds on its way.
+struct ActivationBytes {
+  int64_t blocks;  // Of all blocks, for their backward passes.
+  int64_t block;   // Of one of them: kept or computed again.
+  int64_t input;   // Of a block.
+  int64_t head;    // While the head computes,
+  int64_t work;    // or a block goes backward.
+  int64_t threads;
+};
+
+ActivationBytes activation_bytes(const RunConfig& config, const MemoryFacts& facts) {
   const ModelConfig& model = facts.model;
   const int64_t element = element_bytes(decoder_form(facts));
   const int64_t tokens = config.data.micro_batch_rows * config.data.sequence_length;
+  const int64_t queries = model.num_heads * model.head_dim;
+  const int64_t keys_and_values = 2 * model.num_key_value_heads * model.head_dim;
   const int64_t block =
       tokens * (elements_per_token(model) * element + (model.num_heads + 2) * kFloatBytes +
-                bottleneck_bytes_per_token(config, facts));
+                bottleneck_bytes_per_token(config, facts) + low_rank_bytes_per_token(facts));
   const int64_t input = tokens * model.hidden_size * element;
-  const int64_t kept = num_blocks_kept(facts) * (config.train.recomputes ? input : block);
   const bool trains_head = trains_head_matrix(facts);
-  const int64_t head = head_bytes(
-      {tokens, model.hidden_size, model.vocab_size, element, trains_head}, facts.num_threads);
   const bool has_windows = std::ranges::find(model.windows, 0) == model.windows.end();
   const AttentionBytes attention = attention_bytes(
       {model.num_heads, model.num_key_value_heads, model.head_dim},
       {tokens, config.data.sequence_length, has_windows ? std::ranges::max(model.windows) : 0},
       facts.num_threads);
-  const int64_t queries = model.num_heads * model.head_dim;
-  const int64_t keys_and_values = 2 * model.num_key_value_heads * model.head_dim;
   const LinearShape layers[] = {{tokens, queries + keys_and_values, model.hidden_size},
                                 {tokens, model.hidden_size, queries},
                                 {tokens, 2 * model.intermediate_size, model.hidden_size},
                                 {tokens, model.hidden_size, model.intermediate_size},
                                 {tokens, model.vocab_size, model.hidden_size, trains_head}};
   const int64_t products = product_bytes(layers, decoder_form(facts).dtype, facts.num_threads);
-  // Two blocks' worth for the gradients within the block that is going backward.
-  return kept + attention.threads + products + std::max(head, 2 * block + attention.backward);
+  // Gradients of a sublayer's output, of what its last product reads and of what that was made of.
+  const int64_t mlp = model.hidden_size + 3 * model.intermediate_size;
+  const int64_t sublayer = 3 * model.hidden_size + 2 * queries + 2 * keys_and_values;
+  return {
+      .blocks = num_blocks_kept(facts) * (config.train.recomputes ? input : block),
+      .block = block,
+      .input = input,
+      .head = head_bytes({tokens, model.hidden_size, model.vocab_size, element, trains_head},
+                         facts.num_threads),
+      .work = std::max(tokens * mlp * element, tokens * sublayer * element + attention.backward),
+      .threads = attention.threads + products};
+}
+
+// What a rank holds at one moment of a step beside its state.
+struct Moment {
+  int64_t exchange, gradients, activations;
+
+  int64_t total() const { return exchange + gradients + activations; }
+};
+
+// When the head has computed, while each block goes backward, and when the embedding's gradient is
+// exchanged: activations become fewer, gradients more. What is under way is not added up yet.
+std::vector<Moment> moments(const RunConfig& config, const MemoryFacts& facts) {
+  const DecoderBytes bytes = decoder_bytes(config, facts);
+  const auto& [front, block, back] = bytes;
+  const ActivationBytes activations = activation_bytes(config, facts);
+  const bool is_tied = facts.model.has_tied_head, is_alone = facts.num_ranks == 1;
+  const bool is_sharded = !is_alone && config.parallel.stage == 3;
+  const bool is_fast = config.parallel.reduction == Reduction::kFast;
+  const bool exchanges = !is_alone && !is_fast;
+  const bool is_packed = block.packed != block.all;
+  const int64_t kept_for_front = is_tied ? front.trained : 0;  // The head has begun it.
+  const int64_t prefetched = is_sharded ? block.packed : 0;
+  const int64_t at_head = is_sharded ? back.packed + (is_tied ? front.packed : 0) : 0;
+  const int64_t in_block = (is_sharded || is_packed ? block.all : 0) + block.trained;
+  const int64_t recomputed = config.train.recomputes ? activations.block : 0;
+  std::vector<Moment> all{{prefetched + at_head + back.trained + kept_for_front, 0,
+                           activations.blocks + activations.head}};
+  const int64_t count = num_blocks_kept(facts);
+  for (int64_t num_gone = 0; num_gone < count; ++num_gone) {
+    const int64_t num_added = std::max<int64_t>(0, num_gone - (exchanges ? 1 : 0));
+    const int64_t under_way = exchanges ? 2 * (num_gone == 0 ? back.trained : block.trained) : 0;
+    all.push_back(
+        {in_block + prefetched + kept_for_front + under_way,
+         (exchanges && num_gone == 0 ? 0 : back.gradients) + block.gradients * num_added / count,
+         activations.blocks * (count - num_gone) / count + recomputed + activations.work});
+  }
+  const int64_t largest = std::max({front.trained, block.trained, back.trained});
+  const int64_t last = exchanges ? 2 * std::max(front.trained, block.trained) : front.trained;
+  all.push_back(
+      {is_fast && !is_alone ? 3 * largest : last, bytes.gradients(), 2 * activations.input});
+  return all;
+}
+
+// The fullest of them; from a step's second micro-batch on all gradients are there all the time.
+Moment fullest_moment(const RunConfig& config, const MemoryFacts& facts) {
+  std::vector<Moment> all = moments(config, facts);
+  if (config.data.num_micro_batches() > facts.num_ranks) {
+    for (Moment& moment : all) moment.gradients = decoder_bytes(config, facts).gradients();
+  }
+  return *std::ranges::max_element(all, {}, &Moment::total);
 }
 
 }  // namespace
@@ -272,9 +354,12 @@ MemoryEstimate estimate_memory(const RunConfig& config, const MemoryFacts& facts
     if (is_copied && !is_offloaded) estimate.saving += copy_bytes(unit, config, facts.num_ranks);
   }
   estimate.saving += gathered_to_save_bytes(config, facts);
-  estimate.exchange = decoder_exchange_bytes(config, facts) + adapter_exchange_bytes(config, facts);
-  estimate.activations = activation_bytes(config, facts);
-  estimate.program = kProgramBytes;
+  const Moment fullest = fullest_moment(config, facts);
+  estimate.exchange = fullest.exchange + adapter_exchange_bytes(config, facts);
+  estimate.gradients = fullest.gradients;
+  estimate.activations = fullest.activations + activation_bytes(config, facts).threads;
+  constexpr auto kSpareShare = static_cast<int64_t>(HostCache::kSpareShare);
+  estimate.program = kProgramBytes + estimate.total() / kSpareShare;
   return estimate;
 }
 

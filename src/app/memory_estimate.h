@@ -12,15 +12,16 @@ namespace temper {
 
 /// What one rank of a run will hold at its fullest. Units: bytes.
 struct MemoryEstimate {
-  int64_t state = 0;        ///< Weights, master weights, moments, gradients: as UnitStore keeps.
+  int64_t state = 0;        ///< Weights, master weights, moments: as UnitStore keeps.
+  int64_t gradients = 0;    ///< As they are added up, those that there are when memory is fullest.
   int64_t exchange = 0;     ///< Gathered units and gradients on their way.
   int64_t activations = 0;  ///< Of one micro-batch, with the logits of one chunk.
   int64_t saving = 0;       ///< The copy that a checkpoint is written from.
-  int64_t program = 0;      ///< LibTorch and MPI themselves.
+  int64_t program = 0;      ///< LibTorch and MPI themselves, and what the allocator has free.
 
   int64_t offloaded = 0;  ///< On disk, and not part of the total.
 
-  int64_t total() const { return state + exchange + activations + saving + program; }
+  int64_t total() const { return state + gradients + exchange + activations + saving + program; }
 };
 
 /// What the estimate depends on beside the configuration.

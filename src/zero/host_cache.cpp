@@ -13,13 +13,10 @@ namespace temper {
 namespace {
 
 constexpr size_t kGranule = size_t{64} << 10;  // Block sizes are multiples of this.
-constexpr size_t kSlackShare = 8;              // A block may be bigger than asked by one eighth.
 
-size_t rounded(size_t num_bytes) { return (num_bytes + kGranule - 1) / kGranule * kGranule; }
-
-// Above what was live at a time: without it, what the fullest moment needs and what other moments
-// need would take turns in the same place, and be mapped and cleared anew in each step.
-constexpr size_t kSpareShare = 64;
+size_t rounded(size_t num_bytes, size_t multiple) {
+  return (num_bytes + multiple - 1) / multiple * multiple;
+}
 
 std::mutex live_mutex;  // Taken after a cache's own, or alone.
 
@@ -28,26 +25,29 @@ std::mutex live_mutex;  // Taken after a cache's own, or alone.
 HostCache::HostCache() : small_(*c10::GetDefaultCPUAllocator()) {}
 
 // Never destroyed: tensors of static objects are freed late.
-std::map<void*, HostCache::Block*>& HostCache::live_blocks() {
-  static auto* const blocks = new std::map<void*, Block*>;
+std::map<void*, HostCache::Live>& HostCache::live_blocks() {
+  static auto* const blocks = new std::map<void*, Live>;
   return *blocks;
 }
 
 HostCache::~HostCache() {
-  const std::lock_guard lock(mutex_);
-  while (!waiting_.empty()) unmap(waiting_.begin());
+  for (const auto& [begin, range] : free_) ::munmap(begin, range.bytes);
 }
 
 c10::DataPtr HostCache::allocate(size_t num_bytes) {
   if (num_bytes < kSmallestBytes) return small_.allocate(num_bytes);
+  const size_t bytes = rounded(num_bytes, kGranule);
   const std::lock_guard lock(mutex_);
-  Block* block = take_waiting(rounded(num_bytes));
-  if (block == nullptr) block = map(rounded(num_bytes));
-  live_ += block->bytes;
+  std::byte* data = take(bytes);
+  if (data == nullptr) {
+    map(bytes);
+    data = take(bytes);
+  }
+  live_ += bytes;
   peak_live_ = std::max(peak_live_, live_);
   const std::lock_guard live_lock(live_mutex);
-  live_blocks()[block->data] = block;
-  return {block->data, block->data, &HostCache::free, c10::Device(c10::DeviceType::CPU)};
+  live_blocks()[data] = {this, bytes};
+  return {data, data, &HostCache::free, c10::Device(c10::DeviceType::CPU)};
 }
 
 void HostCache::free(void* data) {
@@ -57,52 +57,79 @@ void HostCache::free(void* data) {
     c10::GetDefaultCPUAllocator()->raw_deleter()(data);
     return;
   }
-  Block* const block = found->second;
+  const Live block = found->second;
   live_blocks().erase(found);
   live_lock.unlock();
-  HostCache& cache = *block->cache;
-  const std::lock_guard lock(cache.mutex_);
-  cache.live_ -= block->bytes;
-  cache.waiting_.push_back(block);
-  cache.by_size_.emplace(block->bytes, std::prev(cache.waiting_.end()));
+  const std::lock_guard lock(block.cache->mutex_);
+  block.cache->live_ -= block.bytes;
+  block.cache->add_free(static_cast<std::byte*>(data), block.bytes);
 }
 
-// Of the smallest blocks that suffice the one that was freed last: it may still be in a cache.
-HostCache::Block* HostCache::take_waiting(size_t num_bytes) {
-  const auto smallest = by_size_.lower_bound(num_bytes);
+// From the begin of the smallest range that suffices; null if none does.
+std::byte* HostCache::take(size_t num_bytes) {
+  const auto smallest = by_size_.lower_bound({num_bytes, nullptr});
   if (smallest == by_size_.end()) return nullptr;
-  if (smallest->first > num_bytes + num_bytes / kSlackShare) return nullptr;
-  const auto last = std::prev(by_size_.upper_bound(smallest->first));
-  Block* block = *last->second;
-  waiting_.erase(last->second);
-  by_size_.erase(last);
-  return block;
+  std::byte* const begin = smallest->second;
+  const Free range = remove(free_.find(begin));
+  if (range.bytes > num_bytes) insert(begin + num_bytes, {range.bytes - num_bytes, range.since});
+  return begin;
 }
 
-HostCache::Block* HostCache::map(size_t num_bytes) {
-  make_room(num_bytes);
-  void* data = ::mmap(nullptr, num_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+void HostCache::map(size_t num_bytes) {
+  const size_t bytes = rounded(num_bytes, kMappedAtOnce);
+  make_room(bytes);
+  void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
                       /*fd=*/-1, /*offset=*/0);
   if (data == MAP_FAILED) throw std::bad_alloc();
   // Fewer faults, and fewer pages to find; where the system has no huge pages, nothing changes.
-  ::madvise(data, num_bytes, MADV_HUGEPAGE);
-  mapped_ += num_bytes;
-  return new Block{this, data, num_bytes};
+  ::madvise(data, bytes, MADV_HUGEPAGE);
+  mapped_ += bytes;
+  add_free(static_cast<std::byte*>(data), bytes);
 }
 
+// Gives back no more than is needed, but for the rest of a huge page.
 void HostCache::make_room(size_t num_bytes) {
-  const size_t peak = std::max(peak_live_, live_ + num_bytes), most = peak + peak / kSpareShare;
-  while (!waiting_.empty() && mapped_ + num_bytes > most) unmap(waiting_.begin());
+  const size_t peak = std::max(peak_live_, live_ + num_bytes);
+  const size_t most = peak + peak / kSpareShare + kMappedAtOnce;
+  while (mapped_ + num_bytes > most && !free_.empty()) {
+    const auto oldest =
+        std::ranges::min_element(free_, {}, [](const auto& range) { return range.second.since; });
+    std::byte* const begin = oldest->first;
+    const Free range = remove(oldest);
+    const size_t asked = rounded(mapped_ + num_bytes - most, kMappedAtOnce);
+    const size_t given = std::min(range.bytes, asked);
+    const size_t kept = range.bytes - given;
+    ::munmap(begin + kept, given);
+    mapped_ -= given;
+    if (kept > 0) insert(begin, {kept, range.since});
+  }
 }
 
-void HostCache::unmap(Waiting::iterator waiting) {
-  Block* block = *waiting;
-  const auto [first, last] = by_size_.equal_range(block->bytes);
-  by_size_.erase(std::find_if(first, last, [&](const auto& e) { return e.second == waiting; }));
-  waiting_.erase(waiting);
-  ::munmap(block->data, block->bytes);
-  mapped_ -= block->bytes;
-  delete block;
+// Joined with what is free beside it.
+void HostCache::add_free(std::byte* begin, size_t num_bytes) {
+  const auto after = free_.lower_bound(begin);
+  if (after != free_.end() && after->first == begin + num_bytes) num_bytes += remove(after).bytes;
+  const auto next = free_.lower_bound(begin);
+  if (next != free_.begin()) {
+    const auto before = std::prev(next);
+    if (before->first + before->second.bytes == begin) {
+      begin = before->first;
+      num_bytes += remove(before).bytes;
+    }
+  }
+  insert(begin, {num_bytes, ++num_frees_});
+}
+
+void HostCache::insert(std::byte* begin, Free range) {
+  free_.emplace(begin, range);
+  by_size_.emplace(range.bytes, begin);
+}
+
+HostCache::Free HostCache::remove(FreeRanges::iterator range) {
+  const Free removed = range->second;
+  by_size_.erase({removed.bytes, range->first});
+  free_.erase(range);
+  return removed;
 }
 
 void HostCache::copy_data(void* to, const void* from, size_t num_bytes) const {

@@ -24,14 +24,17 @@ struct UnitState {
   UnitLayout unit;
   UnitForm form;
   ShardLayout shards;
-  Range kept;              ///< Elements of the padded unit that the tensors below cover.
-  Range owned;             ///< The elements that this rank alone writes to files: no padding.
-  at::Tensor master = {};  ///< [kept] fp32 weights; undefined where frozen, as the next three.
-  at::Tensor first_moment = {};   ///< [kept] fp32, or fewer bits: see `first`.
+  Range kept;                    ///< Elements of the padded unit that the tensors below cover.
+  Range owned;                   ///< The elements that this rank alone writes to files: no padding.
+  at::Tensor master = {};        ///< [kept] fp32 weights; undefined where frozen, as the next two.
+  at::Tensor first_moment = {};  ///< [kept] fp32, or fewer bits: see `first`.
   at::Tensor second_moment = {};  ///< [kept], the same.
-  at::Tensor gradient = {};       ///< [kept] fp32, or [padded] where whole gradients are added up.
-  at::Tensor weights = {};  ///< Compute dtype: [kept] at stage 3, else [padded]. May alias master.
-  Range part = {};          ///< This rank's part of whole `weights`.
+  /// [kept] fp32, or [padded] where whole gradients are added up. Undefined until a step has one.
+  at::Tensor gradient = {};
+  /// Compute dtype: [kept] at stage 3, else [padded]. May alias `master`; undefined where that is
+  /// rounded for each use.
+  at::Tensor weights = {};
+  Range part = {};                           ///< This rank's part of whole `weights`.
   std::optional<FourBitUnit> four_bit = {};  ///< `weights` are its slice or all slices, in bytes.
   at::Tensor first_scales = {}, second_scales = {};            ///< Of moments in 8 bits.
   std::shared_ptr<const std::vector<ScaledPart>> scaled = {};  ///< Where these lie.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
+#include <utility>
 
 #include "core/concat.h"
 #include "core/random.h"
@@ -13,32 +14,9 @@
 #include "zero/compact_update.h"
 #include "zero/fold.h"
 #include "zero/sum_over_ranks.h"
+#include "zero/unit_bytes.h"
 
 namespace temper {
-namespace {
-
-at::ScalarType scalar_type_of(MomentDtype dtype) {
-  switch (dtype) {
-    case MomentDtype::kFloat32: return at::kFloat;
-    case MomentDtype::kBfloat16: return at::kBFloat16;
-    case MomentDtype::kInt8: return at::kByte;
-  }
-  throw std::logic_error("moments of no dtype");
-}
-
-}  // namespace
-
-UpdateBytes update_bytes(const StoredUnit& unit, Range kept, MomentDtype dtype) {
-  const bool has_master = unit.form.dtype != at::kFloat;
-  UpdateBytes bytes{(has_master ? StateFile::bytes_of(kept.size(), at::kFloat) : 0) +
-                    2 * StateFile::bytes_of(kept.size(), scalar_type_of(dtype))};
-  if (dtype == MomentDtype::kInt8) {
-    constexpr int64_t kScales = 2;
-    bytes.scales =
-        kScales * num_scales(scaled_parts(unit.layout, kept)) * static_cast<int64_t>(sizeof(float));
-  }
-  return bytes;
-}
 
 UnitStore::UnitStore(const std::vector<StoredUnit>& units, Communicator& ranks,
                      StoreOptions options)
@@ -46,9 +24,7 @@ UnitStore::UnitStore(const std::vector<StoredUnit>& units, Communicator& ranks,
       options_(options),
       gathered_(units.size()),
       gradients_(units.size()),
-      has_gradient_(units.size(), false),
-      num_contributors_(ranks.world_size()),
-      pool_(options.device) {
+      num_contributors_(ranks.world_size()) {
   if (options_.zero.stage < 0 || options_.zero.stage > 3) {
     throw std::invalid_argument(concat("there is no ZeRO stage ", options_.zero.stage));
   }
@@ -76,7 +52,8 @@ std::vector<int> UnitStore::trained() const {
 }
 
 // What may share memory does: where the compute dtype is fp32, the weights *are* the master, or at
-// stages 1 and 2 the master is this rank's block of them, and gathering happens in place.
+// stages 1 and 2 the master is this rank's block of them, and gathering happens in place. Where
+// others of them are gathered for each use, this rank's are rounded for each use, too.
 UnitState UnitStore::make_state(const StoredUnit& unit) const {
   const ShardLayout shards(unit.layout.num_elements(), ranks_.world_size());
   const bool is_replicated = options_.zero.stage == 0;
@@ -90,13 +67,14 @@ UnitState UnitStore::make_state(const StoredUnit& unit) const {
                   .kept = kept,
                   .owned = shards.owned(ranks_.rank()),
                   .part = kept};
-  const int64_t num_computed = is_whole_in_compute() ? whole.size() : kept.size();
-  state.weights = at::zeros({num_computed}, fp32.dtype(unit.form.dtype));
+  if (!rounds_for_use(unit, options_.zero.stage, is_offloaded(), ranks_.world_size())) {
+    const int64_t num_computed = is_whole_in_compute() ? whole.size() : kept.size();
+    state.weights = at::zeros({num_computed}, fp32.dtype(unit.form.dtype));
+  }
   if (unit.form.is_trained) {
     state.master = unit.form.dtype == at::kFloat ? state.kept_weights()
                                                  : make_numbers(kept.size(), at::kFloat);
     make_moments(state);
-    state.gradient = at::zeros({keeps_whole_gradients() ? whole.size() : kept.size()}, fp32);
   }
   return state;
 }
@@ -112,6 +90,10 @@ void UnitStore::make_moments(UnitState& state) const {
   state.scaled = parts;
   state.first_scales = at::zeros({num_scales(*parts)}, at::kFloat);
   state.second_scales = at::zeros({num_scales(*parts)}, at::kFloat);
+}
+
+at::Tensor UnitStore::make_buffer(int64_t num_elements, at::ScalarType dtype) const {
+  return at::empty({num_elements}, at::TensorOptions().dtype(dtype).device(options_.device));
 }
 
 at::Tensor UnitStore::make_numbers(int64_t num_elements, at::ScalarType dtype) const {
@@ -165,6 +147,7 @@ void UnitStore::finish_publishing() {
 void UnitStore::start_publishing(int unit) {
   UnitState& at_unit = state(unit);
   ++at_unit.version;
+  if (!at_unit.weights.defined()) return;
   at_unit.weights = at_unit.weights.to(options_.device);  // Four bits are read on the host.
   const at::Tensor own = at_unit.kept_weights();
   if (own.numel() < at_unit.weights.numel()) {
@@ -185,8 +168,9 @@ std::vector<Range> UnitStore::pieces_of(const UnitState& at_unit) const {
 
 // What is computed with, of the master weights.
 void UnitStore::round_weights(UnitState& at_unit, Range piece) {
+  if (!at_unit.weights.defined() || !at_unit.master.defined()) return;
   const at::Tensor own = at_unit.kept_weights();
-  if (!at_unit.master.defined() || at_unit.master.is_alias_of(own)) return;
+  if (at_unit.master.is_alias_of(own)) return;
   const KeptNumbers masters = at_unit.masters().narrow(piece);
   own.narrow(0, piece.begin - at_unit.kept.begin, piece.size()).copy_(masters.numbers);
   masters.release(piece);
@@ -200,8 +184,13 @@ void UnitStore::prefetch(int unit) {
 void UnitStore::start_gather(int unit) {
   Gathered& gathered = gathered_[static_cast<size_t>(unit)];
   if (gathered.full.defined()) return;
-  const at::Tensor& own = state(unit).weights;
-  gathered.full = pool_.take(own.numel() * ranks_.world_size(), own.scalar_type());
+  const UnitState& at_unit = state(unit);
+  at::Tensor own = at_unit.weights;
+  const bool is_rounded = !own.defined();
+  const int64_t size = is_rounded ? at_unit.master.numel() : own.numel();
+  const auto dtype = is_rounded ? at_unit.form.dtype : own.scalar_type();
+  gathered.full = make_buffer(size * ranks_.world_size(), dtype);
+  if (is_rounded) own = gathered.full.narrow(0, ranks_.rank() * size, size).copy_(at_unit.master);
   gathered.pending = ranks_.all_gather(own, gathered.full);
 }
 
@@ -216,18 +205,17 @@ at::Tensor UnitStore::gather(int unit) {
     full = gathered.full;
   }
   if (!at_unit.four_bit) return full;
-  gathered.unpacked = pool_.take(at_unit.unit.num_elements(), at_unit.form.dtype);
+  gathered.unpacked = make_buffer(at_unit.unit.num_elements(), at_unit.form.dtype);
   at_unit.four_bit->unpack(full, gathered.unpacked);
-  if (gathered.full.defined()) pool_.put(std::exchange(gathered.full, {}));
+  gathered.full.reset();
   return gathered.unpacked;
 }
 
 void UnitStore::release(int unit) {
   Gathered& gathered = gathered_[static_cast<size_t>(unit)];
-  if (gathered.unpacked.defined()) pool_.put(std::exchange(gathered.unpacked, {}));
-  if (!gathered.full.defined()) return;
+  gathered.unpacked.reset();
   gathered.pending.wait();
-  pool_.put(std::exchange(gathered.full, {}));
+  gathered.full.reset();
 }
 
 void UnitStore::begin_round(int64_t num_micro_batches) {
@@ -237,7 +225,7 @@ void UnitStore::begin_round(int64_t num_micro_batches) {
 at::Tensor UnitStore::gradient_buffer(int unit) {
   at::Tensor& buffer = gradients_[static_cast<size_t>(unit)];
   if (!buffer.defined()) {
-    buffer = pool_.take(state(unit).shards.padded_size(), state(unit).form.dtype);
+    buffer = make_buffer(state(unit).shards.padded_size(), state(unit).form.dtype);
   }
   return buffer;
 }
@@ -247,7 +235,6 @@ void UnitStore::reduce(int unit) {
   if (!buffer.defined()) throw std::logic_error("reduce without a gradient buffer");
   if (ranks_.world_size() == 1 || is_fast()) {
     if (ranks_.rank() < num_contributors_) fold(unit, buffer, 1);
-    pool_.put(std::move(buffer));
     return;
   }
   exchange(unit, std::move(buffer));
@@ -258,7 +245,7 @@ void UnitStore::exchange(int unit, at::Tensor buffer) {
   Exchange exchange;
   exchange.unit = unit;
   exchange.num_blocks = num_contributors_;
-  exchange.received = pool_.take(buffer.numel(), buffer.scalar_type());
+  exchange.received = make_buffer(buffer.numel(), buffer.scalar_type());
   exchange.pending = ranks_.all_to_all(buffer, exchange.received);
   exchange.sent = std::move(buffer);
   exchange_ = std::move(exchange);
@@ -274,20 +261,20 @@ void UnitStore::finish_exchange() {
   const int64_t block = exchange.received.numel() / ranks_.world_size();
   fold(exchange.unit, exchange.received.narrow(0, 0, exchange.num_blocks * block),
        exchange.num_blocks);
-  pool_.put(std::move(exchange.sent));
-  pool_.put(std::move(exchange.received));
 }
 
 void UnitStore::fold(int unit, const at::Tensor& blocks, int num_blocks) {
   UnitState& at_unit = state(unit);
+  const FoldStart start = at_unit.gradient.defined() ? FoldStart::kAdd : FoldStart::kFresh;
+  if (start == FoldStart::kFresh) {
+    at_unit.gradient = make_buffer(gradient_size(at_unit), at::kFloat);
+  }
   at::Tensor sum = at_unit.gradient;
   if (sum.numel() * num_blocks != blocks.numel()) {  // Stage 0 keeps more than it folds.
     const Range own = at_unit.shards.block(ranks_.rank());
     sum = sum.narrow(0, own.begin, own.size());
   }
-  const auto index = static_cast<size_t>(unit);
-  fold_blocks(blocks, num_blocks, sum, has_gradient_[index] ? FoldStart::kAdd : FoldStart::kFresh);
-  has_gradient_[index] = true;
+  fold_blocks(blocks, num_blocks, sum, start);
 }
 
 void UnitStore::finish_gradients() {
@@ -298,7 +285,8 @@ void UnitStore::finish_gradients() {
   for (const int unit : trained()) {
     UnitState& at_unit = state(unit);
     const Range own = at_unit.shards.block(ranks_.rank());
-    ranks_.all_gather(at_unit.gradient.narrow(0, own.begin, own.size()), at_unit.gradient).wait();
+    const at::Tensor whole = step_gradient(at_unit);
+    ranks_.all_gather(whole.narrow(0, own.begin, own.size()), whole).wait();
   }
 }
 
@@ -306,24 +294,35 @@ void UnitStore::finish_gradients() {
 void UnitStore::exchange_local_sums() {
   num_contributors_ = ranks_.world_size();
   for (const int unit : trained()) {
-    at::Tensor rounded = pool_.take(state(unit).shards.padded_size(), state(unit).form.dtype);
-    rounded.copy_(state(unit).gradient);
+    at::Tensor rounded = make_buffer(state(unit).shards.padded_size(), state(unit).form.dtype);
+    rounded.copy_(step_gradient(state(unit)));
+    state(unit).gradient.reset();
     exchange(unit, std::move(rounded));
-    has_gradient_[static_cast<size_t>(unit)] = false;
   }
   finish_exchange();
 }
 
-at::Tensor UnitStore::gradient_of(const UnitState& at_unit, Range elements) const {
-  const bool is_whole = at_unit.gradient.numel() == at_unit.shards.padded_size();
-  const int64_t begin = elements.begin - (is_whole ? 0 : at_unit.kept.begin);
-  return at_unit.gradient.narrow(0, begin, elements.size());
+int64_t UnitStore::gradient_size(const UnitState& at_unit) const {
+  return keeps_whole_gradients() ? at_unit.shards.padded_size() : at_unit.kept.size();
+}
+
+// Of a unit that no micro-batch of this rank has added to it is 0.
+at::Tensor UnitStore::step_gradient(UnitState& at_unit) const {
+  if (!at_unit.gradient.defined()) {
+    at_unit.gradient = make_buffer(gradient_size(at_unit), at::kFloat).zero_();
+  }
+  return at_unit.gradient;
+}
+
+at::Tensor UnitStore::gradient_of(UnitState& at_unit, Range elements) const {
+  const int64_t begin = elements.begin - (keeps_whole_gradients() ? 0 : at_unit.kept.begin);
+  return step_gradient(at_unit).narrow(0, begin, elements.size());
 }
 
 double UnitStore::gradient_norm(double scale) {
   ExactSum squares;
   for (const int unit : trained()) {
-    const UnitState& at_unit = state(unit);
+    UnitState& at_unit = state(unit);
     if (!at_unit.owned.is_empty()) add_squares(gradient_of(at_unit, at_unit.owned), squares);
   }
   sum_over_ranks(squares.words(), ranks_, options_.device);
@@ -337,10 +336,10 @@ void UnitStore::update(const AdamWOptions& options, AdamWStep step) {
       update_piece(at_unit, piece, options, step);
       round_weights(at_unit, piece);
     }
+    at_unit.gradient.reset();
     start_publishing(unit);
   }
   finish_publishing();
-  discard_gradients();
 }
 
 void UnitStore::update_piece(UnitState& at_unit, Range piece, const AdamWOptions& options,
@@ -371,16 +370,19 @@ void UnitStore::update_piece(UnitState& at_unit, Range piece, const AdamWOptions
   moments.second.release(piece);
 }
 
-void UnitStore::discard_gradients() { has_gradient_.assign(has_gradient_.size(), false); }
+void UnitStore::discard_gradients() {
+  for (UnitState& at_unit : states_) at_unit.gradient.reset();
+}
 
 int64_t UnitStore::state_bytes() const {
   int64_t bytes = 0;
   for (const UnitState& at_unit : states_) {
     for (const at::Tensor* tensor :
          {&at_unit.weights, &at_unit.master, &at_unit.first_moment, &at_unit.second_moment,
-          &at_unit.first_scales, &at_unit.second_scales, &at_unit.gradient}) {
+          &at_unit.first_scales, &at_unit.second_scales}) {
       if (!tensor->defined() || (file_ && file_->has(*tensor))) continue;
-      if (tensor != &at_unit.weights && tensor->is_alias_of(at_unit.weights)) continue;
+      const bool is_weights = tensor == &at_unit.weights || !at_unit.weights.defined();
+      if (!is_weights && tensor->is_alias_of(at_unit.weights)) continue;
       bytes += static_cast<int64_t>(tensor->nbytes());
     }
     if (at_unit.four_bit) bytes += at_unit.four_bit->shared_bytes();

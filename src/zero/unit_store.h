@@ -10,7 +10,6 @@
 
 #include "comm/communicator.h"
 #include "optim/adamw.h"
-#include "zero/buffer_pool.h"
 #include "zero/state_file.h"
 #include "zero/unit_form.h"
 #include "zero/unit_state.h"
@@ -27,14 +26,6 @@ struct StoreOptions {
   /// The folder of a file for master weights and moments, or none; on a CPU.
   std::filesystem::path offload = {};
 };
-
-/// Bytes that a rank keeps of `num_kept` elements of a trained unit for the update: moments, and
-/// master weights where they are others than it computes with.
-struct UpdateBytes {
-  int64_t numbers = 0;  ///< What can be offloaded.
-  int64_t scales = 0;
-};
-UpdateBytes update_bytes(const StoredUnit& unit, Range kept, MomentDtype dtype);
 
 /// The units of a model and its adapter, sharded over the ranks: weights to compute with, gradients
 /// to fold, state to update. The ZeRO stage decides what `release` and `reduce` do; what is frozen
@@ -97,16 +88,13 @@ class UnitStore {
   void update(const AdamWOptions& options, AdamWStep step);
 
   /// The part of the step's gradient that this rank updates with. Shapes: [state(unit).kept] fp32.
-  at::Tensor kept_gradient(int unit) const { return gradient_of(state(unit), state(unit).kept); }
+  at::Tensor kept_gradient(int unit) { return gradient_of(state(unit), state(unit).kept); }
 
   /// Forgets the step's gradients without an update.
   void discard_gradients();
 
-  /// Bytes of weights, gradients and state that this rank holds in memory between steps.
+  /// Bytes of weights and state that this rank holds in memory between steps.
   int64_t state_bytes() const;
-
-  /// Bytes of the buffers that gathered weights and gradients have passed through so far.
-  int64_t exchange_bytes() const { return pool_.owned_bytes(); }
 
  private:
   struct Gathered {
@@ -129,6 +117,7 @@ class UnitStore {
   UnitState make_four_bit_state(const StoredUnit& unit) const;
   void make_moments(UnitState& state) const;
   int64_t offloaded_bytes(const std::vector<StoredUnit>& units) const;
+  at::Tensor make_buffer(int64_t num_elements, at::ScalarType dtype) const;
   at::Tensor make_numbers(int64_t num_elements, at::ScalarType dtype) const;
   std::vector<Range> pieces_of(const UnitState& at_unit) const;
   void update_piece(UnitState& at_unit, Range piece, const AdamWOptions& options, AdamWStep step);
@@ -140,7 +129,9 @@ class UnitStore {
   void fold(int unit, const at::Tensor& blocks, int num_blocks);
   void finish_exchange();
   void exchange_local_sums();
-  at::Tensor gradient_of(const UnitState& at_unit, Range elements) const;
+  int64_t gradient_size(const UnitState& at_unit) const;
+  at::Tensor step_gradient(UnitState& at_unit) const;
+  at::Tensor gradient_of(UnitState& at_unit, Range elements) const;
 
   Communicator& ranks_;
   StoreOptions options_;
@@ -148,11 +139,9 @@ class UnitStore {
   std::vector<UnitState> states_;      // [unit]
   std::vector<Gathered> gathered_;     // [unit]
   std::vector<at::Tensor> gradients_;  // [unit], lent out by gradient_buffer
-  std::vector<bool> has_gradient_;     // [unit], whether this step has added to it
   std::vector<Pending> published_;     // Gathers of updated weights under way.
   int num_contributors_;               // The first ranks, whose gradients are added.
   std::optional<Exchange> exchange_;   // At most one under way: two buffers suffice.
-  BufferPool pool_;
 };
 
 }  // namespace temper

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "comm/agree.h"
@@ -18,6 +19,7 @@
 #include "model/whole_decoder.h"
 #include "support/tiny_model.h"
 #include "train/evaluation.h"
+#include "train/forwarding_communicator.h"
 #include "train/micro_batch_of.h"
 #include "train/trainer.h"
 
@@ -173,18 +175,41 @@ BOOST_DATA_TEST_CASE_F(WorldFixture, steps_are_those_of_the_formulas,
   check_weights(store, reference);
 }
 
-// Without a tied head nothing needs the embedding's gradient while blocks go backward: its buffer
-// is the head's, which is free again by then.
-BOOST_DATA_TEST_CASE(an_untied_model_has_one_large_gradient_at_a_time, data::make({0, 1, 2, 3}),
-                     stage) {
-  MpiCommunicator self{MPI_COMM_SELF};
-  Decoder decoder(testing::tiny_config(/*has_tied_head=*/false));
-  UnitStore store(in_form(decoder.units()), self, {{stage, Reduction::kExact, true}});
+// Notes at each exchange of gradients whether the embedding has a buffer for its own.
+class WatchingCommunicator : public testing::ForwardingCommunicator {
+ public:
+  WatchingCommunicator(Communicator& ranks, Decoder& decoder)
+      : ForwardingCommunicator(ranks), embedding_(decoder.buffers(0)) {}
+
+  const std::vector<bool>& has_gradient() const { return has_gradient_; }
+
+ private:
+  void note(const char* name, const at::Tensor& /*tensor*/) override {
+    if (name != std::string_view("all_to_all")) return;
+    has_gradient_.push_back(embedding_.gradients.defined());
+  }
+
+  const UnitBuffers& embedding_;
+  std::vector<bool> has_gradient_;
+};
+
+// Without a tied head nothing needs the embedding's gradient while blocks go backward.
+BOOST_DATA_TEST_CASE(an_untied_model_has_one_large_gradient_at_a_time,
+                     data::make({1, 2, 3}) * data::make({false, true}), stage, is_tied) {
+  MpiCommunicator world{MPI_COMM_WORLD};
+  if (world.world_size() == 1) return;  // Nothing is exchanged.
+  Decoder decoder(testing::tiny_config(is_tied));
+  WatchingCommunicator ranks(world, decoder);
+  UnitStore store(in_form(decoder.units()), ranks, {{stage, Reduction::kExact, true}});
   testing::fill_weights(store);
   Engine engine(decoder, store, Activations::kKept);
   engine.forward_backward(testing::tiny_batch(decoder.config(), 2), 0);
-  const auto bytes = [&](int unit) { return store.state(unit).shards.padded_size() * 4; };
-  BOOST_TEST(store.exchange_bytes() == bytes(decoder.num_units() - 1) + bytes(1));
+  store.finish_gradients();
+  // The head's, each block's, the embedding's.
+  BOOST_REQUIRE(std::ssize(ranks.has_gradient()) == decoder.num_units());
+  for (int unit = 0; unit < decoder.num_units() - 1; ++unit) {
+    BOOST_TEST(ranks.has_gradient()[static_cast<size_t>(unit)] == is_tied);
+  }
 }
 
 // Of seven micro-batches, which no two, three or four ranks share evenly.

@@ -310,7 +310,10 @@ int64_t product_bytes(std::span<const LinearShape> layers, at::ScalarType dtype,
   const int64_t per_lane = is_narrow ? kPerLane<at::BFloat16> : 1;
   int64_t rows = 0, panels = 0, sums = 0;
   const auto count = [&](const ProductShape& shape, bool packs_rows) {
-    const ProductCut cut(shape, per_lane, packs_rows);
+    ProductCut cut(shape, per_lane, packs_rows);
+    cut.rows_at_once = largest_part(divided_up(shape.rows, kTile), cut.rows_at_once);
+    cut.panels_at_once = largest_part(divided_up(shape.columns, kTile), cut.panels_at_once);
+    cut.blocks_at_once = largest_part(cut.num_blocks, cut.blocks_at_once);
     if (packs_rows) rows = std::max(rows, cut.packed_rows());
     panels = std::max(panels, cut.packed_panels());
     sums = std::max(sums, cut.sums());

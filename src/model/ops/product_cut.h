@@ -39,6 +39,11 @@ void for_equal_parts(int64_t size, int64_t most, Function function) {
   }
 }
 
+/// The size of the largest of them.
+inline int64_t largest_part(int64_t size, int64_t most) {
+  return divided_up(size, divided_up(size, most));
+}
+
 /// How a product is cut into tiles, and what is packed at once. Depends on the shape and what is
 /// multiplied alone.
 struct ProductCut {

@@ -23,6 +23,7 @@ class Task:
     dtype: str  # of the matrix products: "float32" or "bfloat16"
     timeout_seconds: int
     method: str = "full"  # of temper's, with its default options
+    recomputes: bool = False  # temper computes activations again
     num_steps: int | None = None  # the first one warms up; None: as many as a pass has
     learning_rate: float = 1e-5
     beta1: float = 0.9
@@ -35,7 +36,8 @@ class Task:
         return self.rows * self.row_tokens
 
     def run_folder(self, system: str, ranks: int, threads: int) -> Path:
-        return self.folder / f"{system}-{self.method}-{ranks}x{threads}-{self.dtype}"
+        again = "-recomputed" if self.recomputes else ""
+        return self.folder / f"{system}-{self.method}{again}-{ranks}x{threads}-{self.dtype}"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Result:
     versions: dict[str, str] = field(default_factory=dict)
     tokens: list[int] = field(default_factory=list)  # without padding; not told by every system
     targets: list[int] = field(default_factory=list)
+    expected_bytes: int = 0  # of a rank, as the system itself expects; 0 where it does not
 
 
 def make_empty(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ data:
 train:
   {length}
   max_grad_norm: {task.max_grad_norm}
+  recompute: {recompute}
   threads: {threads}
 optimizer:
   learning_rate: {task.learning_rate:.1e}
@@ -77,7 +79,13 @@ class Temper:
         config = folder / "config.yaml"
         length = f"max_steps: {task.num_steps}" if task.num_steps else "epochs: 1.0"
         config.write_text(
-            CONFIG.format(task=task, folder=folder, length=length, threads=self.threads)
+            CONFIG.format(
+                task=task,
+                folder=folder,
+                length=length,
+                threads=self.threads,
+                recompute=str(task.recomputes).lower(),
+            )
         )
         mpirun = ["mpirun", "-n", str(self.ranks), sys.executable, str(RANK_MEMORY), str(folder)]
         command = [*mpirun, str(self.binary), "train", str(config), *self.overrides]
@@ -90,6 +98,7 @@ class Temper:
             idle_rss_bytes=self._idle_bytes(folder, task),
             tokens=[round(step["tokens_per_second"] * step["seconds"]) for step in steps],
             targets=[step["num_targets"] for step in steps],
+            expected_bytes=read_expected_bytes(folder / "output.log"),
         )
 
     def _run(self, command: list[str], log: Path, task: Task) -> None:
@@ -102,6 +111,14 @@ class Temper:
         command = [sys.executable, str(RANK_MEMORY), str(idle), str(self.binary), "--help"]
         self._run(command, folder / "help.log", task)
         return int((idle / "peak-0").read_text())
+
+
+def read_expected_bytes(log: Path) -> int:
+    """What a rank is expected to take, as the start of a run says. Raises RunError."""
+    found = re.search(r"memory_per_rank=([0-9.]+) ([kMGT])B", log.read_text())
+    if not found:
+        raise RunError(f"{log} does not tell the memory that is expected")
+    return round(float(found[1]) * 1000 ** ("kMGT".index(found[2]) + 1))
 
 
 def read_steps(path: Path, num_steps: int | None) -> list[dict]:
