@@ -5,7 +5,9 @@
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <iostream>
 #include <new>
 #include <string>
 #include <string_view>
@@ -80,6 +82,12 @@ int run_under_mpi(const std::function<int(const MpiSession&)>& verb) {
     std::fprintf(stderr, "rank %d: %s\n", session.rank(), failure.message.c_str());
     session.abort(failure.code);
   }
+}
+
+void end_process(int code) {
+  std::cout.flush();
+  std::fflush(nullptr);
+  std::quick_exit(code);
 }
 
 }  // namespace temper

@@ -17,4 +17,8 @@ int run_alone(const std::function<int()>& verb);
 /// with its code, since the others may wait in a collective that this one never joins.
 int run_under_mpi(const std::function<int(const MpiSession&)>& verb);
 
+/// Ends the process, once all that it began is over. Static objects are not destroyed: to take its
+/// registries apart costs LibTorch a third of what the start and end of a process take.
+[[noreturn]] void end_process(int code);
+
 }  // namespace temper

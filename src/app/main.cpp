@@ -275,5 +275,5 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   temper::use_host_cache();
-  return run_alone([&] { return run(argc, argv); });
+  end_process(run_alone([&] { return run(argc, argv); }));
 }

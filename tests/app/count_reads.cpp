@@ -31,7 +31,7 @@ class Counts {
     if (path != paths_.end() && num_bytes > 0) counts_[path->second].bytes += num_bytes;
   }
 
-  ~Counts() {
+  void write() const {
     const char* folder = std::getenv("TEMPER_COUNTS");
     const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
     if (folder == nullptr || rank == nullptr) return;
@@ -47,10 +47,13 @@ class Counts {
   std::map<int, std::string> paths_;  // The last file that had the descriptor.
 };
 
+// It outlives main, whose end is not that of all threads.
 Counts& counts() {
-  static Counts all;
-  return all;
+  static auto* const all = new Counts;
+  return *all;
 }
+
+[[maybe_unused]] const int is_registered = std::at_quick_exit([] { counts().write(); });
 
 }  // namespace
 

@@ -178,7 +178,7 @@ BOOST_AUTO_TEST_CASE(the_store_may_change_while_it_is_saved) {
     testing::fill_state(store, step);
     saver.begin(testing::run_state(step));
     testing::fill_state(store, step + 1);
-    while (!all_of(world, saver.is_written())) continue;
+    testing::wait_until_written(saver, world);
     saver.publish();
     load_checkpoint(*find_newest_whole(folder.path(), world), store, world);
     BOOST_TEST(testing::has_state(store, step));
@@ -250,7 +250,7 @@ BOOST_AUTO_TEST_CASE(publishing_sends_each_digest_once) {
   UnitStore store(in_form(model.units()), world, at_stage(3));
   CheckpointSaver saver({store, world, folder.path()}, published_model(model), {});
   saver.begin(testing::run_state(1));
-  while (!all_of(world, saver.is_written())) continue;
+  testing::wait_until_written(saver, world);
   const int64_t before = CollectiveRing::own().num_bytes_sent();
   saver.publish();
   const int64_t num_sent = CollectiveRing::own().num_bytes_sent() - before;

@@ -10,7 +10,6 @@
 #include <exception>
 #include <span>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "checkpoint/checkpoint_saver.h"
@@ -18,6 +17,7 @@
 #include "checkpoint/generation_config.h"
 #include "checkpoint/hugging_face_config.h"
 #include "checkpoint/load_state.h"
+#include "checkpoint/save.h"
 #include "checkpoint/single_rank.h"
 #include "core/error.h"
 #include "io/file.h"
@@ -86,7 +86,7 @@ void save(const std::string& source, const std::string& run, const std::string& 
   RunState state;
   state.step = 1;
   saver.begin(state);
-  while (!saver.is_written()) std::this_thread::yield();
+  testing::wait_until_written(saver, ranks);
   saver.publish();
 }
 

@@ -158,7 +158,7 @@ BOOST_DATA_TEST_CASE_F(RunFixture, a_save_goes_on_beside_the_next_step, data::ma
       store.state(unit).second_moment.zero_();
       if (store.state(unit).first_scales.defined()) store.state(unit).first_scales.fill_(9.0);
     }
-    while (!all_of(world, saver.is_written())) continue;
+    testing::wait_until_written(saver, world);
     saver.publish();
     load_checkpoint(*find_newest_whole(folder.path(), world), store, world);
     BOOST_TEST(has_same(store, whole));

@@ -1,13 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <exception>
+#include <thread>
 
 #include "checkpoint/checkpoint_saver.h"
 #include "comm/agree.h"
 #include "core/error.h"
 
 namespace temper::testing {
+
+/// Between two looks at whether all is written. The threads that write are nice: beside one that
+/// looked without a pause they would wait for a core.
+inline void rest() { std::this_thread::sleep_for(std::chrono::microseconds(200)); }
+
+/// Returns when all ranks have written. Collective: all ranks.
+inline void wait_until_written(const CheckpointSaver& saver, Communicator& ranks) {
+  while (!all_of(ranks, saver.is_written())) rest();
+}
 
 /// Saves as a training loop does: polls until all ranks have written, and publishes; or abandons,
 /// if one of them failed. Throws: CheckpointError on all ranks.
@@ -21,7 +32,10 @@ inline void save(CheckpointSaver& saver, Communicator& ranks, const RunState& st
     } catch (const CheckpointError&) {
       error = std::current_exception();
     }
-    if (!any_of(ranks, error != nullptr)) continue;
+    if (!any_of(ranks, error != nullptr)) {
+      if (!is_written) rest();
+      continue;
+    }
     saver.abandon();
     if (error) std::rethrow_exception(error);
     throw CheckpointError("another rank could not write", "see its message");

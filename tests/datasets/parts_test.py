@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -232,7 +233,7 @@ def test_an_array_job_from_outside(tmp_path, prepare):
     parts = tmp_path / "out" / "parts"
     with subprocess.Popen(command, env=environments[0]) as process:
         while process.poll() is None and not (parts.is_dir() and list(parts.iterdir())):
-            pass
+            time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
     for environment in environments * 2:
         done = prepare(RECIPE, "--part", "slurm", env=environment)

@@ -120,7 +120,9 @@ def run_reference(model, documents):
         document_loss.backward()
         loss += document_loss.item()
         logits.append(output.detach().float())
-    gradients = {name: p.grad.float().clone() for name, p in model.named_parameters()}
+    gradients = {
+        name: p.grad.to(torch.float32, copy=True) for name, p in model.named_parameters()
+    }
     return {"loss": torch.tensor(loss), "logits": torch.cat(logits), **gradients}
 
 
@@ -167,29 +169,59 @@ def batch_fields(documents):
     )
 
 
-def run_probe(probe, model, windows, documents, dtype, threads=1):
-    """All documents in one batch. Returns the same as run_reference."""
-    parameters = dict(model.named_parameters())
-    fields = model_fields(model.config, windows)
-    fields |= {key: " ".join(map(str, value)) for key, value in batch_fields(documents).items()}
-    fields |= dict(dtype=dtype, threads=threads, tensors=" ".join(parameters))
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        lines = [f"{key} {value}\n" for key, value in fields.items()]
-        (folder / "config.txt").write_text("".join(lines))
-        with (folder / "weights.bin").open("wb") as file:
-            for parameter in parameters.values():
-                file.write(parameter.detach().float().numpy().tobytes())
-        run = subprocess.run([probe, folder], check=True, capture_output=True, text=True)
-        logits = numpy.fromfile(folder / "logits.bin", numpy.float32)
-        gradients = torch.from_numpy(numpy.fromfile(folder / "gradients.bin", numpy.float32))
-    result = {"loss": torch.tensor(float(run.stdout.split()[1]))}
-    result["logits"] = torch.from_numpy(logits).view(-1, model.config.vocab_size)
-    for name, parameter in parameters.items():
-        result[name] = gradients[: parameter.numel()].view(parameter.shape)
-        gradients = gradients[parameter.numel() :]
-    assert len(gradients) == 0, "the probe wrote more gradients than there are parameters"
-    return result
+class Probe:
+    """temper's decoder with a model's weights, which runs one batch after another."""
+
+    def __init__(self, program, model, windows, dtype, threads=1):
+        self.vocab_size = model.config.vocab_size
+        self.parameters = dict(model.named_parameters())
+        self.temporary = tempfile.TemporaryDirectory()
+        self.folder = pathlib.Path(self.temporary.name)
+        fields = model_fields(model.config, windows)
+        fields |= dict(dtype=dtype, threads=threads, tensors=" ".join(self.parameters))
+        write_fields(self.folder / "config.txt", fields)
+        with (self.folder / "weights.bin").open("wb") as file:
+            for parameter in self.parameters.values():
+                file.write(parameter.detach().float().numpy().data)
+        self.process = subprocess.Popen(
+            [program, self.folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        with self.temporary, self.process:
+            self.process.stdin.close()
+        assert self.process.returncode == 0
+
+    def run(self, documents):
+        """All documents in one batch. Returns the same as run_reference."""
+        fields = batch_fields(documents)
+        lists = {key: " ".join(map(str, values)) for key, values in fields.items()}
+        write_fields(self.folder / "batch.txt", lists)
+        print("batch.txt", file=self.process.stdin, flush=True)
+        loss = self.process.stdout.readline()
+        assert loss, "the probe has ended"
+        logits = numpy.fromfile(self.folder / "logits.bin", numpy.float32)
+        gradients = torch.from_numpy(numpy.fromfile(self.folder / "gradients.bin", numpy.float32))
+        result = {"loss": torch.tensor(float(loss))}
+        result["logits"] = torch.from_numpy(logits).view(-1, self.vocab_size)
+        for name, parameter in self.parameters.items():
+            result[name] = gradients[: parameter.numel()].view(parameter.shape)
+            gradients = gradients[parameter.numel() :]
+        assert len(gradients) == 0, "the probe wrote more gradients than there are parameters"
+        return result
+
+
+def write_fields(path, fields):
+    path.write_text("".join(f"{key} {value}\n" for key, value in fields.items()))
+
+
+def run_probe(program, model, windows, documents, dtype, threads=1):
+    """One batch of all documents, as Probe.run."""
+    with Probe(program, model, windows, dtype, threads) as probe:
+        return probe.run(documents)
 
 
 def worst_element(ours, theirs):

@@ -2,11 +2,11 @@
 // usage: decoder_probe <folder>
 //
 // Runs a decoder forward and backward for a test that compares it with another one. In the folder:
-//   config.txt    lines `key value...`: the fields of ModelConfig, `dtype`, `threads`, and the
-//   batch weights.bin   fp32 numbers of all tensors, in the order in which `tensors` lines name
-//   them
-// It leaves logits.bin [T, vocab_size] and gradients.bin (in the order of weights.bin), all fp32,
-// and prints `loss_sum`.
+//   config.txt    lines `key value...`: the fields of ModelConfig, `dtype` and `threads`
+//   weights.bin   fp32 numbers of all tensors, in the order in which the line `tensors` names them
+// Each line of its input is the name of a file there with the lines of a batch. For each it leaves
+// logits.bin [T, vocab_size] and gradients.bin (in the order of weights.bin), all fp32, and prints
+// the sum of the losses.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
@@ -110,6 +110,26 @@ void write(std::ofstream& file, const at::Tensor& tensor) {
              static_cast<std::streamsize>(numbers.nbytes()));
 }
 
+PackedBatch read_batch(const Fields& fields) {
+  return {at::tensor(fields.integers("tokens"), at::kLong),
+          at::tensor(fields.integers("positions"), at::kLong),
+          at::tensor(fields.integers("targets"), at::kLong), fields.integers("document_begins")};
+}
+
+void run_batch(WholeDecoder& whole, const PackedBatch& batch,
+               const std::vector<std::string>& tensors, const std::string& folder) {
+  const WholeDecoder::Pass pass = whole.forward_backward(batch);
+  std::ofstream logits(folder + "/logits.bin", std::ios::binary);
+  write(logits, whole.decoder().logits(pass.hidden));
+  std::ofstream gradients(folder + "/gradients.bin", std::ios::binary);
+  for (const std::string& name : tensors) write(gradients, whole.gradient(name));
+  gradients.close();
+  logits.close();
+  if (!gradients || !logits) throw std::runtime_error("cannot write to " + folder);
+  std::printf("%.17g\n", pass.loss_sum);
+  std::fflush(stdout);
+}
+
 void run(const std::string& folder) {
   const Fields fields(folder + "/config.txt");
   at::set_num_threads(static_cast<int>(fields.integer("threads")));
@@ -117,16 +137,9 @@ void run(const std::string& folder) {
   WholeDecoder whole(read_config(fields), is_narrow ? at::kBFloat16 : at::kFloat);
   const std::vector<std::string>& tensors = fields.list("tensors");
   read_weights(whole, tensors, folder + "/weights.bin");
-  const PackedBatch batch{at::tensor(fields.integers("tokens"), at::kLong),
-                          at::tensor(fields.integers("positions"), at::kLong),
-                          at::tensor(fields.integers("targets"), at::kLong),
-                          fields.integers("document_begins")};
-  const WholeDecoder::Pass pass = whole.forward_backward(batch);
-  std::ofstream logits(folder + "/logits.bin", std::ios::binary);
-  write(logits, whole.decoder().logits(pass.hidden));
-  std::ofstream gradients(folder + "/gradients.bin", std::ios::binary);
-  for (const std::string& name : tensors) write(gradients, whole.gradient(name));
-  std::printf("loss_sum %.17g\n", pass.loss_sum);
+  for (std::string batch; std::getline(std::cin, batch);) {
+    run_batch(whole, read_batch(Fields(folder + '/' + batch)), tensors, folder);
+  }
 }
 
 }  // namespace

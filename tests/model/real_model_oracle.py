@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import torch
-from decoder_oracle import noise, run_probe, run_reference, worst_element
+from decoder_oracle import Probe, noise, run_probe, run_reference, worst_element
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,17 +86,18 @@ def check_float32(ours: dict, theirs: dict, exact: dict) -> None:
     assert logits <= FLOAT32_BOUND
 
 
-def noise_ratios(model, narrow, windows: list[int], document: tuple) -> dict[str, float]:
+def noise_ratios(model, narrow, probe: Probe, document: tuple) -> dict[str, float]:
     """Of temper's bf16 noise to that of transformers, by tensor."""
     exact = run_reference(model, [document])
-    ours = noise(run_probe(sys.argv[1], model, windows, [document], "bfloat16"), exact)
+    ours = noise(probe.run([document]), exact)
     theirs = noise(run_reference(narrow, [document]), exact)
     return {name: (ours[name] / theirs[name].clamp(min=1e-4)).item() for name in exact}
 
 
 def check_bfloat16(model, windows: list[int], documents: list[tuple]) -> None:
     narrow = copy.deepcopy(model).bfloat16()
-    ratios = [noise_ratios(model, narrow, windows, document) for document in documents]
+    with Probe(sys.argv[1], model, windows, "bfloat16") as probe:
+        ratios = [noise_ratios(model, narrow, probe, document) for document in documents]
     by_text = [statistics.mean(ratio.values()) for ratio in ratios]
     logits = statistics.mean(ratio["logits"] for ratio in ratios)
     mean = statistics.mean(by_text)

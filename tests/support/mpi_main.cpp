@@ -36,5 +36,6 @@ int main(int argc, char** argv) {
   int failed = boost::unit_test::unit_test_main([] { return true; }, argc, argv);
   MPI_Allreduce(MPI_IN_PLACE, &failed, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
   MPI_Finalize();
-  return failed;
+  std::fflush(nullptr);
+  std::quick_exit(failed);  // To take its registries apart costs LibTorch 60 ms.
 }

@@ -87,10 +87,11 @@ inline Curve train(Communicator& ranks, const Variant& variant) {
   return curve;
 }
 
-/// What one rank makes of a variant, trained once for each name and dtype.
+/// What one rank makes of a variant at stage 0, trained once for each name, dtype, head, moments.
 inline const Curve& alone(Communicator& self, const std::string& name, Variant variant) {
   static std::map<std::string, Curve> known;
-  const std::string key = name + at::toString(variant.dtype);
+  const std::string key = name + at::toString(variant.dtype) + (variant.has_tied_head ? "+" : "-") +
+                          std::to_string(static_cast<int>(variant.moment_dtype));
   const auto found = known.find(key);
   if (found != known.end()) return found->second;
   variant.stage = 0;
