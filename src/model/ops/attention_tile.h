@@ -11,6 +11,7 @@
 #include "core/range.h"
 #include "model/ops/attention_task.h"
 #include "model/ops/rows.h"
+#include "model/ops/tile_copy.h"
 #include "model/ops/tile_product.h"
 
 namespace temper {

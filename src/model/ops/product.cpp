@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "model/ops/rows.h"
+#include "model/ops/tile_copy.h"
 #include "model/ops/tile_product.h"
 
 // LibTorch carries a BLAS with the usual Fortran interface, but its headers do not declare it.
@@ -89,45 +90,40 @@ struct Place {
   }
 };
 
-// Writes one row of a tile; changes `sums`.
+// What one row of a tile becomes.
 template <typename T>
-void write_sums(float* sums, int64_t count, T* to, ProductScales scales) {
-  float kept[kTile];
+void scale_sums(float* sums, int64_t count, const T* before, ProductScales scales) {
   if (scales.keep != 0.0F) {
-    const float* before = read_row(to, kept, count);
-    for (int64_t i = 0; i < count; ++i) {
-      sums[i] = scales.scale * sums[i] + scales.keep * before[i];
-    }
+    float wide[kTile];
+    const float* kept = read_row(before, wide, count);
+    for (int64_t i = 0; i < count; ++i) sums[i] = scales.scale * sums[i] + scales.keep * kept[i];
   } else if (scales.scale != 1.0F) {
     for (int64_t i = 0; i < count; ++i) sums[i] *= scales.scale;
   }
+}
+
+// Writes a tile, [rows, columns] of sums, which change.
+template <typename T>
+void write_tile(float* sums, ProductShape shape, int64_t row_step, T* to, ProductScales scales) {
+  for (int64_t i = 0; i < shape.rows; ++i) {
+    scale_sums(sums + i * kTile, shape.columns, to + i * row_step, scales);
+  }
   if constexpr (std::is_same_v<T, float>) {
-    std::copy_n(sums, count, to);
+    for (int64_t i = 0; i < shape.rows; ++i) {
+      std::copy_n(sums + i * kTile, shape.columns, to + i * row_step);
+    }
   } else {
-    write_row(to, sums, count);
+    round_tile({sums, shape.rows, shape.columns, kTile}, to, row_step);
   }
 }
 
-// Writes a tile, [rows, columns] of sums.
+// The same where the place's columns are dense: as rows, what is there included.
 template <typename T>
-void write_tile(float* sums, ProductShape shape, const Place& place, T* to, ProductScales scales) {
-  if (place.column_step == 1) {
-    for (int64_t i = 0; i < shape.rows; ++i) {
-      write_sums(sums + i * kTile, shape.columns, to + i * place.row_step, scales);
-    }
-    return;
-  }
-  T row[kTile];
-  float column[kTile];
-  for (int64_t j = 0; j < shape.columns; ++j) {
-    T* line = to + j * place.column_step;
-    for (int64_t i = 0; i < shape.rows; ++i) {
-      column[i] = sums[i * kTile + j];
-      row[i] = line[i * place.row_step];
-    }
-    write_sums(column, shape.rows, row, scales);
-    for (int64_t i = 0; i < shape.rows; ++i) line[i * place.row_step] = row[i];
-  }
+void write_turned_tile(const float* sums, ProductShape shape, int64_t column_step, T* to,
+                       ProductScales scales) {
+  float turned[kTile * kTile];
+  transpose_tile({sums, shape.rows, shape.columns, kTile}, turned, kTile);
+  write_tile(turned, {shape.columns, shape.rows, 0}, column_step, to, scales);
 }
 
 /// A product of tiles of T.
@@ -226,12 +222,17 @@ class TiledProduct {
 
   void multiply(const Piece& piece) {
     const bool is_whole = piece.blocks.size() == cut_.num_blocks;
-    const int64_t num_tiles = piece.rows.size() * piece.panels.size();
+    const int64_t num_rows = piece.rows.size(), num_panels = piece.panels.size();
+    const int64_t num_tiles = num_rows * num_panels;
     float* sums =
         is_whole ? nullptr : ProductScratch::of_this_thread().sums.of(num_tiles * kTile * kTile);
     run_tasks(num_tiles, [&](int64_t task) {
-      const int64_t tile = piece.rows.begin + task % piece.rows.size();
-      const int64_t panel = piece.panels.begin + task / piece.rows.size();
+      // The fewer of both come again and again, and stay in the cache.
+      const bool has_few_rows = num_rows <= num_panels;
+      const int64_t row = has_few_rows ? task % num_rows : task / num_panels;
+      const int64_t tile = piece.rows.begin + row;
+      const int64_t panel =
+          piece.panels.begin + (has_few_rows ? task / num_rows : task % num_panels);
       float* sum = is_whole ? ProductScratch::of_this_thread().tile_sums.of(kTile * kTile)
                             : sums + task * kTile * kTile;
       for (int64_t block = piece.blocks.begin; block < piece.blocks.end; ++block) {
@@ -269,8 +270,13 @@ class TiledProduct {
     const Lines rows = lines_of(first_, tile), columns = lines_of(second_, panel);
     dispatch_dtype(place_.dtype, [&](auto element) {
       using Out = decltype(element);
-      write_tile(sum, {rows.count, columns.count, 0}, place_,
-                 place_.at<Out>(rows.begin, columns.begin), scales_);
+      Out* to = place_.at<Out>(rows.begin, columns.begin);
+      const ProductShape shape{rows.count, columns.count, 0};
+      if (place_.column_step == 1) {
+        write_tile(sum, shape, place_.row_step, to, scales_);
+      } else {
+        write_turned_tile(sum, shape, place_.column_step, to, scales_);
+      }
     });
   }
 
