@@ -6,6 +6,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/sqrt.h>
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
@@ -47,6 +48,18 @@ struct Update {
   AdamWArrays arrays;
 
   void operator()(int64_t begin, int64_t end) const {
+    if (arrays.rounded == nullptr) return update(begin, end);
+    for (int64_t first = begin; first < end; first += kPiece) {
+      const int64_t last = std::min(first + kPiece, end);
+      update(first, last);
+      round(first, last);
+    }
+  }
+
+ private:
+  static constexpr int64_t kPiece = 1024;  // Elements that are still in the nearest cache.
+
+  void update(int64_t begin, int64_t end) const {
     float* const __restrict p = arrays.parameters;
     const float* const __restrict g = arrays.gradients;
     float* const __restrict m = arrays.first_moment;
@@ -59,6 +72,14 @@ struct Update {
       m[k] = first;
       v[k] = second;
       p[k] = p[k] * c.kept - c.step_size * first / denominator;
+    }
+  }
+
+  void round(int64_t begin, int64_t end) const {
+    const float* const __restrict p = arrays.parameters;
+    at::BFloat16* const __restrict rounded = arrays.rounded;
+    for (int64_t k = begin; k < end; ++k) {
+      rounded[k].x = c10::detail::round_to_nearest_even(p[k]);
     }
   }
 };
@@ -74,6 +95,12 @@ void require_alike(const AdamWTensors& tensors) {
       throw std::invalid_argument("adamw_update wants tensors of one size on one device");
     }
   }
+  const at::Tensor& rounded = tensors.rounded;
+  if (!rounded.defined()) return;
+  if (!rounded.is_contiguous() || rounded.scalar_type() != at::kBFloat16 ||
+      rounded.numel() != parameters.numel() || rounded.device() != parameters.device()) {
+    throw std::invalid_argument("adamw_update rounds to a contiguous bf16 tensor of that size");
+  }
 }
 
 }  // namespace
@@ -88,7 +115,8 @@ void adamw_update(const AdamWTensors& tensors, const AdamWOptions& options, cons
       Coefficients<float>(options, step),
       {tensors.parameters.mutable_data_ptr<float>(), tensors.gradients.const_data_ptr<float>(),
        tensors.first_moment.mutable_data_ptr<float>(),
-       tensors.second_moment.mutable_data_ptr<float>()}};
+       tensors.second_moment.mutable_data_ptr<float>(),
+       tensors.rounded.defined() ? tensors.rounded.mutable_data_ptr<at::BFloat16>() : nullptr}};
   at::parallel_for(0, tensors.parameters.numel(), kGrain, update);
 }
 
@@ -100,13 +128,14 @@ void adamw_update(const AdamWArrays& arrays, int64_t n, const AdamWOptions& opti
 void adamw_update_by_operators(const AdamWTensors& tensors, const AdamWOptions& options,
                                const AdamWStep& step) {
   const Coefficients<double> c(options, step);
-  const auto& [parameters, gradients, first_moment, second_moment] = tensors;
+  const auto& [parameters, gradients, first_moment, second_moment, rounded] = tensors;
   const at::Tensor gradient = gradients.mul(c.gradient_scale);
   parameters.mul_(c.kept);
   first_moment.lerp_(gradient, c.first_share);
   second_moment.mul_(c.beta2).addcmul_(gradient, gradient, c.second_share);
   const at::Tensor denominator = at::sqrt(second_moment).div_(c.correction2_root).add_(c.epsilon);
   parameters.addcdiv_(first_moment, denominator, -c.step_size);
+  if (rounded.defined()) rounded.copy_(parameters);
 }
 
 }  // namespace temper

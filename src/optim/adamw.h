@@ -41,6 +41,7 @@ struct AdamWTensors {
   at::Tensor gradients;
   at::Tensor first_moment;
   at::Tensor second_moment;
+  at::Tensor rounded = {};  ///< bf16: what the parameters become rounded to the nearest, or none.
 };
 
 /// Updates parameters and moments in place by one AdamW step, element by element.
@@ -59,6 +60,7 @@ struct AdamWArrays {
   const float* gradients;
   float* first_moment;
   float* second_moment;
+  at::BFloat16* rounded = nullptr;
 };
 void adamw_update(const AdamWArrays& arrays, int64_t n, const AdamWOptions& options,
                   const AdamWStep& step);

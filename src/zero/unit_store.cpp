@@ -334,12 +334,18 @@ void UnitStore::update(const AdamWOptions& options, AdamWStep step) {
     UnitState& at_unit = state(unit);
     for (const Range piece : pieces_of(at_unit)) {
       update_piece(at_unit, piece, options, step);
-      round_weights(at_unit, piece);
+      if (!rounds_as_it_updates(at_unit)) round_weights(at_unit, piece);
     }
     at_unit.gradient.reset();
     start_publishing(unit);
   }
   finish_publishing();
+}
+
+// Where all is in memory, the weights that are computed with are written in the same pass.
+bool UnitStore::rounds_as_it_updates(const UnitState& at_unit) const {
+  return options_.moment_dtype == MomentDtype::kFloat32 && !is_offloaded() &&
+         at_unit.form.dtype == at::kBFloat16;
 }
 
 void UnitStore::update_piece(UnitState& at_unit, Range piece, const AdamWOptions& options,
@@ -359,7 +365,8 @@ void UnitStore::update_piece(UnitState& at_unit, Range piece, const AdamWOptions
     slot_step.learning_rate *= slot.rate_ratio;
     if (options_.moment_dtype == MomentDtype::kFloat32) {
       adamw_update({part(at_unit.master), gradient_of(at_unit, range), part(at_unit.first_moment),
-                    part(at_unit.second_moment)},
+                    part(at_unit.second_moment),
+                    rounds_as_it_updates(at_unit) ? part(at_unit.kept_weights()) : at::Tensor()},
                    options, slot_step);
     } else {
       update_compactly(moments, range, part(at_unit.master), gradient_of(at_unit, range),

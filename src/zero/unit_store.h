@@ -121,6 +121,7 @@ class UnitStore {
   at::Tensor make_numbers(int64_t num_elements, at::ScalarType dtype) const;
   std::vector<Range> pieces_of(const UnitState& at_unit) const;
   void update_piece(UnitState& at_unit, Range piece, const AdamWOptions& options, AdamWStep step);
+  bool rounds_as_it_updates(const UnitState& at_unit) const;
   void round_weights(UnitState& at_unit, Range piece);
   void start_publishing(int unit);
   void finish_publishing();

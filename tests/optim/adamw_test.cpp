@@ -112,6 +112,17 @@ BOOST_AUTO_TEST_CASE(operators_agree_with_the_loop) {
   BOOST_TEST(at::allclose(loop.second_moment, operators.second_moment, 3e-6, 1e-7));
 }
 
+BOOST_AUTO_TEST_CASE(rounded_parameters_are_those_of_the_step) {
+  State state(kSize), same(kSize);
+  const at::Tensor rounded = at::empty({kSize}, at::kBFloat16);
+  adamw_update(
+      {state.parameters, state.gradients, state.first_moment, state.second_moment, rounded},
+      kOptions, kStep);
+  same.update(kOptions, kStep, 0, kSize);
+  BOOST_TEST((state == same));
+  BOOST_TEST(at::equal(rounded, same.parameters.to(at::kBFloat16)));
+}
+
 BOOST_AUTO_TEST_CASE(tensors_that_do_not_fit_are_refused) {
   State state(8);
   const auto update = [&](const at::Tensor& gradients) {
@@ -121,6 +132,12 @@ BOOST_AUTO_TEST_CASE(tensors_that_do_not_fit_are_refused) {
   BOOST_CHECK_THROW(update(at::zeros({7})), std::invalid_argument);
   BOOST_CHECK_THROW(update(at::zeros({8}, at::kDouble)), std::invalid_argument);
   BOOST_CHECK_THROW(update(at::zeros({16}).slice(0, 0, 16, 2)), std::invalid_argument);
+  for (const at::Tensor& rounded : {at::zeros({8}), at::zeros({7}, at::kBFloat16)}) {
+    BOOST_CHECK_THROW(adamw_update({state.parameters, state.gradients, state.first_moment,
+                                    state.second_moment, rounded},
+                                   kOptions, kStep),
+                      std::invalid_argument);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(an_empty_range_is_nothing_to_do) {

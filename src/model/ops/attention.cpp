@@ -35,7 +35,7 @@ at::Tensor elsewhere(const at::Tensor& qkv, const Heads& heads, const AttentionM
 // What AttentionScratch holds after a document of so many keys.
 int64_t scratch_bytes(int64_t num_keys, int64_t head_dim) {
   const int64_t blocks = (num_keys + kKeysPerBlock - 1) / kKeysPerBlock * kKeysPerBlock;
-  const int64_t scores = 2 * kQueriesPerTile * kKeysPerBlock;
+  const int64_t scores = 3 * kQueriesPerTile * kKeysPerBlock;  // In bf16: and as two factors.
   const int64_t of_tile = 6 * kQueriesPerTile * head_dim, packing = kKeysPerBlock * head_dim;
   return (scores + of_tile + packing + (2 * num_keys + blocks) * head_dim) *
          static_cast<int64_t>(sizeof(float));

@@ -79,7 +79,7 @@ void to_score_gradients(const ScoreBlock& block, const TileInputs<Tile>& of_tile
 template <typename Tile>
 struct BackwardFactors {
   KeyRows<Tile> keys, values;
-  TransposedKeys transposed_keys;
+  TransposedKeys<Tile> transposed_keys;
 
   template <typename From>
   BackwardFactors(const HeadOfDocument<From>& in, const Document& document,
@@ -110,11 +110,13 @@ void attend_tile_backward(const QueryTile& tile, const TileInputs<Tile>& of_tile
                    {upper, kQueriesPerTile, false});
     tile.hide(block, scores);
     to_score_gradients({scores, upper, count}, of_tile, attention_scale(size));
-    multiply_tiles(of_keys, TileFactor<float>{scores, kQueriesPerTile}, of_tile.given.rows,
+    const ScoreSource weights{scores, count}, gradients{upper, count};
+    multiply_tiles(of_keys, weights.as_first<Tile>(scratch.weights.rows), of_tile.given.rows,
                    {key_gradient + size, stride, true});
-    multiply_tiles(of_keys, TileFactor<float>{upper, kQueriesPerTile}, of_tile.queries.rows,
+    multiply_tiles(of_keys, gradients.as_first<Tile>(scratch.weights.rows), of_tile.queries.rows,
                    {key_gradient, stride, true});
-    multiply_tiles({size, kQueriesPerTile, count}, in.transposed_keys.from(block.begin), upper,
+    multiply_tiles({size, kQueriesPerTile, count}, in.transposed_keys.from(block.begin),
+                   gradients.as_second<Tile>(scratch.weights.columns),
                    {sum, kQueriesPerTile, block.begin > tile.first_key});
   });
 }

@@ -62,7 +62,7 @@ TileRow finish(const Softmax& softmax, float scale, int64_t num_queries, float* 
 template <typename Tile>
 struct ForwardFactors {
   KeyRows<Tile> keys;
-  TransposedKeys values;
+  TransposedKeys<Tile> values;
 
   template <typename From>
   ForwardFactors(const HeadOfDocument<From>& in, const Document& document,
@@ -87,7 +87,9 @@ Softmax attend_tile(const QueryTile& tile, const QueryFactors<Tile>& queries,
     exponentiate(scores, count, scale, softmax);
     const bool is_begun = block.begin > tile.first_key;
     if (is_begun) scale_columns(sum, head_dim, softmax.decay);
-    multiply_tiles({head_dim, kQueriesPerTile, count}, in.values.from(block.begin), scores,
+    const ScoreSource weights{scores, count};
+    multiply_tiles({head_dim, kQueriesPerTile, count}, in.values.from(block.begin),
+                   weights.as_second<Tile>(scratch.weights.columns),
                    {sum, kQueriesPerTile, is_begun});
   });
   return softmax;

@@ -6,116 +6,28 @@
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
-#include <vector>
 
 #include "core/range.h"
+#include "model/ops/attention_factors.h"
 #include "model/ops/attention_task.h"
 #include "model/ops/rows.h"
+#include "model/ops/tile_copy.h"
 #include "model/ops/tile_product.h"
 
 namespace temper {
 
-// What a task computes with: tiles of queries, blocks of keys, and the factors of their products.
+// What a task computes with: tiles of queries and blocks of keys.
 //
 // Scores are kept transposed, a row for each key and a column for each query of the tile: so the
 // softmax of a query runs down a column, for many queries at once, and keys and values are factors
 // as they lie in memory.
 
-// Queries of one tile: enough for efficient products, few enough to waste little on the diagonal.
-inline constexpr int64_t kQueriesPerTile = 64;
-// Keys whose scores are computed at once: they stay in a thread's cache, however long the document.
-inline constexpr int64_t kKeysPerBlock = 256;
-
-template <typename T>
-TileSource source_of(HeadColumns<T> head) {
-  return {head.data,   c10::CppTypeToScalarType<std::remove_const_t<T>>::value,
-          head.size,   head.head_dim,
-          head.stride, /*depth_step=*/1};
-}
-
-// Factors that come from memory are exact in the model's own dtype, and are multiplied in it where
-// the processor can. `Tile` is what they are multiplied in; weights and their gradients are fp32.
-
-struct QueryMemory {
-  TileMemory rows, columns;
-};
-
-/// The queries of a tile, or what comes back to their outputs, as factors. What is missing in the
-/// last tile is 0.
-template <typename Tile>
-struct QueryFactors {
-  const float* rows;    ///< [kQueriesPerTile, head_dim] fp32, dense.
-  const Tile* columns;  ///< [lanes of head_dim, kQueriesPerTile], dense.
-
-  enum class Needs { kColumns, kBoth };
-
-  template <typename T>
-  QueryFactors(HeadColumns<T> head, Needs needs, QueryMemory& memory) : rows(nullptr) {
-    const TileSource source = source_of(head);
-    const int64_t size = head.head_dim, lanes = lanes_of<Tile>(size);
-    if (needs == Needs::kBoth) {
-      float* dense = memory.rows.of(kQueriesPerTile * size);
-      pack_rows<float>(source, {kQueriesPerTile, size}, dense, size);
-      rows = dense;
-    }
-    float* turned = memory.columns.of(kQueriesPerTile * lanes);
-    pack_columns<Tile>(source, {kQueriesPerTile, lanes}, turned, kQueriesPerTile);
-    columns = reinterpret_cast<const Tile*>(turned);
-  }
-};
-
-/// The keys or values of a document as dense rows: first factors of [keys, head_dim].
-template <typename Tile>
-struct KeyRows {
-  const Tile* data;
-  int64_t depth;  ///< head_dim, and what fills the last lane.
-
-  template <typename T>
-  KeyRows(HeadColumns<T> head, const Document& document, TileMemory& memory)
-      : depth(lanes_of<Tile>(head.head_dim) * kPerLane<Tile>) {
-    const int64_t lanes = depth / kPerLane<Tile>;
-    float* dense = memory.of(document.padded * lanes);
-    pack_rows<Tile>(source_of(head), {document.padded, lanes}, dense, lanes);
-    data = reinterpret_cast<const Tile*>(dense);
-  }
-
-  TileFactor<Tile> from(int64_t key) const { return {data + key * depth, depth}; }
-};
-
-/// The transpose of keys or values: first factors of [head_dim, keys] in fp32, block by block.
-class TransposedKeys {
- public:
-  template <typename T>
-  TransposedKeys(HeadColumns<T> head, const Document& document, TileMemory& memory)
-      : head_dim_(head.head_dim) {
-    const TileSource source = source_of(head);
-    const int64_t num_blocks = (document.padded + kKeysPerBlock - 1) / kKeysPerBlock;
-    float* to = memory.of(num_blocks * kKeysPerBlock * head_dim_);
-    for (int64_t begin = 0; begin < document.padded; begin += kKeysPerBlock) {
-      const int64_t padded = std::min(kKeysPerBlock, document.padded - begin);
-      const int64_t count = std::min(padded, document.size - begin);
-      pack_columns<float>(source.part(begin, count, 0, head_dim_), {padded, head_dim_},
-                          to + begin * head_dim_, kKeysPerBlock);
-    }
-    data_ = to;
-  }
-
-  /// Up to the end of the key's block.
-  TileFactor<float> from(int64_t key) const {
-    const int64_t column = key % kKeysPerBlock;
-    return {data_ + (key - column) * head_dim_ + column, kKeysPerBlock};
-  }
-
- private:
-  int64_t head_dim_;
-  const float* data_;
-};
-
 /// What a thread keeps from task to task, so that nothing is allocated in the steady state.
 struct AttentionScratch {
   TileMemory keys, values, transposed;  // Of a document.
-  QueryMemory queries, gradients;       // Of a tile, as what follows.
+  FactorMemory queries, gradients;      // Of a tile, as what follows.
   TileMemory scores, score_gradients, sum, rows;
+  FactorMemory weights;
 
   static AttentionScratch& of_this_thread() {
     thread_local AttentionScratch scratch;
@@ -205,13 +117,12 @@ template <typename T>
 void write_sums(const float* sums, HeadColumns<T> to, TileMemory& memory) {
   float* rows = memory.of(kQueriesPerTile * to.head_dim);
   transpose_tile({sums, to.head_dim, kQueriesPerTile, kQueriesPerTile}, rows, to.head_dim);
-  for (int64_t i = 0; i < to.size; ++i) {
-    const float* row = rows + i * to.head_dim;
-    if constexpr (std::is_same_v<T, float>) {
-      std::copy_n(row, to.head_dim, to.data + i * to.stride);
-    } else {
-      at::vec::convert(row, to.data + i * to.stride, to.head_dim);
+  if constexpr (std::is_same_v<T, float>) {
+    for (int64_t i = 0; i < to.size; ++i) {
+      std::copy_n(rows + i * to.head_dim, to.head_dim, to.data + i * to.stride);
     }
+  } else {
+    round_tile({rows, to.size, to.head_dim, to.head_dim}, to.data, to.stride);
   }
 }
 

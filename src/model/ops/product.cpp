@@ -12,6 +12,7 @@
 #include "model/ops/product_place.h"
 #include "model/ops/product_terms.h"
 #include "model/ops/rows.h"
+#include "model/ops/tile_copy.h"
 #include "model/ops/tile_product.h"
 
 // LibTorch carries a BLAS with the usual Fortran interface, but its headers do not declare it.
@@ -173,12 +174,17 @@ class TiledProduct {
 
   void multiply(const Piece& piece) {
     const bool is_whole = piece.blocks.size() == cut_.num_blocks;
-    const int64_t num_tiles = piece.rows.size() * piece.panels.size();
+    const int64_t num_rows = piece.rows.size(), num_panels = piece.panels.size();
+    const int64_t num_tiles = num_rows * num_panels;
     float* sums =
         is_whole ? nullptr : ProductScratch::of_this_thread().sums.of(num_tiles * kTile * kTile);
     run_tasks(num_tiles, [&](int64_t task) {
-      const int64_t tile = piece.rows.begin + task % piece.rows.size();
-      const int64_t panel = piece.panels.begin + task / piece.rows.size();
+      // The fewer of both come again and again, and stay in the cache.
+      const bool has_few_rows = num_rows <= num_panels;
+      const int64_t row = has_few_rows ? task % num_rows : task / num_panels;
+      const int64_t tile = piece.rows.begin + row;
+      const int64_t panel =
+          piece.panels.begin + (has_few_rows ? task / num_rows : task % num_panels);
       float* sum = is_whole ? ProductScratch::of_this_thread().tile_sums.of(kTile * kTile)
                             : sums + task * kTile * kTile;
       for (int64_t block = piece.blocks.begin; block < piece.blocks.end; ++block) {
@@ -238,9 +244,17 @@ class TiledProduct {
     const Lines rows = lines_of(first_, tile), columns = lines_of(second_, panel);
     dispatch_dtype(place_.dtype, [&](auto element) {
       using Out = decltype(element);
-      write_tile(sum, {rows.count, columns.count, 0}, place_,
-                 place_.at<Out>(rows.begin, columns.begin), scales_);
-    });
+      Out* to = place_.at<Out>(rows.begin, columns.begin);
+      const ProductShape shape{rows.count, columns.count, 0};
+      if (place_.column_step == 1) {
+        Out* to = place_.at<Out>(rows.begin, columns.begin);
+        const ProductShape shape{rows.count, columns.count, 0};
+        if (place_.column_step == 1) {
+          write_tile(sum, shape, place_.row_step, to, scales_);
+        } else {
+          write_turned_tile(sum, shape, place_.column_step, to, scales_);
+        }
+      });
   }
 
   TileSource first_, second_;
@@ -254,37 +268,37 @@ class TiledProduct {
   float* panels_ = nullptr;
   float* panel_terms_ = nullptr;  // [panel, term]
   Range packed_panels_{-1, -1};
-};
+  };
 
-template <typename T>
-void multiply_tiled(TileSource first, TileSource second, ProductPlace place, ProductScales scales,
-                    std::span<const ProductTerm> terms) {
-  PlacedTerms placed(terms, second.lines, kPerLane<T>);
-  // Few rows: what is packed had better be they than the other factor. And what lies across, and
-  // is much the larger one, is packed faster as the second one.
-  const bool has_few_rows = first.lines <= kThin && second.depth_step == 1;
-  const bool has_few_columns =
-      second.lines <= kTile && first.lines > kTile && first.depth_step != 1;
-  if (has_few_rows || has_few_columns) {
-    std::swap(first, second);
-    std::swap(place.row_step, place.column_step);
-    placed.transpose();
+  template <typename T>
+  void multiply_tiled(TileSource first, TileSource second, ProductPlace place, ProductScales scales,
+                      std::span<const ProductTerm> terms) {
+    PlacedTerms placed(terms, second.lines, kPerLane<T>);
+    // Few rows: what is packed had better be they than the other factor. And what lies across, and
+    // is much the larger one, is packed faster as the second one.
+    const bool has_few_rows = first.lines <= kThin && second.depth_step == 1;
+    const bool has_few_columns =
+        second.lines <= kTile && first.lines > kTile && first.depth_step != 1;
+    if (has_few_rows || has_few_columns) {
+      std::swap(first, second);
+      std::swap(place.row_step, place.column_step);
+      placed.transpose();
+    }
+    TiledProduct<T>(first, second, place, scales, placed.tiles()).run();
   }
-  TiledProduct<T>(first, second, place, scales, placed.tiles()).run();
-}
 
-bool is_narrow(const at::Tensor& factor) { return factor.scalar_type() == at::kBFloat16; }
+  bool is_narrow(const at::Tensor& factor) { return factor.scalar_type() == at::kBFloat16; }
 
-void multiply_on_cpu(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b,
-                     ProductScales scales, std::span<const ProductTerm> terms) {
-  const TileSource first = rows_of(a), second = rows_of(b.t());
-  const ProductPlace place{out.mutable_data_ptr(), out.scalar_type(), out.stride(0), 1};
-  if ((is_narrow(a) || is_narrow(b)) && has_bfloat16_tiles()) {
-    multiply_tiled<at::BFloat16>(first, second, place, scales, terms);
-  } else {
-    multiply_tiled<float>(first, second, place, scales, terms);
+  void multiply_on_cpu(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b,
+                       ProductScales scales, std::span<const ProductTerm> terms) {
+    const TileSource first = rows_of(a), second = rows_of(b.t());
+    const ProductPlace place{out.mutable_data_ptr(), out.scalar_type(), out.stride(0), 1};
+    if ((is_narrow(a) || is_narrow(b)) && has_bfloat16_tiles()) {
+      multiply_tiled<at::BFloat16>(first, second, place, scales, terms);
+    } else {
+      multiply_tiled<float>(first, second, place, scales, terms);
+    }
   }
-}
 
 }  // namespace
 

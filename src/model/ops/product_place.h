@@ -10,6 +10,7 @@
 #include "model/ops/product.h"
 #include "model/ops/product_cut.h"
 #include "model/ops/rows.h"
+#include "model/ops/tile_copy.h"
 
 namespace temper {
 
@@ -25,46 +26,40 @@ struct ProductPlace {
   }
 };
 
-/// Writes one row of a tile, of at most kTile numbers; changes `sums`.
+/// What one row of a tile, of at most kTile numbers, becomes.
 template <typename T>
-void write_sums(float* sums, int64_t count, T* to, ProductScales scales) {
-  float kept[kTile];
+void scale_sums(float* sums, int64_t count, const T* before, ProductScales scales) {
   if (scales.keep != 0.0F) {
-    const float* before = read_row(to, kept, count);
-    for (int64_t i = 0; i < count; ++i) {
-      sums[i] = scales.scale * sums[i] + scales.keep * before[i];
-    }
+    float wide[kTile];
+    const float* kept = read_row(before, wide, count);
+    for (int64_t i = 0; i < count; ++i) sums[i] = scales.scale * sums[i] + scales.keep * kept[i];
   } else if (scales.scale != 1.0F) {
     for (int64_t i = 0; i < count; ++i) sums[i] *= scales.scale;
   }
+}
+
+/// Writes a tile of at most kTile rows and columns. Shapes: sums [shape.rows, kTile], which change.
+template <typename T>
+void write_tile(float* sums, ProductShape shape, int64_t row_step, T* to, ProductScales scales) {
+  for (int64_t i = 0; i < shape.rows; ++i) {
+    scale_sums(sums + i * kTile, shape.columns, to + i * row_step, scales);
+  }
   if constexpr (std::is_same_v<T, float>) {
-    std::copy_n(sums, count, to);
+    for (int64_t i = 0; i < shape.rows; ++i) {
+      std::copy_n(sums + i * kTile, shape.columns, to + i * row_step);
+    }
   } else {
-    write_row(to, sums, count);
+    round_tile({sums, shape.rows, shape.columns, kTile}, to, row_step);
   }
 }
 
-/// Writes a tile of at most kTile rows and columns. Shapes: sums [shape.rows, kTile].
+/// The same where the place's columns are dense: as rows, what is there included.
 template <typename T>
-void write_tile(float* sums, ProductShape shape, const ProductPlace& place, T* to,
-                ProductScales scales) {
-  if (place.column_step == 1) {
-    for (int64_t i = 0; i < shape.rows; ++i) {
-      write_sums(sums + i * kTile, shape.columns, to + i * place.row_step, scales);
-    }
-    return;
-  }
-  T row[kTile];
-  float column[kTile];
-  for (int64_t j = 0; j < shape.columns; ++j) {
-    T* line = to + j * place.column_step;
-    for (int64_t i = 0; i < shape.rows; ++i) {
-      column[i] = sums[i * kTile + j];
-      row[i] = line[i * place.row_step];
-    }
-    write_sums(column, shape.rows, row, scales);
-    for (int64_t i = 0; i < shape.rows; ++i) line[i * place.row_step] = row[i];
-  }
+void write_turned_tile(const float* sums, ProductShape shape, int64_t column_step, T* to,
+                       ProductScales scales) {
+  float turned[kTile * kTile];
+  transpose_tile({sums, shape.rows, shape.columns, kTile}, turned, kTile);
+  write_tile(turned, {shape.columns, shape.rows, 0}, column_step, to, scales);
 }
 
 }  // namespace temper

@@ -8,6 +8,8 @@
 #include <exception>
 #include <type_traits>
 
+#include "model/ops/tile_copy.h"
+
 namespace temper {
 namespace {
 
@@ -41,21 +43,22 @@ template <typename From, typename T>
 void copy_numbers(const From* from, int64_t count, T* to) {
   at::vec::convert(from, to, count);
 }
+void copy_numbers(const float* from, int64_t count, at::BFloat16* to) {
+  at::vec::convert(from, to, count);
+}
 
-// Each number of one row beside that of another, if there is one.
-void interleave(const at::BFloat16* __restrict first, const at::BFloat16* __restrict second,
-                int64_t count, float* to) {
-  auto* __restrict pairs = reinterpret_cast<uint16_t*>(to);
+uint32_t bits_of(at::BFloat16 number) { return number.x; }
+uint32_t bits_of(float number) { return c10::detail::round_to_nearest_even(number); }
+
+// Each number of one row beside that of another, if there is one, in bf16.
+template <typename From>
+void interleave(const From* __restrict first, const From* __restrict second, int64_t count,
+                float* to) {
+  auto* __restrict pairs = reinterpret_cast<uint32_t*>(to);
   if (second == nullptr) {
-    for (int64_t i = 0; i < count; ++i) {
-      pairs[2 * i] = first[i].x;
-      pairs[2 * i + 1] = 0;
-    }
+    for (int64_t i = 0; i < count; ++i) pairs[i] = bits_of(first[i]);
   } else {
-    for (int64_t i = 0; i < count; ++i) {
-      pairs[2 * i] = first[i].x;
-      pairs[2 * i + 1] = second[i].x;
-    }
+    for (int64_t i = 0; i < count; ++i) pairs[i] = bits_of(first[i]) | bits_of(second[i]) << 16;
   }
 }
 
@@ -123,6 +126,42 @@ float* scratch_of(PackedShape shape) {
   return ProductScratch::of_this_thread().packing.of(shape.lines * shape.lanes);
 }
 
+// Lines that lie side by side, as rows: so few lanes at a time that they stay in the nearest cache.
+template <typename T, typename From>
+void turn_lanes(const TileSource& from, PackedShape shape, float* to, int64_t stride) {
+  constexpr int64_t kLanes = 16;
+  float* lanes = scratch_of({shape.lines, kLanes});
+  for (int64_t lane = 0; lane < shape.lanes; lane += kLanes) {
+    const int64_t count = std::min(kLanes, shape.lanes - lane);
+    const int64_t begin = std::min(lane * kPerLane<T>, from.depth);
+    const int64_t end = std::min((lane + count) * kPerLane<T>, from.depth);
+    copy_lanes<T, From>(from.part(0, from.lines, begin, end - begin), {shape.lines, count}, lanes,
+                        shape.lines);
+    transpose_tile({lanes, count, shape.lines, shape.lines}, to + lane, stride);
+  }
+}
+
+// Whether lines whose depth is dense are lanes of T as they lie in memory, and as many as wanted.
+template <typename T, typename From>
+bool has_lanes(const TileSource& from, PackedShape shape) {
+  return std::is_same_v<T, From> && from.lines == shape.lines &&
+         from.depth == shape.lanes * kPerLane<T> && from.line_step % kPerLane<T> == 0 &&
+         reinterpret_cast<uintptr_t>(from.data) % alignof(float) == 0;
+}
+
+// Such lines, as columns.
+template <typename T, typename From>
+void turn_lines(const TileSource& from, PackedShape shape, float* to, int64_t stride) {
+  if (has_lanes<T, From>(from, shape)) {
+    const auto* lines = static_cast<const float*>(from.data);
+    return transpose_tile({lines, shape.lines, shape.lanes, from.line_step / kPerLane<T>}, to,
+                          stride);
+  }
+  float* lines = scratch_of(shape);
+  copy_lines<T, From>(from, shape, lines, shape.lanes);
+  transpose_tile({lines, shape.lines, shape.lanes, shape.lanes}, to, stride);
+}
+
 }  // namespace
 
 // Where oneDNN has no kernel for the processor, LibTorch calls its BLAS.
@@ -140,24 +179,6 @@ void multiply_tiles(const TileShape& shape, TileFactor<at::BFloat16> a, const at
 bool has_bfloat16_tiles() {
   static const bool has_them = processor_has_bfloat16_products() && kernel_can_be_made();
   return has_them;
-}
-
-void transpose_tile(const TileMatrix& from, float* to, int64_t to_stride) {
-  constexpr int64_t kBlock = 8;
-  for (int64_t i = 0; i < from.rows; i += kBlock) {
-    const int64_t rows = std::min(kBlock, from.rows - i);
-    for (int64_t j = 0; j < from.columns; j += kBlock) {
-      const int64_t columns = std::min(kBlock, from.columns - j);
-      const float* corner = from.data + i * from.stride + j;
-      float* place = to + j * to_stride + i;
-      if (rows == kBlock && columns == kBlock) {
-        at::vec::transpose_mxn<float, kBlock, kBlock>(corner, from.stride, place, to_stride);
-      } else {
-        at::vec::transpose_mxn<float>(corner, from.stride, place, to_stride, static_cast<int>(rows),
-                                      static_cast<int>(columns));
-      }
-    }
-  }
 }
 
 TileSource TileSource::part(int64_t first_line, int64_t num_lines, int64_t first_depth,
@@ -179,9 +200,7 @@ void pack_rows(const TileSource& from, PackedShape shape, float* to, int64_t str
     if (from.depth_step == 1) {
       copy_lines<T, From>(from, shape, to, stride);
     } else {
-      float* lanes = scratch_of(shape);
-      copy_lanes<T, From>(from, shape, lanes, shape.lines);
-      transpose_tile({lanes, shape.lanes, shape.lines, shape.lines}, to, stride);
+      turn_lanes<T, From>(from, shape, to, stride);
     }
   });
 }
@@ -191,9 +210,7 @@ void pack_columns(const TileSource& from, PackedShape shape, float* to, int64_t 
   dispatch_source(from, [&](auto element) {
     using From = decltype(element);
     if (from.depth_step == 1) {
-      float* lines = scratch_of(shape);
-      copy_lines<T, From>(from, shape, lines, shape.lanes);
-      transpose_tile({lines, shape.lines, shape.lanes, shape.lanes}, to, stride);
+      turn_lines<T, From>(from, shape, to, stride);
     } else {
       copy_lanes<T, From>(from, shape, to, stride);
     }

@@ -56,16 +56,8 @@ int64_t lanes_of(int64_t depth) {
   return (depth + kPerLane<T> - 1) / kPerLane<T>;
 }
 
-struct TileMatrix {
-  const float* data;
-  int64_t rows;
-  int64_t columns;
-  int64_t stride;
-};
-/// to[j][i] = from[i][j].
-void transpose_tile(const TileMatrix& from, float* to, int64_t to_stride);
-
-/// A part of a factor as it lies in memory. Its lines are the rows of a, or the columns of b.
+/// A part of a factor as it lies in memory. Its lines are the rows of a, or the columns of b. What
+/// is packed as bf16 and is not is rounded.
 struct TileSource {
   const void* data;
   at::ScalarType dtype;  ///< fp32 or bf16.
@@ -76,6 +68,8 @@ struct TileSource {
 
   TileSource part(int64_t first_line, int64_t num_lines, int64_t first_depth,
                   int64_t num_depth) const;
+
+  TileSource transposed() const { return {data, dtype, depth, lines, depth_step, line_step}; }
 };
 
 struct PackedShape {
