@@ -247,14 +247,11 @@ class TiledProduct {
       Out* to = place_.at<Out>(rows.begin, columns.begin);
       const ProductShape shape{rows.count, columns.count, 0};
       if (place_.column_step == 1) {
-        Out* to = place_.at<Out>(rows.begin, columns.begin);
-        const ProductShape shape{rows.count, columns.count, 0};
-        if (place_.column_step == 1) {
-          write_tile(sum, shape, place_.row_step, to, scales_);
-        } else {
-          write_turned_tile(sum, shape, place_.column_step, to, scales_);
-        }
-      });
+        write_tile(sum, shape, place_.row_step, to, scales_);
+      } else {
+        write_turned_tile(sum, shape, place_.column_step, to, scales_);
+      }
+    });
   }
 
   TileSource first_, second_;
@@ -268,37 +265,37 @@ class TiledProduct {
   float* panels_ = nullptr;
   float* panel_terms_ = nullptr;  // [panel, term]
   Range packed_panels_{-1, -1};
-  };
+};
 
-  template <typename T>
-  void multiply_tiled(TileSource first, TileSource second, ProductPlace place, ProductScales scales,
-                      std::span<const ProductTerm> terms) {
-    PlacedTerms placed(terms, second.lines, kPerLane<T>);
-    // Few rows: what is packed had better be they than the other factor. And what lies across, and
-    // is much the larger one, is packed faster as the second one.
-    const bool has_few_rows = first.lines <= kThin && second.depth_step == 1;
-    const bool has_few_columns =
-        second.lines <= kTile && first.lines > kTile && first.depth_step != 1;
-    if (has_few_rows || has_few_columns) {
-      std::swap(first, second);
-      std::swap(place.row_step, place.column_step);
-      placed.transpose();
-    }
-    TiledProduct<T>(first, second, place, scales, placed.tiles()).run();
+template <typename T>
+void multiply_tiled(TileSource first, TileSource second, ProductPlace place, ProductScales scales,
+                    std::span<const ProductTerm> terms) {
+  PlacedTerms placed(terms, second.lines, kPerLane<T>);
+  // Few rows: what is packed had better be they than the other factor. And what lies across, and
+  // is much the larger one, is packed faster as the second one.
+  const bool has_few_rows = first.lines <= kThin && second.depth_step == 1;
+  const bool has_few_columns =
+      second.lines <= kTile && first.lines > kTile && first.depth_step != 1;
+  if (has_few_rows || has_few_columns) {
+    std::swap(first, second);
+    std::swap(place.row_step, place.column_step);
+    placed.transpose();
   }
+  TiledProduct<T>(first, second, place, scales, placed.tiles()).run();
+}
 
-  bool is_narrow(const at::Tensor& factor) { return factor.scalar_type() == at::kBFloat16; }
+bool is_narrow(const at::Tensor& factor) { return factor.scalar_type() == at::kBFloat16; }
 
-  void multiply_on_cpu(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b,
-                       ProductScales scales, std::span<const ProductTerm> terms) {
-    const TileSource first = rows_of(a), second = rows_of(b.t());
-    const ProductPlace place{out.mutable_data_ptr(), out.scalar_type(), out.stride(0), 1};
-    if ((is_narrow(a) || is_narrow(b)) && has_bfloat16_tiles()) {
-      multiply_tiled<at::BFloat16>(first, second, place, scales, terms);
-    } else {
-      multiply_tiled<float>(first, second, place, scales, terms);
-    }
+void multiply_on_cpu(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b,
+                     ProductScales scales, std::span<const ProductTerm> terms) {
+  const TileSource first = rows_of(a), second = rows_of(b.t());
+  const ProductPlace place{out.mutable_data_ptr(), out.scalar_type(), out.stride(0), 1};
+  if ((is_narrow(a) || is_narrow(b)) && has_bfloat16_tiles()) {
+    multiply_tiled<at::BFloat16>(first, second, place, scales, terms);
+  } else {
+    multiply_tiled<float>(first, second, place, scales, terms);
   }
+}
 
 }  // namespace
 

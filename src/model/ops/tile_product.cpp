@@ -43,10 +43,6 @@ template <typename From, typename T>
 void copy_numbers(const From* from, int64_t count, T* to) {
   at::vec::convert(from, to, count);
 }
-void copy_numbers(const float* from, int64_t count, at::BFloat16* to) {
-  at::vec::convert(from, to, count);
-}
-
 uint32_t bits_of(at::BFloat16 number) { return number.x; }
 uint32_t bits_of(float number) { return c10::detail::round_to_nearest_even(number); }
 
@@ -59,23 +55,6 @@ void interleave(const From* __restrict first, const From* __restrict second, int
     for (int64_t i = 0; i < count; ++i) pairs[i] = bits_of(first[i]);
   } else {
     for (int64_t i = 0; i < count; ++i) pairs[i] = bits_of(first[i]) | bits_of(second[i]) << 16;
-  }
-}
-
-void interleave_rows(const at::BFloat16* first, const at::BFloat16* second, int64_t count,
-                     float* to) {
-  interleave(first, second, count, to);
-}
-
-// The same of fp32 numbers, which are rounded.
-void interleave_rows(const float* first, const float* second, int64_t count, float* to) {
-  constexpr int64_t kAtOnce = 64;
-  at::BFloat16 rounded[2][kAtOnce];
-  for (int64_t i = 0; i < count; i += kAtOnce) {
-    const int64_t size = std::min(kAtOnce, count - i);
-    at::vec::convert(first + i, rounded[0], size);
-    if (second != nullptr) at::vec::convert(second + i, rounded[1], size);
-    interleave(rounded[0], second == nullptr ? nullptr : rounded[1], size, to + i);
   }
 }
 
@@ -106,7 +85,7 @@ void copy_lanes(const TileSource& from, PackedShape shape, float* to, int64_t st
       copy_numbers(numbers, from.lines, row);
     } else {
       const bool has_second = 2 * lane + 1 < from.depth;
-      interleave_rows(numbers, has_second ? numbers + from.depth_step : nullptr, from.lines, row);
+      interleave(numbers, has_second ? numbers + from.depth_step : nullptr, from.lines, row);
     }
     std::fill(row + from.lines, row + shape.lines, 0.0F);
   }
