@@ -342,10 +342,11 @@ void UnitStore::update(const AdamWOptions& options, AdamWStep step) {
   finish_publishing();
 }
 
-// Where all is in memory, the weights that are computed with are written in the same pass.
+// Where all is in memory, the weights that are computed with are written in the same pass, if the
+// rank keeps them.
 bool UnitStore::rounds_as_it_updates(const UnitState& at_unit) const {
   return options_.moment_dtype == MomentDtype::kFloat32 && !is_offloaded() &&
-         at_unit.form.dtype == at::kBFloat16;
+         at_unit.form.dtype == at::kBFloat16 && at_unit.weights.defined();
 }
 
 void UnitStore::update_piece(UnitState& at_unit, Range piece, const AdamWOptions& options,
