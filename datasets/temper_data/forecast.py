@@ -229,7 +229,7 @@ def describe_rows(forecast: Forecast, row_length: int, global_batch: int) -> lis
 
 def describe_side(forecast: Forecast, chosen: np.ndarray) -> str:
     weights, lengths = forecast.weights[chosen], forecast.lengths[chosen]
-    ranks = describe(forecast.lengths[forecast.typical(chosen)])
+    ranks = describe(Counter(forecast.lengths[forecast.typical(chosen)].tolist()))
     tokens = float((weights * lengths).sum())
     targets = float((weights * forecast.targets[chosen]).sum())
     return (

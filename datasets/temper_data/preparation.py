@@ -236,7 +236,7 @@ class Preparation:
         }
         described = {}
         for name, shard in shards.items():
-            lengths = describe(shard.document_lengths())
+            lengths = describe(shard.length_counts())
             own = origin | {"split": name}
             if name == "train" and "balance" in found:
                 own["balance"] = shares_in(found["balance"])
@@ -295,11 +295,13 @@ def identify(recipe: Recipe, model: ModelTokenizer) -> ShardIdentity:
     return ShardIdentity(*identity, for_tools)
 
 
-def describe(lengths: np.ndarray) -> dict:
-    """Median, 95th percentile and maximum, in tokens."""
-    ordered = np.sort(lengths)
-    rank = {"median": 0.5, "p95": 0.95, "max": 1.0}
-    return {name: int(ordered[int(share * (len(ordered) - 1))]) for name, share in rank.items()}
+def describe(counts: Counter[int]) -> dict:
+    """Median, 95th percentile and maximum, in tokens, of documents counted by their tokens."""
+    lengths = sorted(counts)
+    ends = np.cumsum([counts[length] for length in lengths])  # Ranks below these.
+    shares = {"median": 0.5, "p95": 0.95, "max": 1.0}
+    ranks = {name: int(share * (int(ends[-1]) - 1)) for name, share in shares.items()}
+    return {name: lengths[np.searchsorted(ends, rank, "right")] for name, rank in ranks.items()}
 
 
 def total_bytes(files: list[InputFile]) -> int:

@@ -2,6 +2,7 @@
 """The shard of one split, in one file or cut into several, and the names of such files."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -71,9 +72,9 @@ class ShardSet:
         name = f"{self.name}-{len(self.parts):05}" if self.most_tokens else self.name
         self.parts.append(ShardWriter(self.folder / f"{name}.h5", self.identity))
 
-    def document_lengths(self) -> np.ndarray:
-        """Tokens of each document. Shapes: result [num_documents], uint64."""
-        return np.concatenate([part.document_lengths() for part in self.parts])
+    def length_counts(self) -> Counter[int]:
+        """Documents by how many tokens they have."""
+        return sum((part.length_counts for part in self.parts), Counter())
 
     def file_names(self) -> list[str]:
         """The names under which the parts are published."""

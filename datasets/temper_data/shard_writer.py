@@ -3,6 +3,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,7 @@ class ShardWriter:
         self.num_tokens = 0
         self.num_documents = 0
         self.num_targets = 0
+        self.length_counts: Counter[int] = Counter()  # Documents by how many tokens they have.
         names = ["tokens", "document_offsets"] + ["target_mask"] * (identity.kind == "sft")
         self._spools = {name: Spool(temporary_path(path, name)) for name in names}
         self._spools["document_offsets"].append(np.array([0], "<u8").tobytes())
@@ -79,10 +81,7 @@ class ShardWriter:
             self.num_targets += int(mask.sum(dtype=np.int64))
         self.num_tokens += len(tokens)
         self.num_documents += len(lengths)
-
-    def document_lengths(self) -> np.ndarray:
-        """Tokens of each document. Shapes: result [num_documents], uint64."""
-        return np.diff(np.frombuffer(self._spools["document_offsets"].content(), "<u8"))
+        self.length_counts.update(Counter(lengths.tolist()))
 
     def publish(self, origin: str, end_of_turn_id: int | None = None) -> str:
         """Writes the shard and returns its fingerprint. Precondition: at least one document."""

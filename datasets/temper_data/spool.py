@@ -44,12 +44,6 @@ class Spool:
         self._file.close()
         return b"".join(self._digests)
 
-    def content(self) -> bytes:
-        """All that was appended so far."""
-        if not self._file.closed:
-            self._file.flush()
-        return self.path.read_bytes()
-
     def blocks(self) -> Iterator[bytes]:
         """Yields the payload again in order, in pieces of at most BLOCK_BYTES."""
         with open(self.path, "rb") as file:

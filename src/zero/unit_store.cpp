@@ -342,8 +342,7 @@ void UnitStore::update(const AdamWOptions& options, AdamWStep step) {
   finish_publishing();
 }
 
-// Where all is in memory, the weights that are computed with are written in the same pass, if the
-// rank keeps them.
+// Where all is in memory, and the rank keeps the weights that are computed with.
 bool UnitStore::rounds_as_it_updates(const UnitState& at_unit) const {
   return options_.moment_dtype == MomentDtype::kFloat32 && !is_offloaded() &&
          at_unit.form.dtype == at::kBFloat16 && at_unit.weights.defined();
