@@ -38,14 +38,13 @@ TileSource rows_of(const at::Tensor& matrix) {
 PlacedTerms::PlacedTerms(std::span<const ProductTerm> terms, int64_t num_columns,
                          int64_t per_lane) {
   for (const ProductTerm& term : terms) {
-    placed_.push_back(on_tiles(term, num_columns));
-    const auto& [a, b, column] = placed_.back();
-    const TileSource first = rows_of(a), second = rows_of(b.t());
+    const ProductTerm& placed = placed_.emplace_back(on_tiles(term, num_columns));
+    const TileSource first = rows_of(placed.a), second = rows_of(placed.b.t());
     for_equal_parts(divided_up(first.depth, per_lane), most_lanes(per_lane), [&](Range lanes) {
       const int64_t begin = lanes.begin * per_lane;
       const int64_t size = std::min(lanes.end * per_lane, first.depth) - begin;
       tiles_.push_back({first.part(0, first.lines, begin, size),
-                        second.part(0, second.lines, begin, size), 0, column});
+                        second.part(0, second.lines, begin, size), 0, placed.first_column});
     });
   }
 }
