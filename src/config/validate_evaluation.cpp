@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <vector>
 
 #include "config/run_config.h"
 #include "core/concat.h"
 
 namespace temper {
 
-using Problems = std::vector<Problem>;
-
 namespace {
 
 // What an option that names a hold-out needs to be of use.
 void check_deciding(const RunConfig& config, const std::string& option, const std::string& name,
-                    Problems& problems) {
+                    std::vector<Problem>& problems) {
   if (name.empty()) return;
   if (std::ranges::find(config.holdouts, name, &HoldOutOptions::name) == config.holdouts.end()) {
     problems.push_back({concat(option, " is ", quote(name), ", which no hold-out is named"),
@@ -27,8 +26,8 @@ void check_deciding(const RunConfig& config, const std::string& option, const st
 
 }  // namespace
 
-Problems validate_evaluation(const RunConfig& config) {
-  Problems problems;
+std::vector<Problem> validate_evaluation(const RunConfig& config) {
+  std::vector<Problem> problems;
   const CheckpointOptions& checkpoint = config.checkpoint;
   const int64_t every = config.train.evaluate_every_steps;
   check_deciding(config, "early_stop.holdout", config.train.early_stop.holdout, problems);
