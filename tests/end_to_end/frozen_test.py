@@ -95,10 +95,10 @@ def test_check_counts_less_memory_and_smaller_checkpoints(tmp_path):
         checkpoint = next(line for line in lines if line.startswith("checkpoint"))
         return memory.split(": ")[1].split(",")[0], checkpoint.split()[1]
 
-    # On one rank each unit is padded to 4,096 elements, of which it has 16 bytes or 4. Each of four
+    # On one rank each unit is padded to 4,096 elements, of which it has 12 bytes or 4. Each of four
     # units has a file in each of four sets: 4 bytes an element behind 4,096.
-    assert numbers() == ("262 kB state", "157")
-    assert numbers("train.only=[layers.1]") == ("115 kB state", "79.6")
+    assert numbers() == ("197 kB state", "157")
+    assert numbers("train.only=[layers.1]") == ("98.3 kB state", "79.6")
 
 
 def test_another_base_is_refused(tmp_path):

@@ -66,11 +66,12 @@ def test_without_time_for_a_save_the_old_checkpoint_stays(config):
         config,
         (f"max_steps: {STEPS}", f"max_steps: {FOREVER}"),
         (f"silence_seconds: {SILENCE_SECONDS}", "silence_seconds: 60"),
-        ("threads: 1", "threads: 1, time_limit_minutes: 0.25"),
+        ("threads: 1", "threads: 1, time_limit_minutes: 0.5"),
     )
     job = Job(config, options=("--no-requeue",))
     job.wait_for_step(7)
-    end = time.time() + 16  # The ranks were started before now, and have 15 seconds.
+    wait_until(lambda: tiny_job.checkpoints(config), "a checkpoint")
+    end = time.time() + 31  # The ranks were started before now, and have 30 seconds.
     job.signal_rank(1, "STOP")
     wait_until(lambda: time.time() > end, "the end of the job's time")
     before = tiny_job.checkpoints(config)[-1].name
