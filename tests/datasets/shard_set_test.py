@@ -19,6 +19,7 @@ from shard_reader import Shard
 from temper_data import decontamination, document_spool, records
 from temper_data.atomic_file import Publication
 from temper_data.errors import DataError
+from temper_data.preparation import describe
 from temper_data.shard_set import ShardSet
 from temper_data.shard_writer import ShardIdentity
 
@@ -53,6 +54,15 @@ def greedy(lengths: list[int], most: int) -> list[int]:
 
 def parts_of(folder: Path, name: str) -> list[Shard]:
     return [Shard(path) for path in sorted(folder.glob(f"{name}-*.h5"))]
+
+
+def test_lengths_are_described_from_their_counts_as_from_all_of_them():
+    chance = random.Random(4)
+    for size in (1, 2, 3, 4, 20, 21, 101):
+        lengths = sorted(chance.choice([1, 2, 2, 3, 7, 7, 9, 40]) for _ in range(size))
+        wanted = {name: lengths[int(share * (size - 1))]
+                  for name, share in (("median", 0.5), ("p95", 0.95), ("max", 1.0))}  # fmt: skip
+        assert describe(Counter(lengths)) == wanted, lengths
 
 
 def test_a_cut_split_holds_the_same_documents_whatever_the_workers_and_batches(
