@@ -294,10 +294,9 @@ struct Moment {
 
 // When the head has computed, while each block goes backward, and when the embedding's gradient is
 // exchanged: activations become fewer, gradients more. What is under way is not added up yet.
-std::vector<Moment> moments(const RunConfig& config, const MemoryFacts& facts) {
-  const DecoderBytes bytes = decoder_bytes(config, facts);
+std::vector<Moment> moments(const RunConfig& config, const MemoryFacts& facts,
+                            const DecoderBytes& bytes, const ActivationBytes& activations) {
   const auto& [front, block, back] = bytes;
-  const ActivationBytes activations = activation_bytes(config, facts);
   const bool is_tied = facts.model.has_tied_head, is_alone = facts.num_ranks == 1;
   const bool is_sharded = !is_alone && config.parallel.stage == 3;
   const bool is_fast = config.parallel.reduction == Reduction::kFast;
@@ -327,10 +326,12 @@ std::vector<Moment> moments(const RunConfig& config, const MemoryFacts& facts) {
 }
 
 // The fullest of them; from a step's second micro-batch on all gradients are there all the time.
-Moment fullest_moment(const RunConfig& config, const MemoryFacts& facts) {
-  std::vector<Moment> all = moments(config, facts);
+Moment fullest_moment(const RunConfig& config, const MemoryFacts& facts,
+                      const ActivationBytes& activations) {
+  const DecoderBytes bytes = decoder_bytes(config, facts);
+  std::vector<Moment> all = moments(config, facts, bytes, activations);
   if (config.data.num_micro_batches() > facts.num_ranks) {
-    for (Moment& moment : all) moment.gradients = decoder_bytes(config, facts).gradients();
+    for (Moment& moment : all) moment.gradients = bytes.gradients();
   }
   return *std::ranges::max_element(all, {}, &Moment::total);
 }
@@ -354,10 +355,11 @@ MemoryEstimate estimate_memory(const RunConfig& config, const MemoryFacts& facts
     if (is_copied && !is_offloaded) estimate.saving += copy_bytes(unit, config, facts.num_ranks);
   }
   estimate.saving += gathered_to_save_bytes(config, facts);
-  const Moment fullest = fullest_moment(config, facts);
+  const ActivationBytes activations = activation_bytes(config, facts);
+  const Moment fullest = fullest_moment(config, facts, activations);
   estimate.exchange = fullest.exchange + adapter_exchange_bytes(config, facts);
   estimate.gradients = fullest.gradients;
-  estimate.activations = fullest.activations + activation_bytes(config, facts).threads;
+  estimate.activations = fullest.activations + activations.threads;
   constexpr auto kSpareShare = static_cast<int64_t>(HostCache::kSpareShare);
   estimate.program = kProgramBytes + estimate.total() / kSpareShare;
   return estimate;

@@ -21,8 +21,7 @@ void require_paths(const MergeArguments& arguments) {
       concat("temper merge got ", arguments.paths.size(), " paths, wanted ", num_wanted),
       "write temper merge BASE ADAPTER DESTINATION, or temper merge --adapter A --weight 0.7 "
       "--adapter B --weight 0.3 BASE DESTINATION, or the same with --model and DESTINATION alone, "
-      "or "
-      "temper merge --undo MERGED DESTINATION");
+      "or temper merge --undo MERGED DESTINATION");
 }
 
 // An option that means nothing here.

@@ -12,16 +12,6 @@ namespace {
 
 constexpr const char* kFormat = "temper-score 1";
 
-// Null for what is no JSON object, such as a line that a killed job left torn.
-Json object_of(const std::string& line) {
-  try {
-    Json object = parse_json(line, {"line", FilePurpose::kData});
-    return object.is_object() ? object : Json(nullptr);
-  } catch (const DataError&) {
-    return nullptr;
-  }
-}
-
 Json line_of(size_t request, std::span<const float> log_probabilities, bool is_greedy) {
   return {{"request", request}, {"logprobs", log_probabilities}, {"greedy", is_greedy}};
 }
@@ -72,7 +62,7 @@ void ScoreAnswers::take_over(const Json& origin) {
 }
 
 void ScoreAnswers::require_same_origin(const std::string& line, const Json& origin) const {
-  const Json found = object_of(line);
+  const Json found = object_or_null(line);
   for (const auto& [key, wanted] : origin.items()) {
     const Json value = found.is_object() ? found.value(key, Json()) : Json();
     if (value == wanted) continue;
@@ -83,7 +73,7 @@ void ScoreAnswers::require_same_origin(const std::string& line, const Json& orig
 }
 
 void ScoreAnswers::take_over_line(const std::string& line) {
-  const Json found = object_of(line);
+  const Json found = object_or_null(line);
   if (found.is_null()) return;
   const Json request = found.value("request", Json()), scores = found.value("logprobs", Json());
   const Json greedy = found.value("greedy", Json());

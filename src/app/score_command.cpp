@@ -60,11 +60,9 @@ std::vector<size_t> open_requests(size_t num_requests, const std::optional<Score
 void require_finite(std::span<const TokenScore> scores, const Json& id) {
   for (const TokenScore& score : scores) {
     if (std::isfinite(score.log_probability)) continue;
-    throw ModelError(
-        concat("a log-probability of request ", shown(id), " is ", score.log_probability,
-               ", wanted a finite number"),
-        "look for tensors that are not finite in the model or adapter; if they are whole, compute "
-        "with --dtype float32");
+    throw ModelError(concat("a log-probability of request ", shown(id), " is ",
+                            score.log_probability, ", wanted a finite number"),
+                     kNotFiniteRemedy);
   }
 }
 

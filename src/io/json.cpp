@@ -95,6 +95,15 @@ Json parse_json(std::string_view text, const JsonOrigin& origin) {
   });
 }
 
+Json object_or_null(const std::string& line) {
+  try {
+    Json object = parse_json(line, {"line", FilePurpose::kData});
+    return object.is_object() ? object : Json(nullptr);
+  } catch (const DataError&) {
+    return nullptr;
+  }
+}
+
 std::string shown(const Json& value) {
   constexpr size_t kLongest = 60;
   std::string text = value.dump(-1, ' ', true);

@@ -25,6 +25,9 @@ struct JsonOrigin {
 /// Throws: the Error of `origin.purpose`, with the name and the line and column, or the key.
 Json parse_json(std::string_view text, const JsonOrigin& origin);
 
+/// The object that a line is; null if it is none, such as a line that a killed job left torn.
+Json object_or_null(const std::string& line);
+
 /// A value for a message: JSON in ASCII, of bounded length.
 std::string shown(const Json& value);
 

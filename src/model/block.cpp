@@ -121,7 +121,7 @@ at::Tensor Block::forward_cached(const at::Tensor& hidden, const RotaryAngles& a
     if (prefix_.is_defined() && begins) begin_with_prefix(*caches[i], qkv.scalar_type());
     caches[i]->append(keys.narrow(0, rows.begin, rows.size()),
                       values.narrow(0, rows.begin, rows.size()));
-    sequences.push_back({rows, caches[i]->keys(), caches[i]->values()});
+    if (!begins) sequences.push_back({rows, caches[i]->keys(), caches[i]->values()});
   }
   const at::Tensor attended =
       begins ? attend_within(qkv, document_begins)

@@ -13,6 +13,11 @@
 
 namespace temper {
 
+/// What to try where what a model computes is not finite.
+inline constexpr const char* kNotFiniteRemedy =
+    "look for tensors that are not finite in the model or adapter; if they are whole, compute with "
+    "--dtype float32";
+
 /// Whether a block's activations wait for its backward pass or are computed again there.
 enum class Activations { kKept, kRecomputed };
 

@@ -105,8 +105,8 @@ class Generation {
     return is_any_taken;
   }
 
-  Sequence& own_place(size_t i) {
-    return *places_[static_cast<size_t>(ranks_.rank() * options_.at_once) + i];
+  Place& own_place(size_t i) {
+    return places_[static_cast<size_t>(ranks_.rank() * options_.at_once) + i];
   }
 
   // This rank's places that take the next step together: those that begin, as far as their prompts
@@ -116,13 +116,13 @@ class Generation {
     std::vector<size_t> beginning, going_on;
     int64_t num_rows = 0;
     for (size_t i = 0; i < static_cast<size_t>(options_.at_once); ++i) {
-      if (!places_[static_cast<size_t>(ranks_.rank() * options_.at_once) + i]) continue;
-      const Sequence& sequence = own_place(i);
-      if (!sequence.begins()) {
+      const Place& place = own_place(i);
+      if (!place) continue;
+      if (!place->begins()) {
         going_on.push_back(i);
         continue;
       }
-      const int64_t size = std::ssize(requests_[sequence.request].prompt);
+      const int64_t size = std::ssize(requests_[place->request].prompt);
       if (!beginning.empty() && num_rows + size > kMostRows) continue;
       beginning.push_back(i);
       num_rows += size;
@@ -135,7 +135,7 @@ class Generation {
     std::vector<int64_t> tokens, positions, begins = {0};
     std::vector<KeyValueCaches*> caches;
     for (const size_t i : chosen) {
-      Sequence& sequence = own_place(i);
+      Sequence& sequence = *own_place(i);
       const std::vector<int64_t>& prompt = requests_[sequence.request].prompt;
       const auto& answered = sequence.answer.tokens;
       if (sequence.begins()) {
@@ -160,7 +160,8 @@ class Generation {
     at::parallel_for(0, std::ssize(chosen), 1, [&](int64_t first, int64_t end) {
       for (int64_t k = first; k < end; ++k) {
         const size_t i = chosen[static_cast<size_t>(k)];
-        own[i] = next_token({rows + k * vocab_size, static_cast<size_t>(vocab_size)}, own_place(i));
+        own[i] =
+            next_token({rows + k * vocab_size, static_cast<size_t>(vocab_size)}, *own_place(i));
       }
     });
   }
@@ -181,12 +182,10 @@ class Generation {
            const std::function<void(size_t request, const Answer& answer)>& take) {
     Answer& answer = place->answer;
     if (token <= kNotFinite) {
-      throw ModelError(
-          concat("the logits of answer token ", answer.tokens.size(),
-                 " are not finite, the first of them that of token ", kNotFinite - token,
-                 ": wanted numbers to choose a token by"),
-          "look for tensors that are not finite in the model or adapter; if they are whole, "
-          "compute with --dtype float32");
+      throw ModelError(concat("the logits of answer token ", answer.tokens.size(),
+                              " are not finite, the first of them that of token ",
+                              kNotFinite - token, ": wanted numbers to choose a token by"),
+                       kNotFiniteRemedy);
     }
     const bool is_end = std::ranges::find(ends_, token) != ends_.end();
     if (!is_end) answer.tokens.push_back(token);

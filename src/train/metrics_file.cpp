@@ -17,16 +17,6 @@ namespace {
 // JSON has no NaN: null says that the number was not finite.
 Json number_or_null(double number) { return std::isfinite(number) ? Json(number) : Json(nullptr); }
 
-// A line's object; null if it is none, or nested as nothing that this program writes.
-Json entry_of(const std::string& line) {
-  try {
-    Json entry = parse_json(line, {"line", FilePurpose::kCheckpoint});
-    return entry.is_object() ? entry : Json(nullptr);
-  } catch (const CheckpointError&) {
-    return nullptr;
-  }
-}
-
 // The step of an entry. What has none was not written by this program, and is not thrown away.
 int64_t step_of(const Json& entry, const std::string& place) {
   const auto step = entry.find("step");
@@ -55,7 +45,7 @@ void MetricsFile::take_over(int64_t last_step) {
   int64_t number = 0;
   for (std::string line; std::getline(file, line);) {
     ++number;
-    const Json entry = entry_of(line);
+    const Json entry = object_or_null(line);
     if (entry.is_null()) continue;
     const int64_t step = step_of(entry, concat(path_.string(), " line ", number));
     if (step > last_step) continue;
