@@ -259,17 +259,21 @@ class RunCheck {
     report_.add_fact("resume",
                      concat("at step ", found->state.step, ", from ", found->checkpoint.string()));
     if (!model_ || !plan_) return;
-    require_same_trajectory(config_, trajectory_facts(config_, *model_, *plan_, options_.num_ranks),
-                            *found, AskedOn::kLoginNode);
+    require_same_trajectory(config_, facts(), *found, AskedOn::kLoginNode);
     require_same_base(found->checkpoint, *model_);
+  }
+
+  // Of the run, whose model and plan are there.
+  TrajectoryFacts facts() const {
+    TrajectoryFacts found = trajectory_facts(config_, *model_, *plan_, options_.num_ranks);
+    found.start_model_sha256 = start_model_sha256(config_, *model_);
+    return found;
   }
 
   void check_continuation() {
     if (!model_ || !plan_) return;
     const FoundState before = find_continued(config_);
-    const std::string changes =
-        require_continuable(config_, trajectory_facts(config_, *model_, *plan_, options_.num_ranks),
-                            before, AskedOn::kLoginNode);
+    const std::string changes = require_continuable(config_, facts(), before, AskedOn::kLoginNode);
     report_.add_fact("continue", concat("at step ", before.state.step, " of another run, from ",
                                         before.checkpoint.string(), ": ",
                                         changes.empty() ? "nothing changes" : changes));

@@ -111,8 +111,9 @@ RunSize run_size(const RunConfig& config, const std::vector<UnitLayout>& trained
   const DType dtype = options.model_dtype == "auto"
                           ? stored
                           : dtype_named(options.model_dtype, "checkpoint.model_dtype");
-  const int64_t one =
-      checkpoint_bytes(trained, {dtype, stored_dtype_of(config.optimizer.state_dtype)});
+  const int64_t one = checkpoint_bytes(
+      trained,
+      {dtype, stored_dtype_of(config.optimizer.state_dtype), config.train.ema_decay > 0.0});
   const int64_t final_model = num_elements(trained) * num_bits(dtype) / 8;
   return {.checkpoint = one, .most = (options.keep + 1) * one + final_model};
 }

@@ -74,11 +74,15 @@ LoadedModel::LoadedModel(const MpiSession& session, std::unique_ptr<Communicator
                                .device = ranks->device(),
                                .moment_dtype = config.optimizer.state_dtype,
                                .rounding_seed = static_cast<uint64_t>(config.data.seed),
-                               .offload = is_trained ? config.optimizer.offload : ""});
+                               .offload = is_trained ? config.optimizer.offload : "",
+                               .l2_sp = is_trained ? config.train.l2_sp : 0.0,
+                               .ema_decay = is_trained ? config.train.ema_decay : 0.0});
   });
   engine.emplace(decoder, *store,
                  config.train.recomputes ? Activations::kRecomputed : Activations::kKept,
                  adapter() ? &*adapter() : nullptr);
+  if (is_trained && config.train.kl.is_on())
+    start.emplace(*engine, *store, *ranks, config.train.kl);
 }
 
 std::vector<StoredUnit> LoadedModel::units(bool is_trained) const {
@@ -102,6 +106,11 @@ void LoadedModel::load_start() {
     return;
   }
   initialise(*adapter(), static_cast<uint64_t>(method.seed), *ranks, *store);
+}
+
+void LoadedModel::remember_start() {
+  store->remember_start();
+  if (start && start->own_store() != nullptr) load_weights(folder(), *start->own_store(), *ranks);
 }
 
 at::Device device_of(const ModelOptions& options) {

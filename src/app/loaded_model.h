@@ -11,6 +11,7 @@
 #include "config/run_config.h"
 #include "model/decoder.h"
 #include "train/engine.h"
+#include "train/start_model.h"
 #include "zero/unit_store.h"
 
 namespace temper {
@@ -32,6 +33,11 @@ struct LoadedModel {
   /// Collective. Throws: ModelError.
   void load_start();
 
+  /// Loads what a run's steps need of the model that it began with, beside the weights that are
+  /// trained; those of the store must be the ones that the run begins with. Collective. Throws:
+  /// ModelError.
+  void remember_start();
+
   /// The units of the store, for training or not.
   std::vector<StoredUnit> units(bool is_trained) const;
 
@@ -46,6 +52,7 @@ struct LoadedModel {
   Decoder decoder;
   std::optional<UnitStore> store;
   std::optional<Engine> engine;
+  std::optional<StartModel> start;  // Where training keeps the model near the one it began with.
 };
 
 /// All ranks of a launch, of one binary and one configuration.

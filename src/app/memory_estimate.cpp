@@ -13,6 +13,7 @@
 #include "model/ops/product.h"
 #include "model/quantised/four_bit_format.h"
 #include "model/quantised/quantised_absmax.h"
+#include "train/start_model.h"
 #include "zero/host_cache.h"
 #include "zero/shard_layout.h"
 #include "zero/unit_bytes.h"
@@ -75,12 +76,16 @@ int64_t four_bit_bytes(const StoredUnit& unit, const ZeroOptions& zero, int num_
 
 // The most that a rank has of it, with scales: shards are equal, but for what lies in them.
 UpdateBytes most_update_bytes(const StoredUnit& unit, const RunConfig& config, int num_ranks) {
-  const MomentDtype dtype = config.optimizer.state_dtype;
+  const StoreOptions options{.zero = {},
+                             .moment_dtype = config.optimizer.state_dtype,
+                             .l2_sp = config.train.l2_sp,
+                             .ema_decay = config.train.ema_decay};
+  const UpdateForm form = options.update_form();
   const ShardLayout shards(unit.layout.num_elements(), num_ranks);
-  if (config.parallel.stage == 0) return update_bytes(unit, {0, shards.padded_size()}, dtype);
-  UpdateBytes most = update_bytes(unit, shards.block(0), dtype);
+  if (config.parallel.stage == 0) return update_bytes(unit, {0, shards.padded_size()}, form);
+  UpdateBytes most = update_bytes(unit, shards.block(0), form);
   for (int rank = 1; rank < num_ranks && most.scales > 0; ++rank) {
-    most.scales = std::max(most.scales, update_bytes(unit, shards.block(rank), dtype).scales);
+    most.scales = std::max(most.scales, update_bytes(unit, shards.block(rank), form).scales);
   }
   return most;
 }
@@ -105,11 +110,11 @@ int64_t gradient_bytes(const StoredUnit& unit, const ZeroOptions& zero, int num_
   return (keeps_whole_gradients(zero) ? shards.padded_size() : shards.shard_size()) * kFloatBytes;
 }
 
-// What a save copies: its own slice of master weights and moments, with all scales.
+// What a save copies: its own slice of master weights, moments and means, with all scales.
 int64_t copy_bytes(const StoredUnit& unit, const RunConfig& config, int num_ranks) {
   const int64_t own = ShardLayout(unit.layout.num_elements(), num_ranks).shard_size();
-  const UpdateBytes bytes =
-      update_bytes({unit.layout, {.dtype = at::kBFloat16}}, {0, own}, config.optimizer.state_dtype);
+  const UpdateForm form{config.optimizer.state_dtype, config.train.ema_decay > 0.0 ? 1 : 0};
+  const UpdateBytes bytes = update_bytes({unit.layout, {.dtype = at::kBFloat16}}, {0, own}, form);
   return bytes.numbers + most_update_bytes(unit, config, num_ranks).scales;
 }
 
@@ -117,6 +122,20 @@ int64_t copy_bytes(const StoredUnit& unit, const RunConfig& config, int num_rank
 int64_t whole_bytes(const StoredUnit& unit, const MemoryFacts& facts) {
   return ShardLayout(unit.layout.num_elements(), facts.num_ranks).padded_size() *
          element_bytes(unit.form);
+}
+
+// The model that the trained one is kept near, where it is another than the base of an adapter.
+std::vector<StoredUnit> units_of_start(const RunConfig& config, const MemoryFacts& facts) {
+  if (!config.train.kl.is_on()) return {};
+  return start_units(facts.model, has_adapter(facts), decoder_form(facts).dtype);
+}
+
+// What of it is gathered while the head computes.
+int64_t start_head_bytes(const RunConfig& config, const MemoryFacts& facts) {
+  const std::vector<StoredUnit> units = units_of_start(config, facts);
+  if (units.empty()) return 0;
+  return whole_bytes(units.back(), facts) +
+         (facts.model.has_tied_head ? whole_bytes(units.front(), facts) : 0);
 }
 
 // Of the units that one user computes with.
@@ -279,7 +298,8 @@ ActivationBytes activation_bytes(const RunConfig& config, const MemoryFacts& fac
       .blocks = num_blocks_kept(facts) * (config.train.recomputes ? input : block),
       .block = block,
       .input = input,
-      .head = head_bytes({tokens, model.hidden_size, model.vocab_size, element, trains_head},
+      .head = head_bytes({tokens, model.hidden_size, model.vocab_size, element, trains_head,
+                          config.train.kl.is_on()},
                          facts.num_threads),
       .work = std::max(tokens * mlp * element, tokens * sublayer * element + attention.backward),
       .threads = attention.threads + products};
@@ -304,7 +324,8 @@ std::vector<Moment> moments(const RunConfig& config, const MemoryFacts& facts,
   const bool is_packed = block.packed != block.all;
   const int64_t kept_for_front = is_tied ? front.trained : 0;  // The head has begun it.
   const int64_t prefetched = is_sharded ? block.packed : 0;
-  const int64_t at_head = is_sharded ? back.packed + (is_tied ? front.packed : 0) : 0;
+  const int64_t at_head =
+      is_sharded ? back.packed + (is_tied ? front.packed : 0) + start_head_bytes(config, facts) : 0;
   const int64_t in_block = (is_sharded || is_packed ? block.all : 0) + block.trained;
   const int64_t recomputed = config.train.recomputes ? activations.block : 0;
   std::vector<Moment> all{{prefetched + at_head + back.trained + kept_for_front, 0,
@@ -353,6 +374,9 @@ MemoryEstimate estimate_memory(const RunConfig& config, const MemoryFacts& facts
     const UpdateBytes update = most_update_bytes(unit, config, facts.num_ranks);
     if (is_offloaded) estimate.offloaded += update.numbers;
     if (is_copied && !is_offloaded) estimate.saving += copy_bytes(unit, config, facts.num_ranks);
+  }
+  for (const StoredUnit& unit : units_of_start(config, facts)) {
+    estimate.state += state_bytes(unit, config, facts.num_ranks);
   }
   estimate.saving += gathered_to_save_bytes(config, facts);
   const ActivationBytes activations = activation_bytes(config, facts);

@@ -11,6 +11,7 @@
 #include "app/launch_check.h"
 #include "checkpoint/chat_template.h"
 #include "checkpoint/four_bit/stored_format.h"
+#include "checkpoint/peft/base_identity.h"
 #include "checkpoint/together.h"
 #include "comm/agree.h"
 #include "comm/bytes.h"
@@ -64,7 +65,8 @@ TrainedParameters parameters_of(const RunConfig& config, const OpenedModel& mode
   const ModelFolder& folder = model.folder;
   if (config.method.has_adapter()) return {undivided(folder.units()), {}};
   TrainedParameters parameters = trained_parameters(
-      {config.trained, config.groups, config.optimizer.learning_rate}, folder.config());
+      {config.trained, config.groups, config.optimizer.learning_rate, config.train.layer_decay},
+      folder.config());
   if (model.quantisation) parameters.units = undivided(folder.units());
   return parameters;
 }
@@ -352,6 +354,10 @@ TrajectoryFacts trajectory_facts(const RunConfig& config, const OpenedModel& mod
     facts.data_fingerprints.push_back(source->corpus().fingerprint());
   }
   return facts;
+}
+
+std::string start_model_sha256(const RunConfig& config, const OpenedModel& model) {
+  return config.train.needs_start() ? sampled_sha256(model.folder.weights()) : std::string();
 }
 
 }  // namespace temper

@@ -134,7 +134,11 @@ std::optional<TrainingPlan> plan_training(const RunConfig& config, int num_ranks
 TrainingPlan open_training(const RunConfig& config, int num_ranks, const Origin& origin,
                            const ShardOpening& opening);
 
-/// What `trajectory_text` needs beside the configuration.
+/// Of a sample of the weights, where each step needs those that the run began with: reads a page of
+/// each tensor. Local. Throws: ModelError.
+std::string start_model_sha256(const RunConfig& config, const OpenedModel& model);
+
+/// What `trajectory_text` needs beside the configuration, but for that sample.
 TrajectoryFacts trajectory_facts(const RunConfig& config, const OpenedModel& model,
                                  const TrainingPlan& plan, int world_size);
 

@@ -21,10 +21,12 @@ std::vector<std::string> describe_groups(const RunConfig& config,
     int64_t count = 0;
     for (const TensorSlot& slot : parameters.groups[i]) count += slot.num_elements();
     const double rate = config.optimizer.learning_rate;
+    const bool is_by_depth = config.train.layer_decay != 1.0 && !group.has_rate();
     std::string text =
         concat(joined(group.match), ": ", parameters.groups[i].size(), " tensor",
                parameters.groups[i].size() == 1 ? ", " : "s, ", readable_count(count),
-               " parameters, learning_rate ", group.rate_ratio(rate) * rate);
+               " parameters, learning_rate ",
+               is_by_depth ? std::string("by depth") : concat(group.rate_ratio(rate) * rate));
     if (group.weight_decay) text += concat(", weight_decay ", *group.weight_decay);
     texts.push_back(std::move(text));
   }

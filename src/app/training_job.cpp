@@ -99,6 +99,7 @@ ExitCode TrainingJob::run() {
   const int64_t tokens = config_.data.micro_batch_rows * config_.data.sequence_length;
   const at::ScalarType dtype = scalar_type_of(model_.compute_dtype);
   TrainingLoop loop({.engine = *model_.engine,
+                     .store = *model_.store,
                      .trainer = trainer,
                      .ranks = *model_.ranks,
                      .save = save,
@@ -218,6 +219,7 @@ void TrainingJob::load() {
     go_on_from_another_run();
   } else {
     model_.load_start();
+    model_.remember_start();
   }
   state_.decided_by = trajectory_text(config_, facts_);
   state_.trajectory = trajectory_digest(state_.decided_by);
@@ -242,6 +244,7 @@ VerifiedCheckpoint TrainingJob::verify_named(const std::filesystem::path& folder
 
 void TrainingJob::load_from(const VerifiedCheckpoint& checkpoint) {
   load_base(checkpoint);
+  model_.remember_start();
   state_ = load_checkpoint(checkpoint, *model_.store, *model_.ranks);
   if (model_.adapter()) change_base(*model_.adapter(), *model_.store);
   resumed_from_ = checkpoint.folder();
@@ -268,18 +271,29 @@ void TrainingJob::require_continued(const VerifiedCheckpoint& checkpoint) {
   });
 }
 
-// What is frozen is not in a checkpoint's state, and an adapter's has no weights of the model.
+// What is frozen is not in a checkpoint's state, and an adapter's has no weights of the model; nor
+// is where weights began, from which they are told apart.
 void TrainingJob::load_base(const VerifiedCheckpoint& checkpoint) {
   const auto& units = model_.decoder.units();
-  if (!model_.adapter() && std::ranges::all_of(units, &UnitLayout::is_trained)) return;
+  const bool is_in_checkpoint =
+      !model_.adapter() && std::ranges::all_of(units, &UnitLayout::is_trained);
+  if (is_in_checkpoint && config_.train.l2_sp == 0.0) return;
   do_on_rank_0(*model_.ranks, [&] { require_same_base(checkpoint.folder(), model_.opened); });
   load_weights(model_.folder(), *model_.store, *model_.ranks);
 }
 
 TrajectoryFacts TrainingJob::find_facts() const {
   TrajectoryFacts facts = trajectory_facts(config_, model_.opened, plan_, session_.world_size());
+  std::string sample;
+  do_on_rank_0(*model_.ranks, [&] { sample = start_model_sha256(config_, model_.opened); });
+  facts.start_model_sha256 = broadcast_text(*model_.ranks, sample);
   facts.compute_dtype = model_.compute_dtype;
   return facts;
+}
+
+int64_t TrainingJob::state_bytes() const {
+  const UnitStore* own = model_.start ? model_.start->own_store() : nullptr;
+  return model_.store->state_bytes() + (own != nullptr ? own->state_bytes() : 0);
 }
 
 void TrainingJob::print_banner() const {
@@ -301,7 +315,7 @@ void TrainingJob::print_banner() const {
              " sharded=", sharded_at(config_.parallel.stage),
              " reduction=", config_.parallel.reduction == Reduction::kExact ? "exact" : "fast",
              " memory_per_rank=", readable_bytes(memory.total()),
-             " of_it_state=", readable_bytes(model_.store->state_bytes()),
+             " of_it_state=", readable_bytes(state_bytes()),
              memory.offloaded == 0 ? std::string()
                                    : concat(" offloaded=", readable_bytes(memory.offloaded))));
   log_event(concat("steps=", plan_.num_steps, " rows_per_step=", config_.data.global_batch_rows,

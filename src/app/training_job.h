@@ -57,6 +57,7 @@ class TrainingJob {
   std::string take_template();
   PublishedFolder published_folder(const std::string& chat_template,
                                    const TrainingData& data) const;
+  int64_t state_bytes() const;  // That this rank keeps.
   void print_banner() const;
   RankBatch next_batch();
   std::optional<MetricsFile> open_metrics(CheckpointSaver& saver) const;

@@ -55,7 +55,8 @@ CheckpointSaver::CheckpointSaver(const SaverSetup& setup, const PublishedFolder&
       copy_(setup.store, setup.ranks, setup.saved),
       unit_files_(
           plan_unit_files(copy_.saved(), published.files,
-                          {model_dtype_, stored_dtype_of(setup.store.options().moment_dtype)})),
+                          {model_dtype_, stored_dtype_of(setup.store.options().moment_dtype),
+                           setup.store.options().has_means()})),
       newest_(setup.resumed_step) {
   do_on_rank_0(setup_.ranks, [&] {
     companions_ = published.companions(model_dtype_);

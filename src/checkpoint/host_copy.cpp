@@ -16,12 +16,14 @@ namespace temper {
 namespace {
 
 constexpr std::array kKinds = {StateKind::kMaster, StateKind::kFirstMoment,
-                               StateKind::kSecondMoment};
+                               StateKind::kSecondMoment, StateKind::kMean};
 
+// What changes the base is its own mean.
 KeptNumbers kept_of(const UnitState& state, StateKind kind) {
-  return kind == StateKind::kMaster        ? state.loaded()
-         : kind == StateKind::kFirstMoment ? state.first()
-                                           : state.second();
+  if (kind == StateKind::kFirstMoment) return state.first();
+  if (kind == StateKind::kSecondMoment) return state.second();
+  const bool is_mean = kind == StateKind::kMean && state.mean.defined();
+  return is_mean ? state.means() : state.loaded();
 }
 
 // In fp32, in memory. Shapes: [kept].
@@ -72,6 +74,7 @@ bool HostCopy::is_unit(int saved) const {
 bool HostCopy::is_saved(int saved, StateKind kind) const {
   const UnitLayout& unit = saved_[static_cast<size_t>(saved)];
   if (unit.use() == UnitLayout::Use::kFrozen) return false;
+  if (kind == StateKind::kMean) return store_.options().has_means() && !unit.changes_base();
   return unit.is_trained() || kind == StateKind::kMaster;
 }
 
@@ -156,11 +159,13 @@ void HostCopy::borrow() {
 }
 
 FilePart HostCopy::part(const UnitFile& file) const {
-  // What is published are the master weights, rounded while they are written.
-  const size_t which = file.kind == StateKind::kSecondMoment  ? 2
-                       : file.kind == StateKind::kFirstMoment ? 1
-                                                              : 0;
-  const KeptNumbers& copy = copies_[which][static_cast<size_t>(file.unit)];
+  // What is published are the means, or else the master weights, rounded while they are written.
+  const auto unit = static_cast<size_t>(file.unit);
+  StateKind kind = file.kind;
+  if (kind == StateKind::kModel && is_saved(file.unit, StateKind::kMean)) kind = StateKind::kMean;
+  const auto found = std::ranges::find(kKinds, kind);
+  const size_t which = found == kKinds.end() ? 0 : static_cast<size_t>(found - kKinds.begin());
+  const KeptNumbers& copy = copies_[which][unit];
   FilePart part;
   part.offset = file.bytes_of(copy.kept).begin;
   part.dtype = file.dtype;

@@ -34,8 +34,8 @@ class HostCopy {
   /// What of it this rank writes.
   Range owned(int saved) const { return shards(saved).owned(ranks_.rank()); }
 
-  /// Copies this rank's own slices, master weights and moments, as they are kept. Not from a file:
-  /// a store that is offloaded must rest. Collective. Throws: CommError.
+  /// Copies this rank's own slices, master weights, moments and means, as they are kept. Not from a
+  /// file: a store that is offloaded must rest. Collective. Throws: CommError.
   void take();
 
   /// The same for a store that rests until all is written: what lies on the host as it is to be
@@ -66,7 +66,7 @@ class HostCopy {
   std::vector<UnitLayout> saved_;
   std::vector<ShardLayout> shards_;                 // [saved]
   std::vector<std::vector<Sources>> sources_;       // [saved][slot]
-  std::array<std::vector<KeptNumbers>, 3> copies_;  // [master, moments][saved]
+  std::array<std::vector<KeptNumbers>, 4> copies_;  // [master, moments, mean][saved]
 };
 
 }  // namespace temper

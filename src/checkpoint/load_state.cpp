@@ -94,6 +94,7 @@ KeptNumbers destination_of(const UnitState& state, StateKind kind) {
     case StateKind::kMaster: return state.masters();
     case StateKind::kFirstMoment: return state.first();
     case StateKind::kSecondMoment: return state.second();
+    case StateKind::kMean: return state.means();
     case StateKind::kBaseChange: return state.loaded();
   }
   return {};
@@ -101,6 +102,7 @@ KeptNumbers destination_of(const UnitState& state, StateKind kind) {
 
 // The units of a store that a set of files has.
 std::vector<int> units_of(const UnitFileSet& set, const UnitStore& store) {
+  if (set.kind == StateKind::kMean && !store.options().has_means()) return {};
   if (set.kind != StateKind::kBaseChange) return store.trained();
   std::vector<int> units;
   for (int unit = 0; unit < store.num_units(); ++unit) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/unit_files.h"
 
+#include <algorithm>
 #include <iterator>
 #include <map>
 
@@ -78,6 +79,7 @@ std::vector<UnitFile> plan_unit_files(const std::vector<UnitLayout>& units,
                                       const UnitFileSet& published, const StoredDTypes& dtypes) {
   std::vector<UnitFile> files;
   for (const UnitFileSet& set : all_sets(published)) {
+    if (set.kind == StateKind::kMean && !dtypes.has_means) continue;
     const std::vector<int> chosen = units_in(set, units);
     for (size_t i = 0; i < chosen.size(); ++i) {
       UnitFile file =
@@ -97,7 +99,8 @@ std::vector<TextFile> make_indexes(const std::vector<UnitLayout>& units,
                                    const std::vector<UnitFile>& files) {
   std::vector<TextFile> indexes;
   for (const UnitFileSet& set : all_sets(published)) {
-    if (units_in(set, units).size() > 1) indexes.push_back(make_index(set, units, files));
+    if (std::ranges::count(files, set.kind, &UnitFile::kind) < 2) continue;
+    indexes.push_back(make_index(set, units, files));
   }
   return indexes;
 }

@@ -15,7 +15,7 @@
 namespace temper {
 
 /// What a checkpoint stores of every element.
-enum class StateKind { kModel, kMaster, kFirstMoment, kSecondMoment, kBaseChange };
+enum class StateKind { kModel, kMaster, kFirstMoment, kSecondMoment, kMean, kBaseChange };
 
 /// A set of safetensors files, one per unit, with an index: `<folder>/<stem>-00001-of-00032…`.
 struct UnitFileSet {
@@ -29,13 +29,16 @@ inline constexpr UnitFileSet kModelFiles{StateKind::kModel, "model", "model"};
 inline constexpr UnitFileSet kAdapterFiles{StateKind::kModel, "adapter", "adapter_model"};
 inline constexpr UnitFileSet kAdapterHubFiles{StateKind::kModel, "adapter", "adapter"};
 
-/// What only who goes on training opens. The last one has units of some adapters only.
+/// What only who goes on training opens. The means are there where a run keeps them; the last one
+/// has units of some adapters only.
 inline constexpr UnitFileSet kMasterFiles{StateKind::kMaster, "optimizer", "master"};
+inline constexpr UnitFileSet kMeanFiles{StateKind::kMean, "optimizer", "mean"};
 inline constexpr UnitFileSet kBaseChangeFiles{StateKind::kBaseChange, "optimizer", "base_change"};
 inline constexpr UnitFileSet kOptimizerFileSets[] = {
     kMasterFiles,
     {StateKind::kFirstMoment, "optimizer", "first_moment"},
     {StateKind::kSecondMoment, "optimizer", "second_moment"},
+    kMeanFiles,
     kBaseChangeFiles,
 };
 
@@ -54,10 +57,11 @@ struct UnitFile {
   int64_t bytes() const { return bytes_of({0, num_elements}).end; }
 };
 
-/// What the numbers of a checkpoint are stored in; master weights are always F32.
+/// What the numbers of a checkpoint are stored in; master weights and their means are always F32.
 struct StoredDTypes {
   DType model;
   DType moments = DType::kF32;
+  bool has_means = false;
 };
 
 /// What moments are stored in: BF16, or F32, also for those in 8 bits, which are decoded.

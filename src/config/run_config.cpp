@@ -46,6 +46,8 @@ constexpr Rule<double> kPasses{[](double x) { return x > 0.0 && x <= 1e6; },
 constexpr Rule<double> kNotNegative{[](double x) { return x >= 0.0; }, "zero or a positive number"};
 constexpr Rule<double> kShare{[](double x) { return x >= 0.0 && x <= 1.0; },
                               "a number from 0 to 1"};
+constexpr Rule<double> kShareOfRate{[](double x) { return x > 0.0 && x <= 1.0; },
+                                    "a number above 0, at most 1"};
 constexpr Rule<double> kBelowOne{[](double x) { return x >= 0.0 && x < 1.0; },
                                  "a number from 0 to below 1"};
 
@@ -238,6 +240,13 @@ void visit_train(Visitor& section, RunConfig& config) {
   section.integer("max_steps", train.max_steps, kStepsOrNone);
   section.real("epochs", train.epochs, kEpochs);
   section.real("max_grad_norm", train.max_grad_norm, kNotNegative);
+  section.real("layer_decay", train.layer_decay, kShareOfRate);
+  section.real("l2_sp", train.l2_sp, kNotNegative);
+  section.section("ema", [&](auto& ema) { ema.real("decay", train.ema_decay, kBelowOne); });
+  section.section("kl", [&](auto& kl) {
+    kl.real("weight", train.kl.weight, kNotNegative);
+    kl.real("temperature", train.kl.temperature, kPositive);
+  });
   section.texts("only", config.trained.only, kParameters);
   section.texts("freeze", config.trained.freeze, kParameters);
   section.integer("max_skipped_in_a_row", train.max_skipped_in_a_row, kOneOrMore);

@@ -90,6 +90,9 @@ std::vector<Problem> validate(const RunConfig& config);
 /// Those of them that concern hold-outs and what they decide; `validate` has them, too.
 std::vector<Problem> validate_evaluation(const RunConfig& config);
 
+/// Those of them that concern what holds against forgetting; `validate` has them, too.
+std::vector<Problem> validate_forgetting(const RunConfig& config);
+
 /// The same for what depends on the number of ranks: each must have a micro-batch of a step.
 std::vector<Problem> validate_ranks(const RunConfig& config, int world_size);
 

@@ -56,6 +56,18 @@ void add_trained(const TrainedOptions& trained, Lines& lines) {
   if (!trained.freeze.empty()) lines.add("train.freeze", joined(trained.freeze));
 }
 
+// Those which are not set are not in the text, as before they were known.
+void add_against_forgetting(const TrainOptions& train, const TrajectoryFacts& facts, Lines& lines) {
+  if (train.layer_decay != 1.0) lines.add("train.layer_decay", train.layer_decay);
+  if (train.l2_sp > 0.0) lines.add("train.l2_sp", train.l2_sp);
+  if (train.ema_decay > 0.0) lines.add("train.ema.decay", train.ema_decay);
+  if (train.kl.is_on()) {
+    lines.add("train.kl.weight", train.kl.weight);
+    lines.add("train.kl.temperature", train.kl.temperature);
+  }
+  if (train.needs_start()) lines.add("train.start", facts.start_model_sha256);
+}
+
 void add_groups(const std::vector<ParameterGroup>& groups, Lines& lines) {
   for (size_t i = 0; i < groups.size(); ++i) {
     const std::string name = concat("optimizer.groups[", i, "]");
@@ -183,7 +195,8 @@ void add_origin(const RunConfig& config, const TrajectoryFacts& facts, Lines& li
 std::string_view aspect_of(const std::string& key) {
   if (key == "steps" || key == "train.epochs") return "steps";
   if (key.starts_with("schedule.")) return "schedule";
-  if (key.starts_with("optimizer.") || key == "train.max_grad_norm") return "optimizer";
+  const bool is_rate = key == "train.max_grad_norm" || key == "train.layer_decay";
+  if (key.starts_with("optimizer.") || is_rate) return "optimizer";
   if (key.starts_with("continue.")) return kOriginAspect;
   return key.starts_with("data.") ? "data" : "";
 }
@@ -226,6 +239,7 @@ std::string trajectory_text(const RunConfig& config, const TrajectoryFacts& fact
   lines.add("steps", facts.num_steps);
   lines.add("train.max_grad_norm", config.train.max_grad_norm);
   add_trained(config.trained, lines);
+  add_against_forgetting(config.train, facts, lines);
   add_optimizer(config.optimizer, lines);
   add_groups(config.groups, lines);
   add_schedule(config.schedule, lines);

@@ -13,8 +13,9 @@ namespace temper {
 
 /// What decides the result of a run and is not in its configuration.
 struct TrajectoryFacts {
-  std::string model_fingerprint = {};               ///< Of the weights the run starts from.
-  std::string start_fingerprint = {};               ///< Of the adapter that it begins with.
+  std::string model_fingerprint = {};   ///< Of the weights the run starts from.
+  std::string start_fingerprint = {};   ///< Of the adapter that it begins with.
+  std::string start_model_sha256 = {};  ///< Of a sample of the weights, where each step needs them.
   std::vector<std::string> data_fingerprints = {};  ///< [source], in the order of data.train.
   int64_t num_steps = 0;
   ComputeDtype compute_dtype = ComputeDtype::kFloat32;  ///< What `auto` became.
@@ -28,11 +29,12 @@ struct TrajectoryFacts {
 ///
 /// In it: the model's weights and the dtype and device they compute with; the method with all of
 /// its options, and the adapter it begins with; the training shards and their weights,
-/// sequence_length, global_batch, micro_batch, seed; the number of steps and max_grad_norm; all of
-/// the optimizer and the schedule; the reduction and, if it is fast, the number of ranks; the run
-/// and step that it goes on from, and what begins anew there. Not in it, since results do not
-/// depend on them: paths, ranks, stage, prefetching, recomputation, threads, hold-outs, logging,
-/// evaluation, checkpoints.
+/// sequence_length, global_batch, micro_batch, seed; the number of steps and max_grad_norm; what
+/// holds against forgetting, with a sample of the weights that it holds to; all of the optimizer
+/// and the schedule; the reduction and, if it is fast, the number of ranks; the run and step that
+/// it goes on from, and what begins anew there. Not in it, since results do not depend on them:
+/// paths, ranks, stage, prefetching, recomputation, threads, hold-outs, logging, evaluation,
+/// checkpoints.
 std::string trajectory_text(const RunConfig& config, const TrajectoryFacts& facts);
 
 /// SHA-256 of such a text, hexadecimal: what a checkpoint keeps, so that a resume on another

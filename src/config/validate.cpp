@@ -287,6 +287,7 @@ Problems validate(const RunConfig& config) {
   check_method(config, problems);
   check_parameters(config, problems);
   append(validate_evaluation(config), problems);
+  append(validate_forgetting(config), problems);
   check_parallel(config.parallel, problems);
   check_optimizer_state(config, problems);
   check_continuation(config.continuation, problems);

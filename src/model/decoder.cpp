@@ -119,9 +119,9 @@ TargetScores Decoder::head_scores(const at::Tensor& hidden, const at::Tensor& ta
   return head_->scores(hidden, targets);
 }
 
-HeadResult Decoder::head_loss_and_gradient(const at::Tensor& hidden,
-                                           const at::Tensor& targets) const {
-  return head_->loss_and_gradient(hidden, targets);
+HeadResult Decoder::head_loss_and_gradient(const at::Tensor& hidden, const at::Tensor& targets,
+                                           const OtherHead* other) const {
+  return head_->loss_and_gradient(hidden, targets, other);
 }
 
 at::Tensor Decoder::logits(const at::Tensor& hidden) const { return head_->logits(hidden); }

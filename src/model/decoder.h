@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "model/adapter/adapter.h"
@@ -98,7 +99,14 @@ class Decoder {
   /// The loss with gradients: writes the head unit's gradients; where the head is tied, *writes*
   /// the
   /// embedding's (whose backward then adds to it). A batch without targets gives zeros.
-  HeadResult head_loss_and_gradient(const at::Tensor& hidden, const at::Tensor& targets) const;
+  HeadResult head_loss_and_gradient(const at::Tensor& hidden, const at::Tensor& targets,
+                                    const OtherHead* other = nullptr) const;
+
+  /// This decoder's head for another one's that is kept near it; the buffers must be filled there.
+  /// Shapes: hidden [n, hidden], at the rows with a target.
+  OtherHead head_for_another(at::Tensor hidden, const KlOptions& kl) const {
+    return {*head_, std::move(hidden), kl};
+  }
 
   /// Logits of the given hidden states. Returns [T, vocab_size] fp32.
   at::Tensor logits(const at::Tensor& hidden) const;

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "core/targets.h"
@@ -57,6 +58,21 @@ at::Tensor rows_with_target(const at::Tensor& targets) {
   return at::nonzero(targets.ne(kNoTarget)).squeeze(1);
 }
 
+// What another head's logits are made of: the same chunks of them as of the own ones.
+class OtherLogits {
+ public:
+  OtherLogits(const at::Tensor& normed, const at::Tensor& matrix)
+      : normed_(normed), transposed_(matrix.to(normed.scalar_type()).t()) {}
+
+  at::Tensor chunk(Range rows) const {
+    return product(normed_.slice(0, rows.begin, rows.end), transposed_);
+  }
+
+ private:
+  at::Tensor normed_;
+  at::Tensor transposed_;
+};
+
 }  // namespace
 
 HeadChunks::HeadChunks(int64_t num_rows, int64_t bytes_per_row, LogitLimits limits)
@@ -69,10 +85,14 @@ int64_t HeadChunks::largest() const { return count_ == 0 ? 0 : (num_rows_ + coun
 
 int64_t head_bytes(const HeadWork& work, int num_threads) {
   const HeadChunks chunks(work.num_rows, work.vocab_size * work.element_bytes);
-  const int64_t logits = chunks.largest() * work.vocab_size * work.element_bytes;
-  const int64_t row_scratch = num_threads * work.vocab_size * kFloatBytes;
-  // The hidden states, normed, and the gradients of both, of which the last one is scattered.
-  const int64_t rows = 5 * work.num_rows * work.hidden_size * work.element_bytes;
+  const int64_t num_heads = work.is_kept_near ? 2 : 1;
+  const int64_t logits = num_heads * chunks.largest() * work.vocab_size * work.element_bytes;
+  const int64_t scratch_rows = work.is_kept_near ? kScratchRowsOfNear : 1;
+  const int64_t row_scratch = num_threads * scratch_rows * work.vocab_size * kFloatBytes;
+  // The hidden states, normed, and the gradients of both, of which the last one is scattered; of
+  // another head the first two.
+  const int64_t num_states = work.is_kept_near ? 7 : 5;
+  const int64_t rows = num_states * work.num_rows * work.hidden_size * work.element_bytes;
   int64_t sum = 0;
   if (work.is_trained && chunks.count() > 1 && work.element_bytes < kFloatBytes) {
     sum = work.vocab_size * work.hidden_size * kFloatBytes;
@@ -120,9 +140,10 @@ TargetScores Head::scores(const at::Tensor& hidden, const at::Tensor& targets) c
   return {at::cat(log_probabilities), at::cat(are_greedy)};
 }
 
-HeadResult Head::loss_and_gradient(const at::Tensor& hidden, const at::Tensor& targets) const {
+HeadResult Head::loss_and_gradient(const at::Tensor& hidden, const at::Tensor& targets,
+                                   const OtherHead* other) const {
   const at::Tensor rows = rows_with_target(targets);
-  HeadResult result{0.0, at::zeros_like(hidden)};
+  HeadResult result{.hidden_gradient = at::zeros_like(hidden)};
   if (rows.numel() == 0) {
     for (const Weight* weight : {&norm_, &matrix_, &rows_.rows}) {
       if (weight->is_defined() && weight->gradient().defined()) weight->gradient().zero_();
@@ -133,13 +154,19 @@ HeadResult Head::loss_and_gradient(const at::Tensor& hidden, const at::Tensor& t
     return rms_norm(selected, norm_, epsilon_);
   });
   const at::Tensor normed_gradient =
-      project(norm.output().detach(), targets.index_select(0, rows), result.loss_sum);
+      project(norm.output().detach(), targets.index_select(0, rows), other, result);
   result.hidden_gradient.index_copy_(0, rows, norm.backward(normed_gradient));
   return result;
 }
 
 at::Tensor Head::project(const at::Tensor& normed, const at::Tensor& targets,
-                         double& loss_sum) const {
+                         const OtherHead* other, HeadResult& result) const {
+  std::optional<OtherLogits> others;
+  if (other != nullptr) {
+    const at::NoGradGuard no_graph;
+    const Head& head = other->head;
+    others.emplace(rms_norm(other->hidden, head.norm_, head.epsilon_), head.matrix_.value());
+  }
   const at::Tensor matrix = matrix_.value().to(normed.scalar_type());
   at::Tensor normed_gradient = at::empty_like(normed);
   const HeadChunks chunks(normed.size(0), matrix.size(0) * normed.element_size(), limits_);
@@ -147,9 +174,16 @@ at::Tensor Head::project(const at::Tensor& normed, const at::Tensor& targets,
   for (int64_t i = 0; i < chunks.count(); ++i) {
     const Range range = chunks[i];
     const at::Tensor x = normed.slice(0, range.begin, range.end);
+    const at::Tensor own = targets.slice(0, range.begin, range.end);
     const at::Tensor logits = product(x, matrix.t());
-    loss_sum +=
-        sum_in_order(cross_entropy_with_gradient(logits, targets.slice(0, range.begin, range.end)));
+    if (others) {
+      const NearLosses losses =
+          near_losses_with_gradient(logits, own, others->chunk(range), other->kl);
+      result.loss_sum += sum_in_order(losses.cross_entropy);
+      result.kl_sum += sum_in_order(losses.divergence);
+    } else {
+      result.loss_sum += sum_in_order(cross_entropy_with_gradient(logits, own));
+    }
     product_out(normed_gradient.slice(0, range.begin, range.end), logits, matrix);
     matrix_gradient.add(logits, x);
     if (!rows_.is_defined()) continue;

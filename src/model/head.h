@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/range.h"
+#include "model/kl_options.h"
 #include "model/ops/embedding.h"
 #include "model/weight.h"
 
@@ -15,6 +16,7 @@ namespace temper {
 /// What the head returns for one micro-batch.
 struct HeadResult {
   double loss_sum = 0.0;       ///< Summed cross-entropy over the targets, not divided.
+  double kl_sum = 0.0;         ///< The same of the divergence, without its weight.
   at::Tensor hidden_gradient;  ///< [T, hidden], of loss_sum; undefined from `loss`.
 };
 
@@ -52,10 +54,20 @@ struct HeadWork {
   int64_t num_rows;
   int64_t hidden_size;
   int64_t vocab_size;
-  int64_t element_bytes;  ///< Of the compute dtype.
-  bool is_trained;        ///< Whether there is a gradient of the matrix, in that dtype.
+  int64_t element_bytes;      ///< Of the compute dtype.
+  bool is_trained;            ///< Whether there is a gradient of the matrix, in that dtype.
+  bool is_kept_near = false;  ///< Whether there is another head.
 };
 int64_t head_bytes(const HeadWork& work, int num_threads);
+
+class Head;
+
+/// Another model's head, which the distributions of the targets are kept near.
+struct OtherHead {
+  const Head& head;
+  at::Tensor hidden;  ///< [n, hidden_size], its own at the rows with a target.
+  KlOptions kl;
+};
 
 /// The final norm and the output head.
 ///
@@ -76,8 +88,10 @@ class Head {
   /// What the same logits say of each target. Shapes: as above, n targets.
   TargetScores scores(const at::Tensor& hidden, const at::Tensor& targets) const;
 
-  /// The loss; writes the gradients of what is trained.
-  HeadResult loss_and_gradient(const at::Tensor& hidden, const at::Tensor& targets) const;
+  /// The loss; writes the gradients of what is trained. With another head, of the loss with the
+  /// weighted divergence from it.
+  HeadResult loss_and_gradient(const at::Tensor& hidden, const at::Tensor& targets,
+                               const OtherHead* other = nullptr) const;
 
   /// Shapes: hidden [T, hidden_size]; returns [T, vocab_size] fp32.
   at::Tensor logits(const at::Tensor& hidden) const;
@@ -87,9 +101,10 @@ class Head {
   template <typename Function>
   void for_each_chunk(const at::Tensor& hidden, const at::Tensor& targets, Function function) const;
 
-  // Adds to loss_sum, writes the gradients of matrix and rows, returns the gradient of `normed` [n,
+  // Adds to the sums, writes the gradients of matrix and rows, returns the gradient of `normed` [n,
   // hidden].
-  at::Tensor project(const at::Tensor& normed, const at::Tensor& targets, double& loss_sum) const;
+  at::Tensor project(const at::Tensor& normed, const at::Tensor& targets, const OtherHead* other,
+                     HeadResult& result) const;
 
   Weight norm_;     // [hidden_size]
   Weight matrix_;   // [vocab_size, hidden_size]

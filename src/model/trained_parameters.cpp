@@ -2,6 +2,7 @@
 #include "model/trained_parameters.h"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <utility>
 
@@ -150,16 +151,19 @@ TrainedParameters trained_parameters(const ParameterOptions& options, const Mode
   result.groups.resize(options.groups.size());
   std::vector<UnitLayout> parts;  // Of units that are trained in part.
   std::vector<int> users;
+  int64_t depth = model.num_layers + 1;  // Units below the head, down from the embedding.
   for (const UnitLayout& whole : decoder_units(model)) {
     std::vector<TensorSlot> frozen, trained;
+    const double ratio = std::pow(options.layer_decay, static_cast<double>(depth--));
     for (TensorSlot slot : whole.slots()) {
       if (!selection.is_trained(slot.name)) {
         frozen.push_back(std::move(slot));
         continue;
       }
+      slot.rate_ratio = ratio;
       if (const auto group = selection.group_of(slot.name)) {
         const ParameterGroup& own = options.groups[*group];
-        slot.rate_ratio = own.rate_ratio(options.learning_rate);
+        if (own.has_rate()) slot.rate_ratio = own.rate_ratio(options.learning_rate);
         slot.weight_decay = own.weight_decay;
         result.groups[*group].push_back(slot);
       }

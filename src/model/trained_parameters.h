@@ -28,6 +28,8 @@ struct ParameterGroup {
   double learning_rate_ratio = 0.0;         ///< Or so many times the optimizer's; 0: once.
   std::optional<double> weight_decay = {};  ///< Also of norms and biases; nothing: as without it.
 
+  bool has_rate() const { return learning_rate > 0.0 || learning_rate_ratio > 0.0; }
+
   /// So many times the optimizer's learning rate.
   double rate_ratio(double learning_rate_of_all) const;
 };
@@ -37,6 +39,10 @@ struct ParameterOptions {
   TrainedOptions trained;
   std::vector<ParameterGroup> groups;
   double learning_rate = 0.0;  ///< Of what is in no group.
+  /// What is in no group with a rate of its own learns at so many times the rate of what lies right
+  /// above it: the head at the whole rate, the last block at this times it, the embedding, also a
+  /// tied one, slowest. 1: all alike.
+  double layer_decay = 1.0;
 };
 
 /// A model's units with what the options say of each tensor.
@@ -46,7 +52,9 @@ struct TrainedParameters {
 };
 
 /// The units that a decoder of the model computes with, frozen and trained apart, and their tensors
-/// with the rates and decays of their groups.
+/// with the rates and decays of their groups and depths.
+/// Source: Clark et al., "ELECTRA", arXiv:2003.10555, appendix B, and Bao et al., "BEiT",
+///   arXiv:2106.08254 (its code's get_num_layer_for_vit): rates by depth.
 /// Throws: OptionError for a pattern that means nothing, or in a group nothing that is trained and
 ///   in no group before; if nothing is left to train; if a head and the embedding that it is tied
 ///   to are not treated alike.

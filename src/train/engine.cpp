@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "comm/collective_ring.h"
@@ -13,7 +14,6 @@ namespace temper {
 namespace {
 
 constexpr int kEmbedding = 0;  // The decoder's first unit.
-constexpr int kNobody = -1;
 
 }  // namespace
 
@@ -26,7 +26,8 @@ Engine::Engine(Decoder& decoder, UnitStore& store, Activations activations, cons
       needs_(static_cast<size_t>(decoder.num_users())),
       buffers_(static_cast<size_t>(store.num_units())),
       first_user_(buffers_.size(), kNobody),
-      lowest_trained_(decoder.num_users()) {
+      lowest_trained_(decoder.num_users()),
+      last_(decoder.num_users() - 1) {
   const auto num_own = static_cast<int>(decoder_.units().size());
   for (int unit = 0; unit < num_own; ++unit) {
     need(decoder_.user_of(unit), unit, decoder_.buffers(unit));
@@ -103,32 +104,48 @@ int Engine::next_backward(int user) const {
 
 // The schedule.
 
-double Engine::forward_backward(const PackedBatch& batch, int64_t number) {
+void Engine::keep_near(Engine& other, const KlOptions& kl) {
+  other_ = &other;
+  other.last_ = num_layers();
+  kl_ = kl;
+}
+
+MicroBatchLoss Engine::forward_backward(const PackedBatch& batch, int64_t number) {
+  at::Tensor other_states;
+  if (other_ != nullptr) other_states = other_->states_at_targets(batch);
   if (adapter_ != nullptr) adapter_->dropout->set_micro_batch(number);
   std::vector<BlockPass> passes;
   const PackedBatch whole = after_prompt(batch);
   at::Tensor hidden = forward_blocks(embed(batch), whole, &passes);
-  HeadResult head = head_with_gradient(hidden, whole);
+  HeadResult head = head_with_gradient(hidden, whole, std::move(other_states));
   hidden.reset();
   const at::Tensor gradient =
       backward_blocks(std::move(head.hidden_gradient), whole, std::move(passes));
   if (lowest_trained_ == kEmbedding) embed_backward(gradient, batch);
   if (adapter_ != nullptr) adapter_->dropout->set_micro_batch({});
   CollectiveRing::own().begin_idle();  // It lives: at stages 0 and 1 none may communicate.
-  return head.loss_sum;
+  return {head.loss_sum, head.kl_sum};
+}
+
+void Engine::join_forward() {
+  for (int user = kEmbedding; user < head(); ++user) {
+    acquire(user);
+    prefetch(next_forward(user));
+    release(user, next_forward(user));
+  }
 }
 
 void Engine::join_forward_backward() {
-  for (int user = kEmbedding; user < head(); ++user) {
-    acquire(user);
-    prefetch(user + 1);
-    release(user, user + 1);
-  }
+  if (other_ != nullptr) other_->join_forward();
+  join_forward();
   for (int user = head(); user >= std::max(1, lowest_trained_); --user) {
     const int next = next_backward(user);
+    const bool has_other = user == head() && other_ != nullptr;
     acquire(user);
+    if (has_other) other_->acquire(user);
     prefetch(next);
     lend_gradients(user);
+    if (has_other) other_->release(user, kNobody);
     release(user, next);
     reduce(user);
   }
@@ -207,7 +224,7 @@ at::Tensor Engine::forward_blocks(at::Tensor hidden, const PackedBatch& batch,
   for (int layer = 0; layer < num_layers(); ++layer) {
     const int user = 1 + layer;
     acquire(user);
-    prefetch(user + 1);
+    prefetch(next_forward(user));
     if (passes == nullptr || user < lowest_trained_) {
       hidden = decoder_.block(layer, hidden, batch);
     } else if (activations_ == Activations::kRecomputed) {
@@ -217,17 +234,31 @@ at::Tensor Engine::forward_blocks(at::Tensor hidden, const PackedBatch& batch,
       passes->push_back(decoder_.block_with_graph(layer, hidden, batch));
       hidden = passes->back().output.detach();
     }
-    release(user, user + 1);
+    release(user, next_forward(user));
   }
   return hidden;
 }
 
-HeadResult Engine::head_with_gradient(const at::Tensor& hidden, const PackedBatch& batch) {
+// Of a model that another one is kept near: what its head computes with in the other's place.
+at::Tensor Engine::states_at_targets(const PackedBatch& batch) {
+  const at::Tensor hidden = forward_blocks(embed(batch), batch, nullptr);
+  return hidden.index_select(0, at::nonzero(batch.targets.ne(kNoTarget)).squeeze(1));
+}
+
+HeadResult Engine::head_with_gradient(const at::Tensor& hidden, const PackedBatch& batch,
+                                      at::Tensor other_states) {
   const int next = next_backward(head());
+  std::optional<OtherHead> other;
   acquire(head());
+  if (other_ != nullptr) {
+    other_->acquire(head());
+    other.emplace(other_->decoder_.head_for_another(std::move(other_states), kl_));
+  }
   prefetch(next);
   lend_gradients(head());
-  HeadResult result = decoder_.head_loss_and_gradient(hidden, batch.targets);
+  HeadResult result =
+      decoder_.head_loss_and_gradient(hidden, batch.targets, other ? &*other : nullptr);
+  if (other_ != nullptr) other_->release(head(), kNobody);
   release(head(), next);
   reduce(head());
   return result;

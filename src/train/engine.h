@@ -21,6 +21,12 @@ inline constexpr const char* kNotFiniteRemedy =
 /// Whether a block's activations wait for its backward pass or are computed again there.
 enum class Activations { kKept, kRecomputed };
 
+/// Sums over the targets of a micro-batch.
+struct MicroBatchLoss {
+  double cross_entropy = 0.0;
+  double kl = 0.0;  ///< The divergence from another model, without its weight.
+};
+
 /// Runs the decoder unit by unit and says out loud what happens when: gather what the next one
 /// needs while this one computes, release it, reduce its gradients. No hooks. What is frozen gets
 /// no gradients, and the backward pass ends at the lowest unit of the decoder that computes with
@@ -39,10 +45,17 @@ class Engine {
   /// Null if there is none.
   const Adapter* adapter() const { return adapter_; }
 
+  /// From now on the distributions of targets are kept near those of `other`, an engine of a frozen
+  /// model with the same vocabulary, whose forward pass comes before each of this one's. It may
+  /// compute with units of the same store, and must outlive this.
+  void keep_near(Engine& other, const KlOptions& kl);
+
+  /// Null if there is none.
+  const Engine* other() const { return other_; }
+
   /// One micro-batch forward and backward: its gradients are handed to the store to be folded.
   /// `number` is the micro-batch's in the run, which random masks depend on.
-  /// Returns the summed cross-entropy over its targets.
-  double forward_backward(const PackedBatch& batch, int64_t number);
+  MicroBatchLoss forward_backward(const PackedBatch& batch, int64_t number);
 
   /// Takes part in the collectives of `forward_backward` on a rank that has no micro-batch left.
   /// What it hands to the store is no gradient.
@@ -68,6 +81,7 @@ class Engine {
  private:
   // What one unit of the decoder computes with: its own unit of the store, and others beside it.
   using Needs = std::vector<int>;
+  static constexpr int kNobody = -1;
 
   int num_layers() const { return decoder_.num_users() - 2; }
   int head() const { return decoder_.num_users() - 1; }
@@ -87,9 +101,13 @@ class Engine {
   at::Tensor embed(const PackedBatch& batch, Documents documents = Documents::kBegin);
   at::Tensor forward_blocks(at::Tensor hidden, const PackedBatch& batch,
                             std::vector<BlockPass>* passes);
+  at::Tensor states_at_targets(const PackedBatch& batch);
+  int next_forward(int user) const { return user < last_ ? user + 1 : kNobody; }
+  void join_forward();
   template <typename HeadPass>
   auto forward(const PackedBatch& batch, HeadPass head_pass);
-  HeadResult head_with_gradient(const at::Tensor& hidden, const PackedBatch& batch);
+  HeadResult head_with_gradient(const at::Tensor& hidden, const PackedBatch& batch,
+                                at::Tensor other_states);
   at::Tensor backward_blocks(at::Tensor gradient, const PackedBatch& batch,
                              std::vector<BlockPass> passes);
   void embed_backward(const at::Tensor& gradient, const PackedBatch& batch);
@@ -102,6 +120,10 @@ class Engine {
   std::vector<UnitBuffers*> buffers_;  // [unit] of the store; null where none is computed with.
   std::vector<int> first_user_;        // [unit], whose backward pass is the last to add to it.
   int lowest_trained_;                 // The first user of something that is trained.
+  int last_;                           // The head, or the block before it while nothing is asked
+                                       // of the head.
+  Engine* other_ = nullptr;            // Of the model that this one is kept near.
+  KlOptions kl_;
 };
 
 }  // namespace temper

@@ -31,6 +31,28 @@ int64_t block_elements(const ModelConfig& config) {
   return total;
 }
 
+// num_products(layout, user): with each matrix of a unit.
+template <typename NumProducts>
+double flop_of(const Decoder& decoder, int64_t num_tokens, int64_t num_targets,
+               NumProducts num_products) {
+  constexpr double kPerProduct = 2.0;
+  const int head = decoder.num_users() - 1;
+  double flop = 0.0;
+  for (int unit = 0; unit < decoder.num_units(); ++unit) {
+    const UnitLayout& layout = decoder.units()[static_cast<size_t>(unit)];
+    const bool is_embedding = decoder.user_of(unit) == 0;
+    if (is_embedding && !decoder.config().has_tied_head) continue;
+    const int user = is_embedding ? head : decoder.user_of(unit);
+    const int64_t rows = user == head ? num_targets : num_tokens;
+    const int count = num_products(layout, user);
+    for (const TensorSlot& slot : layout.slots()) {
+      if (!slot.is_matrix()) continue;
+      flop += kPerProduct * count * static_cast<double>(slot.num_elements() * rows);
+    }
+  }
+  return flop;
+}
+
 }  // namespace
 
 MatmulLimit measure_matmul_limit(const ModelConfig& config, int64_t tokens, at::ScalarType dtype,
@@ -60,23 +82,15 @@ MatmulLimit measure_matmul_limit(const ModelConfig& config, int64_t tokens, at::
 
 double linear_flop(const Decoder& decoder, bool has_adapter, int64_t num_tokens,
                    int64_t num_targets) {
-  constexpr double kPerProduct = 2.0;
-  const int head = decoder.num_users() - 1, lowest = decoder.lowest_trained();
-  double flop = 0.0;
-  for (int unit = 0; unit < decoder.num_units(); ++unit) {
-    const UnitLayout& layout = decoder.units()[static_cast<size_t>(unit)];
-    const bool is_embedding = decoder.user_of(unit) == 0;
-    if (is_embedding && !decoder.config().has_tied_head) continue;
-    const int user = is_embedding ? head : decoder.user_of(unit);
-    const int64_t rows = user == head ? num_targets : num_tokens;
+  const int lowest = decoder.lowest_trained();
+  return flop_of(decoder, num_tokens, num_targets, [&](const UnitLayout& layout, int user) {
     const bool is_trained = layout.is_trained() && !has_adapter;
-    const int num_products = 1 + (user >= lowest ? 1 : 0) + (is_trained ? 1 : 0);
-    for (const TensorSlot& slot : layout.slots()) {
-      if (!slot.is_matrix()) continue;
-      flop += kPerProduct * num_products * static_cast<double>(slot.num_elements() * rows);
-    }
-  }
-  return flop;
+    return 1 + (user >= lowest ? 1 : 0) + (is_trained ? 1 : 0);
+  });
+}
+
+double forward_flop(const Decoder& decoder, int64_t num_tokens, int64_t num_targets) {
+  return flop_of(decoder, num_tokens, num_targets, [](const UnitLayout&, int) { return 1; });
 }
 
 }  // namespace temper

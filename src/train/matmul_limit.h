@@ -25,4 +25,7 @@ MatmulLimit measure_matmul_limit(const ModelConfig& config, int64_t tokens, at::
 double linear_flop(const Decoder& decoder, bool has_adapter, int64_t num_tokens,
                    int64_t num_targets);
 
+/// The same of a forward pass alone, of a model that another one is kept near.
+double forward_flop(const Decoder& decoder, int64_t num_tokens, int64_t num_targets);
+
 }  // namespace temper

@@ -59,18 +59,19 @@ void MetricsFile::take_over(int64_t last_step) {
 
 void MetricsFile::add_step(int64_t step, const StepResult& result, const StepTiming& timing) {
   const double tokens_per_second = static_cast<double>(timing.num_tokens) / timing.seconds;
-  append(Json{{"kind", "step"},
-              {"step", step},
-              {"loss", number_or_null(result.loss)},
-              {"grad_norm", number_or_null(result.grad_norm)},
-              {"learning_rate", result.learning_rate},
-              {"num_targets", result.num_targets},
-              {"updated", result.updated},
-              {"seconds", timing.seconds},
-              {"data_seconds", timing.data_seconds},
-              {"tokens_per_second", tokens_per_second},
-              {"limit_share", timing.limit_share}}
-             .dump());
+  Json line{{"kind", "step"},
+            {"step", step},
+            {"loss", number_or_null(result.loss)},
+            {"grad_norm", number_or_null(result.grad_norm)},
+            {"learning_rate", result.learning_rate},
+            {"num_targets", result.num_targets},
+            {"updated", result.updated},
+            {"seconds", timing.seconds},
+            {"data_seconds", timing.data_seconds},
+            {"tokens_per_second", tokens_per_second},
+            {"limit_share", timing.limit_share}};
+  if (result.kl) line["kl"] = number_or_null(*result.kl);
+  append(line.dump());
 }
 
 const HoldOutLosses& MetricsFile::losses(const std::string& name) const {

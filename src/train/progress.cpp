@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "core/concat.h"
 #include "core/log.h"
 
 namespace temper {
@@ -38,6 +39,7 @@ void Progress::show(int64_t step, const StepResult& result, const StepTiming& ti
   const double seconds_left = mean_seconds_ * static_cast<double>(num_steps_ - step);
   const char* skipped = result.num_targets == 0 ? " skipped=no_target" : " skipped=yes";
   const std::string line = progress_text(step, num_steps_, result, timing) +
+                           (result.kl ? concat(" kl=", *result.kl) : std::string()) +
                            (result.updated ? "" : skipped) + " left=" + duration_text(seconds_left);
   if (is_terminal_) {
     std::fprintf(stderr, "\r\033[K%s", line.c_str());

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "model/kl_options.h"
+
 namespace temper {
 
 /// When a run ends before its last step.
@@ -24,6 +26,13 @@ struct TrainOptions {
   double time_limit_minutes = 0.0;   ///< Of one job; 0: what Slurm says.
   int threads = 0;  ///< Per rank; 0: what the affinity mask and the ranks per node leave.
   EarlyStopOptions early_stop;
+  double l2_sp = 0.0;        ///< A step pulls each weight to its start by this times its rate.
+  double ema_decay = 0.0;    ///< Of the moving mean of the weights, the result then; 0: none.
+  KlOptions kl;              ///< By which the model is kept near the one that the run began with.
+  double layer_decay = 1.0;  ///< Of rates by depth: see ParameterOptions.
+
+  /// Whether each step needs the weights that the run began with.
+  bool needs_start() const { return l2_sp > 0.0 || kl.is_on(); }
 };
 
 }  // namespace temper

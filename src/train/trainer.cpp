@@ -10,37 +10,41 @@
 namespace temper {
 
 // `first` is the number of the step's first micro-batch in the run.
-LossTotal Trainer::add_up_gradients(std::span<const PackedBatch> rank_batch,
-                                    int64_t num_micro_batches, int64_t first) {
-  LossTotal total;
+Trainer::Totals Trainer::add_up_gradients(std::span<const PackedBatch> rank_batch,
+                                          int64_t num_micro_batches, int64_t first) {
+  Totals totals;
   size_t round = 0;
   for (int64_t begin = 0; begin < num_micro_batches; begin += ranks_.world_size()) {
     store_.begin_round(num_micro_batches - begin);
     if (round < rank_batch.size()) {
       const PackedBatch& own = rank_batch[round++];
-      total.add(engine_.forward_backward(own, first + begin + ranks_.rank()), count_targets(own));
+      const MicroBatchLoss loss = engine_.forward_backward(own, first + begin + ranks_.rank());
+      totals.loss.add(loss.cross_entropy, count_targets(own));
+      totals.kl.add(loss.kl, count_targets(own));
     } else {
       engine_.join_forward_backward();
     }
   }
   store_.finish_gradients();
-  return total;
+  totals.loss.combine(ranks_, store_.options().device);
+  if (engine_.other() != nullptr) totals.kl.combine(ranks_, store_.options().device);
+  return totals;
 }
 
 StepResult Trainer::train_step(std::span<const PackedBatch> rank_batch, int64_t num_micro_batches,
                                RunState& state) {
-  LossTotal total = add_up_gradients(rank_batch, num_micro_batches, state.next_micro_batch);
+  const Totals totals = add_up_gradients(rank_batch, num_micro_batches, state.next_micro_batch);
   const Adapter* adapter = engine_.adapter();
   if (adapter != nullptr) pull_back_gradient(*adapter, ranks_, store_);
-  total.combine(ranks_, store_.options().device);
 
   StepResult result;
-  result.num_targets = total.num_targets();
+  result.num_targets = totals.loss.num_targets();
   result.learning_rate = options_.adamw.learning_rate * schedule_.multiplier(state.step);
   if (result.num_targets > 0) {
     // The folded gradients are those of the summed loss: the mean's are 1 / num_targets of them.
     const double scale = 1.0 / static_cast<double>(result.num_targets);
-    result.loss = total.mean();
+    result.loss = totals.loss.mean();
+    if (engine_.other() != nullptr) result.kl = totals.kl.mean();
     result.grad_norm = store_.gradient_norm(scale);
     result.updated = std::isfinite(result.loss) && std::isfinite(result.grad_norm);
     if (result.updated) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "checkpoint/run_state.h"
@@ -16,10 +17,11 @@
 namespace temper {
 
 struct StepResult {
-  double loss = 0.0;           ///< Mean over every target of the global batch.
-  double grad_norm = 0.0;      ///< Before clipping.
-  double learning_rate = 0.0;  ///< What this step used.
-  int64_t num_targets = 0;     ///< Of the global batch.
+  double loss = 0.0;              ///< Mean over every target of the global batch.
+  double grad_norm = 0.0;         ///< Before clipping.
+  double learning_rate = 0.0;     ///< What this step used.
+  std::optional<double> kl = {};  ///< The mean divergence, where the model is kept near another.
+  int64_t num_targets = 0;        ///< Of the global batch.
   bool updated = false;  ///< False when the loss or norm was not finite, or there was no target.
 };
 
@@ -44,8 +46,11 @@ class Trainer {
                         RunState& state);
 
  private:
-  LossTotal add_up_gradients(std::span<const PackedBatch> rank_batch, int64_t num_micro_batches,
-                             int64_t first);
+  struct Totals {
+    LossTotal loss, kl;
+  };
+  Totals add_up_gradients(std::span<const PackedBatch> rank_batch, int64_t num_micro_batches,
+                          int64_t first);
 
   Engine& engine_;
   UnitStore& store_;

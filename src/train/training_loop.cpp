@@ -127,8 +127,10 @@ StepTiming TrainingLoop::timing_of(const RankBatch& batch, const StepResult& res
   parts_.ranks.all_reduce(total, ReduceOp::kSum).wait();
   num_tokens = total.item<int64_t>();
   const bool has_adapter = parts_.engine.adapter() != nullptr;
-  const double flop =
-      linear_flop(parts_.engine.decoder(), has_adapter, num_tokens, result.num_targets);
+  double flop = linear_flop(parts_.engine.decoder(), has_adapter, num_tokens, result.num_targets);
+  if (const Engine* other = parts_.engine.other()) {
+    flop += forward_flop(other->decoder(), num_tokens, result.num_targets);
+  }
   const double limit = parts_.limit.flop_per_second * parts_.ranks.world_size();
   return {seconds, num_tokens, flop / seconds / limit, batch.data_seconds};
 }
@@ -140,7 +142,8 @@ void TrainingLoop::record(const RunState& state, const StepResult& result,
   progress_.show(state.step, result, timing);
 }
 
-// Whether nothing that is due is left: an evaluation that was cut off is not recorded.
+// Whether nothing that is due is left: an evaluation that was cut off is not recorded. Where a run
+// keeps the moving mean of its weights, that is its result, and is evaluated.
 bool TrainingLoop::evaluate_if_due(const RunState& state) {
   const int64_t every = train_.evaluate_every_steps;
   const bool is_due = state.step == state.origin.step || state.step == num_steps_ ||
@@ -148,11 +151,14 @@ bool TrainingLoop::evaluate_if_due(const RunState& state) {
   if (!is_due || parts_.holdouts.empty()) return true;
   progress_.end_line();
   const std::vector<bool> is_evaluated = find_evaluated(state.step);
-  for (size_t i = 0; i < parts_.holdouts.size(); ++i) {
-    if (!is_evaluated[i] && !evaluate_one(state, parts_.holdouts[i])) return false;
+  parts_.store.swap_means();
+  bool is_whole = true;
+  for (size_t i = 0; is_whole && i < parts_.holdouts.size(); ++i) {
+    is_whole = is_evaluated[i] || evaluate_one(state, parts_.holdouts[i]);
   }
-  judge(state);
-  return true;
+  parts_.store.swap_means();
+  if (is_whole) judge(state);
+  return is_whole;
 }
 
 // What the losses so far tell, of which rank 0 knows: also of those that an earlier job measured.

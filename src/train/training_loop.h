@@ -27,6 +27,7 @@ struct RankBatch {
 /// What the loop drives; it owns none of it.
 struct LoopParts {
   Engine& engine;
+  UnitStore& store;
   Trainer& trainer;
   Communicator& ranks;
   BackgroundSave& save;

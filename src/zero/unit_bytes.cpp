@@ -17,11 +17,11 @@ at::ScalarType scalar_type_of(MomentDtype dtype) {
   throw std::logic_error("moments of no dtype");
 }
 
-UpdateBytes update_bytes(const StoredUnit& unit, Range kept, MomentDtype dtype) {
-  const bool has_master = unit.form.dtype != at::kFloat;
-  UpdateBytes bytes{(has_master ? StateFile::bytes_of(kept.size(), at::kFloat) : 0) +
-                    2 * StateFile::bytes_of(kept.size(), scalar_type_of(dtype))};
-  if (dtype == MomentDtype::kInt8) {
+UpdateBytes update_bytes(const StoredUnit& unit, Range kept, const UpdateForm& form) {
+  const int num_copies = form.num_copies + (unit.form.dtype != at::kFloat ? 1 : 0);
+  UpdateBytes bytes{num_copies * StateFile::bytes_of(kept.size(), at::kFloat) +
+                    2 * StateFile::bytes_of(kept.size(), scalar_type_of(form.moments))};
+  if (form.moments == MomentDtype::kInt8) {
     constexpr int64_t kScales = 2;
     bytes.scales =
         kScales * num_scales(scaled_parts(unit.layout, kept)) * static_cast<int64_t>(sizeof(float));

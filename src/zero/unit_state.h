@@ -29,6 +29,8 @@ struct UnitState {
   at::Tensor master = {};        ///< [kept] fp32 weights; undefined where frozen, as the next two.
   at::Tensor first_moment = {};  ///< [kept] fp32, or fewer bits: see `first`.
   at::Tensor second_moment = {};  ///< [kept], the same.
+  at::Tensor start = {};          ///< [kept] fp32, the weights that the run began with; or none.
+  at::Tensor mean = {};           ///< [kept] fp32, the moving mean of `master`; or none.
   /// [kept] fp32, or [padded] where whole gradients are added up. Undefined until a step has one.
   at::Tensor gradient = {};
   /// Compute dtype: [kept] at stage 3, else [padded]. May alias `master`; undefined where that is
@@ -58,6 +60,8 @@ struct UnitState {
 
   /// What is kept of each element, in whichever form. Defined where the tensors are.
   KeptNumbers masters() const { return numbers_of(master); }
+  KeptNumbers means() const { return numbers_of(mean); }
+  KeptNumbers starts() const { return numbers_of(start); }
   KeptNumbers first() const { return moment(first_moment, first_scales, MapSign::kSigned); }
   KeptNumbers second() const { return moment(second_moment, second_scales, MapSign::kUnsigned); }
 

@@ -9,12 +9,9 @@
 #include <utility>
 
 #include "core/concat.h"
-#include "core/random.h"
 #include "optim/gradient_norm.h"
-#include "zero/compact_update.h"
 #include "zero/fold.h"
 #include "zero/sum_over_ranks.h"
-#include "zero/unit_bytes.h"
 
 namespace temper {
 
@@ -84,6 +81,8 @@ void UnitStore::make_moments(UnitState& state) const {
   state.file = file_.get();
   state.first_moment = make_numbers(state.kept.size(), dtype);
   state.second_moment = make_numbers(state.kept.size(), dtype);
+  if (options_.l2_sp > 0.0) state.start = make_numbers(state.kept.size(), at::kFloat);
+  if (options_.has_means()) state.mean = make_numbers(state.kept.size(), at::kFloat);
   if (options_.moment_dtype != MomentDtype::kInt8) return;
   const auto parts =
       std::make_shared<const std::vector<ScaledPart>>(scaled_parts(state.unit, state.kept));
@@ -107,7 +106,7 @@ int64_t UnitStore::offloaded_bytes(const std::vector<StoredUnit>& units) const {
     if (!unit.form.is_trained) continue;
     const ShardLayout shards(unit.layout.num_elements(), ranks_.world_size());
     const int64_t size = options_.zero.stage == 0 ? shards.padded_size() : shards.shard_size();
-    sum += update_bytes(unit, {0, size}, options_.moment_dtype).numbers;
+    sum += update_bytes(unit, {0, size}, options_.update_form()).numbers;
   }
   return sum;
 }
@@ -153,27 +152,6 @@ void UnitStore::start_publishing(int unit) {
   if (own.numel() < at_unit.weights.numel()) {
     published_.push_back(ranks_.all_gather(own, at_unit.weights));
   }
-}
-
-// What is in a file is used in pieces, each of which leaves memory before the next one.
-std::vector<Range> UnitStore::pieces_of(const UnitState& at_unit) const {
-  constexpr int64_t kPiece = int64_t{1} << 22;  // Of shards' blocks: 48 MiB in fp32.
-  if (!file_) return {at_unit.kept};
-  std::vector<Range> pieces;
-  for (int64_t begin = at_unit.kept.begin; begin < at_unit.kept.end; begin += kPiece) {
-    pieces.push_back({begin, std::min(at_unit.kept.end, begin + kPiece)});
-  }
-  return pieces;
-}
-
-// What is computed with, of the master weights.
-void UnitStore::round_weights(UnitState& at_unit, Range piece) {
-  if (!at_unit.weights.defined() || !at_unit.master.defined()) return;
-  const at::Tensor own = at_unit.kept_weights();
-  if (at_unit.master.is_alias_of(own)) return;
-  const KeptNumbers masters = at_unit.masters().narrow(piece);
-  own.narrow(0, piece.begin - at_unit.kept.begin, piece.size()).copy_(masters.numbers);
-  masters.release(piece);
 }
 
 void UnitStore::prefetch(int unit) {
@@ -329,54 +307,6 @@ double UnitStore::gradient_norm(double scale) {
   return std::sqrt(squares.value()) * scale;
 }
 
-void UnitStore::update(const AdamWOptions& options, AdamWStep step) {
-  for (const int unit : trained()) {
-    UnitState& at_unit = state(unit);
-    for (const Range piece : pieces_of(at_unit)) {
-      update_piece(at_unit, piece, options, step);
-      if (!rounds_as_it_updates(at_unit)) round_weights(at_unit, piece);
-    }
-    at_unit.gradient.reset();
-    start_publishing(unit);
-  }
-  finish_publishing();
-}
-
-// Where all is in memory, and the rank keeps the weights that are computed with.
-bool UnitStore::rounds_as_it_updates(const UnitState& at_unit) const {
-  return options_.moment_dtype == MomentDtype::kFloat32 && !is_offloaded() &&
-         at_unit.form.dtype == at::kBFloat16 && at_unit.weights.defined();
-}
-
-void UnitStore::update_piece(UnitState& at_unit, Range piece, const AdamWOptions& options,
-                             AdamWStep step) {
-  CompactMoments moments{at_unit.first(), at_unit.second()};
-  if (options_.moment_dtype == MomentDtype::kBfloat16) {
-    moments.key = random_key(options_.rounding_seed, at_unit.unit.name());
-  }
-  for (const TensorSlot& slot : at_unit.unit.slots()) {
-    const Range range = intersection(slot.range(), piece);
-    if (range.is_empty()) continue;
-    const auto part = [&](const at::Tensor& kept) {
-      return kept.narrow(0, range.begin - at_unit.kept.begin, range.size());
-    };
-    AdamWStep slot_step = step;
-    slot_step.weight_decay = slot.weight_decay.value_or(slot.decays ? step.weight_decay : 0.0);
-    slot_step.learning_rate *= slot.rate_ratio;
-    if (options_.moment_dtype == MomentDtype::kFloat32) {
-      adamw_update({part(at_unit.master), gradient_of(at_unit, range), part(at_unit.first_moment),
-                    part(at_unit.second_moment),
-                    rounds_as_it_updates(at_unit) ? part(at_unit.kept_weights()) : at::Tensor()},
-                   options, slot_step);
-    } else {
-      update_compactly(moments, range, part(at_unit.master), gradient_of(at_unit, range),
-                       {options, slot_step});
-    }
-  }
-  moments.first.release(piece);
-  moments.second.release(piece);
-}
-
 void UnitStore::discard_gradients() {
   for (UnitState& at_unit : states_) at_unit.gradient.reset();
 }
@@ -386,7 +316,7 @@ int64_t UnitStore::state_bytes() const {
   for (const UnitState& at_unit : states_) {
     for (const at::Tensor* tensor :
          {&at_unit.weights, &at_unit.master, &at_unit.first_moment, &at_unit.second_moment,
-          &at_unit.first_scales, &at_unit.second_scales}) {
+          &at_unit.first_scales, &at_unit.second_scales, &at_unit.start, &at_unit.mean}) {
       if (!tensor->defined() || (file_ && file_->has(*tensor))) continue;
       const bool is_weights = tensor == &at_unit.weights || !at_unit.weights.defined();
       if (!is_weights && tensor->is_alias_of(at_unit.weights)) continue;

@@ -11,6 +11,7 @@
 #include "comm/communicator.h"
 #include "optim/adamw.h"
 #include "zero/state_file.h"
+#include "zero/unit_bytes.h"
 #include "zero/unit_form.h"
 #include "zero/unit_state.h"
 #include "zero/zero_options.h"
@@ -23,8 +24,15 @@ struct StoreOptions {
   FourBitUnit::Unpacking unpacking = FourBitUnit::Unpacking::kOwn;  ///< On a CPU.
   MomentDtype moment_dtype = MomentDtype::kFloat32;                 ///< Another one: on a CPU.
   uint64_t rounding_seed = 0;  ///< By which bf16 is rounded by chance.
-  /// The folder of a file for master weights and moments, or none; on a CPU.
+  /// The folder of a file for master weights, moments and copies, or none; on a CPU.
   std::filesystem::path offload = {};
+  double l2_sp = 0.0;      ///< By this times its rate a step pulls a weight to its start; 0: not.
+  double ema_decay = 0.0;  ///< What a step leaves of a weight's moving mean; 0: there is none.
+
+  bool has_means() const { return ema_decay > 0.0; }
+  UpdateForm update_form() const {
+    return {moment_dtype, (l2_sp > 0.0 ? 1 : 0) + (has_means() ? 1 : 0)};
+  }
 };
 
 /// The units of a model and its adapter, sharded over the ranks: weights to compute with, gradients
@@ -90,6 +98,14 @@ class UnitStore {
   /// The part of the step's gradient that this rank updates with. Shapes: [state(unit).kept] fp32.
   at::Tensor kept_gradient(int unit) { return gradient_of(state(unit), state(unit).kept); }
 
+  /// The weights of what is trained are those that the run begins with: each that is kept of starts
+  /// and means becomes them. Local.
+  void remember_start();
+
+  /// Computes with the means of what is trained from now on, or with its weights again: exchanges
+  /// the two, and publishes. Nothing where there are no means. No step may come in between.
+  void swap_means();
+
   /// Forgets the step's gradients without an update.
   void discard_gradients();
 
@@ -121,6 +137,8 @@ class UnitStore {
   at::Tensor make_numbers(int64_t num_elements, at::ScalarType dtype) const;
   std::vector<Range> pieces_of(const UnitState& at_unit) const;
   void update_piece(UnitState& at_unit, Range piece, const AdamWOptions& options, AdamWStep step);
+  void pull_to_start(UnitState& at_unit, Range piece, double learning_rate) const;
+  void follow_mean(UnitState& at_unit, Range piece) const;
   bool rounds_as_it_updates(const UnitState& at_unit) const;
   void round_weights(UnitState& at_unit, Range piece);
   void start_publishing(int unit);

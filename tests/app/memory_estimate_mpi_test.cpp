@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <new>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@
 #include "model/trained_parameters.h"
 #include "support/tiny_model.h"
 #include "train/engine.h"
+#include "train/start_model.h"
 #include "train/trainer.h"
 #include "zero/unit_bytes.h"
 #include "zero/unit_store.h"
@@ -188,7 +190,7 @@ ModelConfig slim_config() {
 
 // All that a rank allocates from its start to the end of a step, state and update with it.
 BOOST_DATA_TEST_CASE(a_step_takes_what_is_estimated,
-                     data::make({"full", "lora", "qlora"}) * data::make({256, 1024}) *
+                     data::make({"full", "lora", "qlora", "near"}) * data::make({256, 1024}) *
                          data::make({1, 2}),
                      method, tokens, threads) {
   MpiCommunicator world(MPI_COMM_WORLD);
@@ -200,6 +202,7 @@ BOOST_DATA_TEST_CASE(a_step_takes_what_is_estimated,
   RunConfig config;
   if (method == "lora"s) config.method.kind = MethodOptions::Kind::kLora;
   if (method == "qlora"s) config.method.kind = MethodOptions::Kind::kQlora;
+  if (method == "near"s) config.train.kl.weight = 1.0;
   config.data.micro_batch_rows = 1;
   config.data.global_batch_rows = world.world_size();
   config.data.sequence_length = tokens;
@@ -210,6 +213,9 @@ BOOST_DATA_TEST_CASE(a_step_takes_what_is_estimated,
   UnitStore store(units, world, {config.parallel});
   temper::testing::fill_weights(store);
   Engine engine(decoder, store, Activations::kKept, adapter ? &*adapter : nullptr);
+  std::optional<StartModel> start;
+  if (config.train.kl.is_on()) start.emplace(engine, store, world, config.train.kl);
+  if (start) temper::testing::fill_weights(*start->own_store());
   Trainer trainer(engine, store, world, Schedule({}, /*num_steps=*/10), {{}, 1.0});
   const at::Tensor ids = at::arange(tokens, at::kLong).remainder(model.vocab_size);
   const PackedBatch batch{ids, at::arange(tokens, at::kLong), ids, {0, tokens}};
@@ -321,6 +327,33 @@ BOOST_DATA_TEST_CASE(the_state_with_an_adapter_is_what_the_store_keeps,
   // Before they are read, matrices have no scales of scales.
   BOOST_TEST(estimate.state >= kept);
   BOOST_TEST(estimate.state <= kept + (is_quantised ? 4 * 3 * 7 : 0));
+}
+
+// Where weights began, their means and the model that they are kept near.
+BOOST_DATA_TEST_CASE(the_state_with_copies_is_what_the_stores_keep,
+                     data::xrange(0, 4) * data::make({at::kFloat, at::kBFloat16}) *
+                         data::make({false, true}) * data::make({false, true}),
+                     stage, dtype, has_copies, is_near) {
+  MpiCommunicator world(MPI_COMM_WORLD);
+  const ModelConfig model = temper::testing::tiny_config(false);
+  const DecoderUnits parts =
+      trained_parameters({{.only = {"layers.1-2", "norms"}}, {}, 1.0}, model).units;
+  const auto units = in_form(parts.layouts, {.dtype = dtype});
+  RunConfig config;
+  config.parallel.stage = stage;
+  if (has_copies) config.train.l2_sp = config.train.ema_decay = 0.5;
+  if (is_near) config.train.kl.weight = 0.5;
+  UnitStore store(
+      units, world,
+      {.zero = config.parallel, .l2_sp = config.train.l2_sp, .ema_decay = config.train.ema_decay});
+  int64_t kept = store.state_bytes();
+  Decoder decoder(model, parts);
+  Engine engine(decoder, store, Activations::kKept);
+  if (is_near) kept += StartModel(engine, store, world, config.train.kl).own_store()->state_bytes();
+  const MemoryFacts facts{
+      .model = model, .units = units, .users = parts.users, .num_ranks = world.world_size()};
+  const MemoryEstimate estimate = estimate_memory(config, facts);
+  BOOST_TEST(estimate.state == kept);
 }
 
 BOOST_AUTO_TEST_CASE(more_ranks_recomputation_and_smaller_batches_lower_it) {

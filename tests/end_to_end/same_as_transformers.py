@@ -112,17 +112,37 @@ def in_no_group(_: str) -> tuple[float, float | None]:
     return 1.0, None
 
 
+class Hooks:
+    """What a reference does beside its steps; this one does nothing."""
+
+    weight = 0.0  # Of the divergence.
+
+    def divergence(self, model: torch.nn.Module) -> torch.Tensor | None:
+        """What comes to the loss with that weight."""
+
+    def before_update(self, rates: dict[torch.nn.Parameter, float]) -> None:
+        """`rates` are those of this step."""
+
+    def after_update(self) -> None:
+        pass
+
+    def finish(self) -> None:
+        """Leaves the result in the model."""
+
+
 def train_in_transformers(
     model: torch.nn.Module,
     loss_of: Callable,
     decay: float = WEIGHT_DECAY,
     group_of: Callable[[str], tuple[float, float | None]] = in_no_group,
+    hooks: Hooks | None = None,
 ) -> list[dict]:
     """The reference: gradients of the mean over all targets, clipped, decoupled decay.
 
     `group_of` a parameter's name: what its rate is a multiple of, and its decay. Without one it is
     as in transformers' Trainer: biases and the weights of norms do not decay.
     """
+    hooks = hooks or Hooks()
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     trained = list(named.values())
     groups = {}
@@ -145,14 +165,20 @@ def train_in_transformers(
     steps = []
     for step in range(1, STEPS + 1):
         loss = loss_of(model)
-        loss.backward()
+        divergence = hooks.divergence(model)
+        (loss if divergence is None else loss + hooks.weight * divergence).backward()
         norm = torch.nn.utils.clip_grad_norm_(trained, MAX_NORM)
         rate = schedule.get_last_lr()[0] / first_ratio
         steps.append({"loss": loss.item(), "grad_norm": norm.item(), "learning_rate": rate})
+        if divergence is not None:
+            steps[-1]["kl"] = divergence.item()
+        hooks.before_update({p: g["lr"] for g in optimizer.param_groups for p in g["params"]})
         optimizer.step()
+        hooks.after_update()
         optimizer.zero_grad()
         if step != WARMUP:
             schedule.step()
+    hooks.finish()
     return steps
 
 
@@ -173,6 +199,7 @@ class Part:
     is_trained: Callable[[str], bool] = lambda _: True
     group_of: Callable[[str], tuple[float, float | None]] = in_no_group
     has_small_gradients: bool = False  # They are never clipped.
+    hooks_of: Callable[[torch.nn.Module, torch.Tensor], Hooks] = lambda model, tokens: Hooks()
 
 
 def write_run(folder: Path, tokens: np.ndarray) -> Path:
@@ -210,8 +237,9 @@ def check_family(name: str, config, part: Part | None = None) -> Path:
     for parameter_name, parameter in model.named_parameters():
         parameter.requires_grad_(part.is_trained(parameter_name))
     expected = train_in_transformers(
-        model, lambda model: mean_loss(model, tokens), group_of=part.group_of
-    )
+        model, lambda model: mean_loss(model, tokens), group_of=part.group_of,
+        hooks=part.hooks_of(model, tokens),
+    )  # fmt: skip
     assert_same_steps(name, workspace.step_lines(config_file), expected)
     is_clipped = any(step["grad_norm"] > MAX_NORM for step in expected)
     assert is_clipped or part.has_small_gradients, "clipping never binds"

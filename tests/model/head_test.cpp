@@ -4,8 +4,12 @@
 
 #include <ATen/ATen.h>
 
+#include <boost/test/data/monomorphic.hpp>
+#include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 #include <memory>
+
+#include "core/targets.h"
 
 namespace temper {
 namespace {
@@ -54,6 +58,97 @@ BOOST_AUTO_TEST_CASE(the_error_of_its_gradient_does_not_grow_with_the_number_of_
   BOOST_TEST(in_one < 5e-3);
   for (const int64_t num_chunks : {4, 32, 256}) {
     BOOST_TEST(error(kRows / num_chunks) < 1.5 * in_one, num_chunks << " chunks");
+  }
+}
+
+struct NearHeads {
+  at::Tensor hidden, targets, other_hidden, matrix, other_matrix;
+};
+
+NearHeads near_heads() {
+  at::manual_seed(7);
+  at::Tensor targets = at::randint(kWords, {kRows}, at::kLong);
+  targets.narrow(0, 100, 50).fill_(kNoTarget);
+  const at::Tensor hidden = at::randn({kRows, kHidden}), matrix = at::randn({kWords, kHidden});
+  return {hidden, targets, hidden + 0.3 * at::randn({kRows, kHidden}), matrix,
+          matrix + 0.3 * at::randn({kWords, kHidden})};
+}
+
+Head head_of(const at::Tensor& matrix, at::ScalarType dtype, bool is_trained,
+             std::shared_ptr<UnitBuffers> buffers) {
+  buffers->weights = at::cat({matrix.flatten(), at::ones({kHidden})}).to(dtype);
+  if (is_trained) buffers->gradients = at::full_like(buffers->weights, std::nan(""));
+  return {Weight(buffers, kWords * kHidden, {kHidden}),
+          Weight(buffers, 0, {kWords, kHidden}),
+          1e-5,
+          {.bytes = 1, .rows = 200}};
+}
+
+// Beside autograd's, in fp64 from the same rounded numbers.
+BOOST_DATA_TEST_CASE(near_another_head_loss_and_gradients_are_those_of_autograd,
+                     boost::unit_test::data::make({at::kFloat, at::kBFloat16}) *
+                         boost::unit_test::data::make({1.0, 2.0}),
+                     dtype, temperature) {
+  const NearHeads given = near_heads();
+  const auto buffers = std::make_shared<UnitBuffers>(), others = std::make_shared<UnitBuffers>();
+  const Head head = head_of(given.matrix, dtype, true, buffers);
+  const Head other = head_of(given.other_matrix, dtype, false, others);
+  const at::Tensor rows = at::nonzero(given.targets.ne(kNoTarget)).squeeze(1);
+  const OtherHead near{other,
+                       given.other_hidden.to(dtype).index_select(0, rows),
+                       {.weight = 0.6, .temperature = temperature}};
+  const HeadResult found = head.loss_and_gradient(given.hidden.to(dtype), given.targets, &near);
+
+  const auto normed = [&](const at::Tensor& x) {
+    const at::Tensor wide = x.to(dtype).to(at::kDouble);
+    return wide.div(wide.pow(2).mean(1, true).add(1e-5).sqrt()).index_select(0, rows);
+  };
+  const auto rounded = [&](const at::Tensor& x) { return x.to(dtype).to(at::kDouble); };
+  const at::Tensor x = normed(given.hidden).set_requires_grad(true);
+  const at::Tensor matrix = rounded(given.matrix).set_requires_grad(true);
+  const at::Tensor logits = at::mm(x, matrix.t());
+  const at::Tensor logits_of_other =
+      at::mm(normed(given.other_hidden), rounded(given.other_matrix).t());
+  const at::Tensor own = given.targets.index_select(0, rows);
+  const at::Tensor loss = at::cross_entropy_loss(logits, own, {}, at::Reduction::Sum);
+  const at::Tensor kl =
+      at::kl_div(at::log_softmax(logits / temperature, 1),
+                 at::log_softmax(logits_of_other / temperature, 1), at::Reduction::Sum, true)
+          .mul(temperature * temperature);
+  (loss + 0.6 * kl).backward();
+
+  const double bound = dtype == at::kFloat ? 1e-5 : 2e-2;
+  const auto error = [](const at::Tensor& a, const at::Tensor& b) {
+    return ((a.to(at::kDouble) - b).norm() / b.norm()).item<double>();
+  };
+  BOOST_TEST(found.loss_sum == loss.item<double>(), boost::test_tools::tolerance(bound));
+  BOOST_TEST(found.kl_sum == kl.item<double>(), boost::test_tools::tolerance(bound));
+  const at::Tensor gradient =
+      buffers->gradients.narrow(0, 0, kWords * kHidden).view({kWords, kHidden});
+  BOOST_TEST(error(gradient, matrix.grad()) < bound);
+  const at::Tensor from_cross_entropy =
+      at::mm((at::softmax(logits, 1) - at::one_hot(own, kWords)).t(), x).detach();
+  BOOST_TEST(error(from_cross_entropy, matrix.grad()) > 0.1);  // The divergence matters.
+  BOOST_TEST(others->gradients.defined() == false);
+  BOOST_TEST(
+      found.hidden_gradient.index_select(0, at::arange(100, 150)).abs().sum().item<float>() ==
+      0.0F);
+}
+
+BOOST_AUTO_TEST_CASE(the_divergence_from_the_same_head_is_nothing) {
+  const NearHeads given = near_heads();
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const auto buffers = std::make_shared<UnitBuffers>();
+    const Head head = head_of(given.matrix, dtype, true, buffers);
+    const at::Tensor hidden = given.hidden.to(dtype);
+    const HeadResult alone = head.loss_and_gradient(hidden, given.targets);
+    const at::Tensor expected = buffers->gradients.clone();
+    const at::Tensor rows = at::nonzero(given.targets.ne(kNoTarget)).squeeze(1);
+    const OtherHead same{head, hidden.index_select(0, rows), {.weight = 5.0, .temperature = 3.0}};
+    const HeadResult found = head.loss_and_gradient(hidden, given.targets, &same);
+    BOOST_TEST(found.kl_sum == 0.0);
+    BOOST_TEST(found.loss_sum == alone.loss_sum);
+    BOOST_TEST(at::equal(buffers->gradients, expected));
   }
 }
 

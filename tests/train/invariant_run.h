@@ -16,6 +16,7 @@
 #include "model/adapter/method.h"
 #include "model/trained_parameters.h"
 #include "support/tiny_model.h"
+#include "train/start_model.h"
 #include "train/trainer.h"
 #include "zero/initialise.h"
 
@@ -35,14 +36,25 @@ struct Variant {
   MomentDtype moment_dtype = MomentDtype::kFloat32;
   std::filesystem::path offload = {};
   ParameterOptions parameters = {};
+  double l2_sp = 0.0, ema_decay = 0.0;
+  KlOptions kl = {};
 
   ZeroOptions zero() const { return {stage, Reduction::kExact, prefetches}; }
 };
 
 struct Curve {
-  std::vector<double> losses, norms;
-  std::vector<at::Tensor> weights;  // [trained unit], whole
+  std::vector<double> losses, norms, kls;
+  std::vector<at::Tensor> weights;  // [trained unit], whole, and then their means
 };
+
+// Of what is trained, as it is computed with now.
+inline void add_weights(UnitStore& store, std::vector<at::Tensor>& weights) {
+  for (const int unit : store.trained()) {
+    weights.push_back(
+        store.gather(unit).narrow(0, 0, store.state(unit).unit.num_elements()).clone());
+    store.release(unit);
+  }
+}
 
 // Clipping binds at every step, and the rate changes at every step.
 inline Curve run_steps(Engine& engine, UnitStore& store, Communicator& ranks, int num_steps) {
@@ -58,12 +70,13 @@ inline Curve run_steps(Engine& engine, UnitStore& store, Communicator& ranks, in
     const StepResult result = trainer.train_step(batch, kMicroBatches, state);
     curve.losses.push_back(result.loss);
     curve.norms.push_back(result.grad_norm);
+    if (result.kl) curve.kls.push_back(*result.kl);
   }
-  for (const int unit : store.trained()) {
-    curve.weights.push_back(
-        store.gather(unit).narrow(0, 0, store.state(unit).unit.num_elements()).clone());
-    store.release(unit);
-  }
+  add_weights(store, curve.weights);
+  if (!store.options().has_means()) return curve;
+  store.swap_means();
+  add_weights(store, curve.weights);
+  store.swap_means();
   return curve;
 }
 
@@ -78,10 +91,16 @@ inline Curve train(Communicator& ranks, const Variant& variant) {
                   {.zero = variant.zero(),
                    .moment_dtype = variant.moment_dtype,
                    .rounding_seed = 5,
-                   .offload = variant.offload});
+                   .offload = variant.offload,
+                   .l2_sp = variant.l2_sp,
+                   .ema_decay = variant.ema_decay});
   fill_weights(store, decoder.num_units());
   if (adapter) initialise(*adapter, /*seed=*/3, ranks, store);
+  store.remember_start();
   Engine engine(decoder, store, variant.activations, adapter ? &*adapter : nullptr);
+  std::optional<StartModel> start;
+  if (variant.kl.is_on()) start.emplace(engine, store, ranks, variant.kl);
+  if (start && start->own_store() != nullptr) fill_weights(*start->own_store());
   const Curve curve = run_steps(engine, store, ranks, variant.num_steps);
   at::set_num_threads(1);
   return curve;
@@ -101,6 +120,7 @@ inline const Curve& alone(Communicator& self, const std::string& name, Variant v
 inline void check_equal(const Curve& a, const Curve& b) {
   BOOST_TEST(a.losses == b.losses, boost::test_tools::per_element());
   BOOST_TEST(a.norms == b.norms, boost::test_tools::per_element());
+  BOOST_TEST(a.kls == b.kls, boost::test_tools::per_element());
   for (size_t unit = 0; unit < a.weights.size(); ++unit) {
     BOOST_TEST(at::equal(a.weights[unit], b.weights[unit]), "weights of unit " << unit);
   }

@@ -237,6 +237,46 @@ BOOST_AUTO_TEST_CASE(a_tensor_learns_at_its_own_rate) {
   BOOST_TEST(is_all(5000, -0.3));
 }
 
+// Beside the same with LibTorch's operators on whole tensors, three steps long.
+BOOST_DATA_TEST_CASE_F(WorldFixture, weights_are_pulled_to_their_start_and_followed_by_a_mean,
+                       data::make({0, 1, 3}) * data::make({at::kFloat, at::kBFloat16}) *
+                           data::make({false, true}),
+                       stage, dtype, is_offloaded) {
+  const UnitLayout unit("unit", {{.name = "a", .shape = {97, 101}},
+                                 {.name = "b", .shape = {13}, .decays = false, .rate_ratio = 2.0}});
+  StoreOptions options{.zero = {.stage = stage}, .l2_sp = 3.0, .ema_decay = 0.8};
+  if (is_offloaded) options.offload = std::filesystem::temp_directory_path();
+  UnitStore store(in_form({unit}, {.dtype = dtype}), world, options);
+  load(store);
+  store.remember_start();
+  const at::Tensor start = initial_weights(unit);
+  at::Tensor weights = start.clone(), mean = start.clone();
+  at::Tensor first = at::zeros_like(start), second = at::zeros_like(start);
+  for (int64_t step = 1; step <= 3; ++step) {
+    accumulate(store);
+    store.update({}, {step, 0.1, 0.25, 0.2});
+    const at::Tensor gradient = folded(unit, dtype);
+    for (const TensorSlot& slot : unit.slots()) {
+      const double rate = 0.1 * slot.rate_ratio;
+      const auto part = [&](const at::Tensor& all) {
+        return all.narrow(0, slot.offset, slot.num_elements());
+      };
+      part(weights).add_((part(start) - part(weights)).mul(static_cast<float>(rate * 3.0)));
+      adamw_update({part(weights), part(gradient), part(first), part(second)}, {},
+                   {step, rate, 0.25, slot.decays ? 0.2 : 0.0});
+    }
+    mean.add_((weights - mean).mul(static_cast<float>(1.0 - 0.8)));
+  }
+  const auto is_computed_with = [&](const at::Tensor& expected) {
+    return at::equal(whole_weights(store, 0), expected.to(dtype).to(at::kFloat));
+  };
+  BOOST_TEST(is_computed_with(weights));
+  store.swap_means();
+  BOOST_TEST(is_computed_with(mean));
+  store.swap_means();
+  BOOST_TEST(is_computed_with(weights));
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an update does with what is kept.
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "core/random.h"
+#include "optim/move_towards.h"
+#include "zero/compact_update.h"
+#include "zero/unit_store.h"
+
+namespace temper {
+
+// What is in a file is used in pieces, each of which leaves memory before the next one.
+std::vector<Range> UnitStore::pieces_of(const UnitState& at_unit) const {
+  constexpr int64_t kPiece = int64_t{1} << 22;  // Of shards' blocks: 48 MiB in fp32.
+  if (!file_) return {at_unit.kept};
+  std::vector<Range> pieces;
+  for (int64_t begin = at_unit.kept.begin; begin < at_unit.kept.end; begin += kPiece) {
+    pieces.push_back({begin, std::min(at_unit.kept.end, begin + kPiece)});
+  }
+  return pieces;
+}
+
+// What is computed with, of the master weights.
+void UnitStore::round_weights(UnitState& at_unit, Range piece) {
+  if (!at_unit.weights.defined() || !at_unit.master.defined()) return;
+  const at::Tensor own = at_unit.kept_weights();
+  if (at_unit.master.is_alias_of(own)) return;
+  const KeptNumbers masters = at_unit.masters().narrow(piece);
+  own.narrow(0, piece.begin - at_unit.kept.begin, piece.size()).copy_(masters.numbers);
+  masters.release(piece);
+}
+
+void UnitStore::update(const AdamWOptions& options, AdamWStep step) {
+  for (const int unit : trained()) {
+    UnitState& at_unit = state(unit);
+    for (const Range piece : pieces_of(at_unit)) {
+      if (at_unit.start.defined()) pull_to_start(at_unit, piece, step.learning_rate);
+      update_piece(at_unit, piece, options, step);
+      if (at_unit.mean.defined()) follow_mean(at_unit, piece);
+      if (!rounds_as_it_updates(at_unit)) round_weights(at_unit, piece);
+    }
+    at_unit.gradient.reset();
+    start_publishing(unit);
+  }
+  finish_publishing();
+}
+
+// Where all is in memory, and the rank keeps the weights that are computed with.
+bool UnitStore::rounds_as_it_updates(const UnitState& at_unit) const {
+  return options_.moment_dtype == MomentDtype::kFloat32 && !is_offloaded() &&
+         at_unit.form.dtype == at::kBFloat16 && at_unit.weights.defined();
+}
+
+void UnitStore::update_piece(UnitState& at_unit, Range piece, const AdamWOptions& options,
+                             AdamWStep step) {
+  CompactMoments moments{at_unit.first(), at_unit.second()};
+  if (options_.moment_dtype == MomentDtype::kBfloat16) {
+    moments.key = random_key(options_.rounding_seed, at_unit.unit.name());
+  }
+  for (const TensorSlot& slot : at_unit.unit.slots()) {
+    const Range range = intersection(slot.range(), piece);
+    if (range.is_empty()) continue;
+    const auto part = [&](const at::Tensor& kept) {
+      return kept.narrow(0, range.begin - at_unit.kept.begin, range.size());
+    };
+    AdamWStep slot_step = step;
+    slot_step.weight_decay = slot.weight_decay.value_or(slot.decays ? step.weight_decay : 0.0);
+    slot_step.learning_rate *= slot.rate_ratio;
+    if (options_.moment_dtype == MomentDtype::kFloat32) {
+      adamw_update({part(at_unit.master), gradient_of(at_unit, range), part(at_unit.first_moment),
+                    part(at_unit.second_moment),
+                    rounds_as_it_updates(at_unit) ? part(at_unit.kept_weights()) : at::Tensor()},
+                   options, slot_step);
+    } else {
+      update_compactly(moments, range, part(at_unit.master), gradient_of(at_unit, range),
+                       {options, slot_step});
+    }
+  }
+  moments.first.release(piece);
+  moments.second.release(piece);
+}
+
+// Decoupled, as weight decay is, and before the step: what moves a weight back is the same whatever
+// its gradient's size.
+void UnitStore::pull_to_start(UnitState& at_unit, Range piece, double learning_rate) const {
+  for (const TensorSlot& slot : at_unit.unit.slots()) {
+    const Range range = intersection(slot.range(), piece);
+    if (range.is_empty()) continue;
+    move_towards(at_unit.masters().narrow(range).numbers, at_unit.starts().narrow(range).numbers,
+                 learning_rate * slot.rate_ratio * options_.l2_sp);
+  }
+  at_unit.starts().release(piece);
+}
+
+void UnitStore::follow_mean(UnitState& at_unit, Range piece) const {
+  move_towards(at_unit.means().narrow(piece).numbers, at_unit.masters().narrow(piece).numbers,
+               1.0 - options_.ema_decay);
+  at_unit.means().release(piece);
+}
+
+void UnitStore::remember_start() {
+  for (const int unit : trained()) {
+    const UnitState& at_unit = state(unit);
+    for (const Range piece : pieces_of(at_unit)) {
+      for (const KeptNumbers& copy : {at_unit.starts(), at_unit.means()}) {
+        if (!copy.numbers.defined()) continue;
+        copy.narrow(piece).numbers.copy_(at_unit.masters().narrow(piece).numbers);
+        copy.release(piece);
+      }
+      at_unit.masters().release(piece);
+    }
+  }
+}
+
+void UnitStore::swap_means() {
+  if (!options_.has_means()) return;
+  for (const int unit : trained()) {
+    UnitState& at_unit = state(unit);
+    for (const Range piece : pieces_of(at_unit)) {
+      const at::Tensor master = at_unit.masters().narrow(piece).numbers;
+      const at::Tensor mean = at_unit.means().narrow(piece).numbers;
+      const at::Tensor trained_weights = master.clone();
+      master.copy_(mean);
+      mean.copy_(trained_weights);
+      at_unit.means().release(piece);
+      round_weights(at_unit, piece);
+    }
+    start_publishing(unit);
+  }
+  finish_publishing();
+}
+
+}  // namespace temper
