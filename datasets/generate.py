@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Answers to the conversations of a file, by `temper generate`.
 
-    generate.py MODEL --input FILE --output FILE [--ranks N] [--stop-text TEXT] [options of generate]
+    generate.py MODEL --input FILE --output FILE [--ranks N] [--stop-text TEXT] [OPTIONS]
 
-A line of the input is an object with messages, conversations or a prompt, as datasets/README.md has
-them; what the assistant says last, if it does, is left out and kept as `reference`. A line of the
-output is the same object with the answer among its messages, one line for each answer. Template and
-end tokens are the model's own. The same command goes on where a killed one was.
+OPTIONS are those of `temper generate`. A line of the input is an object with messages,
+conversations or a prompt, as datasets/README.md has them; what the assistant says last, if it does,
+is left out and kept as `reference`. A line of the output is the same object with the answer among
+its messages, one line for each answer. Template and end tokens are the model's own. The same
+command goes on where a killed one was.
 """
 
 import argparse
@@ -153,8 +154,8 @@ def to_line(question: Question, text: str, end: str) -> dict:
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], allow_abbrev=False,
-        epilog="Further options are those of temper generate, such as --adapter FOLDER, --answers N,"
-        " --max-new-tokens N, --temperature T.",
+        epilog="Further options are those of temper generate, such as --adapter FOLDER, "
+        "--answers N and --temperature T.",
     )  # fmt: skip
     parser.add_argument("model", type=Path, help="a Hugging Face model folder")
     parser.add_argument("--input", type=Path, required=True, help="conversations, JSON lines")

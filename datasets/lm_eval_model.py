@@ -24,7 +24,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from temper_data.chat_template import ChatTemplate
 from temper_data.errors import DataError
 from temper_data.model_tokenizer import load_model_tokenizer
-from temper_data.temper_program import TemperFailed, TemperProgram
+from temper_data.temper_program import TemperFailed, TemperProgram, max_length
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
@@ -42,8 +42,7 @@ class TemperModel(TemplateLM):
         self.model = load_model_tokenizer(self.path)
         named = self.model.named_tokens
         self.bos_id = self.model.tokenizer.token_to_id(named.get("bos_token", ""))
-        config = json.loads((self.path / "config.json").read_text())
-        self.max_length = config["max_position_embeddings"] - virtual_tokens(adapter)
+        self.max_length = max_length(self.path, adapter)
 
     @property
     def eot_token_id(self) -> int | None:
@@ -114,8 +113,8 @@ class TemperModel(TemplateLM):
             room = self.max_length - settings["max_tokens"]
             asked.append(settings | {"prompt": self.tok_encode(request.args[0])[-room:]})
             stops.append(until)
-        answers = []
-        for request, until, line in zip(requests, stops, self.answer("generate", asked), strict=True):
+        answers, lines = [], self.answer("generate", asked)
+        for request, until, line in zip(requests, stops, lines, strict=True):
             text = self.model.tokenizer.decode(line["answers"][0]["ids"])
             answers.append(postprocess_generated_text(text, until, None))
             self.cache_hook.add_partial("generate_until", request.args, answers[-1])
@@ -131,12 +130,6 @@ class TemperModel(TemplateLM):
         if unknown:
             raise DataError(f"temper generate cannot do {unknown}", "leave them out of the task")
         return {"max_tokens": count} | (wanted if is_sampled else {}), stops
-
-
-def virtual_tokens(adapter: str) -> int:
-    """How many positions an adapter takes before each text."""
-    path = Path(adapter) / "adapter_config.json"
-    return json.loads(path.read_text()).get("num_virtual_tokens") or 0 if adapter else 0
 
 
 def main() -> int:

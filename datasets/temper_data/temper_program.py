@@ -14,7 +14,8 @@ class TemperFailed(Exception):
 
 
 class TemperProgram:
-    """A model folder, with further `options` such as `--adapter FOLDER`, on ranks of this machine."""
+    """A model folder, with further `options` such as `--adapter FOLDER`, on ranks of this
+    machine."""
 
     def __init__(self, model: Path, ranks: int = 1, options: Sequence[str] = ()):
         self.model, self.ranks, self.options = model, ranks, list(options)
@@ -38,3 +39,14 @@ class TemperProgram:
             if code != 0:
                 raise TemperFailed(f"temper {verb} ended with code {code}")
         return [json.loads(line) for line in output.read_text().splitlines()]
+
+
+def max_length(model: Path, adapter: str) -> int:
+    """Tokens that a text may have: the model's positions, less those that an adapter's folder takes
+    before each text."""
+    config = json.loads((model / "config.json").read_text())
+    taken = 0
+    if adapter:
+        path = Path(adapter) / "adapter_config.json"
+        taken = json.loads(path.read_text()).get("num_virtual_tokens") or 0
+    return config["max_position_embeddings"] - taken
