@@ -10,7 +10,6 @@ weights: texts are encoded, cut to the model's positions and scored as there.
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -25,16 +24,9 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from temper_data.chat_template import ChatTemplate
 from temper_data.errors import DataError
 from temper_data.model_tokenizer import load_model_tokenizer
+from temper_data.temper_program import TemperFailed, TemperProgram, max_length
 
-TEMPER = Path(__file__).resolve().parents[1] / "launch" / "temper"
-SAMPLING = {
-    name: "--" + name.replace("_", "-")
-    for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-}
-
-
-class TemperFailed(Exception):
-    """A verb of temper ended with an error, which it has told itself."""
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
 @register_model("temper")
@@ -44,13 +36,13 @@ class TemperModel(TemplateLM):
     def __init__(self, path: str, adapter: str = "", ranks: int = 1, dtype: str = "auto", **_):
         # Batches and the device, which the harness names to every model, are temper's own affair.
         super().__init__()
-        self.path, self.ranks = Path(path), int(ranks)
-        self.options = ["--dtype", dtype, *(["--adapter", adapter] if adapter else [])]
+        self.path = Path(path)
+        options = ["--dtype", dtype, *(["--adapter", adapter] if adapter else [])]
+        self.program = TemperProgram(self.path, int(ranks), options)
         self.model = load_model_tokenizer(self.path)
         named = self.model.named_tokens
         self.bos_id = self.model.tokenizer.token_to_id(named.get("bos_token", ""))
-        config = json.loads((self.path / "config.json").read_text())
-        self.max_length = config["max_position_embeddings"] - virtual_tokens(adapter)
+        self.max_length = max_length(self.path, adapter)
 
     @property
     def eot_token_id(self) -> int | None:
@@ -82,26 +74,18 @@ class TemperModel(TemplateLM):
         before = [] if is_begun or add_special_tokens is False else self.model.bos_ids
         return [*before, *self.model.tokenizer.encode(string, add_special_tokens=False).ids]
 
-    def run(self, verb: str, *options) -> str:
-        """What a verb prints. Raises TemperFailed."""
-        words = (TEMPER, "-n", self.ranks, verb, self.path, *options, *self.options)
-        done = subprocess.run(list(map(str, words)), stdout=subprocess.PIPE, text=True)
-        if done.returncode != 0:
-            raise TemperFailed(f"temper {verb} ended with code {done.returncode}")
-        return done.stdout
+    def answer(self, verb: str, requests: list[dict]) -> list[dict]:
+        """What a verb answers. Raises TemperFailed."""
+        with tempfile.TemporaryDirectory() as folder:
+            return self.program.answer(verb, requests, Path(folder))
 
     def _loglikelihood_tokens(self, requests, **_) -> list[tuple[float, bool]]:
-        with tempfile.TemporaryDirectory() as folder:
-            path, output = Path(folder) / "requests.jsonl", Path(folder) / "answers.jsonl"
-            with path.open("w") as file:
-                for _, context, continuation in requests:
-                    count = len(continuation)
-                    text = (context + continuation)[-self.max_length - 1 :]  # Without the last one.
-                    request = {"context": text[:-count], "continuation": text[-count:]}
-                    file.write(json.dumps(request) + "\n")
-            self.run("score", "--requests", path, "--output", output)
-            lines = map(json.loads, output.read_text().splitlines())
-            answers = [(line["logprob"], line["greedy"]) for line in lines]
+        asked = []
+        for _, context, continuation in requests:
+            count = len(continuation)
+            text = (context + continuation)[-self.max_length - 1 :]  # Without the last one.
+            asked.append({"context": text[:-count], "continuation": text[-count:]})
+        answers = [(line["logprob"], line["greedy"]) for line in self.answer("score", asked)]
         for (texts, *_), answer in zip(requests, answers, strict=True):
             if texts is not None:
                 self.cache_hook.add_partial("loglikelihood", texts, answer)
@@ -122,45 +106,30 @@ class TemperModel(TemplateLM):
         return sums
 
     def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
-        """Of all requests with the same settings at once; texts are cut where they should stop."""
-        groups: dict[str, list[int]] = {}
-        for index, request in enumerate(requests):
-            groups.setdefault(json.dumps(request.args[1], sort_keys=True), []).append(index)
-        answers = [""] * len(requests)
-        for settings, members in groups.items():
-            texts = [requests[index].args[0] for index in members]
-            group = self.generate(texts, json.loads(settings))
-            for index, answer in zip(members, group, strict=True):
-                answers[index] = answer
-                self.cache_hook.add_partial("generate_until", requests[index].args, answer)
+        """Texts are cut where they should stop."""
+        asked, stops = [], []
+        for request in requests:
+            settings, until = self.settings_of(request.args[1])
+            room = self.max_length - settings["max_tokens"]
+            asked.append(settings | {"prompt": self.tok_encode(request.args[0])[-room:]})
+            stops.append(until)
+        answers, lines = [], self.answer("generate", asked)
+        for request, until, line in zip(requests, stops, lines, strict=True):
+            text = self.model.tokenizer.decode(line["answers"][0]["ids"])
+            answers.append(postprocess_generated_text(text, until, None))
+            self.cache_hook.add_partial("generate_until", request.args, answers[-1])
         return answers
 
-    def generate(self, texts: list[str], settings: dict) -> list[str]:
-        """Answers to prompts. Raises DataError for settings that `temper generate` has not."""
-        wanted = normalize_gen_kwargs(settings, 256)
+    def settings_of(self, settings: dict) -> tuple[dict, list[str]]:
+        """As `temper generate` has them, and texts to stop at. Raises DataError for those that it
+        has not."""
+        wanted = normalize_gen_kwargs(dict(settings), 256)
         stops, count = wanted.pop("until") or [], wanted.pop("max_gen_toks")
         is_sampled = wanted.pop("do_sample", False)
         unknown = sorted(set(wanted) - set(SAMPLING))
         if unknown:
             raise DataError(f"temper generate cannot do {unknown}", "leave them out of the task")
-        options = [word for key, name in SAMPLING.items() if is_sampled and key in wanted
-                   for word in (name, wanted[key])]  # fmt: skip
-        room = self.max_length - count
-        prompts = [",".join(map(str, self.tok_encode(text)[-room:])) for text in texts]
-        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-            file.write("".join(prompt + "\n" for prompt in prompts))
-            file.flush()
-            options += ["--prompts", file.name, "--max-new-tokens", count]
-            lines = self.run("generate", *options).split("\n")[:-1]
-        ids = [[int(word) for word in line.split(",") if word] for line in lines]
-        answers = (self.model.tokenizer.decode(tokens) for tokens in ids)
-        return [postprocess_generated_text(answer, stops, None) for answer in answers]
-
-
-def virtual_tokens(adapter: str) -> int:
-    """How many positions an adapter takes before each text."""
-    path = Path(adapter) / "adapter_config.json"
-    return json.loads(path.read_text()).get("num_virtual_tokens") or 0 if adapter else 0
+        return {"max_tokens": count} | (wanted if is_sampled else {}), stops
 
 
 def main() -> int:

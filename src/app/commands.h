@@ -72,15 +72,23 @@ struct EvaluationArguments {
 /// Collective, as run_train.
 int run_eval(const EvaluationArguments& arguments);
 
+inline constexpr const char* kStandardInput = "-";
+
 struct GenerateOptions {
   ModelSource model;
   std::vector<std::vector<int64_t>> prompts;  ///< [prompt][token]
-  int num_answers = 1;                        ///< To each prompt.
-  GenerationOptions generation;
+  /// Instead of prompts: a file, as read_prompt_requests takes it, or kStandardInput, on which they
+  /// come as `RequestStream` takes them.
+  std::string requests;
+  std::string output;            ///< Of a file of requests: as that of ScoreOptions.
+  int64_t at_once = 16;          ///< Answers that a rank is at, at most.
+  int64_t num_answers = 1;       ///< To each prompt.
+  GenerationOptions generation;  ///< Where a request does not say otherwise.
 };
 
-/// Continues prompts of token ids, and prints the new ids, an answer a line, in the order of the
-/// prompts. Collective, as run_train.
+/// Continues prompts of token ids. To prompts it prints the new ids, an answer a line, in their
+/// order; to a file of requests it writes JSON, and the same command goes on where a killed one
+/// was. Collective, as run_train. Throws: ConfigError for a prompt that cannot be continued.
 int run_generate(const GenerateOptions& options);
 
 struct ScoreOptions {

@@ -171,6 +171,12 @@ void add_model(CLI::App& command, ModelSource& model) {
       ->option_text("DTYPE");
 }
 
+void add_output(CLI::App& command, std::string& path) {
+  command
+      .add_option("--output", path, "Where answers go; FILE.partial keeps them until all are there")
+      ->option_text("FILE");
+}
+
 void add_score(CLI::App& app, Verb& verb) {
   const auto options = std::make_shared<ScoreOptions>();
   CLI::App* command = app.add_subcommand(
@@ -181,10 +187,7 @@ void add_score(CLI::App& app, Verb& verb) {
                    "JSON lines: {\"id\": any, \"context\": [ids], \"continuation\": [ids]}")
       ->required()
       ->option_text("FILE");
-  command
-      ->add_option("--output", options->output,
-                   "Where answers go; FILE.partial keeps them until all are there")
-      ->option_text("FILE");
+  add_output(*command, options->output);
   command->add_flag("--tokens", options->with_tokens, "Also each token's log-probability");
   command->callback([=, &verb] { verb = [=] { return run_score(*options); }; });
 }
@@ -192,10 +195,16 @@ void add_score(CLI::App& app, Verb& verb) {
 void add_generate(CLI::App& app, Verb& verb) {
   const auto options = std::make_shared<GenerateOptions>();
   const auto prompts = std::make_shared<std::string>();
-  CLI::App* command = app.add_subcommand("generate", "Continue prompts of token ids");
+  CLI::App* command = app.add_subcommand(
+      "generate", "Continue prompts of token ids, under srun or mpirun or alone");
   add_model(*command, options->model);
-  command->add_option("--prompts", *prompts, "1,22,7 or a file with a prompt a line, or -")
-      ->required();
+  CLI::App* from = command->add_option_group("from")->require_option(1);
+  from->add_option("--prompts", *prompts, "1,22,7 or a file with a prompt a line, or -");
+  from->add_option("--requests", options->requests,
+                   "JSON lines: {\"id\": any, \"prompt\": [ids], \"n\", \"max_tokens\", "
+                   "\"temperature\", \"seed\", ...}; -: answered as they come")
+      ->option_text("FILE");
+  add_output(*command, options->output);
   GenerationOptions& generation = options->generation;
   command->add_option("--max-new-tokens", generation.max_new_tokens)
       ->check(CLI::Range(1, 1'000'000))
@@ -224,12 +233,12 @@ void add_generate(CLI::App& app, Verb& verb) {
   command->add_option("--stop", generation.stop_tokens, "Further tokens that end an answer: 2,7")
       ->delimiter(',')
       ->option_text("TOKENS");
-  command->add_option("--at-once", generation.at_once, "Answers that a rank is at, at most")
+  command->add_option("--at-once", options->at_once, "Answers that a rank is at, at most")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   command->callback([=, &verb] {
     verb = [=] {
-      options->prompts = read_prompts(*prompts);
+      if (options->requests.empty()) options->prompts = read_prompts(*prompts);
       return run_generate(*options);
     };
   });

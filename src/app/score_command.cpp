@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
-#include <cstdio>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
+#include "app/answer_file.h"
 #include "app/commands.h"
 #include "app/launch_check.h"
 #include "app/loaded_model.h"
-#include "app/score_answers.h"
 #include "app/score_requests.h"
 #include "checkpoint/together.h"
-#include "comm/agree.h"
-#include "comm/bytes.h"
 #include "core/clock.h"
 #include "core/concat.h"
 #include "core/error.h"
@@ -25,36 +23,12 @@ namespace {
 ScoreRequests read_together(const MpiSession& session, const LoadedModel& model,
                             const std::string& path) {
   std::optional<ScoreRequests> requests;
-  do_together(*model.ranks, [&] {
+  read_requests_together(session, *model.ranks, [&] {
     requests =
         read_score_requests(path, model.folder().config(), model.method.num_virtual_tokens());
+    return requests->list.digest;
   });
-  require_same_on_all_ranks(*model.ranks, requests->digest,
-                            {"the requests", "give all nodes one file of requests"},
-                            session.host_names());
   return std::move(requests).value();
-}
-
-// All that scores depend on beside the requests.
-Json identity_of(const LoadedModel& model) {
-  const auto& start = model.opened.start;
-  return {{"weights", to_hex(sampled_digest(model.folder()))},
-          {"method", name_of(model.method.kind)},
-          {"adapter", start ? start->fingerprint() : std::string()},
-          {"dtype", name_of(model.compute_dtype)}};
-}
-
-// Those that have no answer yet, of which rank 0 knows.
-std::vector<size_t> open_requests(size_t num_requests, const std::optional<ScoreAnswers>& answers,
-                                  Communicator& ranks) {
-  std::vector<uint8_t> are_open(num_requests);
-  for (size_t i = 0; i < num_requests; ++i) are_open[i] = answers && !answers->has(i) ? 1 : 0;
-  broadcast_bytes(ranks, std::as_writable_bytes(std::span(are_open)));
-  std::vector<size_t> open;
-  for (size_t i = 0; i < num_requests; ++i) {
-    if (are_open[i] != 0) open.push_back(i);
-  }
-  return open;
 }
 
 void require_finite(std::span<const TokenScore> scores, const Json& id) {
@@ -66,10 +40,46 @@ void require_finite(std::span<const TokenScore> scores, const Json& id) {
   }
 }
 
+// What is kept of an answer: {"logprobs", "greedy"}.
+Json to_answer(std::span<const TokenScore> scores) {
+  std::vector<float> log_probabilities;
+  bool is_greedy = true;
+  for (const TokenScore& score : scores) {
+    log_probabilities.push_back(score.log_probability);
+    is_greedy = is_greedy && score.is_greedy != 0;
+  }
+  return {{"logprobs", std::move(log_probabilities)}, {"greedy", is_greedy}};
+}
+
+bool has_scores(const Json& answer, int64_t num_scores) {
+  const Json scores = answer.value("logprobs", Json());
+  if (!scores.is_array() || std::ssize(scores) != num_scores) return false;
+  for (const Json& score : scores) {
+    if (!score.is_number()) return false;
+  }
+  return answer.value("greedy", Json()).is_boolean();
+}
+
+// What is told of it: {"logprob", "tokens", "greedy"}, and "logprobs" with null for a first token
+// that has no score.
+Json to_line(Json answer, bool with_tokens, bool is_first_without) {
+  const Json& scores = answer.at("logprobs");
+  double sum = 0.0;
+  for (const Json& one : scores) sum += static_cast<double>(one.get<float>());
+  answer["logprob"] = static_cast<float>(sum);
+  answer["tokens"] = scores.size();
+  if (!with_tokens) {
+    answer.erase("logprobs");
+  } else if (is_first_without) {
+    answer["logprobs"].insert(answer["logprobs"].begin(), nullptr);
+  }
+  return answer;
+}
+
 void score_open(LoadedModel& model, const ScoreRequests& requests,
-                std::optional<ScoreAnswers>& answers) {
+                std::optional<AnswerFile>& answers) {
   constexpr double kSecondsBetweenLines = 10.0;
-  const size_t num_requests = requests.ids.size();
+  const size_t num_requests = requests.list.ids.size();
   const std::vector<size_t> open = open_requests(num_requests, answers, *model.ranks);
   log_event(concat("score requests=", num_requests, " done=", num_requests - open.size()));
   if (open.empty()) return;
@@ -80,19 +90,13 @@ void score_open(LoadedModel& model, const ScoreRequests& requests,
   Stopwatch since_line;
   score(*model.engine, requests.work, plan, *model.ranks,
         [&](size_t request, std::span<const TokenScore> scores) {
-          require_finite(scores, requests.ids[request]);
-          answers->add(request, scores);
+          require_finite(scores, requests.list.ids[request]);
+          answers->add(request, to_answer(scores));
           ++num_done;
           if (since_line.seconds() < kSecondsBetweenLines) return;
           log_event(concat("score requests=", num_requests, " done=", num_done));
           since_line.restart();
         });
-}
-
-void print(const std::string& text) {
-  const size_t num_written = std::fwrite(text.data(), 1, text.size(), stdout);
-  if (num_written == text.size() && std::fflush(stdout) == 0) return;
-  throw DataError("the answers cannot be written to standard output", "give --output FILE");
 }
 
 int score_requests(const MpiSession& session, const ScoreOptions& options) {
@@ -101,17 +105,21 @@ int score_requests(const MpiSession& session, const ScoreOptions& options) {
   const RunConfig config = with_chosen_weights(options.model, start, *ranks);
   LoadedModel model(session, std::move(ranks), config, ModelOpening::Use::kGeneration);
   const ScoreRequests requests = read_together(session, model, options.requests);
-  std::optional<ScoreAnswers> answers;  // On rank 0.
-  do_on_rank_0(*model.ranks,
-               [&] { answers.emplace(options.output, requests, identity_of(model)); });
+  std::optional<AnswerFile> answers;  // On rank 0.
+  do_on_rank_0(*model.ranks, [&] {
+    answers.emplace(options.output, requests.list.ids.size(),
+                    AnswerFile::Rules{origin_of(model, requests.list, "temper-score 1"),
+                                      [&](size_t request, const Json& answer) {
+                                        return has_scores(answer,
+                                                          requests.work.num_scores(request));
+                                      }});
+  });
   score_open(model, requests, answers);
   do_on_rank_0(*model.ranks, [&] {
-    const std::string text = answers->text(options.with_tokens);
-    if (options.output.empty()) {
-      print(text);
-    } else {
-      answers->publish(text);
-    }
+    answers->publish(requests.list.ids, [&](size_t request, Json answer) {
+      return to_line(std::move(answer), options.with_tokens,
+                     requests.work.context_of(request).empty());
+    });
   });
   return static_cast<int>(ExitCode::kFinished);
 }

@@ -294,7 +294,8 @@ void Engine::embed_backward(const at::Tensor& gradient, const PackedBatch& batch
 }
 
 // A prompt comes before each sequence that begins.
-at::Tensor Engine::extend(const PackedBatch& batch, std::span<KeyValueCaches* const> caches) {
+at::Tensor Engine::extend(const PackedBatch& batch, std::span<KeyValueCaches* const> caches,
+                          std::span<const int64_t> num_logits) {
   const bool begins = caches.front()->front().is_empty();
   PackedBatch whole = batch;
   if (begins) {
@@ -311,7 +312,10 @@ at::Tensor Engine::extend(const PackedBatch& batch, std::span<KeyValueCaches* co
   }
   acquire(head());
   std::vector<int64_t> last;
-  for (const int64_t begin : std::span(whole.document_begins).subspan(1)) last.push_back(begin - 1);
+  for (size_t i = 0; i < num_logits.size(); ++i) {
+    const int64_t end = whole.document_begins[i + 1];
+    for (int64_t row = end - num_logits[i]; row < end; ++row) last.push_back(row);
+  }
   const at::Tensor rows = at::tensor(last, at::kLong).to(hidden.device());
   at::Tensor logits = decoder_.logits(hidden.index_select(0, rows));
   release(head(), kNobody);

@@ -74,9 +74,11 @@ class Engine {
   /// The next tokens of sequences, each a document of the batch, appended to its caches. All of
   /// them begin, or all go on. Positions count the sequence's tokens alone, whatever an adapter
   /// puts before it; targets are not read.
-  /// Shapes: caches [document]; returns the logits after each one's last token, [document,
-  ///   vocab_size] fp32, whose bits do not depend on the other documents.
-  at::Tensor extend(const PackedBatch& batch, std::span<KeyValueCaches* const> caches);
+  /// Shapes: caches [document]; num_logits [document], how many of its last tokens it is about;
+  ///   returns the logits after each of them, [their sum, vocab_size] fp32, whose bits do not
+  ///   depend on the other documents.
+  at::Tensor extend(const PackedBatch& batch, std::span<KeyValueCaches* const> caches,
+                    std::span<const int64_t> num_logits);
 
  private:
   // What one unit of the decoder computes with: its own unit of the store, and others beside it.

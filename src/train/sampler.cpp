@@ -5,7 +5,6 @@
 #include <cmath>
 #include <numeric>
 #include <unordered_set>
-#include <vector>
 
 #include "core/random.h"
 
@@ -56,6 +55,14 @@ void penalise(std::span<float> logits, std::span<const int64_t> prompt,
     float& logit = logits[static_cast<size_t>(token)];
     logit = logit < 0.0F ? logit * factor : logit / factor;
   }
+}
+
+std::vector<int64_t> most_probable(std::span<const float> logits, int64_t count) {
+  RankedTokens tokens(logits);
+  std::vector<int64_t> found;
+  const size_t wanted = std::min(logits.size(), static_cast<size_t>(count));
+  while (found.size() < wanted) found.push_back(tokens[found.size()]);
+  return found;
 }
 
 int64_t sample_token(std::span<const float> logits, const SamplingOptions& options, uint64_t draw) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace temper {
 
@@ -20,6 +21,10 @@ struct SamplingOptions {
 /// Source: Keskar et al., "CTRL", arXiv:1909.05858, as transformers does it.
 void penalise(std::span<float> logits, std::span<const int64_t> prompt,
               std::span<const int64_t> answer, double penalty);
+
+/// The most probable tokens, the first of equals first. Shapes: logits [vocab_size]; returns
+/// [count], or all if there are fewer.
+std::vector<int64_t> most_probable(std::span<const float> logits, int64_t count);
 
 /// Chooses the next token from logits [vocab_size].
 ///

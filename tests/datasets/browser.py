@@ -73,10 +73,10 @@ class Browser:
                 return answer["result"]
             self.events.append(answer)
 
-    def open(self, path: Path) -> None:
-        """Shows a file, and waits until it is whole."""
+    def open(self, page: Path | str) -> None:
+        """Shows a file or an address, and waits until it is whole."""
         self.events.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._receive())
 

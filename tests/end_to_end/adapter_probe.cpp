@@ -48,7 +48,8 @@ void write_logits(char** arguments) {
     const at::Tensor tokens = at::tensor({token}, at::kLong);
     const PackedBatch batch{
         tokens, at::tensor({position++}, at::kLong), at::full_like(tokens, kNoTarget), {0, 1}};
-    const at::Tensor logits = engine.extend(batch, {&own, 1});
+    const int64_t last = 1;
+    const at::Tensor logits = engine.extend(batch, {&own, 1}, {&last, 1});
     file.write(static_cast<const char*>(logits.const_data_ptr()),
                static_cast<std::streamsize>(logits.nbytes()));
   }

@@ -139,13 +139,14 @@ Answers generate_some(Engine& engine, Communicator& ranks) {
     for (size_t k = 0; k <= 5 * i % 7; ++k) {
       requests[i].prompt.push_back(static_cast<int64_t>((31 * i + 17 * k) % 211));
     }
+    requests[i].options = {.max_new_tokens = 12, .sampling = {.temperature = 3.0, .seed = 5}};
     requests[i].number = i;
   }
-  GenerationOptions options{.max_new_tokens = 12, .sampling = {.temperature = 3.0, .seed = 5}};
-  options.at_once = 2;
   Answers answers(requests.size());
-  generate(engine, ranks, requests, options,
-           [&](size_t request, const Answer& answer) { answers[request] = answer.tokens; });
+  generate(
+      engine, ranks, /*at_once=*/2,
+      {.next = all_at_once(std::move(requests)),
+       .take = [&](size_t request, const Answer& answer) { answers[request] = answer.tokens; }});
   return answers;
 }
 

@@ -8,6 +8,7 @@
 #include <boost/test/unit_test.hpp>
 #include <cmath>
 #include <set>
+#include <utility>
 
 #include "checkpoint/single_rank.h"
 #include "io/says.h"
@@ -16,25 +17,41 @@
 namespace temper {
 namespace {
 
+ModelConfig config_of(int64_t max_positions) {
+  ModelConfig config = testing::tiny_config(/*has_tied_head=*/true);
+  config.max_positions = max_positions;
+  return config;
+}
+
 struct GenerationFixture {
   testing::SingleRank alone;
-  Decoder decoder{testing::tiny_config(/*has_tied_head=*/true)};
+  Decoder decoder;
   UnitStore store{in_form(decoder.units(), {.is_trained = false}), alone, {}};
   Engine engine{decoder, store, Activations::kKept};
 
-  GenerationFixture() { testing::fill_weights(store); }
+  explicit GenerationFixture(int64_t max_positions = 64) : decoder(config_of(max_positions)) {
+    testing::fill_weights(store);
+  }
 
   using Prompts = std::vector<std::vector<int64_t>>;
 
-  Prompts answers(const Prompts& prompts, const GenerationOptions& options) {
+  std::vector<Answer> whole_answers(std::vector<GenerationRequest> requests, int64_t at_once) {
+    std::vector<Answer> found(requests.size());
+    generate(engine, alone, at_once,
+             {.next = all_at_once(std::move(requests)),
+              .take = [&](size_t request, const Answer& answer) { found[request] = answer; }});
+    return found;
+  }
+
+  Prompts answers(const Prompts& prompts, const GenerationOptions& options, int64_t at_once = 16) {
     std::vector<GenerationRequest> requests;
     for (const std::vector<int64_t>& prompt : prompts) {
-      require_usable(prompt, options, decoder.config(), 0);
-      requests.push_back({prompt, requests.size()});
+      requests.push_back({prompt, options, requests.size()});
     }
-    Prompts found(prompts.size());
-    generate(engine, alone, requests, options,
-             [&](size_t request, const Answer& answer) { found[request] = answer.tokens; });
+    Prompts found;
+    for (Answer& answer : whole_answers(std::move(requests), at_once)) {
+      found.push_back(std::move(answer.tokens));
+    }
     return found;
   }
 
@@ -46,31 +63,60 @@ struct GenerationFixture {
   at::Tensor extend(const at::Tensor& tokens, const at::Tensor& positions, KeyValueCaches& caches) {
     const PackedBatch batch{tokens, positions, at::full_like(tokens, -1), {0, tokens.size(0)}};
     KeyValueCaches* own = &caches;
-    return engine.extend(batch, {&own, 1}).squeeze(0);
+    const int64_t last = 1;
+    return engine.extend(batch, {&own, 1}, {&last, 1}).squeeze(0);
+  }
+
+  // The log-probabilities of what follows each of these tokens. Shapes: [tokens, vocab_size] fp64.
+  at::Tensor log_probabilities(const std::vector<int64_t>& text) {
+    const at::Tensor tokens = at::tensor(text, at::kLong);
+    const int64_t size = tokens.size(0);
+    KeyValueCaches caches(static_cast<size_t>(decoder.config().num_layers));
+    KeyValueCaches* own = &caches;
+    const PackedBatch batch{
+        tokens, at::arange(size, at::kLong), at::full_like(tokens, -1), {0, size}};
+    return engine.extend(batch, {&own, 1}, {&size, 1}).to(at::kDouble).log_softmax(1);
+  }
+
+  // Each token after the first of a text as the model sees it.
+  void require_scores(const std::vector<int64_t>& text, const std::vector<ScoredToken>& scores) {
+    BOOST_TEST_REQUIRE(scores.size() + 1 == text.size());
+    const at::Tensor expected = log_probabilities(text);
+    for (size_t i = 0; i < scores.size(); ++i) {
+      const at::Tensor row = expected[static_cast<int64_t>(i)];
+      BOOST_TEST(scores[i].token == text[i + 1]);
+      BOOST_TEST(std::abs(scores[i].log_probability - row[text[i + 1]].item<double>()) < 1e-5);
+      const auto [values, tokens] = row.topk(2);
+      for (int64_t k = 0; k < 2; ++k) {
+        const auto& [token, log_probability] = scores[i].likely[static_cast<size_t>(k)];
+        BOOST_TEST(token == tokens[k].item<int64_t>());
+        BOOST_TEST(std::abs(log_probability - values[k].item<double>()) < 1e-5);
+      }
+      BOOST_TEST(scores[i].likely[2].token == -1);
+    }
   }
 };
 
 BOOST_FIXTURE_TEST_SUITE(generation, GenerationFixture)
 
-BOOST_AUTO_TEST_CASE(what_cannot_be_continued_is_refused) {
-  BOOST_CHECK_EXCEPTION(answer({}, 4), ConfigError,
-                        says("the prompt has no token\n  try: give at least one token id"));
-  BOOST_CHECK_EXCEPTION(
-      answer({1, 211}, 4), ConfigError,
-      says("prompt token 211 is not in the vocabulary of 211\n  try: encode the"));
-  BOOST_CHECK_EXCEPTION(answer({-1}, 4), ConfigError, says("prompt token -1 is not in"));
-  BOOST_CHECK_EXCEPTION(answer({1, 2}, 63), ConfigError,
-                        says("prompt and answer may take 65 tokens, but the model knows 64 "
-                             "positions\n  try: set --max-new-tokens to at most 62, or shorten the "
-                             "prompt"));
-  BOOST_CHECK_EXCEPTION(answer(std::vector<int64_t>(64, 1), 1), ConfigError,
-                        says("\n  try: shorten the prompt by at least 1 tokens"));
-  ModelConfig model;
-  model.vocab_size = 211;
-  model.max_positions = 64;
-  BOOST_CHECK_NO_THROW(require_usable({1, 2}, {.max_new_tokens = 8, .sampling = {}}, model, 54));
-  BOOST_CHECK_EXCEPTION(require_usable({1, 2}, {.max_new_tokens = 9, .sampling = {}}, model, 54),
-                        ConfigError, says("the adapter's 54, prompt and answer may take 65"));
+BOOST_AUTO_TEST_CASE(what_cannot_be_continued_is_told_with_what_to_try) {
+  const auto told = [&](const std::vector<int64_t>& prompt, int64_t max_new_tokens,
+                        int64_t num_virtual_tokens = 0) {
+    const auto found = find_unusable(prompt, max_new_tokens, decoder.config(), num_virtual_tokens);
+    return found ? found->problem + "; " + found->remedy : std::string();
+  };
+  BOOST_TEST(told({}, 4) == "the prompt has no token; give at least one token id");
+  BOOST_TEST(told({1, 211}, 4) ==
+             "prompt token 211 is not in the vocabulary of 211; encode the prompt with this "
+             "model's tokenizer");
+  BOOST_TEST(told({-1}, 4).starts_with("prompt token -1 is not in"));
+  BOOST_TEST(told({1, 2}, 63) ==
+             "prompt and answer may take 65 tokens, but the model knows 64 positions; ask for at "
+             "most 62 new tokens, or shorten the prompt");
+  BOOST_TEST(
+      told(std::vector<int64_t>(64, 1), 1).ends_with("shorten the prompt by at least 1 tokens"));
+  BOOST_TEST(told({1, 2}, 8, 54) == "");
+  BOOST_TEST(told({1, 2}, 9, 54).starts_with("the adapter's 54, prompt and answer may take 65"));
 }
 
 BOOST_AUTO_TEST_CASE(logits_that_are_not_finite_are_an_error_and_no_answer) {
@@ -127,11 +173,9 @@ BOOST_AUTO_TEST_CASE(answers_do_not_depend_on_those_beside_them) {
   }
   GenerationOptions options{.max_new_tokens = 20,
                             .sampling = {.temperature = 3.0, .repetition_penalty = 1.3, .seed = 5}};
-  options.at_once = 1;
-  const Prompts alone_each = answers(prompts, options);
+  const Prompts alone_each = answers(prompts, options, 1);
   for (const int64_t at_once : {2, 5, 64}) {
-    options.at_once = at_once;
-    BOOST_TEST(answers(prompts, options) == alone_each, at_once << " at once");
+    BOOST_TEST(answers(prompts, options, at_once) == alone_each, at_once << " at once");
   }
   const std::set<std::vector<int64_t>> different(alone_each.begin(), alone_each.end());
   BOOST_TEST(different.size() == prompts.size());
@@ -146,6 +190,83 @@ BOOST_AUTO_TEST_CASE(a_stop_token_ends_an_answer_without_being_part_of_it) {
   options.stop_tokens = {whole[2]};
   const auto first = std::find(whole.begin(), whole.end(), whole[2]);
   BOOST_TEST(answers({{1, 2}}, options).front() == std::vector<int64_t>(whole.begin(), first));
+}
+
+// Prompts that are scored are read in pieces of 256 tokens, beside answers that go on.
+struct LongFixture : GenerationFixture {
+  LongFixture() : GenerationFixture(700) {}
+};
+
+BOOST_FIXTURE_TEST_CASE(prompts_and_answers_are_scored_as_the_logits_say, LongFixture) {
+  std::vector<GenerationRequest> requests;
+  for (const int64_t size : {1, 5, 256, 300, 650}) {
+    GenerationRequest& request = requests.emplace_back();
+    for (int64_t k = 0; k < size; ++k) request.prompt.push_back((size + 17 * k * k) % 211);
+    request.options = {.max_new_tokens = 6,
+                       .sampling = {.temperature = 2.0, .repetition_penalty = 1.5},
+                       .num_likely = 2,
+                       .scores_prompt = true};
+  }
+  const std::vector<Answer> scored = whole_answers(requests, 16);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    std::vector<int64_t> text = requests[i].prompt;
+    text.insert(text.end(), scored[i].tokens.begin(), scored[i].tokens.end());
+    std::vector<ScoredToken> scores = scored[i].prompt_scores;
+    BOOST_TEST(scores.size() + 1 == requests[i].prompt.size());
+    scores.insert(scores.end(), scored[i].scores.begin(), scored[i].scores.end());
+    require_scores(text, scores);
+    requests[i].options.num_likely.reset();
+    requests[i].options.scores_prompt = false;
+  }
+  const std::vector<Answer> plain = whole_answers(requests, 1);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    BOOST_TEST(plain[i].tokens == scored[i].tokens);
+    BOOST_TEST((plain[i].scores.empty() && plain[i].prompt_scores.empty()));
+  }
+  requests[4].options = {.max_new_tokens = 0, .num_likely = 2, .scores_prompt = true};
+  const Answer only = whole_answers({requests[4]}, 1).front();
+  BOOST_TEST(only.tokens.empty());
+  require_scores(requests[4].prompt, only.prompt_scores);
+}
+
+BOOST_AUTO_TEST_CASE(each_request_has_settings_of_its_own) {
+  const std::vector<int64_t> greedy = answer({1, 2}, 5);
+  const GenerationOptions sampled{.max_new_tokens = 9, .sampling = {.temperature = 9.0, .seed = 3}};
+  const std::vector<Answer> found =
+      whole_answers({{{1, 2}, sampled}, {{1, 2}, {.max_new_tokens = 5}}, {{1, 2}, sampled}}, 2);
+  BOOST_TEST(found[1].tokens == greedy);
+  BOOST_TEST(found[0].tokens.size() == 9u);
+  BOOST_TEST(found[0].tokens == found[2].tokens);  // Of one seed and number.
+  BOOST_TEST(found[0].tokens != answers({{1, 2}}, {.max_new_tokens = 9}).front());
+}
+
+BOOST_AUTO_TEST_CASE(an_answer_that_is_cancelled_ends_where_it_is) {
+  const std::vector<int64_t> whole = answer({1, 2}, 20);
+  const GenerationOptions options{.max_new_tokens = 20};
+  std::vector<std::pair<size_t, Answer>> found;
+  std::vector<int64_t> told;
+  int64_t num_calls = 0;
+  generate(
+      engine, alone, /*at_once=*/1,
+      {.next =
+           [&](bool is_idle) {
+             BOOST_TEST(is_idle == (num_calls == 0 || found.size() == 3));
+             GenerationNews news;
+             if (num_calls++ == 0) news.requests.assign(3, {{1, 2}, options});
+             if (told.size() == 4 && found.empty()) news.cancelled = {0, 2, 7};
+             news.is_over = found.size() == 3;
+             return news;
+           },
+       .take = [&](size_t request, const Answer& answer) { found.emplace_back(request, answer); },
+       .take_token = [&](size_t, const ScoredToken& token) { told.push_back(token.token); }});
+  BOOST_TEST_REQUIRE(found.size() == 3u);
+  using End = Answer::End;
+  BOOST_TEST(found[0].first == 0u);
+  BOOST_TEST(found[0].second.tokens == (std::vector<int64_t>{whole.begin(), whole.begin() + 4}));
+  BOOST_TEST((found[0].second.end == End::kCancelled));
+  BOOST_TEST((found[1].first == 2 && found[1].second.tokens.empty()));
+  BOOST_TEST((found[2].first == 1 && found[2].second.tokens == whole));
+  BOOST_TEST((found[2].second.end != End::kCancelled));
 }
 
 BOOST_AUTO_TEST_CASE(the_whole_context_can_be_used) {

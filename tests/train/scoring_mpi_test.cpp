@@ -143,7 +143,9 @@ BOOST_AUTO_TEST_CASE(scores_are_those_of_the_logits_of_generation) {
                               at::full({std::ssize(text)}, kNoTarget, at::kLong),
                               {0, std::ssize(text)},
                               {}};
-      const at::Tensor logits = scorer.engine->extend(batch, {&own_caches, 1}).squeeze(0);
+      const int64_t last = 1;
+      const at::Tensor logits =
+          scorer.engine->extend(batch, {&own_caches, 1}, {&last, 1}).squeeze(0);
       const int64_t token = own[first + i];
       const double wanted = logits.to(at::kDouble).log_softmax(0)[token].item<double>();
       BOOST_TEST(std::abs(static_cast<double>(tokens[i].first) - wanted) < 1e-5);
@@ -157,9 +159,9 @@ BOOST_AUTO_TEST_CASE(what_generation_answers_is_greedy_and_nothing_else_is) {
   Scorer scorer(self, Kind::kFull, at::kFloat);
   ScoringWork work{{random_tokens(1, 9)}, {}};
   Tokens answer;
-  const GenerationRequest request{work.contexts[0]};
-  generate(*scorer.engine, self, {&request, 1}, {.max_new_tokens = 4},
-           [&](size_t, const Answer& found) { answer = found.tokens; });
+  generate(*scorer.engine, self, /*at_once=*/1,
+           {.next = all_at_once({{work.contexts[0], {.max_new_tokens = 4}}}),
+            .take = [&](size_t, const Answer& found) { answer = found.tokens; }});
   BOOST_TEST_REQUIRE(answer.size() == 4u);
   Tokens other = answer;
   other[2] = (other[2] + 1) % 211;
