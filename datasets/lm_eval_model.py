@@ -10,9 +10,7 @@ weights: texts are encoded, cut to the model's positions and scored as there.
 
 import argparse
 import json
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from lm_eval.__main__ import cli_evaluate
@@ -24,17 +22,13 @@ from lm_eval.models.utils import (
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from temper_data.chat_template import ChatTemplate
 from temper_data.errors import DataError
+from temper_data.model_runner import ModelRunner, TemperFailed
 from temper_data.model_tokenizer import load_model_tokenizer
 
-TEMPER = Path(__file__).resolve().parents[1] / "launch" / "temper"
 SAMPLING = {
     name: "--" + name.replace("_", "-")
     for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 }
-
-
-class TemperFailed(Exception):
-    """A verb of temper ended with an error, which it has told itself."""
 
 
 @register_model("temper")
@@ -44,13 +38,12 @@ class TemperModel(TemplateLM):
     def __init__(self, path: str, adapter: str = "", ranks: int = 1, dtype: str = "auto", **_):
         # Batches and the device, which the harness names to every model, are temper's own affair.
         super().__init__()
-        self.path, self.ranks = Path(path), int(ranks)
-        self.options = ["--dtype", dtype, *(["--adapter", adapter] if adapter else [])]
+        self.path = Path(path)
+        self.runner = ModelRunner(self.path, adapter, int(ranks), dtype)
         self.model = load_model_tokenizer(self.path)
         named = self.model.named_tokens
         self.bos_id = self.model.tokenizer.token_to_id(named.get("bos_token", ""))
-        config = json.loads((self.path / "config.json").read_text())
-        self.max_length = config["max_position_embeddings"] - virtual_tokens(adapter)
+        self.max_length = self.runner.max_length
 
     @property
     def eot_token_id(self) -> int | None:
@@ -82,26 +75,12 @@ class TemperModel(TemplateLM):
         before = [] if is_begun or add_special_tokens is False else self.model.bos_ids
         return [*before, *self.model.tokenizer.encode(string, add_special_tokens=False).ids]
 
-    def run(self, verb: str, *options) -> str:
-        """What a verb prints. Raises TemperFailed."""
-        words = (TEMPER, "-n", self.ranks, verb, self.path, *options, *self.options)
-        done = subprocess.run(list(map(str, words)), stdout=subprocess.PIPE, text=True)
-        if done.returncode != 0:
-            raise TemperFailed(f"temper {verb} ended with code {done.returncode}")
-        return done.stdout
-
     def _loglikelihood_tokens(self, requests, **_) -> list[tuple[float, bool]]:
-        with tempfile.TemporaryDirectory() as folder:
-            path, output = Path(folder) / "requests.jsonl", Path(folder) / "answers.jsonl"
-            with path.open("w") as file:
-                for _, context, continuation in requests:
-                    count = len(continuation)
-                    text = (context + continuation)[-self.max_length - 1 :]  # Without the last one.
-                    request = {"context": text[:-count], "continuation": text[-count:]}
-                    file.write(json.dumps(request) + "\n")
-            self.run("score", "--requests", path, "--output", output)
-            lines = map(json.loads, output.read_text().splitlines())
-            answers = [(line["logprob"], line["greedy"]) for line in lines]
+        pairs = []
+        for _, context, continuation in requests:
+            text = (context + continuation)[-self.max_length - 1 :]  # Without the last one.
+            pairs.append((text[: -len(continuation)], text[-len(continuation) :]))
+        answers = self.runner.score(pairs)
         for (texts, *_), answer in zip(requests, answers, strict=True):
             if texts is not None:
                 self.cache_hook.add_partial("loglikelihood", texts, answer)
@@ -146,21 +125,10 @@ class TemperModel(TemplateLM):
         options = [word for key, name in SAMPLING.items() if is_sampled and key in wanted
                    for word in (name, wanted[key])]  # fmt: skip
         room = self.max_length - count
-        prompts = [",".join(map(str, self.tok_encode(text)[-room:])) for text in texts]
-        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-            file.write("".join(prompt + "\n" for prompt in prompts))
-            file.flush()
-            options += ["--prompts", file.name, "--max-new-tokens", count]
-            lines = self.run("generate", *options).split("\n")[:-1]
-        ids = [[int(word) for word in line.split(",") if word] for line in lines]
-        answers = (self.model.tokenizer.decode(tokens) for tokens in ids)
+        prompts = [self.tok_encode(text)[-room:] for text in texts]
+        lines = self.runner.generate(prompts, count, *options)
+        answers = (self.model.tokenizer.decode(tokens) for tokens in lines)
         return [postprocess_generated_text(answer, stops, None) for answer in answers]
-
-
-def virtual_tokens(adapter: str) -> int:
-    """How many positions an adapter takes before each text."""
-    path = Path(adapter) / "adapter_config.json"
-    return json.loads(path.read_text()).get("num_virtual_tokens") or 0 if adapter else 0
 
 
 def main() -> int:
