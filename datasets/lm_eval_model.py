@@ -24,7 +24,12 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from temper_data.chat_template import ChatTemplate
 from temper_data.errors import DataError
 from temper_data.model_tokenizer import load_model_tokenizer
-from temper_data.temper_program import TemperFailed, TemperProgram, max_length
+from temper_data.temper_program import (
+    TemperFailed,
+    TemperProgram,
+    max_length,
+    weights_options,
+)
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
@@ -37,8 +42,7 @@ class TemperModel(TemplateLM):
         # Batches and the device, which the harness names to every model, are temper's own affair.
         super().__init__()
         self.path = Path(path)
-        options = ["--dtype", dtype, *(["--adapter", adapter] if adapter else [])]
-        self.program = TemperProgram(self.path, int(ranks), options)
+        self.program = TemperProgram(self.path, int(ranks), weights_options(adapter, dtype))
         self.model = load_model_tokenizer(self.path)
         named = self.model.named_tokens
         self.bos_id = self.model.tokenizer.token_to_id(named.get("bos_token", ""))
@@ -74,18 +78,13 @@ class TemperModel(TemplateLM):
         before = [] if is_begun or add_special_tokens is False else self.model.bos_ids
         return [*before, *self.model.tokenizer.encode(string, add_special_tokens=False).ids]
 
-    def answer(self, verb: str, requests: list[dict]) -> list[dict]:
-        """What a verb answers. Raises TemperFailed."""
-        with tempfile.TemporaryDirectory() as folder:
-            return self.program.answer(verb, requests, Path(folder))
-
     def _loglikelihood_tokens(self, requests, **_) -> list[tuple[float, bool]]:
         asked = []
         for _, context, continuation in requests:
             count = len(continuation)
             text = (context + continuation)[-self.max_length - 1 :]  # Without the last one.
             asked.append({"context": text[:-count], "continuation": text[-count:]})
-        answers = [(line["logprob"], line["greedy"]) for line in self.answer("score", asked)]
+        answers = [(line["logprob"], line["greedy"]) for line in self.program.answer("score", asked)]
         for (texts, *_), answer in zip(requests, answers, strict=True):
             if texts is not None:
                 self.cache_hook.add_partial("loglikelihood", texts, answer)
@@ -113,7 +112,7 @@ class TemperModel(TemplateLM):
             room = self.max_length - settings["max_tokens"]
             asked.append(settings | {"prompt": self.tok_encode(request.args[0])[-room:]})
             stops.append(until)
-        answers, lines = [], self.answer("generate", asked)
+        answers, lines = [], self.program.answer("generate", asked)
         for request, until, line in zip(requests, stops, lines, strict=True):
             text = self.model.tokenizer.decode(line["answers"][0]["ids"])
             answers.append(postprocess_generated_text(text, until, None))

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 
 #include "app/commands.h"
@@ -23,6 +22,15 @@ WeightsChoice choice_of(const EvaluationArguments& arguments) {
   return is_auto && names_weights ? WeightsChoice::kBase : arguments.weights;
 }
 
+void print(const std::string& holdout, const EvaluationResult& result) {
+  constexpr int kDigits = 9;  // Of a loss, so that equal bits show.
+  std::printf("holdout=%s %s\n", holdout.c_str(), describe(result, kDigits).c_str());
+  for (const EvaluationResult::Source& source : result.sources) {
+    std::printf("  source=%s %s\n", source.name.c_str(),
+                describe(source.documents, kDigits).c_str());
+  }
+}
+
 int evaluate_model(const MpiSession& session, const RunConfig& run, WeightsChoice choice) {
   if (run.holdouts.empty()) {
     throw ConfigError("data.holdout names no token shard", "list at least one under data.holdout");
@@ -39,14 +47,12 @@ int evaluate_model(const MpiSession& session, const RunConfig& run, WeightsChoic
     const TrainingShards trained = find_training_shards(config);
     for (const auto& holdout : rows) require_unseen(holdout->corpus(), trained);
   });
-  const std::vector<HoldOut> holdouts = to_holdouts(config, rows);
+  const std::vector<HoldOut> holdouts = to_holdouts(config, rows, find_token_bytes(shards));
   model.load_start();
   for (const HoldOut& holdout : holdouts) {
     const EvaluationResult result =
         *evaluate(*model.engine, holdout, *model.ranks, model.ranks->device());
-    if (session.rank() != 0) continue;
-    std::printf("holdout=%s loss=%.9g perplexity=%.6g num_targets=%lld\n", holdout.name.c_str(),
-                result.loss, std::exp(result.loss), static_cast<long long>(result.num_targets));
+    if (session.rank() == 0) print(holdout.name, result);
   }
   return static_cast<int>(ExitCode::kFinished);
 }

@@ -21,6 +21,7 @@
 #include "core/hash.h"
 #include "core/message_text.h"
 #include "data/row_source.h"
+#include "data/token_bytes.h"
 #include "io/shard_header.h"
 
 namespace temper {
@@ -103,6 +104,18 @@ void set_templates(std::vector<std::string> sha256s, const RunConfig& config, Mo
   facts.adopts_template =
       config.data.chat_template == DataOptions::ChatTemplate::kShard || sha256s.empty();
   facts.template_sha256s = std::move(sha256s);
+}
+
+// The files of a corpus that are more than the parts that one set was cut into.
+std::vector<HoldOut::Source> sources_of(const Corpus& corpus) {
+  std::vector<HoldOut::Source> sources;
+  if (corpus.parts().size() < 2) return sources;
+  for (const Corpus::Part& part : corpus.parts()) {
+    const int64_t end = part.first_document + part.shard->num_documents();
+    sources.push_back({part.shard->path().string(), {part.first_document, end}});
+    if (is_named_as_part(part.shard->path())) return {};
+  }
+  return sources;
 }
 
 void require_steps_left(const TrainingPlan& plan) {
@@ -259,7 +272,15 @@ HoldOutRows open_holdouts(const RunConfig& config, const ShardOpening& opening) 
   return holdouts;
 }
 
-std::vector<HoldOut> to_holdouts(const RunConfig& config, const HoldOutRows& opened) {
+std::shared_ptr<const std::vector<int64_t>> find_token_bytes(const ShardOpening& opening) {
+  const ModelFacts& model = opening.model;
+  const std::string path = model.tokenizer.string();
+  return std::make_shared<const std::vector<int64_t>>(opening.once(
+      {path, *model.tokenizer_sha256}, [&] { return read_token_bytes(path, *model.vocab_size); }));
+}
+
+std::vector<HoldOut> to_holdouts(const RunConfig& config, const HoldOutRows& opened,
+                                 std::shared_ptr<const std::vector<int64_t>> token_bytes) {
   const int64_t micro_batch_rows = config.data.micro_batch_rows;
   std::vector<HoldOut> holdouts;
   for (size_t k = 0; k < opened.size(); ++k) {
@@ -270,9 +291,13 @@ std::vector<HoldOut> to_holdouts(const RunConfig& config, const HoldOutRows& ope
       const int64_t wanted = (options.max_rows + micro_batch_rows - 1) / micro_batch_rows;
       num_micro_batches = std::min(num_micro_batches, wanted);
     }
-    holdouts.push_back({options.name, num_micro_batches,
-                        [rows](int64_t index) { return rows->micro_batch(index); },
-                        options.role == HoldOutOptions::Role::kGeneral});
+    holdouts.push_back({.name = options.name,
+                        .num_micro_batches = num_micro_batches,
+                        .micro_batch = [rows](int64_t index) { return rows->micro_batch(index); },
+                        .is_general = options.role == HoldOutOptions::Role::kGeneral,
+                        .num_documents = rows->corpus().num_documents(),
+                        .token_bytes = token_bytes,
+                        .sources = sources_of(rows->corpus())});
   }
   return holdouts;
 }

@@ -104,11 +104,16 @@ void require_unseen(const Corpus& holdout, const TrainingShards& trained);
 /// The rows of each hold-out of a configuration, in its order.
 using HoldOutRows = std::vector<std::shared_ptr<const EvaluationRows>>;
 
+/// What `read_token_bytes` says of the model's tokenizer. Collective if the opening is.
+/// Throws: ModelError.
+std::shared_ptr<const std::vector<int64_t>> find_token_bytes(const ShardOpening& opening);
+
 /// Opens them. Collective and throws as `open_rows`.
 HoldOutRows open_holdouts(const RunConfig& config, const ShardOpening& opening);
 
 /// The same as they are evaluated: as many rows of each as the configuration says. Local.
-std::vector<HoldOut> to_holdouts(const RunConfig& config, const HoldOutRows& opened);
+std::vector<HoldOut> to_holdouts(const RunConfig& config, const HoldOutRows& opened,
+                                 std::shared_ptr<const std::vector<int64_t>> token_bytes);
 
 /// What is trained on, and for how long.
 struct TrainingPlan {

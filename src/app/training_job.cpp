@@ -69,6 +69,7 @@ ExitCode TrainingJob::run() {
   const std::filesystem::path folder = config_.run.folder;
   const std::string chat_template = take_template();
   const HoldOutRows holdouts = open_holdouts(config_, shards_);
+  const auto token_bytes = holdouts.empty() ? nullptr : find_token_bytes(shards_);
   const TrainingShards trained = training_shards_of(plan_.mixture.sources());
   for (const auto& holdout : holdouts) require_unseen(holdout->corpus(), trained);
   require_fitting_launch();
@@ -104,7 +105,7 @@ ExitCode TrainingJob::run() {
                      .ranks = *model_.ranks,
                      .save = save,
                      .next_batch = [this] { return next_batch(); },
-                     .holdouts = to_holdouts(config_, holdouts),
+                     .holdouts = to_holdouts(config_, holdouts, token_bytes),
                      .metrics = metrics ? &*metrics : nullptr,
                      .limit = measure_matmul_limit(model_.folder().config(), tokens, dtype,
                                                    model_.ranks->device()),

@@ -95,6 +95,12 @@ const Corpus::Part& Corpus::part_with_document(int64_t document) const {
   return *(above - 1);
 }
 
+int64_t Corpus::document_of(int64_t token) const {
+  const auto above = std::ranges::upper_bound(parts_, token, {}, &Part::first_token);
+  const Part& part = *(above - 1);
+  return part.first_document + part.shard->documents().document_of(token - part.first_token);
+}
+
 // `visit` is called with each part that has some of the tokens, and which of its own they are.
 template <typename Visit>
 void Corpus::visit_parts(Range tokens, Visit visit) const {

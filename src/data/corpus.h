@@ -45,6 +45,9 @@ class Corpus {
   /// The part that a document lies in.
   const Part& part_with_document(int64_t document) const;
 
+  /// The document that a token belongs to.
+  int64_t document_of(int64_t token) const;
+
   /// As those of TokenShard and DocumentOffsets.
   void read_tokens(Range tokens, std::span<int64_t> out) const;
   std::vector<int64_t> offsets_in(Range tokens) const;

@@ -16,6 +16,7 @@ struct MicroBatch {
   std::vector<int64_t> targets;          ///< [T]; the next token, or kNoTarget.
   std::vector<int64_t> document_begins;  ///< [num_documents + 1], from 0 to T.
   int64_t num_targets = 0;
+  std::vector<int64_t> documents = {};  ///< [num_documents], their numbers in the corpus.
 };
 
 }  // namespace temper

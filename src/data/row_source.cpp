@@ -59,6 +59,7 @@ void RowSource::append_conversation(int64_t document, MicroBatch& batch) const {
   part.shard->read_tokens(tokens, ids);
   part.shard->read_target_mask(tokens, carries_loss);
   append_document(ids, ids.size(), carries_loss, batch);
+  batch.documents.push_back(document);
 }
 
 // The token after the slice is read, too: if the last document goes on, it is the last position's
@@ -69,14 +70,19 @@ void RowSource::append_slice(Range tokens, MicroBatch& batch) const {
   corpus_.read_tokens(seen, ids);
   const std::vector<uint8_t> carries_loss(ids.size(), 1);
   const auto rest = std::span<const int64_t>(ids);
+  int64_t document = corpus_.document_of(tokens.begin);
   size_t begin = 0;
+  const auto append = [&](std::span<const int64_t> piece, size_t length) {
+    append_document(piece, length, carries_loss, batch);
+    batch.documents.push_back(document++);
+    begin += length;
+  };
   for (const int64_t offset : corpus_.offsets_in(tokens)) {
-    const auto end = static_cast<size_t>(offset - tokens.begin);
-    append_document(rest.subspan(begin, end - begin), end - begin, carries_loss, batch);
-    begin = end;
+    const size_t length = static_cast<size_t>(offset - tokens.begin) - begin;
+    append(rest.subspan(begin, length), length);
   }
   const auto size = static_cast<size_t>(tokens.size());
-  if (begin < size) append_document(rest.subspan(begin), size - begin, carries_loss, batch);
+  if (begin < size) append(rest.subspan(begin), size - begin);
 }
 
 int64_t EvaluationRows::num_micro_batches() const {

@@ -131,6 +131,8 @@ void require_not_one_of_many(const fs::path& file) {
 
 }  // namespace
 
+bool is_named_as_part(const fs::path& file) { return part_of(file).has_value(); }
+
 ShardSet find_shards(const fs::path& path) {
   if (!is_pattern(path)) {
     require_not_one_of_many(path);

@@ -21,6 +21,9 @@ struct ShardSet {
 /// Throws: DataError if there is no file, or if parts are missing, twice, or of several sets.
 ShardSet find_shards(const std::filesystem::path& path);
 
+/// Whether a file's name says that it is a part of a set, as those of `find_shards`.
+bool is_named_as_part(const std::filesystem::path& file);
+
 /// Finds the files of a corpus for all ranks of a run. Collective where there are several ranks.
 using FindShards = std::function<ShardSet(const std::filesystem::path& path)>;
 

@@ -168,12 +168,6 @@ auto Engine::forward(const PackedBatch& batch, HeadPass head_pass) {
   return result;
 }
 
-double Engine::loss(const PackedBatch& batch) {
-  return forward(batch, [&](const at::Tensor& hidden, const at::Tensor& targets) {
-    return decoder_.head_loss(hidden, targets).loss_sum;
-  });
-}
-
 TargetScores Engine::scores(const PackedBatch& batch) {
   return forward(batch, [&](const at::Tensor& hidden, const at::Tensor& targets) {
     return decoder_.head_scores(hidden, targets);

@@ -61,13 +61,10 @@ class Engine {
   /// What it hands to the store is no gradient.
   void join_forward_backward();
 
-  /// The summed cross-entropy over the batch's targets, without gradients.
-  double loss(const PackedBatch& batch);
-
   /// What the model says of each of the batch's targets, in the order of its rows.
   TargetScores scores(const PackedBatch& batch);
 
-  /// Takes part in the collectives of `loss`, `scores` or `extend` on a rank that has no batch
+  /// Takes part in the collectives of `scores` or `extend` on a rank that has no batch
   /// left.
   void join_loss();
 

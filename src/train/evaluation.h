@@ -3,11 +3,15 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "comm/communicator.h"
+#include "core/range.h"
 #include "data/micro_batch.h"
+#include "train/document_totals.h"
 #include "train/engine.h"
 
 namespace temper {
@@ -17,13 +21,37 @@ struct HoldOut {
   std::string name;
   int64_t num_micro_batches = 0;
   std::function<MicroBatch(int64_t)> micro_batch;  ///< By index.
-  bool is_general = false;  ///< Text that is not to be learnt, but not to be forgotten either.
+  bool is_general = false;    ///< Text that is not to be learnt, but not to be forgotten either.
+  int64_t num_documents = 0;  ///< Of its corpus; 0: it does not tell which its pieces are of.
+
+  /// Bytes of text of each token, [vocab_size]; null or empty: they are not known.
+  std::shared_ptr<const std::vector<int64_t>> token_bytes = {};
+
+  /// The files that it comes from, where they are several.
+  struct Source {
+    std::string name;
+    Range documents;
+  };
+  std::vector<Source> sources = {};
 };
 
 struct EvaluationResult {
   double loss = 0.0;  ///< Mean cross-entropy over the targets; its exponential is the perplexity.
   int64_t num_targets = 0;
+  std::optional<DocumentLoss> documents = {};  ///< What they tell of it.
+
+  struct Source {
+    std::string name;
+    DocumentLoss documents;
+  };
+  std::vector<Source> sources = {};  ///< Those that have a target.
 };
+
+/// A loss in words: "loss=3.1 perplexity=22.2 num_targets=50", and, where documents are known, how
+/// many there are, the standard error of the loss, and bits per byte with theirs.
+/// `precision` is how many digits a loss has.
+std::string describe(const EvaluationResult& result, int precision);
+std::string describe(const DocumentLoss& documents, int precision);
 
 /// The loss on a whole hold-out set: the same bits on any number of ranks.
 ///

@@ -88,6 +88,13 @@ std::optional<double> MetricsFile::add_evaluation(int64_t step, const HoldOut& h
             {"loss", number_or_null(result.loss)},
             {"perplexity", number_or_null(std::exp(result.loss))},
             {"num_targets", result.num_targets}};
+  if (result.documents) {
+    const DocumentLoss& documents = *result.documents;
+    line["num_documents"] = documents.num_documents;
+    if (documents.standard_error) line["standard_error"] = *documents.standard_error;
+    if (documents.bits_per_byte) line["bits_per_byte"] = *documents.bits_per_byte;
+    if (documents.bits_per_byte_error) line["bits_per_byte_error"] = *documents.bits_per_byte_error;
+  }
   HoldOutLosses& losses = losses_[holdout.name];
   losses[step] = std::isfinite(result.loss) ? result.loss : INFINITY;
   std::optional<double> forgetting;

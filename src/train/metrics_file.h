@@ -42,7 +42,8 @@ class MetricsFile {
 
   void add_step(int64_t step, const StepResult& result, const StepTiming& timing);
 
-  /// Of a general hold-out with its *forgetting*: by how much the loss is above the first one.
+  /// With what the documents tell: their number, the loss' standard error, bits per byte. Of a
+  /// general hold-out with its *forgetting*: by how much the loss is above the first one.
   /// Returns that.
   std::optional<double> add_evaluation(int64_t step, const HoldOut& holdout,
                                        const EvaluationResult& result);

@@ -7,7 +7,8 @@ namespace temper {
 
 inline bool are_equal(const MicroBatch& a, const MicroBatch& b) {
   return a.tokens == b.tokens && a.positions == b.positions && a.targets == b.targets &&
-         a.document_begins == b.document_begins && a.num_targets == b.num_targets;
+         a.document_begins == b.document_begins && a.num_targets == b.num_targets &&
+         a.documents == b.documents;
 }
 
 }  // namespace temper

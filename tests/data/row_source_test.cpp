@@ -53,6 +53,9 @@ BOOST_AUTO_TEST_CASE(text_is_cut_in_rows_and_predicts_over_their_ends) {
   // All of one document, which goes on; its positions start again.
   expect(row_of(rows, 1), {21, 22, 23, 24}, {0, 1, 2, 3}, {22, 23, 24, 25}, {0, 4});
   expect(row_of(rows, 2), {25, 26, 30, 31}, {0, 1, 0, 1}, {26, kNone, 31, kNone}, {0, 2, 4});
+  BOOST_TEST(row_of(rows, 0).documents == (Numbers{0, 1}), boost::test_tools::per_element());
+  BOOST_TEST(row_of(rows, 1).documents == (Numbers{1}), boost::test_tools::per_element());
+  BOOST_TEST(row_of(rows, 2).documents == (Numbers{1, 2}), boost::test_tools::per_element());
 }
 
 BOOST_AUTO_TEST_CASE(a_document_that_ends_with_its_row_predicts_nothing_beyond) {

@@ -25,6 +25,7 @@ from temper_data.shard_writer import ShardIdentity, ShardWriter  # noqa: E402
 
 NUM_NEW_TOKENS = 64
 NUM_TEXT_ROWS = 5  # Odd, so that two ranks do not share them evenly.
+SHOWN = 2e-5  # Relative; of figures that are shown with six digits.
 BOUND = 2e-6  # Relative. Float32 sums over the whole vocabulary in one go miss it.
 CHATS = (
     "What is the capital of France?",
@@ -44,7 +45,7 @@ def temper(ranks: int, *arguments) -> list[str]:
 
 
 def write_conversations(path: Path, tokenizer_file: Path, tokenizer) -> list[tuple]:
-    """A shard of short documents with random masks. Returns (tokens, mask) of each."""
+    """A shard of short documents with random masks. Returns (tokens, mask, number) of each."""
     random = np.random.default_rng(4)
     texts = (workspace.ROOT / "CONTRIBUTING.md").read_text().split("\n\n")
     ids = [np.array(tokenizer(text)["input_ids"][:90]) for text in texts]
@@ -58,7 +59,7 @@ def write_conversations(path: Path, tokenizer_file: Path, tokenizer) -> list[tup
         lengths = np.array([len(tokens) for tokens in ids])
         writer.append(np.concatenate(ids), lengths, np.concatenate(masks))
         writer.publish("{}")
-    return list(zip(ids, masks, strict=True))
+    return list(zip(ids, masks, range(len(ids)), strict=True))
 
 
 def pieces_of_text(shard: Path) -> list[tuple]:
@@ -68,26 +69,41 @@ def pieces_of_text(shard: Path) -> list[tuple]:
         tokens = file["tokens"][...].astype(np.int64)
         offsets = file["document_offsets"][...].astype(np.int64).tolist()
     cuts = sorted({*offsets, *range(0, NUM_TEXT_ROWS * length + 1, length)})
-    pieces = []
+    pieces, owners = [], []
     for begin, end in zip(cuts, cuts[1:], strict=False):
         if end <= NUM_TEXT_ROWS * length:
             goes_on = end not in offsets
             pieces.append(tokens[begin : end + goes_on])
-    return [(piece, np.ones(len(piece), np.uint8)) for piece in pieces]
+            owners.append(int(np.searchsorted(offsets, begin, "right")))
+    masks = [np.ones(len(piece), np.uint8) for piece in pieces]
+    return list(zip(pieces, masks, owners, strict=True))
 
 
-def reference_loss(model, pieces: list[tuple]) -> tuple[float, int]:
-    """Mean loss over the tokens that the masks name, and their number; each piece alone."""
-    total, count = 0.0, 0
-    for tokens, mask in pieces:
+def reference(model, tokenizer, pieces: list[tuple]) -> dict[str, float]:
+    """What the losses on the tokens that the masks name tell; each piece alone.
+
+    Errors by cluster-robust regression on a constant, with documents as clusters: another way to
+    the ratio's.
+    """
+    sums: dict[int, np.ndarray] = {}  # of a document: nats, targets, bytes
+    for tokens, mask, owner in pieces:
         ids = torch.from_numpy(tokens.astype(np.int64))
         with torch.no_grad():
             logits = model(input_ids=ids[None]).logits[0, :-1].double()
         losses = cross_entropy(logits, ids[1:], reduction="none")
         chosen = torch.from_numpy(mask[1:] == 1)
-        total += losses[chosen].sum().item()
-        count += int(chosen.sum())
-    return total / count, count
+        text = tokenizer.decode(ids[1:][chosen], skip_special_tokens=True)
+        row = [losses[chosen].sum().item(), int(chosen.sum()), len(text.encode())]
+        sums[owner] = sums.get(owner, np.zeros(3)) + np.array(row)
+    nats, targets, size = np.stack(list(sums.values())).T
+    count = len(sums)
+    loss, bits = nats.sum() / targets.sum(), nats.sum() / np.log(2) / size.sum()
+    found = {"loss": loss, "num_targets": targets.sum(), "documents": count, "bits_per_byte": bits}
+    if count == 1:
+        return found
+    meat = np.array([(nats - loss * targets).var(), (nats / np.log(2) - bits * size).var()])
+    errors = np.sqrt(count**2 / (count - 1) * meat) / [targets.sum(), size.sum()]
+    return found | {"standard_error": errors[0], "bits_error": errors[1]}
 
 
 def check_evaluation(model, tokenizer, folder: Path, shard: Path) -> None:
@@ -105,10 +121,12 @@ def check_evaluation(model, tokenizer, folder: Path, shard: Path) -> None:
     assert lines[0] == f"weights=base path={folder}" and len(lines) == 3, lines
     for line, pieces in zip(lines[1:], (pieces_of_text(shard), documents), strict=True):
         found = dict(field.split("=") for field in line.split())
-        loss, count = reference_loss(model, pieces)
-        assert int(found["num_targets"]) == count, (line, count)
-        assert abs(float(found["loss"]) / loss - 1.0) < BOUND, (line, loss)
-        print(f"{found['holdout']}: loss {found['loss']}, transformers {loss:.9g}")
+        expected = reference(model, tokenizer, pieces)
+        assert ("standard_error" in found) == ("standard_error" in expected), line
+        for name, wanted in expected.items():
+            bound = BOUND if name in ("loss", "num_targets", "documents") else SHOWN
+            assert abs(float(found[name]) / wanted - 1.0) < bound, (line, name, wanted)
+            print(f"{found['holdout']}: {name} {found[name]}, transformers {wanted:.9g}")
 
 
 # Generation.

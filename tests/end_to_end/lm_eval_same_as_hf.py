@@ -173,6 +173,62 @@ def check(name: str, model: Path, tasks: list[str], adapter: Path | None = None)
             print(f"{name} {task} {key}: {own}, hf {value}")
 
 
+OURS = """\
+tasks:
+  - {name: choice, kind: multiple_choice, data: choice.jsonl, prompt: "{question}",
+     choices: choices, answer: answer}
+  - {name: completion, kind: cloze, data: answer.jsonl, prompt: "{question}", answer: answer,
+     separator: "", metrics: [accuracy, perplexity]}
+  - {name: answer, kind: generation, data: answer.jsonl, prompt: "{question}", answer: answer,
+     max_new_tokens: 8, stop: ["\\n", "."], metrics: [exact_match]}
+"""
+THEIRS = {
+    "choice": {"accuracy": "acc", "accuracy_by_length": "acc_norm",
+               "accuracy_by_bytes": "acc_bytes"},
+    "completion": {"accuracy": "acc", "perplexity": "perplexity"},
+    "answer": {"exact_match": "exact_match"},
+}  # fmt: skip
+
+
+def check_own_tasks(tiny: Path) -> None:
+    """`launch/evaluate` on the same data: lm-eval's figures of its model `hf`, and their errors.
+
+    With more positions, since it cuts no prompt.
+    """
+    model = FOLDER / "more-positions"
+    shutil.copytree(tiny, model)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 128}))
+    (FOLDER / "ours.yaml").write_text(OURS)
+    tasks = []
+    for name, data, more in (
+        ("choice", "choice", TASKS["choice"].replace("}]", "}, {metric: acc_bytes}]")),
+        ("completion", "answer", "output_type: loglikelihood\ndoc_to_text: '{{question}}'\n"
+         "doc_to_target: '{{answer}}'\nmetric_list: [{metric: acc}, {metric: perplexity}]\n"),
+        ("answer", "answer", TASKS["answer"]),
+    ):  # fmt: skip
+        text = TASK.format(name=f"own_{name}", file=FOLDER / f"{data}.jsonl") + more
+        tasks.append(str(FOLDER / f"own_{name}.yaml"))
+        Path(tasks[-1]).write_text(text)
+    command = [workspace.ROOT / "launch" / "evaluate", model, "--tasks", FOLDER / "ours.yaml"]
+    command += ["--dtype", "float32", "--ranks", 2, "--output", FOLDER / "ours.json"]
+    subprocess.run(list(map(str, command)), timeout=500, check=True)
+    found = {task["name"]: task for task in json.loads((FOLDER / "ours.json").read_text())["tasks"]}
+    options = {"pretrained": str(model), "dtype": "float32"}
+    expected = lm_eval.simple_evaluate("hf", options, tasks=tasks, device="cpu", batch_size=1)
+    for name, metrics in THEIRS.items():
+        theirs = expected["results"][f"local_own_{name}"]
+        for own, other in metrics.items():
+            figure = found[name]["figures"][own]
+            wanted, error = theirs[f"{other},none"], theirs[f"{other}_stderr,none"]
+            print(f"{name} {own}: {figure}, hf {wanted} {error}")
+            assert is_same(figure["value"], wanted), (name, own)
+            if own != "perplexity":  # Its error is found by drawing samples there.
+                assert is_same(figure["standard_error"], error), (name, own)
+    told = [answer["text"] for answer in found["answer"]["answers"]]
+    assert told == [flat(s["resps"])[0] for s in expected["samples"]["local_own_answer"]]
+
+
 def main() -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
@@ -183,6 +239,7 @@ def main() -> None:
     check("tiny", tiny, tasks)
     check_refusal(tiny, tasks[2])
     check("adapter", tiny, tasks[:2], write_adapter(tiny))
+    check_own_tasks(tiny)
     check("real", real, tasks[:2])
 
 

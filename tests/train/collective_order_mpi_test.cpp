@@ -186,7 +186,7 @@ BOOST_AUTO_TEST_CASE(a_rank_shows_after_each_micro_batch_that_it_lives) {
   testing::fill_weights(store);
   Engine engine(decoder, store, Activations::kKept);
   const PackedBatch batch = testing::tiny_batch(decoder.config(), 1);
-  BOOST_TEST(shows_life([&] { engine.loss(batch); }));
+  BOOST_TEST(shows_life([&] { engine.scores(batch); }));
   BOOST_TEST(shows_life([&] { engine.forward_backward(batch, 0); }));
   store.finish_gradients();
 }

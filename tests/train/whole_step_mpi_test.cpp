@@ -212,6 +212,8 @@ BOOST_DATA_TEST_CASE(an_untied_model_has_one_large_gradient_at_a_time,
   }
 }
 
+constexpr int64_t kNumDocuments = 3;  // Each has pieces in several micro-batches.
+
 // Of seven micro-batches, which no two, three or four ranks share evenly.
 EvaluationResult evaluate_on(Communicator& ranks) {
   Decoder decoder(testing::tiny_config(/*has_tied_head=*/true));
@@ -219,9 +221,20 @@ EvaluationResult evaluate_on(Communicator& ranks) {
   testing::fill_weights(store);
   Engine engine(decoder, store, Activations::kKept);
   const auto micro_batch = [&](int64_t index) {
-    return testing::to_micro_batch(testing::tiny_batch(decoder.config(), index));
+    MicroBatch batch = testing::to_micro_batch(testing::tiny_batch(decoder.config(), index));
+    for (size_t piece = 1; piece < batch.document_begins.size(); ++piece) {
+      batch.documents.push_back((index + static_cast<int64_t>(piece)) % kNumDocuments);
+    }
+    return batch;
   };
-  return *evaluate(engine, {"uneven", 7, micro_batch}, ranks, at::kCPU);
+  const std::vector<int64_t> bytes(static_cast<size_t>(decoder.config().vocab_size), 3);
+  return *evaluate(engine,
+                   {.name = "uneven",
+                    .num_micro_batches = 7,
+                    .micro_batch = micro_batch,
+                    .num_documents = kNumDocuments,
+                    .token_bytes = std::make_shared<const std::vector<int64_t>>(bytes)},
+                   ranks, at::kCPU);
 }
 
 BOOST_FIXTURE_TEST_CASE(an_evaluation_has_the_bits_of_one_rank, WorldFixture) {
@@ -229,6 +242,12 @@ BOOST_FIXTURE_TEST_CASE(an_evaluation_has_the_bits_of_one_rank, WorldFixture) {
   const EvaluationResult shared = evaluate_on(world), alone = evaluate_on(self);
   BOOST_TEST(shared.loss == alone.loss);
   BOOST_TEST(shared.num_targets == alone.num_targets);
+  BOOST_TEST(shared.documents->num_documents == kNumDocuments);
+  BOOST_TEST(*shared.documents->standard_error == *alone.documents->standard_error);
+  BOOST_TEST(*shared.documents->bits_per_byte == *alone.documents->bits_per_byte);
+  BOOST_TEST(*shared.documents->bits_per_byte_error == *alone.documents->bits_per_byte_error);
+  const double bits = shared.loss / std::log(2.0) / 3.0;  // Each token has three bytes.
+  BOOST_TEST(*shared.documents->bits_per_byte == bits, boost::test_tools::tolerance(1e-8));
 }
 
 // One rank alone is told to stop, in the third round: none may go on without the others.
