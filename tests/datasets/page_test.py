@@ -3,7 +3,7 @@
 
 import pytest
 import templates
-from browser import Browser
+from browser import CONTRAST, PHONE, SCREEN, Browser
 from conftest import run_here, write_lines, write_model
 from shard_reader import Shard
 
@@ -37,42 +37,8 @@ ROWS = [
     chat("What?", "As an AI language model, I cannot find the needle."),
     *[chat(f"Question {n}?", f"Answer {n}. " * (n + 1)) for n in range(5)],
 ]
-PHONE, SCREEN = (375, 812), (1440, 1000)
 TARGETS = {"light": "rgb(216, 239, 223)", "dark": "rgb(23, 61, 41)"}  # as in page.css
 NOTHING = "rgba(0, 0, 0, 0)"
-
-# The lowest contrast of any text with what is behind it, as WCAG 2 defines it, and where.
-CONTRAST = """(() => {
-  const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
-  const rgba = (colour) => {
-    canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = colour;
-    canvas.fillRect(0, 0, 1, 1);
-    return canvas.getImageData(0, 0, 1, 1).data;
-  };
-  const light = (colour) => [...rgba(colour)].slice(0, 3).map((c) => c / 255)
-    .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = (element) => {
-    while (element && rgba(getComputedStyle(element).backgroundColor)[3] === 0)
-      element = element.parentElement;
-    return getComputedStyle(element ?? document.body).backgroundColor;
-  };
-  let worst = [99, ""];
-  const look = (element, colour) => {
-    const [a, b] = [light(colour), light(behind(element))];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < worst[0]) worst = [ratio, element.outerHTML.slice(0, 200)];
-  };
-  for (const element of document.body.querySelectorAll("*")) {
-    if (!element.checkVisibility()) continue;
-    const own = [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
-    if (own) look(element, getComputedStyle(element).color);
-    const before = getComputedStyle(element, "::before");
-    if (!["none", '""'].includes(before.content)) look(element, before.color);
-  }
-  return worst;
-})()"""
 
 
 @pytest.fixture(scope="module")

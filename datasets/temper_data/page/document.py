@@ -1,22 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts the page together. Nothing in it depends on the time or the machine."""
 
-import base64
-import hashlib
 from pathlib import Path
 
 from .collect import Split
 from .extent import (
     describe_identity, describe_lengths, describe_overview, describe_rows,
 )  # fmt: skip
+from .frame import Frame, page_header, read
 from .losses import describe_copies, describe_decontamination, describe_dropped, describe_duplicates
 from .losses import describe_filters
-from .markup import Html, Section, section, tag
+from .markup import Section, section, tag
 from .origins import describe_balance, describe_notes, describe_recipe, describe_sources
 from .samples import describe_samples
 
-HERE = Path(__file__).parent
-TITLE = "What the model will see"
+FRAME = Frame(
+    title="What the model will see",
+    style=read(Path(__file__).parent / "page.css"),
+    search_label="Search samples and what was dropped",
+)
+KINDS = {"sft": "Conversations", "pretrain": "Text"}
 MAX_BYTES = 2_000_000
 OWN_BYTES = 30_000  # for style, script, head and contents
 TOO_LONG = "This is too long for one page; it is in report.json."
@@ -41,10 +44,9 @@ def make_page(splits: list[Split], report: dict) -> str:
     ]
     others = [part for part in made if part]
     samples = describe_samples(splits, fit(others, MAX_BYTES - OWN_BYTES))
-    sections = [samples, *others]
-    main = tag("main", [part.html() for part in sections], id="main")
-    body = tag("body", SKIP, header(splits, report), tools(sections), main)
-    return f'<!doctype html>\n<html lang="en">{head()}{body}</html>\n'
+    kicker = f"{KINDS[splits[0].lengths.kind]} prepared for training"
+    header = page_header(kicker, FRAME.title, describe_overview(splits, report))
+    return FRAME.page(header, [samples, *others])
 
 
 def fit(sections: list[Section], room: int) -> int:
@@ -54,62 +56,3 @@ def fit(sections: list[Section], room: int) -> int:
             sections[place] = section(made.name, made.title, tag("p", TOO_LONG))
         room -= sections[place].size()
     return room
-
-
-SKIP = Html('<a class="skip" href="#main">Skip to the content</a>')
-
-
-def head() -> Html:
-    style, script = read("page.css"), read("page.js")
-    allowed = f"style-src {hash_of(style)}; script-src {hash_of(script)}; img-src data:"
-    policy = f"default-src 'none'; {allowed}"
-    return Html(
-        '<head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        '<link rel="icon" href="data:,">'
-        f"<title>{TITLE}</title><style>{style}</style>"
-        f'<script type="module">{script}</script></head>'
-    )
-
-
-def read(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")
-
-
-def hash_of(text: str) -> str:
-    """By which the browser tells the page's own style and script from any other."""
-    digest = hashlib.sha256(text.encode("utf-8")).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-
-def header(splits: list[Split], report: dict) -> Html:
-    kind = {"sft": "Conversations", "pretrain": "Text"}[splits[0].lengths.kind]
-    kicker = tag("p", f"{kind} prepared for training", class_="kicker")
-    top = tag("div", kicker, colours(), class_="top")
-    return tag("header", top, tag("h1", TITLE), describe_overview(splits, report))
-
-
-def colours() -> Html:
-    """The choice of the scheme, which the style sheet alone obeys."""
-    choices = [
-        Html(f'<label><input type="radio" name="scheme" value="{value}" id="{value}"{on}>'
-             f"<span>{value}</span></label>")
-        for value, on in (("auto", " checked"), ("light", ""), ("dark", ""))
-    ]  # fmt: skip
-    return tag("fieldset", tag("legend", "Colours"), choices)
-
-
-def tools(sections: list[Section]) -> Html:
-    """Contents and search."""
-    links = []
-    for made in sections:
-        links.append(tag("li", tag("a", made.title, href=f"#{made.name}")))
-    contents = tag("nav", tag("ul", links), aria_label="Contents")
-    search = Html(
-        '<form role="search"><label for="find">Search samples and what was dropped</label>'
-        '<input type="search" id="find" placeholder="Search" autocomplete="off" '
-        'spellcheck="false" disabled><output id="found" for="find"></output></form>'
-    )
-    return tag("div", contents, search, class_="tools")

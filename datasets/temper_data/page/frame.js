@@ -7,6 +7,8 @@ const items = [...document.querySelectorAll(".find")];
 const groups = [...document.querySelectorAll("details")];
 const sections = [...document.querySelectorAll("main > section")];
 const plain = (text) => text.normalize("NFC").toLowerCase();
+const nouns = field.dataset.nouns.split(" ");  // Of articles, and of what else is found.
+const hasArticles = items.some((item) => item.localName === "article");
 const texts = new Map();  // Of each item, made at the first search.
 
 function text(item) {
@@ -37,8 +39,8 @@ function search() {
   document.body.classList.toggle("searching", wanted !== "");
   const samples = [...hits].filter((item) => item.localName === "article");
   const others = [...hits].filter((item) => item.localName !== "article");
-  found.textContent =
-    wanted === "" ? "" : `${count(samples, "sample")}, ${count(others, "example")}`;
+  const told = hasArticles ? [count(samples, nouns[0])] : [];
+  found.textContent = wanted === "" ? "" : [...told, count(others, nouns[1])].join(", ");
 }
 
 field.disabled = false;
