@@ -84,7 +84,8 @@ class TemperModel(TemplateLM):
             count = len(continuation)
             text = (context + continuation)[-self.max_length - 1 :]  # Without the last one.
             asked.append({"context": text[:-count], "continuation": text[-count:]})
-        answers = [(line["logprob"], line["greedy"]) for line in self.program.answer("score", asked)]
+        lines = self.program.answer("score", asked)
+        answers = [(line["logprob"], line["greedy"]) for line in lines]
         for (texts, *_), answer in zip(requests, answers, strict=True):
             if texts is not None:
                 self.cache_hook.add_partial("loglikelihood", texts, answer)

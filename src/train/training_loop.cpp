@@ -220,8 +220,8 @@ bool TrainingLoop::evaluate_one(const RunState& state, const HoldOut& holdout) {
   }
   if (parts_.metrics == nullptr) return true;
   const auto forgetting = parts_.metrics->add_evaluation(state.step, holdout, *result);
-  log_event(concat("evaluation step=", state.step, " holdout=", holdout.name,
-                   ' ', describe(*result, /*precision=*/6),
+  log_event(concat("evaluation step=", state.step, " holdout=", holdout.name, ' ',
+                   describe(*result, /*precision=*/6),
                    forgetting ? concat(" forgetting=", *forgetting) : std::string()));
   return true;
 }
