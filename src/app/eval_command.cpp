@@ -22,7 +22,7 @@ WeightsChoice choice_of(const EvaluationArguments& arguments) {
   return is_auto && names_weights ? WeightsChoice::kBase : arguments.weights;
 }
 
-void print(const std::string& holdout, const EvaluationResult& result) {
+void print_result(const std::string& holdout, const EvaluationResult& result) {
   constexpr int kDigits = 9;  // Of a loss, so that equal bits show.
   std::printf("holdout=%s %s\n", holdout.c_str(), describe(result, kDigits).c_str());
   for (const EvaluationResult::Source& source : result.sources) {
@@ -52,7 +52,7 @@ int evaluate_model(const MpiSession& session, const RunConfig& run, WeightsChoic
   for (const HoldOut& holdout : holdouts) {
     const EvaluationResult result =
         *evaluate(*model.engine, holdout, *model.ranks, model.ranks->device());
-    if (session.rank() == 0) print(holdout.name, result);
+    if (session.rank() == 0) print_result(holdout.name, result);
   }
   return static_cast<int>(ExitCode::kFinished);
 }
