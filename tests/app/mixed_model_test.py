@@ -97,3 +97,29 @@ def test_what_cannot_be_mixed_is_refused(folder, tmp_path):
         MODEL, "other shapes of model.embed_tokens.weight",
     )  # fmt: skip
     assert not destination.exists()
+
+
+def test_forgetting_compares_methods_and_keeps_what_is_finished(folder, tmp_path):
+    config = tiny_run.write_run(tmp_path)
+    held = tiny_run.write_shard(tmp_path / "holdout.h5", num_documents=4, lengths=(17,) * 4)
+    roles = "".join(f"{{name: {role}, role: {role}, path: {held}}}, " for role in ("domain",
+                                                                                  "general"))
+    config.write_text(config.read_text().replace("data:\n", f"data:\n  holdout: [{roles}]\n"))
+    script = [tiny_run.ROOT / "launch/forgetting", "--config", config, "--ranks", 1, "--steps", 4,
+              "--folder", tmp_path / "runs", "--replay", held,
+              "--methods", "interpolation,ema,frozen,lora"]  # fmt: skip
+
+    def call(*more) -> subprocess.CompletedProcess:
+        return subprocess.run([*map(str, script), *more], capture_output=True, text=True)
+
+    done = call()
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "runs/forgetting.json").read_text())["methods"]
+    assert [row["method"] for row in told] == ["full", "ema", "interpolation", "frozen", "lora"]
+    for row in told:
+        assert np.isclose(row["gain"], -row["forgetting"], rtol=1e-5), "both are one hold-out"
+        assert f"| {row['gain']:.3f} | {row['forgetting']:+.3f} |" in done.stdout
+    assert len({row["gain"] for row in told}) == 5
+    again = call()
+    assert again.stdout == done.stdout and "step=" not in again.stderr
+    assert "no method loar" in call("--methods", "loar").stderr
