@@ -83,12 +83,13 @@ class Setup(unittest.TestCase):
         self.assertFalse(torn.exists())
         self.assertFalse((self.deps() / "data" / "complete").exists())
 
-    def test_lm_eval_says_what_installs_it(self):
-        run = subprocess.run(
-            [SETUP.parent / "lm-eval", "--model", "x"], text=True, capture_output=True,
-            env={"PATH": os.environ["PATH"], "TEMPER_CACHE": str(self.folder / "cache")})
-        self.assertEqual(run.returncode, 1)
-        self.assertEqual(run.stderr, "lm-eval: run launch/setup --lm-eval first\n")
+    def test_programs_of_sets_of_their_own_say_what_installs_them(self):
+        for name in ("lm-eval", "board"):
+            run = subprocess.run(
+                [SETUP.parent / name, "x"], text=True, capture_output=True,
+                env={"PATH": os.environ["PATH"], "TEMPER_CACHE": str(self.folder / "cache")})
+            self.assertEqual(run.returncode, 1)
+            self.assertEqual(run.stderr, f"{name}: run launch/setup --{name} first\n")
 
     def test_an_unknown_option_is_refused(self):
         run = self.run_setup("--test")
