@@ -84,7 +84,7 @@ class Setup(unittest.TestCase):
         self.assertFalse((self.deps() / "data" / "complete").exists())
 
     def test_programs_say_what_installs_them(self):
-        for program in ("lm-eval", "serve"):
+        for program in ("lm-eval", "serve", "board"):
             run = subprocess.run(
                 [SETUP.parent / program, "--model", "x"], text=True, capture_output=True,
                 env={"PATH": os.environ["PATH"], "TEMPER_CACHE": str(self.folder / "cache")})
