@@ -11,13 +11,13 @@ from .document_spool import Column
 from .documents import Prepared
 
 PLACE = np.dtype([("digest", "<u8"), ("line", "<u8")])
-AT_ONCE = 1 << 20  # documents that are looked through in one go
+AT_ONCE = 1 << 18  # documents that are looked through in one go: 4 MiB
 
 
 class DocumentPlaces:
     """Takes all documents in their order, then finds some by their digests.
 
-    Disk: 16 bytes per document. Memory: an entry for each file.
+    Disk: 16 bytes per document. Memory: an entry for each file, and that of AT_ONCE.
     """
 
     def __init__(self, folder: Path):
@@ -43,11 +43,11 @@ class DocumentPlaces:
     def find(self, digests: list[int]) -> dict[int, str]:
         """The place of the first document with each of these digests. No document comes after."""
         self._column.finish()
-        rows, found = self._column.values(), {}
-        wanted = np.array(digests, np.uint64)
-        for begin in range(0, len(rows) if len(wanted) else 0, AT_ONCE):
-            piece = rows[begin : begin + AT_ONCE]
+        found: dict[int, str] = {}
+        wanted, begin = np.array(digests, np.uint64), 0
+        for piece in self._column.pieces(AT_ONCE) if len(wanted) else ():
             for number in np.flatnonzero(np.isin(piece["digest"], wanted)).tolist():
                 file = self._files[bisect_right(self._begins, begin + number) - 1]
                 found.setdefault(int(piece["digest"][number]), f"{file}{piece['line'][number]}")
+            begin += len(piece)
         return found

@@ -40,6 +40,12 @@ class Column:
             return np.zeros(0, self.dtype)
         return np.memmap(self.path, self.dtype, "r")
 
+    def pieces(self, most: int) -> Iterator[np.ndarray]:
+        """All of them, at most so many at a time, of which one is in memory."""
+        with open(self.path, "rb", buffering=0) as file:
+            while len(piece := np.fromfile(file, self.dtype, most)):
+                yield piece
+
     def remove(self) -> None:
         discard(self._file, self.path)
 

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The set of digests against Python's own, in memory and in files."""
+"""The set of digests against Python's own, in memory and in files; and documents found by them."""
 
 import random
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,3 +67,36 @@ def test_a_full_disk_ends_a_digest_set_in_words(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         for digest in range(1, 100):
             ours.add(digest)
+
+
+SEARCH = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+import numpy as np
+from temper_data.document_places import DocumentPlaces
+
+def peak_bytes():
+    status = Path("/proc/self/status").read_text()  # Mapped pages of files included.
+    return int(status.split("VmHWM:")[1].split()[0]) << 10
+
+places, many = DocumentPlaces(Path(sys.argv[1])), 1 << 17
+for first in range(0, 32 * many, many):
+    digests = np.arange(first, first + many, dtype=np.uint64)
+    batch = SimpleNamespace(digests=digests, lines=digests + np.uint64(1), file=f"{first}.jsonl:")
+    places.add(batch, np.ones(many, bool))
+before = peak_bytes()
+found = places.find([5, 31 * many + 7, 99 * many])
+assert found == {5: "0.jsonl:6", 31 * many + 7: f"{31 * many}.jsonl:{31 * many + 8}"}, found
+print(peak_bytes() - before)
+"""
+
+
+def test_documents_are_found_in_little_memory(tmp_path):
+    """Of 64 MiB on the disk."""
+    done = subprocess.run(
+        [sys.executable, "-c", SEARCH, tmp_path],
+        cwd=Path(__file__).resolve().parents[2] / "datasets", capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 24 << 20

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import statistics
@@ -28,7 +29,6 @@ WAYS = {"sft": "map", "text": "map-text", "near": "minhash"}  # what a peer does
 STAGE, WITHOUT = "near", "without"  # What near copies take of a preparation; one without them.
 NEAR = "near_duplicates:\n  action: drop\n"
 SECONDS_BETWEEN_LOOKS = 0.2
-PAGE = os.sysconf("SC_PAGESIZE")
 PROGRAM = [sys.executable, str(ROOT / "datasets" / "prepare.py")]
 # Its modules are compiled once, as for everybody, whatever the environment says of that.
 BYTE_CODE = {
@@ -65,19 +65,28 @@ def with_noise(row: dict, kind: str, chance: random.Random) -> dict:
 
 
 def resident_bytes(root: int) -> int:
-    """Resident memory of a process and all below it; shared pages count in each."""
-    parents, sizes = {}, {}
+    """Resident memory of a process and all below it; a page that several have counts once."""
+    parents = {}
     for entry in Path("/proc").iterdir():
         try:
             after = (entry / "stat").read_text().rpartition(")")[2].split()
-            sizes[int(entry.name)] = int(after[21]) * PAGE
             parents[int(entry.name)] = int(after[1])
         except (ValueError, OSError, IndexError):
             continue  # No process, or one that has ended.
     family = {root}
     while grown := {n for n, parent in parents.items() if parent in family} - family:
         family |= grown
-    return sum(sizes.get(number, 0) for number in family)
+    return sum(proportional_bytes(number) for number in family)
+
+
+def proportional_bytes(process: int) -> int:
+    """What a process has of memory, of a page that n have an n-th; 0 for one that has ended."""
+    try:
+        told = Path(f"/proc/{process}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^Pss: +([0-9]+) kB", told, re.MULTILINE)
+    return int(found[1]) << 10 if found else 0
 
 
 def cpu_seconds_of_children() -> float:
