@@ -80,6 +80,9 @@ class RunCheck {
     if (config_.trained.has_any()) {
       report_.add_fact("trained", describe_trained(model_->parameters.units));
     }
+    if (config_.train.layer_decay != 1.0) {
+      report_.add_fact("by depth", describe_depths(config_, folder.config()));
+    }
     for (const std::string& group : describe_groups(config_, model_->parameters)) {
       report_.add_fact("group", group);
     }

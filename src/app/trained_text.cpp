@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/trained_text.h"
 
+#include <cmath>
+
 #include "core/concat.h"
 #include "core/message_text.h"
 
@@ -11,6 +13,14 @@ std::string describe_trained(const DecoderUnits& units) {
   return concat(readable_count(num_trained(units.layouts)), " of ",
                 readable_count(num_elements(units.layouts)), " parameters, from ",
                 units.layouts[lowest].name(), " on");
+}
+
+std::string describe_depths(const RunConfig& config, const ModelConfig& model) {
+  const double rate = config.optimizer.learning_rate, decay = config.train.layer_decay;
+  return concat("learning_rate ", rate, " at the head, ", rate * decay, " in layers.",
+                model.num_layers - 1, " and so on down to ",
+                rate * std::pow(decay, static_cast<double>(model.num_layers + 1)),
+                " at the embedding");
 }
 
 std::vector<std::string> describe_groups(const RunConfig& config,

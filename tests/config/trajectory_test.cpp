@@ -41,6 +41,10 @@ const std::vector<std::string> kDeciding = {
     "train.max_grad_norm=0.5",
     "train.only=[norms]",
     "train.freeze=[norms]",
+    "train.layer_decay=0.7",
+    "train.l2_sp=7",
+    "train.ema={decay: 0.7}",
+    "train.kl={weight: 7}",
     "optimizer.groups=[{match: norms, learning_rate: 0.7}]",
     "optimizer.groups=[{match: norms, learning_rate_ratio: 0.7}]",
     "optimizer.groups=[{match: norms, weight_decay: 0}]",
@@ -174,6 +178,13 @@ BOOST_AUTO_TEST_CASE(the_facts_decide_too) {
   other = facts();
   other.compute_dtype = ComputeDtype::kBfloat16;
   BOOST_TEST(digest({}, other) != base);
+  other = facts();
+  other.start_model_sha256 = "sample-2";
+  BOOST_TEST(digest({}, other) == base);  // Where no step needs those weights.
+  BOOST_TEST(digest({"train.l2_sp=7"}, other) != digest({"train.l2_sp=7"}, facts()));
+  BOOST_TEST(digest({"train.kl={weight: 7}"}, other) != digest({"train.kl={weight: 7}"}, facts()));
+  BOOST_TEST(digest({"train.kl={weight: 7, temperature: 2}"}, facts()) !=
+             digest({"train.kl={weight: 7}"}, facts()));
   other = facts();
   other.start_fingerprint = "adapter-2";
   BOOST_TEST(digest({"method=lora"}, other) != digest({"method=lora"}, facts()));

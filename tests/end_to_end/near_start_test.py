@@ -129,6 +129,8 @@ def test_check_counts_the_copies(tmp_path):
     assert numbers(PULL) == pytest.approx((state * 4 / 3, checkpoint), rel=0.01)
     assert numbers(MEAN) == pytest.approx((state * 4 / 3, checkpoint * 5 / 4), rel=0.01)
     assert numbers(NEAR) == pytest.approx((state * 4 / 3, checkpoint), rel=0.01)
+    told = tiny_job.check(config, "train.layer_decay=0.5").stdout
+    assert "learning_rate 0.01 at the head, 0.005 in layers.1 and so on down to 0.00125 at " in told
     adapted = numbers("method=lora")
     assert numbers("method=lora", NEAR) == adapted
 
