@@ -276,7 +276,8 @@ class Generation {
           std::ranges::find_if(logits, [](float logit) { return !std::isfinite(logit); });
       return {kNotFinite - (bad - logits.begin()), 0.0F, {}};
     }
-    const auto& [prompt, options, number] = sequence.request;
+    const std::vector<int64_t>& prompt = sequence.request.prompt;
+    const GenerationOptions& options = sequence.request.options;
     const std::vector<int64_t>& answered = sequence.answer.tokens;
     const auto scored = [&](int64_t token, std::span<const float> own) {
       return options.num_likely ? score_of(token, own, *options.num_likely)
@@ -290,20 +291,21 @@ class Generation {
       raw.assign(logits.begin(), logits.end());
     }
     penalise(logits, prompt, answered, options.sampling.repetition_penalty);
-    const int64_t token = sample_token(logits, options.sampling, (number << 20) + answered.size());
+    const uint64_t draw = (sequence.request.number << 20) + answered.size();  // Of 2^20 tokens.
+    const int64_t token = sample_token(logits, options.sampling, draw);
     return scored(token, raw.empty() ? std::span<const float>(logits) : raw);
   }
 
   // Takes what was told of one sequence's logits. Returns how many they were.
   size_t add(Place& place, std::span<const ScoredToken> told) {
     const Piece piece = next_piece(*place);
-    const auto& [prompt, options, number] = place->request;
+    const int64_t prompt_size = std::ssize(place->request.prompt);
     place->num_read += std::ssize(piece.tokens);
     const auto count = static_cast<size_t>(piece.num_logits);
     for (size_t i = 0; i < count; ++i) {
       require_finite(told[i], *place);
       const int64_t after = place->num_read - piece.num_logits + static_cast<int64_t>(i);
-      if (after + 1 < std::ssize(prompt)) {
+      if (after + 1 < prompt_size) {
         place->answer.prompt_scores.push_back(told[i]);
       } else {
         add(place, told[i]);

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from score_test import adapted, wait_for_answers, write_requests  # noqa: F401
+from score_test import adapted, not_finite, wait_for_answers, write_requests  # noqa: F401
 from tiny_run import VOCAB, assert_refused, temper, write_model
 
 CONFIGURATION, DATA, MODEL = 11, 12, 13
@@ -136,9 +136,14 @@ def test_what_was_begun_with_other_options_is_refused(model, tmp_path):
     done = temper("generate", model, "--requests", path, "--output", output)
     assert_refused(done, DATA, f"{output} is there already\n  try: give another --output")
     output.unlink()
-    partial.write_text('{"format": "temper-generate 1"}\n')
+    other = not_finite(model, tmp_path / "other")
+    arguments = ("generate", other, "--requests", path, "--output", output)
+    done = temper(*arguments)
+    assert_refused(done, MODEL, "the logits of answer token 0 are not finite")  # It has begun.
+    assert_refused(temper(*arguments, "--seed", 2), DATA, f"{partial}, line 1: options is ")
     done = temper("generate", model, "--requests", path, "--output", output)
-    assert_refused(done, DATA, f'{partial}, line 1: adapter is null, wanted "": it was begun for')
+    assert_refused(done, DATA, f"{partial}, line 1: weights is ", "or another model")
+    assert temper(*arguments).returncode == MODEL
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from answering_model import greedy_text, write_answering_model
 from conftest import ROOT, write_lines, write_model
 from transformers import AutoTokenizer
 
-OPTIONS = ("--max-new-tokens", 12, "--dtype", "float32")
+OPTIONS = ("--max-new-tokens", 12, "--dtype", "float32", "--threads", 1)
 
 
 @pytest.fixture(scope="module")

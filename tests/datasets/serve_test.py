@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 from answering_model import POSITIONS, greedy_text, write_answering_model
-from browser import Browser
+from browser import DEADLINE_SECONDS, Browser
 from conftest import ROOT
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -36,7 +36,7 @@ class Server:
         self.tokenizer = AutoTokenizer.from_pretrained(self.model)
         self.log = folder / "log"
         words = (ROOT / "launch/serve", self.model, "--adapter", f"tuned={folder / 'adapter'}",
-                 "--port", 0, "--dtype", "float32")  # fmt: skip
+                 "--port", 0, "--dtype", "float32", "--threads", 1)  # fmt: skip
         with self.log.open("w") as log:
             self.process = subprocess.Popen(list(map(str, words)), stderr=log)
         end = time.monotonic() + 120
@@ -240,7 +240,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_start(server, tmp_path):
 
 
 def wait_until(browser: Browser, condition: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while not browser.evaluate(condition):
         assert time.monotonic() < deadline, browser.evaluate("document.body.innerText")
         time.sleep(0.05)
