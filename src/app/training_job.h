@@ -58,6 +58,7 @@ class TrainingJob {
   PublishedFolder published_folder(const std::string& chat_template,
                                    const TrainingData& data) const;
   void print_banner() const;
+  void give_advice() const;
   RankBatch next_batch();
   std::optional<MetricsFile> open_metrics(CheckpointSaver& saver) const;
   void publish_result(const CheckpointSaver& saver);
