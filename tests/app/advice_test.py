@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Warnings of common mistakes."""
+"""Warnings of common mistakes, recipes, and the sweep of learning rates."""
 
 import hashlib
 import json
@@ -17,6 +17,7 @@ from temper_data.shard_writer import ShardIdentity, ShardWriter  # noqa: E402
 
 CONFIGURATION = 11
 TEMPLATE = "{{ messages }}"
+RECIPES = sorted((tiny_run.ROOT / "configs" / "recipes").glob("*.yaml"))
 
 
 def write_conversations(path: Path, length: int = 20, share: float = 0.5, end: int = 0) -> Path:
@@ -112,3 +113,72 @@ def test_a_run_gives_the_same_warnings(tmp_path):
     assert 'warning="learning_rate: optimizer.learning_rate is 0.01' in told[0]
     assert 'warning="no_holdout: ' in told[1]
 
+
+# Recipes.
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=[path.stem for path in RECIPES])
+def test_check_accepts_each_recipe(tmp_path, recipe):
+    """On other data: it names those of the quickstart."""
+    tiny_run.write_model(tmp_path / "model")
+    train = write_conversations(tmp_path / "train.h5")
+    other = tiny_run.write_shard(tmp_path / "other.h5", num_documents=30)
+    held = tiny_run.write_shard(tmp_path / "held.h5", num_documents=10)
+    text = recipe.read_text().replace("runs/recipes/", f"{tmp_path}/runs/")
+    for side, path in (("shards/sft/train", train), ("shards/cpt/train", other),
+                       ("shards/general/train", tiny_run.write_shard(tmp_path / "more.h5"))):
+        text = text.replace(f"runs/quickstart/{side}.h5", str(path))
+    lines = [line for line in text.splitlines() if "path: runs/" not in line or "holdout" in line]
+    text = "\n".join(lines).replace("model:\n", f"model:\n  path: {tmp_path}/model\n", 1)
+    for side in ("sft", "cpt", "general"):
+        text = text.replace(f"runs/quickstart/shards/{side}/holdout.h5", str(held))
+    if recipe.stem == "domain-2-sft":
+        text = text.replace(f"  path: {tmp_path}/runs/domain-1-pretraining/final\n", "")
+    (tmp_path / "recipe.yaml").write_text(text)
+    done = temper("check", tmp_path / "recipe.yaml", "data.sequence_length=32")
+    assert done.returncode == 0, (done, text)
+
+
+@pytest.mark.parametrize(("kind", "method"), [("sft", "lora"), ("pretrain", "full")])
+def test_a_proposed_recipe_is_one_that_check_accepts(tmp_path, kind, method):
+    model = tiny_run.write_model(tmp_path / "model")
+    write = write_conversations if kind == "sft" else tiny_run.write_shard
+    shard = write(tmp_path / "train.h5")
+    tiny_run.write_shard(tmp_path / "holdout.h5", num_documents=10)
+    output = tmp_path / "it's a recipe.yaml"
+    done = temper("recipe", shard, model, "--ranks", 2, "--output", output, cwd=tmp_path)
+    assert done.returncode == 0, done
+    assert f"choice      {method}: the best for data of this kind and size" in done.stdout
+    assert "GFLOP/s" in done.stdout and "holdout.h5" in done.stdout
+    checked = temper("check", output, "--ranks", 2, cwd=tmp_path)
+    assert checked.returncode == 0, (checked, output.read_text())
+    again = temper("recipe", shard, model, "--output", output, cwd=tmp_path)
+    assert_refused(again, CONFIGURATION, "is there already")
+    short = temper("recipe", shard, model, "--memory", 0.01, "--output", "new.yaml", cwd=tmp_path)
+    assert_refused(short, CONFIGURATION, "no method fits", "a rank has 10.0 MB")
+    assert not (tmp_path / "new.yaml").exists()
+    done = temper("recipe", shard, model, "--time", 1e-9, "--output", "new.yaml", cwd=tmp_path)
+    assert "1 steps, less than one pass" in done.stdout, done
+    checked = temper("check", "new.yaml", cwd=tmp_path)
+    assert checked.returncode == 0, (checked, (tmp_path / "new.yaml").read_text())
+
+
+# The sweep.
+
+
+def test_a_sweep_proposes_a_rate_and_leaves_nothing(tmp_path):
+    config = tiny_run.write_run(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    options = ["--steps", 30, "--from", 1e-4, "--to", 10, "--svg", tmp_path / "rates.svg"]
+    done = temper("find-rate", config, "train.threads=1", *options)
+    assert done.returncode == 0, done
+    lines = done.stdout.splitlines()
+    rates = [float(line.split()[0].removeprefix("rate=")) for line in lines[:-1]]
+    factors = [b / a for a, b in zip(rates, rates[1:], strict=False)]
+    assert rates[0] == 1e-4 and max(factors) == pytest.approx(min(factors), rel=1e-4)
+    assert lines[-1].startswith("proposal: optimizer.learning_rate="), done.stdout
+    assert (tmp_path / "rates.svg").read_text().startswith("<svg ")
+    (tmp_path / "rates.svg").unlink()
+    assert sorted(tmp_path.rglob("*")) == before
+    refused = temper("find-rate", config, "--from", 1, "--to", 0.1)
+    assert_refused(refused, CONFIGURATION, "--from is 1, and --to 0.1")
