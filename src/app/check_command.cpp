@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "app/advice.h"
 #include "app/allocation_end.h"
 #include "app/commands.h"
 #include "app/data_conventions.h"
@@ -50,6 +51,7 @@ class RunCheck {
     check_data();
     check_turn_ends();
     if (model_) check_memory();
+    check_advice();
     if (!config_.run.folder.empty() && report_.attempt([this] { check_storage(); })) {
       report_.attempt([this] { check_resume(); });
     }
@@ -175,6 +177,15 @@ class RunCheck {
     const std::vector<int64_t> tokens = foreign_turn_ends(plan_->mixture, model);
     if (tokens.empty()) return;
     report_.add_fact("end of turn", describe_turn_ends(tokens, model, config_.method));
+  }
+
+  void check_advice() {
+    if (!model_ || !plan_) return;
+    report_.attempt([this] {
+      for (const std::string& warning : find_warnings({config_, *model_, *plan_})) {
+        report_.add_fact("warning", warning);
+      }
+    });
   }
 
   void check_memory() {

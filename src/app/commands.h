@@ -62,6 +62,30 @@ int run_merge(const MergeArguments& arguments);
 /// Trains. Collective: under srun or mpirun, every rank.
 int run_train(const std::string& config_path, const std::vector<std::string>& overrides);
 
+struct RateOptions {
+  std::string config_path;
+  std::vector<std::string> overrides;  ///< key.path=value.
+  int64_t num_steps = 40;
+  std::optional<double> lowest, highest;  ///< Rates; else around those usual for the method.
+  std::string svg;                        ///< A file for the drawing; empty: none.
+};
+
+/// Trains a few steps at rising learning rates, prints loss against rate, and proposes one. Writes
+/// nothing of the run. Collective, as run_train.
+int run_find_rate(const RateOptions& options);
+
+struct RecipeOptions {
+  std::string shard;  ///< Or a pattern for a set of them.
+  std::string model;  ///< A folder.
+  int num_ranks = 1;
+  double memory_gigabytes = 0.0;  ///< Of a rank; 0: what this machine has, over the ranks.
+  double hours = 0.0;             ///< That training may take; 0: any.
+  std::string output = "recipe.yaml";
+};
+
+/// Proposes a configuration for a shard and a model, says why, and writes it. Local.
+int run_recipe(const RecipeOptions& options);
+
 struct EvaluationArguments {
   std::string config_path;
   std::vector<std::string> overrides;            ///< key.path=value.

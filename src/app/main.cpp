@@ -136,6 +136,42 @@ void add_train(CLI::App& app, Verb& verb) {
   command->callback([=, &verb] { verb = [=] { return run_train(*path, *overrides); }; });
 }
 
+void add_find_rate(CLI::App& app, Verb& verb) {
+  const auto options = std::make_shared<RateOptions>();
+  CLI::App* command =
+      app.add_subcommand("find-rate", "Sweep learning rates and propose one, under srun or mpirun");
+  add_config(*command, options->config_path, options->overrides);
+  command->add_option("--steps", options->num_steps, "Of the sweep, at rising rates")
+      ->check(CLI::Range(2, 10'000))
+      ->capture_default_str();
+  command->add_option("--from", options->lowest, "The first rate (default: by method)")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--to", options->highest, "The last one")->check(CLI::PositiveNumber);
+  command->add_option("--svg", options->svg, "Also draw it")->option_text("FILE");
+  command->callback([=, &verb] { verb = [=] { return run_find_rate(*options); }; });
+}
+
+void add_recipe(CLI::App& app, Verb& verb) {
+  const auto options = std::make_shared<RecipeOptions>();
+  CLI::App* command =
+      app.add_subcommand("recipe", "Propose a configuration for a shard and a model, and why");
+  command->add_option("shard", options->shard, "Of what is to be trained on")->required();
+  command->add_option("model", options->model, "Hugging Face model folder")->required();
+  command->add_option("--ranks", options->num_ranks, "How many ranks the run will have")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  command
+      ->add_option("--memory", options->memory_gigabytes,
+                   "GB that a rank may take (default: this machine's, over the ranks)")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--time", options->hours, "Hours that training may take")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--output", options->output, "Where it goes")
+      ->option_text("FILE")
+      ->capture_default_str();
+  command->callback([=, &verb] { verb = [=] { return run_recipe(*options); }; });
+}
+
 void add_weights(CLI::App& command, WeightsChoice& choice) {
   const std::map<std::string, WeightsChoice> choices = {{"auto", WeightsChoice::kAuto},
                                                         {"base", WeightsChoice::kBase},
@@ -262,6 +298,8 @@ int run(int argc, char** argv) {
   Verb verb;
   add_check(app, verb);
   add_train(app, verb);
+  add_recipe(app, verb);
+  add_find_rate(app, verb);
   add_eval(app, verb);
   add_score(app, verb);
   add_generate(app, verb);

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <span>
 
+#include "app/advice.h"
 #include "app/data_conventions.h"
 #include "app/data_record.h"
 #include "app/launch_check.h"
@@ -21,6 +22,7 @@
 #include "checkpoint/together.h"
 #include "checkpoint/verification.h"
 #include "comm/bytes.h"
+#include "config/warnings.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/log.h"
@@ -81,6 +83,7 @@ ExitCode TrainingJob::run() {
     return ExitCode::kResume;
   }
   print_banner();
+  give_advice();
   TrainingData data;
   if (session_.rank() == 0) data = training_data_of(config_, plan_.mixture, holdouts);
   CheckpointSaver saver({*model_.store, *model_.ranks, folder, state_.step, data, saved_units()},
@@ -111,7 +114,8 @@ ExitCode TrainingJob::run() {
                                                    model_.ranks->device()),
                      .device = model_.ranks->device(),
                      .time = time_limit(),
-                     .note_save = [this](const TimeLimit& time) { note_save(time); }},
+                     .note_save = [this](const TimeLimit& time) { note_save(time); },
+                     .warns = [this](const char* name) { return warns(config_, name); }},
                     config_.train, config_.checkpoint, plan_.num_steps);
   const Ending ending = loop.run(state_);
   if (ending == Ending::kStopped) {
@@ -165,6 +169,14 @@ void TrainingJob::require_fitting_launch() {
                             "the adapter to begin with");
   do_on_rank_0(*model_.ranks,
                [&] { require_run_space(config_, size().most, session_.host_names().front()); });
+}
+
+void TrainingJob::give_advice() const {
+  do_on_rank_0(*model_.ranks, [&] {
+    for (const std::string& warning : find_warnings({config_, model_.opened, plan_})) {
+      log_event(concat("warning=\"", warning, '"'));
+    }
+  });
 }
 
 RunSize TrainingJob::size() const {

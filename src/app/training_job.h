@@ -59,6 +59,7 @@ class TrainingJob {
                                    const TrainingData& data) const;
   int64_t state_bytes() const;  // That this rank keeps.
   void print_banner() const;
+  void give_advice() const;
   RankBatch next_batch();
   std::optional<MetricsFile> open_metrics(CheckpointSaver& saver) const;
   void publish_result(const CheckpointSaver& saver);

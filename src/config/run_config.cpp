@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "config/run_config_keys.h"
+#include "config/warnings.h"
 
 namespace temper {
 namespace {
@@ -332,6 +333,8 @@ void visit(Visitor& root, RunConfig& config) {
     section.real("silence_seconds", config.watchdog.silence_seconds, kNotNegative);
     section.real("stall_seconds", config.watchdog.stall_seconds, kNotNegative);
   });
+  static const std::string names = "one of: " + warning_names();
+  root.texts("silence", config.silence, TextRule{is_warning_name, names.c_str()});
 }
 
 }  // namespace

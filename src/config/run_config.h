@@ -61,6 +61,7 @@ struct RunConfig {
   CheckpointOptions checkpoint;
   ContinueOptions continuation;  ///< The section `continue`.
   WatchdogOptions watchdog;
+  std::vector<std::string> silence;  ///< Names of warnings that are not to be given.
 };
 
 /// What a file and the command line's `key.path=value` overrides say, with all that is wrong in

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/loss_trend.h"
 
+#include <cmath>
+#include <iterator>
+#include <numeric>
+
 #include "core/concat.h"
 
 namespace temper {
@@ -39,6 +43,23 @@ std::string words_on_rise(const std::string& name, const LossTrend& trend, int64
                 ", its lowest was ", trend.lowest, " at step ", trend.lowest_step,
                 is_general ? "; general text among data.train, or a lower rate, holds against it"
                            : "; early_stop ends a run there, checkpoint.keep_best keeps that step");
+}
+
+std::string LossWatch::add(int64_t step, double loss) {
+  if (!std::isfinite(loss) || has_told_) return {};
+  last_.push_back(loss);
+  if (last_.size() < kNumSteps) return {};
+  if (last_.size() > kNumSteps) last_.pop_front();
+  const double mean = std::accumulate(last_.begin(), last_.end(), 0.0) / kNumSteps;
+  if (mean < lowest_) {
+    lowest_ = mean;
+    lowest_step_ = step;
+  }
+  if (mean <= kMost * lowest_) return {};
+  has_told_ = true;
+  return concat("the training loss rises: ", mean, " over the ", kNumSteps, " steps to ", step,
+                ", above ", kMost, " times the ", lowest_, " of those to step ", lowest_step_,
+                "; lower optimizer.learning_rate, or look at the data of these steps");
 }
 
 }  // namespace temper

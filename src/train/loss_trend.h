@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -29,5 +31,24 @@ std::optional<LossTrend> trend_of(const HoldOutLosses& losses, double min_gain =
 /// by a hundredth of it; else none.
 std::string words_on_rise(const std::string& name, const LossTrend& trend, int64_t step,
                           bool is_general);
+
+/// Watches the losses of steps, which are noisier than those of a hold-out, for what rates that are
+/// too high do to them.
+class LossWatch {
+ public:
+  /// Words, once, for a mean over kNumSteps steps that has risen above that; else none. Losses that
+  /// are not finite are passed over: such steps are counted elsewhere.
+  std::string add(int64_t step, double loss);
+
+ private:
+  static constexpr size_t kNumSteps = 20;  // Arbitrary: a mean of fewer is noise.
+
+  static constexpr double kMost = 1.2;  // Times the lowest mean; arbitrary.
+
+  std::deque<double> last_;
+  double lowest_ = std::numeric_limits<double>::infinity();
+  int64_t lowest_step_ = 0;
+  bool has_told_ = false;
+};
 
 }  // namespace temper

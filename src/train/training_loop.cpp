@@ -140,6 +140,7 @@ void TrainingLoop::record(const RunState& state, const StepResult& result,
   if (parts_.metrics == nullptr) return;
   parts_.metrics->add_step(state.step, result, timing);
   progress_.show(state.step, result, timing);
+  warn("rising_loss", loss_watch_.add(state.step, result.loss));
 }
 
 // Whether nothing that is due is left: an evaluation that was cut off is not recorded. Where a run
@@ -169,13 +170,19 @@ void TrainingLoop::judge(const RunState& state) {
     const HoldOutLosses& losses = parts_.metrics->losses(holdout.name);
     const std::string words =
         words_on_rise(holdout.name, *trend_of(losses), state.step, holdout.is_general);
-    if (!words.empty()) log_event(concat("warning=\"", words, '"'));
+    warn("rising_holdout", words);
     if (holdout.name == checkpoint_.keep_best) {
       parts_.save.note_loss(state.step, losses.at(state.step));
     }
     is_stopped = is_stopped || says_early_stop(holdout, state);
   }
   is_stopped_early_ = any_of(parts_.ranks, is_stopped);
+}
+
+void TrainingLoop::warn(const char* name, const std::string& words) {
+  if (words.empty() || (parts_.warns && !parts_.warns(name))) return;
+  progress_.end_line();
+  log_event(concat("warning=\"", name, ": ", words, " (silence: [", name, "])\""));
 }
 
 bool TrainingLoop::says_early_stop(const HoldOut& holdout, const RunState& state) const {

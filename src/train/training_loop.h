@@ -8,6 +8,7 @@
 #include "checkpoint/run_state.h"
 #include "train/background_save.h"
 #include "train/evaluation.h"
+#include "train/loss_trend.h"
 #include "train/matmul_limit.h"
 #include "train/metrics_file.h"
 #include "train/progress.h"
@@ -38,6 +39,7 @@ struct LoopParts {
   at::Device device = at::kCPU;
   TimeLimit time = {};
   std::function<void(const TimeLimit&)> note_save = {};  ///< Called after each.
+  std::function<bool(const char* name)> warns = {};  ///< Whether a warning may be given; all may.
 };
 
 enum class Ending { kFinished, kStopped };
@@ -74,6 +76,7 @@ class TrainingLoop {
   void finish_saving(const RunState& state);
   bool evaluate_if_due(const RunState& state);
   void judge(const RunState& state);
+  void warn(const char* name, const std::string& words);
   bool says_early_stop(const HoldOut& holdout, const RunState& state) const;
   bool evaluate_one(const RunState& state, const HoldOut& holdout);
   std::vector<bool> find_evaluated(int64_t step);
@@ -93,6 +96,7 @@ class TrainingLoop {
   int64_t num_noted_saves_ = 0;
   Stop stop_;
   bool is_stopped_early_ = false;
+  LossWatch loss_watch_;
 };
 
 }  // namespace temper

@@ -33,6 +33,7 @@ data:
   micro_batch: 1
 train:
   max_steps: 3
+silence: [no_holdout, batch_tokens]
 """
 
 

@@ -242,7 +242,7 @@ BOOST_AUTO_TEST_CASE(the_resolved_configuration_reads_as_the_same) {
        "data.seed=9223372036854775807", "data.holdout=[{name: h, path: z.h5, max_rows: 3}]",
        "train.recompute=true", "optimizer.epsilon=1e-20", "train.max_steps=0", "train.epochs=0.1",
        "schedule.name=wsd", "schedule.decay_ratio=0.25", "parallel={stage: 1, reduction: fast}",
-       "checkpoint.resume=some/folder"});
+       "checkpoint.resume=some/folder", "silence=[epochs, truncation]"});
   const std::string yaml = to_yaml(config);
   const RunConfig again = parse_run_config(yaml, "the checkpoint");
   BOOST_TEST(to_yaml(again) == yaml);
@@ -258,6 +258,7 @@ BOOST_AUTO_TEST_CASE(the_resolved_configuration_reads_as_the_same) {
   BOOST_TEST((again.schedule.shape == ScheduleOptions::Shape::kWsd));
   BOOST_TEST((again.parallel.reduction == Reduction::kFast));
   BOOST_TEST(again.checkpoint.resume == "some/folder");
+  BOOST_TEST((again.silence == std::vector<std::string>{"epochs", "truncation"}));
 }
 
 BOOST_AUTO_TEST_CASE(what_is_trained_and_its_groups_read_as_the_same) {

@@ -107,7 +107,7 @@ const std::vector<std::string> kIndifferent = {
     "watchdog.stall_seconds=7",     "checkpoint.keep=7",
     "checkpoint.resume=never",      "checkpoint.model_dtype=float32",
     "continue.from=elsewhere",      "early_stop.patience=7",
-    "early_stop.min_gain=0.5",
+    "early_stop.min_gain=0.5",      "silence=[epochs]",
 };
 // These count through the facts, or belong to another option.
 const std::set<std::string> kElsewhere = {"model.dtype",           "train.max_steps",

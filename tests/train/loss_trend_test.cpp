@@ -53,6 +53,31 @@ BOOST_AUTO_TEST_CASE(a_rise_is_told_once_and_with_advice) {
   BOOST_TEST(words({{1, 2.0}, {2, 2.0}, {3, 2.01}}, false).empty());
 }
 
+// Losses of one size fall to a half, with one that is no number, and come back.
+BOOST_AUTO_TEST_CASE(a_training_loss_that_rises_is_told_of_once) {
+  LossWatch watch;
+  int64_t step = 0, num_told = 0;
+  std::string told;
+  const auto add = [&](double loss, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+      const std::string words = watch.add(++step, loss);
+      if (words.empty()) continue;
+      told = words;
+      ++num_told;
+    }
+  };
+  add(4.0, 30);
+  add(NAN, 1);
+  add(2.0, 30);
+  add(2.3, 30);  // No more than a fifth above.
+  BOOST_TEST(num_told == 0);
+  add(4.0, 40);
+  BOOST_TEST(num_told == 1);
+  BOOST_TEST(
+      told.starts_with("the training loss rises: 2.47 over the 20 steps to 93, above 1.2 "
+                       "times the 2 of those to step 51; lower optimizer.learning_rate"));
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace
