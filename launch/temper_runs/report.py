@@ -40,8 +40,8 @@ def report(arguments: argparse.Namespace) -> None:
     """Raises DataError or OSError."""
     paths, output = arguments.runs, arguments.output
     begin, is_open = time.process_time(), write_page(paths, output, arguments.live)
-    print(f"{printable(str(output))} written", flush=True)
     try:
+        print(f"{printable(str(output))} written", flush=True)
         while is_open:
             time.sleep(max(LIVE_SECONDS, REST * (time.process_time() - begin)))
             begin, is_open = time.process_time(), write_page(paths, output, True)

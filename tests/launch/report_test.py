@@ -171,6 +171,8 @@ def test_a_run_of_the_program_is_read_whole(tmp_path):
     assert launch("report", run.folder, "-o", tmp_path / "page.html").returncode == 0
     page = (tmp_path / "page.html").read_text()
     assert run.decided_by()["model"] in page and str(tmp_path / "train.h5") in page
+    (use,) = run.state["mixture"]
+    assert f'100.0 %</td><td class="number">{use["num_tokens"]}</td>' in page
 
 
 def test_the_status_of_a_chain_draws_its_stages_that_have_begun(tmp_path):
