@@ -25,6 +25,7 @@ from .scalars import Scalar, scalars_of
 from .trackers import MlflowRun, WandbRun
 
 FOLLOW_SECONDS = 5
+REST = 20  # times what a look takes, so that following a long run takes little of a login node
 
 
 def fresh(scalars: list[Scalar], written: dict[str, tuple[int, float]], where: str) -> list[Scalar]:
@@ -93,7 +94,7 @@ def beside(run: Run) -> Path:
 def follow(boards: list[Board], goes_on: bool) -> None:
     """Raises DataError or OSError."""
     while True:
-        are_finished = True
+        begin, are_finished = time.process_time(), True
         for board in boards:
             count, is_finished = board.update()
             are_finished = are_finished and is_finished
@@ -101,7 +102,7 @@ def follow(boards: list[Board], goes_on: bool) -> None:
                 print(f"{board.names[0]}: {count} new values", flush=True)
         if are_finished or not goes_on:
             return
-        time.sleep(FOLLOW_SECONDS)
+        time.sleep(max(FOLLOW_SECONDS, REST * (time.process_time() - begin)))
 
 
 def board(arguments: argparse.Namespace) -> None:

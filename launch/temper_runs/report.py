@@ -17,6 +17,7 @@ from .page.document import make_page
 from .run_folder import Run, name_apart, open_run
 
 LIVE_SECONDS = 10
+REST = 20  # times what a page takes, so that following a long run takes little of a login node
 
 
 def open_runs(paths: list[Path]) -> list[Run]:
@@ -38,12 +39,12 @@ def write_page(paths: list[Path], output: Path, is_live: bool) -> bool:
 def report(arguments: argparse.Namespace) -> None:
     """Raises DataError or OSError."""
     paths, output = arguments.runs, arguments.output
-    is_open = write_page(paths, output, arguments.live)
-    print(f"{printable(str(output))} written", flush=True)
+    begin, is_open = time.process_time(), write_page(paths, output, arguments.live)
     try:
+        print(f"{printable(str(output))} written", flush=True)
         while is_open:
-            time.sleep(LIVE_SECONDS)
-            is_open = write_page(paths, output, True)
+            time.sleep(max(LIVE_SECONDS, REST * (time.process_time() - begin)))
+            begin, is_open = time.process_time(), write_page(paths, output, True)
     except KeyboardInterrupt:
         write_page(paths, output, False)  # One that does not load itself again.
 

@@ -15,7 +15,7 @@ from browser import CONTRAST, PHONE, SCREEN, Browser
 from runs import launch, loss_at, step_line, write_lines, write_run
 
 from temper_runs.metrics import read_metrics
-from temper_runs.page.curve import smooth, thin
+from temper_runs.page.curve import smooth, thin, usual
 from temper_runs.page.scale import Scale, short
 from temper_runs.run_folder import open_run
 
@@ -40,6 +40,26 @@ def test_thinning_keeps_every_spike_and_both_ends():
     assert {points[0], points[-1], points[54_321], points[54_322]} <= set(drawn)
     assert len(drawn) <= 4 * 500 and drawn == sorted(drawn)
     assert thin(points[:2000]) == points[:2000]
+
+
+def test_a_few_wild_values_do_not_flatten_the_curve(browser, tmp_path):
+    lines = [step_line(step, loss=90.0 if step == 321 else loss_at(step)) for step in range(1, 901)]
+    write_lines(tmp_path / "metrics.jsonl", lines)
+    assert launch("report", tmp_path, "-o", tmp_path / "page.html").returncode == 0
+    browser.window(*SCREEN)
+    browser.open(tmp_path / "page.html")
+    assert "; 1 value beyond the edge" in browser.evaluate(
+        "document.querySelector('#loss figcaption').textContent")  # fmt: skip
+    top = float(browser.evaluate("document.querySelector('#loss .chart').dataset.y").split()[1])
+    assert loss_at(1) < top < 4
+    told = browser.evaluate("""(() => {
+      const plot = document.querySelector("#loss .plot"), box = plot.getBoundingClientRect();
+      plot.dispatchEvent(new PointerEvent("pointermove",
+        {clientX: box.x + box.width * 320 / 899, clientY: box.y + 9}));
+      return document.querySelector("#loss output").textContent;
+    })()""")
+    assert re.match(r"step 321: \S+ over [0-9.]+, ", told), told
+    assert usual([1.0, 2.0, 99.0]) == [1.0, 2.0, 99.0]  # Few values are all shown.
 
 
 @pytest.mark.parametrize("low, high, ticks", [
@@ -151,6 +171,29 @@ def test_a_run_of_the_program_is_read_whole(tmp_path):
     assert launch("report", run.folder, "-o", tmp_path / "page.html").returncode == 0
     page = (tmp_path / "page.html").read_text()
     assert run.decided_by()["model"] in page and str(tmp_path / "train.h5") in page
+    (use,) = run.state["mixture"]
+    assert f'100.0 %</td><td class="number">{use["num_tokens"]}</td>' in page
+
+
+def test_the_status_of_a_chain_draws_its_stages_that_have_begun(tmp_path):
+    from tiny_run import CONFIG
+
+    write_run(tmp_path / "run")
+    write_lines(tmp_path / "run.jobs.jsonl", [
+        {"event": "start", "job": 5, "newest": "", "nodes": "n1"},
+        {"event": "end", "job": 5, "newest": "step-00000040", "nodes": "n1", "code": 0},
+    ])  # fmt: skip
+    configs = [tmp_path / "cpt.yaml", tmp_path / "sft.yaml"]
+    configs[0].write_text(CONFIG.format(folder=tmp_path))
+    configs[1].write_text(CONFIG.format(folder=tmp_path).replace("/run\n", "/later\n"))
+    page = tmp_path / "page.html"
+    done = launch("../slurm/status", f"--html={page}", *configs)
+    assert done.returncode == 0, done
+    assert "last        job 5 on n1 ended: 0, finished" in done.stdout
+    assert "<title>How training went" in page.read_text() and "job 5" not in page.read_text()
+    assert re.search(r"<h3><bdi>run</bdi>, finished</h3>", page.read_text())
+    done = launch("../slurm/status", f"--html={page}", configs[1])
+    assert done.returncode == 1 and "no stage has begun" in done.stderr
 
 
 @pytest.fixture(scope="module")

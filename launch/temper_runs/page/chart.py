@@ -8,10 +8,10 @@ The policy of the page forbids styles of single elements, so that places are att
 import math
 from dataclasses import dataclass, field
 
-from temper_data.page.markup import Html, escape, tag
+from temper_data.page.markup import Html, escape, plural, tag
 
 from ..metrics import Points
-from .curve import smooth, thin
+from .curve import smooth, thin, usual
 from .scale import SIZE, Scale, short
 
 NUM_COLOURS = 8  # as in charts.css
@@ -47,10 +47,13 @@ class Chart:
             return None
         steps = [step for curve in curves for step, _ in curve.points]
         values = [value for curve in curves for _, value in curve.points]
+        shown = usual(values)
         first, last = min(steps), max(steps)
         across = Scale(first, max(last, first + 1))
-        has_limit = self.limit is not None and self.limit <= 3 * max(values)
-        up = Scale.around(values + [self.limit] * has_limit, self.may_log)
+        has_limit = self.limit is not None and self.limit <= 3 * max(shown)
+        up = Scale.around(shown + [self.limit] * has_limit, self.may_log)
+        num_outside = sum(not up.low <= value <= up.high for value in values)
+        note = f"; {plural(num_outside, 'value')} beyond the edge" if num_outside else ""
         parts = [grid(up)]
         parts += [self._limit(up)] if has_limit else []
         parts += [self._curve(curve, across, up) for curve in curves]
@@ -60,12 +63,12 @@ class Chart:
             f'<svg class="plot" viewBox="0 0 {SIZE} {SIZE}" preserveAspectRatio="none" role="img" '
             f'aria-label="{escape(f"{self.title}: {told}")}">{"".join(parts)}</svg>'
         )
-        caption = tag("figcaption", self.title, tag("small", self.unit), tag("output"))
+        caption = tag("figcaption", self.title, tag("small", self.unit, note), tag("output"))
         return tag(
             "figure", caption, tag("div", numbers_up(up), inside, numbers_across(across),
                                    class_="axes"),
             class_="chart", data_x=f"{across.low} {across.high}", data_y=f"{up.low!r} {up.high!r}",
-            data_log="yes" if up.is_log else None,
+            data_log="yes" if up.is_log else None, data_cut="yes" if num_outside else None,
         )  # fmt: skip
 
     def _curve(self, curve: Curve, across: Scale, up: Scale) -> Html:
@@ -90,7 +93,9 @@ class Chart:
 
 
 def at(step: int, value: float, across: Scale, up: Scale) -> str:
-    return f"{short_place(across.share(step))} {short_place(1 - up.share(value))}"
+    """What lies beyond the edge is drawn on it."""
+    inside = min(max(value, up.low), up.high)
+    return f"{short_place(across.share(step))} {short_place(1 - up.share(inside))}"
 
 
 def short_place(share: float) -> str:

@@ -15,7 +15,13 @@ function valueAt(chart, place) {
   return "log" in chart.dataset ? low * (high / low) ** share : low + share * (high - low);
 }
 
-// Nothing where the curve has not begun, or has ended.
+// Null where the curve has not begun, or has ended.
+// Where a value lies beyond the edge, it is not known by how much.
+function beyond(chart, place) {
+  if (!("cut" in chart.dataset)) return "";
+  return place <= 0 ? "over " : place >= SIZE ? "under " : "";
+}
+
 function nearest(points, x) {
   const all = [...points];
   const room = SIZE / all.length;
@@ -32,7 +38,8 @@ function tell(chart, x) {
     const point = nearest(line.points, x);
     if (point === null) continue;
     if (told.length === 0) place = point.x;
-    told.push(`${line.dataset.name} ${shown(valueAt(chart, point.y))}`);
+    const value = beyond(chart, point.y) + shown(valueAt(chart, point.y));
+    told.push(`${line.dataset.name} ${value}`);
   }
   chart.querySelector("output").textContent = `step ${step(place)}: ${told.join(", ")}`;
   chart.querySelector(".here").setAttribute("d", `M${place} 0V${SIZE}`);

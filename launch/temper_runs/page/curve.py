@@ -4,6 +4,8 @@
 from ..metrics import Points
 
 COLUMNS = 500  # that a chart tells apart; it is a few hundred pixels wide
+FEW = 500  # values that are all shown
+FAR = 2.0  # times the range of the usual values, that are still shown; arbitrary
 SMOOTHED_SHARE = 30  # of the steps, one part of so many counts as the near past; arbitrary
 
 
@@ -22,6 +24,18 @@ def smooth(points: Points, span: int) -> Points:
         weight = (1 - share) * weight + share
         made.append((step, total / weight))
     return made
+
+
+def usual(values: list[float]) -> list[float]:
+    """Without the few that lie so far out that they would make a line of all others: of many values
+    the lowest and the highest five hundredth, if these are most of the range."""
+    if len(values) < FEW:
+        return values
+    ordered = sorted(values)
+    cut = len(ordered) // 500
+    inside = ordered[cut : len(ordered) - cut]
+    is_far = ordered[-1] - ordered[0] > FAR * (inside[-1] - inside[0])
+    return inside if is_far else values
 
 
 def thin(points: Points, columns: int = COLUMNS) -> Points:

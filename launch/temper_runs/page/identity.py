@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sections on what the runs were: configuration, differences, fingerprints."""
 
-from temper_data.errors import printable
-from temper_data.page.markup import Html, Section, facts, foreign, number, section, table, tag
+import math
 
+from temper_data.errors import printable
+from temper_data.page.markup import (
+    Html, Section, facts, foreign, number, percent, section, table, tag,
+)  # fmt: skip
+
+from ..metrics import number_of
 from ..run_folder import Run
+from .scale import short
 
 MAX_VALUE = 200  # characters
 ABSENT = "\u2013"
@@ -66,13 +72,31 @@ def describe_identity(runs: list[Run]) -> Section:
             pairs.append(("all that decides the result", foreign(run.state["trajectory"])))
         measured = {**run.timing, **run.manifest}
         pairs += [(name, foreign(measured[key])) for key, name in LAUNCH.items() if key in measured]
-        parts += [tag("h3", foreign(run.name)), facts(pairs), shards_table(run)]
+        parts += [tag("h3", foreign(run.name)), facts(pairs), shards_table(run), mixture_table(run)]
     lead = "SHA-256 of the model's weights and of the shards; equal ones mean equal results."
     return section("identity", "Identity", tag("p", lead, class_="lead"), parts)
 
 
 NAMES = {"model": "model", "model.dtype": "computed in", "model.device": "device"}
 LAUNCH = {"world_size": "ranks", "num_nodes": "nodes", "model_dtype": "saved as"}
+
+
+def mixture_table(run: Run) -> Html | None:
+    """What each source gives to the whole run."""
+    uses = run.state.get("mixture")
+    rows = []
+    for use in uses if isinstance(uses, list) else []:
+        if not isinstance(use, dict):
+            continue
+        share, epochs = number_of(use.get("share")), number_of(use.get("epochs"))
+        tokens = use.get("num_tokens")
+        rows.append([
+            foreign(use.get("path", "")), percent(share) if math.isfinite(share) else ABSENT,
+            number(tokens) if isinstance(tokens, int) else ABSENT,
+            short(epochs) if math.isfinite(epochs) else ABSENT,
+        ])  # fmt: skip
+    heads = ["source", "share of the tokens", "tokens", "epochs"]
+    return table(f"Mixture of {run.name}", None, heads, rows, "tnnn") if rows else None
 
 
 def shards_table(run: Run) -> Html | None:

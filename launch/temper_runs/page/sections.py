@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 
-from temper_data.page.markup import Html, Section, foreign, section, table, tag
+from temper_data.page.markup import Html, Section, foreign, number, section, table, tag
 
 from ..metrics import Metrics, Points
 from ..run_folder import Run
@@ -20,8 +20,8 @@ def describe_loss(runs: list[Run]) -> Section | None:
     if not made:
         return None
     lead = (
-        f"Faint: each step; strong: smoothed over about {span} steps. Marks below: saves; above, "
-        "in red: steps without an update; dashed across: a later job went on from there."
+        f"Faint: each step; strong: smoothed over about {number(span)} steps. Marks below: saves; "
+        "above, in red: steps without an update; dashed across: a later job went on from there."
     )
     return section("loss", "Training loss", tag("p", lead, class_="lead"), keys(runs), made)
 
