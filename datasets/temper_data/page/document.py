@@ -43,8 +43,13 @@ def make_page(splits: list[Split], report: dict) -> str:
     samples = describe_samples(splits, fit(others, MAX_BYTES - OWN_BYTES))
     sections = [samples, *others]
     main = tag("main", [part.html() for part in sections], id="main")
-    body = tag("body", SKIP, header(splits, report), tools(sections), main)
-    return f'<!doctype html>\n<html lang="en">{head()}{body}</html>\n'
+    shown = (header(splits, report), tools(sections), main)
+    return whole(head(TITLE, read("page.css"), read("page.js")), *shown)
+
+
+def whole(head: Html, *shown: Html) -> str:
+    """A file of the parts of its body."""
+    return f'<!doctype html>\n<html lang="en">{head}{tag("body", SKIP, *shown)}</html>\n'
 
 
 def fit(sections: list[Section], room: int) -> int:
@@ -59,8 +64,8 @@ def fit(sections: list[Section], room: int) -> int:
 SKIP = Html('<a class="skip" href="#main">Skip to the content</a>')
 
 
-def head() -> Html:
-    style, script = read("page.css"), read("page.js")
+def head(title: str, style: str, script: str) -> Html:
+    """Of a page that asks the network for nothing, and runs no other script."""
     allowed = f"style-src {hash_of(style)}; script-src {hash_of(script)}; img-src data:"
     policy = f"default-src 'none'; {allowed}"
     return Html(
@@ -69,7 +74,7 @@ def head() -> Html:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         '<link rel="icon" href="data:,">'
-        f"<title>{TITLE}</title><style>{style}</style>"
+        f"<title>{title}</title><style>{style}</style>"
         f'<script type="module">{script}</script></head>'
     )
 
@@ -103,13 +108,16 @@ def colours() -> Html:
 
 def tools(sections: list[Section]) -> Html:
     """Contents and search."""
-    links = []
-    for made in sections:
-        links.append(tag("li", tag("a", made.title, href=f"#{made.name}")))
-    contents = tag("nav", tag("ul", links), aria_label="Contents")
     search = Html(
         '<form role="search"><label for="find">Search samples and what was dropped</label>'
         '<input type="search" id="find" placeholder="Search" autocomplete="off" '
         'spellcheck="false" disabled><output id="found" for="find"></output></form>'
     )
-    return tag("div", contents, search, class_="tools")
+    return tag("div", contents(sections), search, class_="tools")
+
+
+def contents(sections: list[Section]) -> Html:
+    links = []
+    for made in sections:
+        links.append(tag("li", tag("a", made.title, href=f"#{made.name}")))
+    return tag("nav", tag("ul", links), aria_label="Contents")
