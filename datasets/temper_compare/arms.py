@@ -60,7 +60,7 @@ class Evaluation:
         if path.is_file():
             kept = json.loads(path.read_text())
             if kept["fingerprint"] == fingerprint:
-                return kept
+                return kept | {"cost": asdict(arm.cost)}
         print(f"compare: asking {arm.name}, seed {arm.seed}", flush=True)
         result = self._ask(arm, prompts) | {
             "fingerprint": fingerprint, "name": arm.name, "family": arm.family, "seed": arm.seed,

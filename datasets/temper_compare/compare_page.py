@@ -8,7 +8,7 @@ from temper_data.page.markup import Html, Section, foreign, number, plural, sect
 
 from .bootstrap import Sample
 from .comparison import Compared
-from .findings import write_findings
+from .findings import duration, write_findings
 from .manual import SUPPORT_WORDS, SUPPORTED_SHARE
 from .properties import HEADS, make_properties
 from .table import Row
@@ -126,9 +126,11 @@ def costs(rows: list[Row]) -> Html:
         "forgetting": lambda row: MINUS if row.cost.forgetting is None
         else signed(row.cost.forgetting, 3),
     }  # fmt: skip
-    note = ("All answers of an arm at once, loading the model included. Memory of the largest "
-            "rank (0: trained elsewhere); stored beside the model that was begun with; forgetting: "
-            "rise of the loss on the general hold-out.")  # fmt: skip
+    note = (
+        "All answers of an arm at once, loading the model included. Memory of the largest rank (of "
+        "runs that were there already, what temper check expects); stored beside the model that "
+        "was begun with; forgetting: rise of the loss on the general hold-out."
+    )
     return grid("Cost of an answer and of an arm", note, columns, rows)
 
 
@@ -139,7 +141,7 @@ def updates(rows: list[Row]) -> Html:
     columns = {
         "before, %": lambda row: figure(row.before, 100, 0),
         "after, %": lambda row: figure(row.after, 100, 0),
-        "seconds until then": lambda row: f"{row.update_seconds:.2g}" if row.after else "never",
+        "until then": lambda row: duration(row.update_seconds) if row.after else "never",
     }
     note = (
         "Two options exchange their answers. How often the new answer is more probable than "

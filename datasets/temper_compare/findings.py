@@ -21,20 +21,24 @@ class Figure:
     title: str
     of: Callable[[Row], Sample]
     unit: str  # behind a number
+    points: str = ""  # behind a difference, if that is another unit
     scale: float = 1.0
 
-    def number(self, value: float) -> str:
-        return f"{value * self.scale:.{2 if self.scale == 1 else 0}f}{self.unit}"
+    def number(self, value: float, unit: str | None = None) -> str:
+        digits = 2 if self.scale == 1 else 0
+        return f"{value * self.scale:.{digits}f}{self.unit if unit is None else unit}"
 
     def difference(self, by: Estimate) -> str:
-        """`0.31 (0.12 to 0.50)`: a difference and its interval."""
-        low, high = self.number(by.low), self.number(by.high)
-        return f"{self.number(by.value)} ({low} to {high})"
+        """`0.31 nats a token (0.12 to 0.50)`: a difference and its interval."""
+        low, high = self.number(by.low, ""), self.number(by.high, "")
+        return f"{self.number(by.value, self.points or self.unit)} ({low} to {high})"
 
 
 RIGHT = Figure("Log-likelihood of the right answer", lambda row: row.right, " nats a token")
-F1 = Figure("Words in common with the right answer (F1)", lambda row: row.f1, " %", 100)
-SUPPORTED = Figure("Answers that the manual supports", lambda row: row.supported, " %", 100)
+F1 = Figure("Words in common with the right answer (F1)", lambda row: row.f1, " %", " points", 100)
+SUPPORTED = Figure(
+    "Answers that the manual supports", lambda row: row.supported, " %", " points", 100
+)
 KNOWLEDGE = Figure("Knowledge of the very question", lambda row: row.knowledge, " nats a token")
 FORMAT = Figure("Format of the answers", lambda row: row.other, " nats a token")
 
@@ -60,6 +64,10 @@ def best_of(rows: list[Row], figure: Figure, *families: str) -> Row | None:
 
 def listed(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
 def rank(figure: Figure, rows: list[Row]) -> list[str]:
@@ -100,10 +108,10 @@ def beside(rows: list[Row]) -> list[str]:
         if row.family != TRAINED[1] or not alone:
             continue
         by = F1.of(row).minus(F1.of(alone))
-        does = "raises" if by.low > 0 else "lowers" if by.high < 0 else "does not change"
+        do = "raise" if by.low > 0 else "lower" if by.high < 0 else "do not change"
         end = "" if by.differs else " beyond the interval"
-        said.append(f"Passages for {alone.name} {does} its F1{end}, "
-                    f"by {F1.difference(by)}.")  # fmt: skip
+        said.append(f"Passages {do} the F1 of {alone.name}{end}, a difference of "
+                    f"{F1.difference(by)}.")  # fmt: skip
     return said
 
 
@@ -142,11 +150,11 @@ def on_cost(rows: list[Row]) -> list[str]:
     seeking = best_of(rows, RIGHT, *SEEKING)
     if not trained or not seeking:
         return []
-    saved = seeking.answer_cpu_seconds - trained.answer_cpu_seconds
+    saved = seeking.answer_seconds - trained.answer_seconds
     said = [
         f"{seeking.name} reads {seeking.prompt_tokens:.0f} tokens for an answer and takes "
-        f"{seeking.answer_cpu_seconds:.2f} s of processor time, {trained.name} "
-        f"{trained.prompt_tokens:.0f} tokens and {trained.answer_cpu_seconds:.2f} s."
+        f"{seeking.answer_seconds:.2f} s, {trained.name} {trained.prompt_tokens:.0f} tokens and "
+        f"{trained.answer_seconds:.2f} s."
     ]
     if saved <= 0:
         said.append("Answers of the trained model are no cheaper, so training never pays for itself"
@@ -172,8 +180,9 @@ def on_updates(rows: list[Row]) -> list[str]:
         how = "a run of" if row.family == "fine-tuning" else "a new index in"
         verdict = "" if by.differs else ", which is no difference beyond the interval"
         said.append(
-            f"{row.name}: after {how} {row.update_seconds:.2g} s, {100 * row.after.mean:.0f} % of "
-            f"{count} new answers are more probable than the old ones, {before} before{verdict}."
+            f"{row.name}: after {how} {duration(row.update_seconds)}, "
+            f"{100 * row.after.mean:.0f} % of {count} new answers are more "
+            f"probable than the old ones, {before} before{verdict}."
         )
     return said
 
@@ -187,7 +196,7 @@ def on_power(rows: list[Row]) -> list[str]:
         widths = [by.high - by.low for row in rows if row is not best
                   for by in [figure.of(best).minus(figure.of(row))]]  # fmt: skip
         if widths:
-            half = figure.number(float(np.median(widths)) / 2)
+            half = figure.number(float(np.median(widths)) / 2, figure.points or None)
             said.append(f"{figure.title}: of {questions} questions, differences below about {half} "
                         "cannot be told from none.")  # fmt: skip
     if all(len(row.right.values) == 1 for row in rows):

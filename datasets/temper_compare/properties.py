@@ -2,7 +2,7 @@
 """What fine-tuning, examples in the prompt and retrieval are for, with measured cells."""
 
 from .bootstrap import Estimate
-from .findings import F1, FORMAT, KNOWLEDGE, RIGHT, SEEKING, Figure, best_of
+from .findings import F1, FORMAT, KNOWLEDGE, RIGHT, SEEKING, Figure, best_of, duration
 from .table import Row
 
 WAYS = ("fine-tuning", *SEEKING)
@@ -37,7 +37,7 @@ def verdict(by: Estimate) -> str:
 
 
 def cost(row: Row) -> str:
-    said = f"{row.prompt_tokens:.0f} tokens and {row.answer_cpu_seconds:.2f} processor s an answer"
+    said = f"{row.prompt_tokens:.0f} tokens and {row.answer_seconds:.2f} s an answer"
     if row.cost.seconds:
         said += f", after {row.cost.seconds:.0f} s of training"
     return f"{said}; {row.cost.stored_bytes / 1e6:,.2f} MB stored"
@@ -49,7 +49,7 @@ def updating(row: Row) -> str:
     if row.after is None:
         return "a change does not reach it"
     shares = f"{100 * row.before.mean:.0f} to {100 * row.after.mean:.0f} % of new answers preferred"
-    return f"{row.update_seconds:.2g} s: {shares}"
+    return f"{duration(row.update_seconds)}: {shares}"
 
 
 def best_use(way: str, chosen: dict[str, Row | None], start: Row | None) -> str:
@@ -64,7 +64,7 @@ def best_use(way: str, chosen: dict[str, Row | None], start: Row | None) -> str:
         is_gain = figure.of(row).minus(figure.of(start)).low > 0
         if is_gain and not any(figure.of(o).minus(figure.of(row)).low > 0 for o in others):
             good.append(name)
-    if all(row.answer_cpu_seconds <= other.answer_cpu_seconds for other in others):
+    if all(row.answer_seconds <= other.answer_seconds for other in others):
         good.append("many answers: each is the cheapest")
     updated = [other for other in (row, *others) if other.after]
     follows = row.after and row.after.mean > row.before.mean

@@ -2,11 +2,12 @@
 """The table for a terminal and for Markdown."""
 
 from .bootstrap import Sample
+from .findings import duration
 from .table import Row
 
 HEADS = (
     "arm", "log-likelihood", "F1", "supported", "abstains: no answer", "answer there",
-    "prompt tokens", "s an answer", "training s", "stored MB", "after an edit", "s until then",
+    "prompt tokens", "s an answer", "training s", "stored MB", "after an edit", "until then",
 )  # fmt: skip
 
 
@@ -27,7 +28,7 @@ def cells(row: Row) -> tuple[str, ...]:
         percent(row.abstains), percent(row.silent), f"{row.prompt_tokens:.0f}",
         f"{row.answer_seconds:.2f}", f"{row.cost.seconds:.0f}",
         f"{row.cost.stored_bytes / 1e6:.2f}", updated,
-        f"{row.update_seconds:.2g}" if row.after else "never" if row.before else "",
+        duration(row.update_seconds) if row.after else "never" if row.before else "",
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 
 import io
 import json
+import re
 import shutil
 import time
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +27,7 @@ class Cost:
     """Of the runs that make an arm; all zero for one without training."""
 
     seconds: float = 0.0  # in steps, by the clock
-    peak_bytes: int = 0  # of a rank
+    peak_bytes: int = 0  # of a rank; for a run that was trained elsewhere what is expected
     stored_bytes: int = 0  # that the task needs beside the model it begins with
     forgetting: float | None = None  # change of the loss on the general hold-out; None: none there
 
@@ -105,7 +106,8 @@ class Trainer:
         known = before is not None and after is not None
         return Cost(
             seconds=sum(map(step_seconds, runs)),
-            peak_bytes=max(read_usage(run).peak_bytes for run in runs),
+            peak_bytes=max(read_usage(run).peak_bytes for run in runs)
+            or estimated_bytes(training.config, self.options.ranks),
             stored_bytes=folder_bytes(runs[-1] / "final"),
             forgetting=after - before if known else None,
         )
@@ -198,6 +200,13 @@ def read_usage(run: Path) -> Usage:
     """Of the run's last start; zeros if it was not started here."""
     path = run / "usage.json"
     return Usage(**json.loads(path.read_text())) if path.is_file() else Usage(0.0, 0.0, 0)
+
+
+def estimated_bytes(config: str, ranks: int) -> int:
+    """Of a rank, as `temper check` says; 0 if it says nothing. Raises DataError."""
+    printed, _ = run_temper(ranks, ["check", config])
+    said = re.search(r"^memory +about ([0-9.]+) ([MG])B", printed, re.MULTILINE)
+    return round(float(said[1]) * {"M": 1e6, "G": 1e9}[said[2]]) if said else 0
 
 
 def folder_bytes(folder: Path) -> int:

@@ -131,7 +131,7 @@ def arm_row(number: int, name: str, family: str, level: float, **others) -> Row:
 def three(trained: float, sought: float, **of_trained) -> list[Row]:
     return [
         arm_row(0, "zero-shot", "nothing", -3.0, after=None),
-        arm_row(1, "retrieval", "retrieval", sought, prompt_tokens=400.0, answer_cpu_seconds=3.0,
+        arm_row(1, "retrieval", "retrieval", sought, prompt_tokens=400.0, answer_seconds=3.0,
                 update_seconds=0.5, found=sample([1, 0] * 20, 1)),
         arm_row(2, "sft", "fine-tuning", trained, update_seconds=30.0,
                 **({"cost": Cost(100, 1 << 30, 1 << 28)} | of_trained)),
@@ -158,7 +158,8 @@ def test_sentences_say_so_where_fine_tuning_loses():
 
 def test_sentences_make_nothing_of_what_lies_within_the_interval():
     text = said(three(trained=-1.5, sought=-1.501))
-    assert "does not differ beyond the interval from" in text
+    assert "It does not differ beyond the interval from retrieval." in text
+    assert "above zero-shot by 1.5" in text and "retrieval by" not in text
     assert "fine-tuning (sft) does not differ beyond the interval from retrieval" in text
     assert "wins" not in text and "loses" not in text
 
@@ -175,12 +176,12 @@ def test_sentences_on_questions_without_an_answer():
 
 def test_sentences_on_cost_and_updates():
     text = said(three(-1, -2))
-    assert "retrieval reads 400 tokens for an answer and takes 3.00 s" in text
+    assert "retrieval reads 400 tokens for an answer and takes 3.00 s, sft 50 tokens and 1." in text
     assert "100 s of training are as long as what about 50 answers save." in text
     assert "zero-shot has no way to learn of a change" in text
     assert "retrieval: after a new index in 0.5 s, 100 % of 8 new answers" in text
     assert "sft: after a run of 30 s, 100 % of 8 new answers are more probable" in text
-    dear = said(three(-1, -2, answer_cpu_seconds=4.0))
+    dear = said(three(-1, -2, answer_seconds=4.0))
     assert "no cheaper, so training never pays for itself" in dear
     same = said(three(-1, -2, after=sample(np.zeros(8), 2)))
     assert "0 % before, which is no difference beyond the interval." in same
@@ -188,7 +189,7 @@ def test_sentences_on_cost_and_updates():
 
 def test_passages_for_a_trained_arm_are_judged_beside_it_alone():
     rows = [*three(-1, -2), arm_row(3, "sft + retrieval", "fine-tuning and retrieval", -2.0)]
-    assert "Passages for sft lowers its F1, by -10 % (" in said(rows)
+    assert "Passages lower the F1 of sft, a difference of -10 points (" in said(rows)
 
 
 def test_the_tables_have_a_cell_for_each_figure():

@@ -22,6 +22,7 @@ from compare import compare as compare_here  # noqa: E402
 from temper_compare.options import INSTRUCTION, load_options  # noqa: E402
 from temper_compare.prompts import PASSAGES  # noqa: E402
 from temper_compare.questions import QuestionSet  # noqa: E402
+from temper_compare.training import estimated_bytes  # noqa: E402
 
 from temper_data.errors import DataError  # noqa: E402
 
@@ -187,6 +188,7 @@ def test_every_arm_has_a_row_and_costs(folder, done):
     weights = (folder / "out/training/sft-1/final").glob("*.safetensors")
     assert sft["stored_bytes"] == sum(path.stat().st_size for path in weights)
     assert lora["stored_bytes"] < sft["stored_bytes"] and sft["forgetting"] is not None
+    assert 0.5 < estimated_bytes(str(folder / "sft.yaml"), 1) / sft["peak_bytes"] < 2
     assert result(folder, "zero-shot")["cost"]["stored_bytes"] == 0
     assert (folder / "out" / "compare.html").stat().st_size > 20_000
     assert len(json.loads((folder / "out" / "blind-key.json").read_text())["pairs"]) > 0
