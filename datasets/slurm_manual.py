@@ -5,9 +5,10 @@
     slurm_manual.py <folder with the unpacked package> <output folder>
 
 Writes pages.jsonl, one page per line ({"page", "text"}), for continual pretraining, and
-options.jsonl, one conversation per line ({"messages", "option", "group"}), for fine-tuning.
+options.jsonl, one conversation per line ({"messages", "option", "group", "names"}), for SFT.
 `group` is the same for all options that share their name or their answer, so that a hold-out by
-group keeps each answer on one side.
+group keeps each answer on one side. `names` are the texts by which a question may name its option,
+the whole one first.
 """
 
 import argparse
@@ -95,7 +96,8 @@ def conversations(options: list[Option]) -> list[dict]:
                 {"role": "assistant", "content": option.answer},
             ]
             path = " ".join([option.page, *option.parents, option.name])
-            records.append({"messages": messages, "option": path, "group": group})
+            record = {"messages": messages, "option": path, "group": group}
+            records.append(record | {"names": [option.name, option.short]})
     return records
 
 

@@ -20,31 +20,16 @@ class Frame:
     title: str
     style: str
     script: str = ""
-    search_label: str = "Search"
+    search_label: str = ""  # empty: there is no search
     nouns: tuple[str, str] = ("sample", "example")  # what the search counts: articles, and others
     refresh_seconds: int = 0  # 0: the page stays as it is
 
     def page(self, header: Html, sections: list[Section]) -> str:
         """The whole file."""
         main = tag("main", [part.html() for part in sections], id="main")
-        body = tag("body", SKIP, header, self._tools(sections), main)
-        return f'<!doctype html>\n<html lang="en">{self._head()}{body}</html>\n'
-
-    def _head(self) -> Html:
-        style, script = read(HERE / "frame.css") + self.style, read(HERE / "frame.js") + self.script
-        allowed = f"style-src {hash_of(style)}; script-src {hash_of(script)}; img-src data:"
-        policy = f"default-src 'none'; {allowed}"
-        again = f'<meta http-equiv="refresh" content="{self.refresh_seconds}">'
-        return Html(
-            '<head><meta charset="utf-8">'
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-            f"{again if self.refresh_seconds else ''}"
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            '<meta name="color-scheme" content="light dark">'
-            '<link rel="icon" href="data:,">'
-            f"<title>{self.title}</title><style>{style}</style>"
-            f'<script type="module">{script}</script></head>'
-        )
+        search = read(HERE / "frame.js") if self.search_label else ""
+        shown = [header, self._tools(sections), main]
+        return whole(self.title, self.style, search + self.script, shown, self.refresh_seconds)
 
     def _tools(self, sections: list[Section]) -> Html:
         """Contents and search."""
@@ -52,6 +37,8 @@ class Frame:
         for made in sections:
             links.append(tag("li", tag("a", made.title, href=f"#{made.name}")))
         contents = tag("nav", tag("ul", links), aria_label="Contents")
+        if not self.search_label:
+            return tag("div", contents, class_="tools")
         search = Html(
             f'<form role="search"><label for="find">{self.search_label}</label>'
             '<input type="search" id="find" placeholder="Search" autocomplete="off" '
@@ -59,6 +46,27 @@ class Frame:
             '<output id="found" for="find"></output></form>'
         )
         return tag("div", contents, search, class_="tools")
+
+
+def whole(
+    title: str, style: str, script: str, shown: list[Html], refresh_seconds: int = 0
+) -> str:
+    """A file of the parts of its body, with the frame's style before its own."""
+    style = read(HERE / "frame.css") + style
+    allowed = f"style-src {hash_of(style)}; script-src {hash_of(script)}; img-src data:"
+    policy = f"default-src 'none'; {allowed}"
+    again = f'<meta http-equiv="refresh" content="{refresh_seconds}">' if refresh_seconds else ""
+    head = Html(
+        '<head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f"{again}"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        '<link rel="icon" href="data:,">'
+        f"<title>{title}</title><style>{style}</style>"
+        f'<script type="module">{script}</script></head>'
+    )
+    return f'<!doctype html>\n<html lang="en">{head}{tag("body", SKIP, *shown)}</html>\n'
 
 
 def read(path: Path) -> str:
@@ -71,10 +79,10 @@ def hash_of(text: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-def page_header(kicker: str, title: str, overview: Html) -> Html:
+def page_header(kicker: str, title: str, *overview: Html) -> Html:
     """What stands above the contents: what the page is of, and its key figures."""
     top = tag("div", tag("p", kicker, class_="kicker"), colours(), class_="top")
-    return tag("header", top, tag("h1", title), overview)
+    return tag("header", top, tag("h1", title), *overview)
 
 
 def colours() -> Html:
