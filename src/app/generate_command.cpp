@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -68,6 +70,16 @@ class AnswerPrinter {
   size_t num_printed_ = 0;
 };
 
+// The tokens of the longest prompt with its answer.
+template <typename Requests>
+int64_t longest_of(const Requests& requests) {
+  int64_t longest = 0;
+  for (const auto& one : requests) {
+    longest = std::max(longest, std::ssize(one.prompt) + one.options.max_new_tokens);
+  }
+  return longest;
+}
+
 // One verb with a model, in its three ways.
 class GenerateVerb {
  public:
@@ -86,7 +98,7 @@ class GenerateVerb {
       if (unusable) throw ConfigError(unusable->problem, unusable->remedy);
       for (GenerationRequest& one : asked.to_generation(i)) requests.push_back(std::move(one));
     }
-    load();
+    load(longest_of(requests));
     AnswerPrinter printer;
     run({.next = all_at_once(std::move(requests)), .take = [&](size_t index, const Answer& answer) {
            if (ranks().rank() == 0) printer.add(index, answer);
@@ -94,7 +106,7 @@ class GenerateVerb {
   }
 
   void answer_stream() {
-    load();
+    load(rules_.model.max_positions - rules_.num_virtual_tokens);  // Whatever comes.
     RequestStream stream(rules_, ranks());
     run(stream.flow());
   }
@@ -124,7 +136,9 @@ class GenerateVerb {
  private:
   Communicator& ranks() { return *model_.ranks; }
 
-  void load() {
+  // For texts of so many tokens, at most.
+  void load(int64_t longest) {
+    model_.choose_positions(rules_.num_virtual_tokens + longest);
     do_on_rank_0(ranks(), [&] { look_at_companions(model_.folder().path()); });
     model_.load_start();
   }
@@ -147,7 +161,6 @@ class GenerateVerb {
     };
     log_event(concat("generate requests=", asked.size(), " done=", num_done));
     if (open.empty()) return;
-    load();
     PendingAnswers pending;
     std::vector<GenerationRequest> requests;
     for (const size_t request : open) {
@@ -155,6 +168,7 @@ class GenerateVerb {
         requests.push_back(std::move(one));
       }
     }
+    load(longest_of(asked));
     since_start.restart();
     run({.next = all_at_once(std::move(requests)), .take = [&](size_t index, const Answer& answer) {
            num_tokens += std::ssize(answer.tokens);

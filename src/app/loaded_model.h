@@ -38,6 +38,10 @@ struct LoadedModel {
   /// ModelError.
   void remember_start();
 
+  /// Decoder::choose_positions, logged where a model has two sets. Training and evaluation have
+  /// done it for their rows; who generates or scores does it once for all requests.
+  void choose_positions(int64_t longest_context);
+
   /// The units of the store, for training or not.
   std::vector<StoredUnit> units(bool is_trained) const;
 

@@ -4,14 +4,13 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <optional>
 #include <vector>
 
 #include "core/targets.h"
 #include "model/ops/backward.h"
 #include "model/ops/cross_entropy.h"
+#include "model/ops/norm.h"
 #include "model/ops/product.h"
-#include "model/ops/rms_norm.h"
 
 namespace temper {
 namespace {
@@ -38,9 +37,9 @@ class MatrixGradient {
   }
 
   // Shapes: logit_gradient [n, vocab_size], x [n, hidden].
-  void add(const at::Tensor& logit_gradient, const at::Tensor& x) {
+  void add(const at::Tensor& logit_gradient, const at::Tensor& x, float scale) {
     if (!sum_.defined()) return;
-    product_out(sum_, logit_gradient.t(), x, {.keep = has_begun_ ? 1.0F : 0.0F});
+    product_out(sum_, logit_gradient.t(), x, {.scale = scale, .keep = has_begun_ ? 1.0F : 0.0F});
     has_begun_ = true;
   }
 
@@ -58,21 +57,6 @@ at::Tensor rows_with_target(const at::Tensor& targets) {
   return at::nonzero(targets.ne(kNoTarget)).squeeze(1);
 }
 
-// What another head's logits are made of: the same chunks of them as of the own ones.
-class OtherLogits {
- public:
-  OtherLogits(const at::Tensor& normed, const at::Tensor& matrix)
-      : normed_(normed), transposed_(matrix.to(normed.scalar_type()).t()) {}
-
-  at::Tensor chunk(Range rows) const {
-    return product(normed_.slice(0, rows.begin, rows.end), transposed_);
-  }
-
- private:
-  at::Tensor normed_;
-  at::Tensor transposed_;
-};
-
 }  // namespace
 
 HeadChunks::HeadChunks(int64_t num_rows, int64_t bytes_per_row, LogitLimits limits)
@@ -86,7 +70,8 @@ int64_t HeadChunks::largest() const { return count_ == 0 ? 0 : (num_rows_ + coun
 int64_t head_bytes(const HeadWork& work, int num_threads) {
   const HeadChunks chunks(work.num_rows, work.vocab_size * work.element_bytes);
   const int64_t num_heads = work.is_kept_near ? 2 : 1;
-  const int64_t logits = num_heads * chunks.largest() * work.vocab_size * work.element_bytes;
+  const int64_t num_logits = num_heads * (work.is_bounded ? 3 : 1);  // What bounds leave and give.
+  const int64_t logits = num_logits * chunks.largest() * work.vocab_size * work.element_bytes;
   const int64_t scratch_rows = work.is_kept_near ? kScratchRowsOfNear : 1;
   const int64_t row_scratch = num_threads * scratch_rows * work.vocab_size * kFloatBytes;
   // The hidden states, normed, and the gradients of both, of which the last one is scattered; of
@@ -101,7 +86,7 @@ int64_t head_bytes(const HeadWork& work, int num_threads) {
 }
 
 void Head::attach(const Weight& norm, const Weight& matrix, const TokenRows& rows) {
-  if (norm.is_defined()) norm_ = norm;
+  if (norm.is_defined()) norm_.scale = norm;
   if (matrix.is_defined()) matrix_ = matrix;
   rows_ = rows;
 }
@@ -112,13 +97,13 @@ void Head::for_each_chunk(const at::Tensor& hidden, const at::Tensor& targets,
   const at::NoGradGuard no_graph;
   const at::Tensor rows = rows_with_target(targets);
   const at::Tensor own = targets.index_select(0, rows);
-  const at::Tensor normed = rms_norm(hidden.index_select(0, rows), norm_, epsilon_);
-  const at::Tensor transposed = matrix_.value().to(hidden.scalar_type()).t();
+  const at::Tensor normed = norm_rows(hidden.index_select(0, rows), norm_, kind_);
+  const at::Tensor matrix = matrix_.value().to(hidden.scalar_type());
   const HeadChunks chunks(rows.numel(), matrix_.shape()[0] * hidden.element_size(), limits_);
   for (int64_t i = 0; i < chunks.count(); ++i) {
     const Range range = chunks[i];
     const at::Tensor x = normed.slice(0, range.begin, range.end);
-    function(product(x, transposed), own.slice(0, range.begin, range.end));
+    function(logits_of(x, matrix), own.slice(0, range.begin, range.end));
   }
 }
 
@@ -145,13 +130,13 @@ HeadResult Head::loss_and_gradient(const at::Tensor& hidden, const at::Tensor& t
   const at::Tensor rows = rows_with_target(targets);
   HeadResult result{.hidden_gradient = at::zeros_like(hidden)};
   if (rows.numel() == 0) {
-    for (const Weight* weight : {&norm_, &matrix_, &rows_.rows}) {
+    for (const Weight* weight : {&norm_.scale, &norm_.bias, &matrix_, &rows_.rows}) {
       if (weight->is_defined() && weight->gradient().defined()) weight->gradient().zero_();
     }
     return result;
   }
   const GraphPass norm(hidden.index_select(0, rows), [&](const at::Tensor& selected) {
-    return rms_norm(selected, norm_, epsilon_);
+    return norm_rows(selected, norm_, kind_);
   });
   const at::Tensor normed_gradient =
       project(norm.output().detach(), targets.index_select(0, rows), other, result);
@@ -159,15 +144,24 @@ HeadResult Head::loss_and_gradient(const at::Tensor& hidden, const at::Tensor& t
   return result;
 }
 
+at::Tensor Head::logits_of(const at::Tensor& normed, const at::Tensor& matrix) const {
+  at::Tensor logits = at::empty({normed.size(0), matrix.size(0)}, normed.options());
+  product_out(logits, normed, matrix.t(), {.scale = static_cast<float>(rule_.scale)});
+  if (rule_.softcap > 0.0) logits.div_(rule_.softcap).tanh_().mul_(rule_.softcap);
+  return logits;
+}
+
 at::Tensor Head::project(const at::Tensor& normed, const at::Tensor& targets,
                          const OtherHead* other, HeadResult& result) const {
-  std::optional<OtherLogits> others;
+  at::Tensor other_normed, other_matrix;
   if (other != nullptr) {
     const at::NoGradGuard no_graph;
     const Head& head = other->head;
-    others.emplace(rms_norm(other->hidden, head.norm_, head.epsilon_), head.matrix_.value());
+    other_normed = norm_rows(other->hidden, head.norm_, head.kind_);
+    other_matrix = head.matrix_.value().to(other_normed.scalar_type());
   }
   const at::Tensor matrix = matrix_.value().to(normed.scalar_type());
+  const auto scale = static_cast<float>(rule_.scale);
   at::Tensor normed_gradient = at::empty_like(normed);
   const HeadChunks chunks(normed.size(0), matrix.size(0) * normed.element_size(), limits_);
   MatrixGradient matrix_gradient(matrix_.gradient(), chunks.count());
@@ -175,20 +169,23 @@ at::Tensor Head::project(const at::Tensor& normed, const at::Tensor& targets,
     const Range range = chunks[i];
     const at::Tensor x = normed.slice(0, range.begin, range.end);
     const at::Tensor own = targets.slice(0, range.begin, range.end);
-    const at::Tensor logits = product(x, matrix.t());
-    if (others) {
-      const NearLosses losses =
-          near_losses_with_gradient(logits, own, others->chunk(range), other->kl);
+    const at::Tensor logits = logits_of(x, matrix);
+    const at::Tensor bounded = rule_.softcap > 0.0 ? logits / rule_.softcap : at::Tensor();
+    if (other != nullptr) {
+      const at::Tensor theirs =
+          other->head.logits_of(other_normed.slice(0, range.begin, range.end), other_matrix);
+      const NearLosses losses = near_losses_with_gradient(logits, own, theirs, other->kl);
       result.loss_sum += sum_in_order(losses.cross_entropy);
       result.kl_sum += sum_in_order(losses.divergence);
     } else {
       result.loss_sum += sum_in_order(cross_entropy_with_gradient(logits, own));
     }
-    product_out(normed_gradient.slice(0, range.begin, range.end), logits, matrix);
-    matrix_gradient.add(logits, x);
+    if (bounded.defined()) logits.copy_(at::tanh_backward(logits, bounded));
+    product_out(normed_gradient.slice(0, range.begin, range.end), logits, matrix, {.scale = scale});
+    matrix_gradient.add(logits, x, scale);
     if (!rows_.is_defined()) continue;
     if (i == 0) rows_.rows.gradient().zero_();
-    rows_.rows.gradient().add_(rows_.head_gradient(logits, x));
+    rows_.rows.gradient().add_(rows_.head_gradient(logits, x), rule_.scale);
   }
   matrix_gradient.finish();
   return normed_gradient;
@@ -197,7 +194,7 @@ at::Tensor Head::project(const at::Tensor& normed, const at::Tensor& targets,
 at::Tensor Head::logits(const at::Tensor& hidden) const {
   const at::NoGradGuard no_graph;
   const at::Tensor matrix = matrix_.value().to(hidden.scalar_type());
-  return product(rms_norm(hidden, norm_, epsilon_), matrix.t()).to(at::kFloat);
+  return logits_of(norm_rows(hidden, norm_, kind_), matrix).to(at::kFloat);
 }
 
 }  // namespace temper

@@ -9,6 +9,7 @@
 #include "core/range.h"
 #include "model/kl_options.h"
 #include "model/ops/embedding.h"
+#include "model/ops/norm.h"
 #include "model/weight.h"
 
 namespace temper {
@@ -49,6 +50,12 @@ class HeadChunks {
   int64_t count_;
 };
 
+/// What becomes of the products of hidden states and matrix.
+struct LogitRule {
+  double scale = 1.0;    ///< They are multiplied,
+  double softcap = 0.0;  ///< and then bounded: softcap tanh(l / softcap); 0: not.
+};
+
 /// What `Head::loss_and_gradient` allocates at its fullest, for rows that all have a target.
 struct HeadWork {
   int64_t num_rows;
@@ -56,6 +63,7 @@ struct HeadWork {
   int64_t vocab_size;
   int64_t element_bytes;      ///< Of the compute dtype.
   bool is_trained;            ///< Whether there is a gradient of the matrix, in that dtype.
+  bool is_bounded = false;    ///< Whether logits are capped softly.
   bool is_kept_near = false;  ///< Whether there is another head.
 };
 int64_t head_bytes(const HeadWork& work, int num_threads);
@@ -74,8 +82,12 @@ struct OtherHead {
 /// Only rows with a target are computed, in chunks, so that few logits exist at a time.
 class Head {
  public:
-  Head(Weight norm, Weight matrix, double epsilon, LogitLimits limits = {})
-      : norm_(std::move(norm)), matrix_(std::move(matrix)), epsilon_(epsilon), limits_(limits) {}
+  Head(NormWeights norm, NormKind kind, Weight matrix, LogitRule rule = {}, LogitLimits limits = {})
+      : norm_(std::move(norm)),
+        kind_(kind),
+        matrix_(std::move(matrix)),
+        rule_(rule),
+        limits_(limits) {}
 
   const Weight& matrix() const { return matrix_; }
 
@@ -106,10 +118,14 @@ class Head {
   at::Tensor project(const at::Tensor& normed, const at::Tensor& targets, const OtherHead* other,
                      HeadResult& result) const;
 
-  Weight norm_;     // [hidden_size]
+  // Shapes: normed [n, hidden_size]; returns [n, vocab_size].
+  at::Tensor logits_of(const at::Tensor& normed, const at::Tensor& matrix) const;
+
+  NormWeights norm_;  // [hidden_size]
+  NormKind kind_;
   Weight matrix_;   // [vocab_size, hidden_size]
   TokenRows rows_;  // Of the matrix, where only they are trained.
-  double epsilon_;
+  LogitRule rule_;
   LogitLimits limits_;
 };
 
