@@ -144,9 +144,12 @@ void read_scalars(const JsonKeys& keys, const Family& family, ModelConfig& confi
     config.attention_scale =
         1.0 / std::sqrt(keys.positive("query_pre_attn_scalar", family.default_query_scalar));
   }
-  if (family.knows_softcaps) {
+  // Gemma 3's class has the key of the attention's bound, too, but its code does not apply it.
+  if (family.default_attention_softcap > 0.0) {
     config.attention_softcap =
         read_softcap(keys, "attn_logit_softcapping", family.default_attention_softcap);
+  }
+  if (family.knows_softcaps) {
     config.logit_softcap =
         read_softcap(keys, "final_logit_softcapping", family.default_logit_softcap);
   }

@@ -94,8 +94,8 @@ struct Family {
   bool scales_embedding = false;       ///< By the root of hidden_size.
   bool has_multipliers = false;        ///< Granite's four.
   double default_query_scalar = 0.0;   ///< `query_pre_attn_scalar`; 0: no such key.
-  bool knows_softcaps = false;
-  double default_attention_softcap = 0.0;
+  bool knows_softcaps = false;         ///< Of logits.
+  double default_attention_softcap = 0.0;  ///< 0: no such key.
   double default_logit_softcap = 0.0;
   double default_logit_scale = 0.0;  ///< `logit_scale`; 0: no such key.
 

@@ -21,7 +21,8 @@ import tiny_families  # noqa: E402
 LENGTHS = (37, 9, 14)  # Of the documents that are packed into one batch.
 FLOAT32_BOUND = 1e-5  # Relative to the largest element.
 NOISE_BOUND = 1.1  # Of that of transformers in the mean; twice as much of one tensor.
-RANDOM_NOISE_BOUND = 1.5  # One model in five has more by chance: 0.8 to 1.4 were seen of glm4.
+# Scores may be large there, and one model in five has more noise by chance: 0.8 to 1.4 of glm4.
+RANDOM_BOUNDS = (3e-5, 1.5)
 RANDOM_CASES = 6
 
 def make_model(config):
@@ -189,9 +190,9 @@ class Finding:
     worst_noise: float  # and of one.
     has_good_loss: bool  # It is one number, and may be right by luck: no worse than the logits.
 
-    def is_good(self, noise_bound: float) -> bool:
+    def is_good(self, float32_bound: float, noise_bound: float) -> bool:
         is_quiet = self.noise <= noise_bound and self.worst_noise <= 2.0 * noise_bound
-        return self.float32 <= FLOAT32_BOUND and self.same_bits and is_quiet and self.has_good_loss
+        return self.float32 <= float32_bound and self.same_bits and is_quiet and self.has_good_loss
 
 
 def compare(program, name, model_type, changes) -> Finding:
@@ -218,8 +219,8 @@ def compare(program, name, model_type, changes) -> Finding:
 def compare_defaults(program, model_type) -> float:
     """Of a file with no key but a model's sizes: the worst element."""
     documents = make_documents()
-    # Its class makes no model without the key.
-    needed = {"head_dim": 16} if model_type == "ministral" else {}
+    # Their classes make no model without the key.
+    needed = {"head_dim": 16} if model_type in ("ministral", "hunyuan_v1_dense") else {}
     model = make_model(tiny_families.make_config(model_type, needed))
     exact = run_reference(model, documents)
     bare = {"model_type": model_type, **tiny_families.SIZES, **needed}
@@ -239,8 +240,8 @@ def main():
         for name, model_type, changes in cases:
             finding = compare(program, name, model_type, changes)
             findings.setdefault(model_type, []).append(finding)
-            is_random = name.startswith("random")
-            if not finding.is_good(RANDOM_NOISE_BOUND if is_random else NOISE_BOUND):
+            bounds = RANDOM_BOUNDS if name.startswith("random") else (FLOAT32_BOUND, NOISE_BOUND)
+            if not finding.is_good(*bounds):
                 failures.append(name)
         for model_type, found in findings.items():
             default_error = compare_defaults(program, model_type)
