@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <map>
@@ -81,10 +82,14 @@ int run_generate(const GenerateOptions& options) {
     auto ranks = open_ranks(session, start);
     const RunConfig config = with_chosen_weights(options.model, start, *ranks);
     LoadedModel model(session, std::move(ranks), config, ModelOpening::Use::kGeneration);
+    int64_t longest = 0;
     for (const std::vector<int64_t>& prompt : options.prompts) {
       require_usable(prompt, options.generation, model.folder().config(),
                      config.method.num_virtual_tokens());
+      longest = std::max(longest, std::ssize(prompt));
     }
+    model.choose_positions(config.method.num_virtual_tokens() + longest +
+                           options.generation.max_new_tokens);
     do_on_rank_0(*model.ranks, [&] { look_at_companions(model.folder().path()); });
     model.load_start();
     AnswerPrinter printer;

@@ -3,6 +3,7 @@
 
 #include <ATen/Parallel.h>
 
+#include <optional>
 #include <utility>
 
 #include "app/launch_check.h"
@@ -13,6 +14,7 @@
 #include "checkpoint/together.h"
 #include "comm/agree.h"
 #include "comm/make_communicator.h"
+#include "core/concat.h"
 #include "core/log.h"
 #include "zero/initialise.h"
 
@@ -62,6 +64,9 @@ LoadedModel::LoadedModel(const MpiSession& session, std::unique_ptr<Communicator
       method(config.method),
       decoder(folder().config(), opened.parameters.units) {
   at::set_num_threads(num_threads);
+  if (use != ModelOpening::Use::kGeneration) {
+    choose_positions(method.num_virtual_tokens() + config.data.sequence_length);
+  }
   const bool is_trained = use == ModelOpening::Use::kTraining;
   require_same_model({session.local_rank(), session.host_names()}, *ranks, folder());
   if (is_trained) {
@@ -79,6 +84,13 @@ LoadedModel::LoadedModel(const MpiSession& session, std::unique_ptr<Communicator
   engine.emplace(decoder, *store,
                  config.train.recomputes ? Activations::kRecomputed : Activations::kKept,
                  adapter() ? &*adapter() : nullptr);
+}
+
+void LoadedModel::choose_positions(int64_t longest_context) {
+  const std::optional<bool> is_long = decoder.choose_positions(longest_context);
+  if (!is_long) return;
+  log_event(
+      concat("positions=", *is_long ? "long" : "short", " longest_context=", longest_context));
 }
 
 std::vector<StoredUnit> LoadedModel::units(bool is_trained) const {

@@ -32,6 +32,10 @@ struct LoadedModel {
   /// Collective. Throws: ModelError.
   void load_start();
 
+  /// Decoder::choose_positions, logged where a model has two sets. Training and evaluation have
+  /// done it for their rows; who generates or scores does it once for all requests.
+  void choose_positions(int64_t longest_context);
+
   /// The units of the store, for training or not.
   std::vector<StoredUnit> units(bool is_trained) const;
 

@@ -5,10 +5,13 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "model/adapter/lora.h"
 #include "model/decoder_units.h"
+#include "model/family.h"
 #include "model/head.h"
+#include "model/linear_modules.h"
 #include "model/ops/attention.h"
 #include "model/ops/product.h"
 #include "model/quantised/four_bit_format.h"
@@ -196,7 +199,11 @@ int64_t gathered_to_save_bytes(const RunConfig& config, const MemoryFacts& facts
 int64_t elements_per_token(const ModelConfig& model) {
   const int64_t queries = model.num_heads * model.head_dim;
   const int64_t keys_and_values = 2 * model.num_key_value_heads * model.head_dim;
-  return 2 * model.hidden_size + 2 * queries + keys_and_values + 2 * model.intermediate_size;
+  const BlockNames& names = family_of(model.model_type).names;
+  const int64_t num_norms_behind =
+      (names.after_attention_norm.empty() ? 0 : 1) + (names.after_mlp_norm.empty() ? 0 : 1);
+  const int64_t inner = product_sizes(model)[static_cast<size_t>(Product::kGateUp)].out;
+  return (2 + num_norms_behind) * model.hidden_size + 2 * queries + keys_and_values + inner;
 }
 
 // What bottlenecks keep of one token in each block: what they read, and what they made of it.
@@ -263,23 +270,24 @@ ActivationBytes activation_bytes(const RunConfig& config, const MemoryFacts& fac
   const bool trains_head = trains_head_matrix(facts);
   const bool has_windows = std::ranges::find(model.windows, 0) == model.windows.end();
   const AttentionBytes attention = attention_bytes(
-      {model.num_heads, model.num_key_value_heads, model.head_dim},
+      {model.num_heads, model.num_key_value_heads, model.head_dim, model.attention_scale,
+       model.attention_softcap},
       {tokens, config.data.sequence_length, has_windows ? std::ranges::max(model.windows) : 0},
       facts.num_threads);
-  const LinearShape layers[] = {{tokens, queries + keys_and_values, model.hidden_size},
-                                {tokens, model.hidden_size, queries},
-                                {tokens, 2 * model.intermediate_size, model.hidden_size},
-                                {tokens, model.hidden_size, model.intermediate_size},
-                                {tokens, model.vocab_size, model.hidden_size, trains_head}};
+  std::vector<LinearShape> layers{{tokens, model.vocab_size, model.hidden_size, trains_head}};
+  for (const ProductSize& size : product_sizes(model))
+    layers.push_back({tokens, size.out, size.in});
   const int64_t products = product_bytes(layers, decoder_form(facts).dtype, facts.num_threads);
   // Gradients of a sublayer's output, of what its last product reads and of what that was made of.
-  const int64_t mlp = model.hidden_size + 3 * model.intermediate_size;
+  const int64_t inner = product_sizes(model)[static_cast<size_t>(Product::kGateUp)].out;
+  const int64_t mlp = model.hidden_size + model.intermediate_size + inner;
   const int64_t sublayer = 3 * model.hidden_size + 2 * queries + 2 * keys_and_values;
   return {
       .blocks = num_blocks_kept(facts) * (config.train.recomputes ? input : block),
       .block = block,
       .input = input,
-      .head = head_bytes({tokens, model.hidden_size, model.vocab_size, element, trains_head},
+      .head = head_bytes({tokens, model.hidden_size, model.vocab_size, element, trains_head,
+                          model.logit_softcap > 0.0},
                          facts.num_threads),
       .work = std::max(tokens * mlp * element, tokens * sublayer * element + attention.backward),
       .threads = attention.threads + products};

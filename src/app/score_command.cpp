@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <optional>
@@ -33,6 +34,16 @@ ScoreRequests read_together(const MpiSession& session, const LoadedModel& model,
                             {"the requests", "give all nodes one file of requests"},
                             session.host_names());
   return std::move(requests).value();
+}
+
+// In tokens.
+int64_t longest_of(const ScoringWork& work) {
+  int64_t longest = 0;
+  for (size_t i = 0; i < work.continuations.size(); ++i) {
+    const int64_t size = std::ssize(work.continuations[i].tokens);
+    longest = std::max(longest, std::ssize(work.context_of(i)) + size);
+  }
+  return longest;
 }
 
 // All that scores depend on beside the requests.
@@ -101,6 +112,7 @@ int score_requests(const MpiSession& session, const ScoreOptions& options) {
   const RunConfig config = with_chosen_weights(options.model, start, *ranks);
   LoadedModel model(session, std::move(ranks), config, ModelOpening::Use::kGeneration);
   const ScoreRequests requests = read_together(session, model, options.requests);
+  model.choose_positions(model.method.num_virtual_tokens() + longest_of(requests.work));
   std::optional<ScoreAnswers> answers;  // On rank 0.
   do_on_rank_0(*model.ranks,
                [&] { answers.emplace(options.output, requests, identity_of(model)); });

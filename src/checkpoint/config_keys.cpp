@@ -33,6 +33,8 @@ constexpr const char* kHarmlessConfigKeys[] = {
     "use_cache",
     // Of one family, ignored by the others.
     "attention_bias",
+    "hidden_act",
+    "hidden_activation",
     "max_window_layers",
     "mlp_bias",
     "sliding_window",
@@ -45,6 +47,7 @@ constexpr const char* kHarmlessConfigKeys[] = {
     "torch_dtype",
     // Of earlier versions, and of other programs.
     "_attn_implementation",
+    "_sliding_window_pattern",
     "_attn_implementation_autoset",
     "_attn_implementation_internal",
     "_commit_hash",
@@ -53,11 +56,14 @@ constexpr const char* kHarmlessConfigKeys[] = {
     "attn_implementation",
     "auto_map",
     "bos_token",
+    "cache_implementation",
     "decoder_start_token_id",
     "do_sample",
+    "eod_token_id",
     "eos_token",
     "finetuning_task",
     "gradient_checkpointing",
+    "image_token_id",
     "is_decoder",
     "is_llama_config",
     "keys_to_ignore_at_inference",
@@ -65,6 +71,7 @@ constexpr const char* kHarmlessConfigKeys[] = {
     "max_length",
     "max_new_tokens",
     "max_sequence_length",
+    "mm_tokens_per_image",
     "model_max_length",
     "name",
     "neftune_noise_alpha",
@@ -85,11 +92,21 @@ constexpr const char* kHarmlessConfigKeys[] = {
 };
 
 // Of the rotary settings those that a kind has and another one does not look at.
-constexpr const char* kHarmlessRopeKeys[] = {
-    "attention_factor", "beta_fast",   "beta_slow",       "factor",
-    "high_freq_factor", "long_factor", "low_freq_factor", "mscale",
-    "mscale_all_dim",   "rope_type",   "short_factor",    "original_max_position_embeddings",
-    "truncate",         "type"};
+constexpr const char* kHarmlessRopeKeys[] = {"attention_factor",
+                                             "beta_fast",
+                                             "beta_slow",
+                                             "factor",
+                                             "high_freq_factor",
+                                             "long_factor",
+                                             "low_freq_factor",
+                                             "max_position_embeddings",
+                                             "mscale",
+                                             "mscale_all_dim",
+                                             "original_max_position_embeddings",
+                                             "rope_type",
+                                             "short_factor",
+                                             "truncate",
+                                             "type"};
 
 // Keys by which other models, and variants of these families with code of their own, change what is
 // computed. transformers' classes of the families do not look at most of them; a file that sets one
@@ -104,8 +121,10 @@ constexpr const char* kOtherArithmetic[] = {
     "dim_model_base",
     "embedding_multiplier",
     "final_logit_softcapping",
+    "full_attention",
     "kv_lora_rank",
     "kv_sharing_modes",
+    "llama_4_scaling_beta",
     "lm_head_multiplier",
     "logit_scale",
     "logits_mup_width_multiplier",
@@ -129,11 +148,14 @@ constexpr const char* kOtherArithmetic[] = {
     "rotary_pct",
     "scale_depth",
     "scale_emb",
+    "sliding_attention",
     "sliding_window_pattern",
+    "text_config",
     "use_alibi",
     "use_bidirectional_attention",
     "use_parallel_residual",
     "use_qk_norm",
+    "vision_config",
 };
 
 // Notes a problem for each key that nobody has asked for and that belongs to other arithmetic;

@@ -2,12 +2,15 @@
 #include "checkpoint/hugging_face_config.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "checkpoint/config_keys.h"
 #include "checkpoint/json_keys.h"
+#include "checkpoint/rope_config.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "io/json.h"
@@ -17,17 +20,37 @@ namespace temper {
 namespace {
 
 const Family* find_family(const JsonKeys& keys) {
-  const std::string model_type = keys.text("model_type");
+  std::string model_type = keys.text("model_type");
+  // So does transformers: such a file is of a model whose layers differ in their windows.
+  if (model_type == "mistral" && keys.has("layer_types")) model_type = "ministral";
   std::string known;
   for (const Family& family : families()) {
     if (family.model_type == model_type) return &family;
     known += concat(known.empty() ? "" : ", ", family.model_type);
   }
   if (!model_type.empty()) {
-    keys.refuse("model_type", concat("is ", shown(model_type), "; computed are ", known));
+    const char* text = keys.has("text_config") ? " and not the text part of another model" : "";
+    keys.refuse("model_type", concat("is ", shown(model_type), "; computed are ", known, text));
   }
   return nullptr;
 }
+
+// The same with keys as the family's class calls them.
+Json without_aliases(Json json) {
+  if (!json.is_object() || !json.contains("model_type")) return json;
+  for (const Family& family : families()) {
+    if (json["model_type"] != family.model_type) continue;
+    for (const auto& [name, key] : family.aliases) {
+      if (name.empty() || !json.contains(name) || json.contains(key)) continue;
+      json[std::string(key)] = json[std::string(name)];
+      json.erase(std::string(name));
+    }
+  }
+  return json;
+}
+
+// A key as the family calls it.
+std::string text_of(std::string_view key) { return std::string(key); }
 
 // More than any model has; products of three such sizes still fit 64 bits.
 constexpr Range kSizes{1, int64_t{1} << 21};
@@ -45,92 +68,100 @@ void read_sizes(const JsonKeys& keys, const Family& family, ModelConfig& config)
   config.num_key_value_heads = keys.integer(
       "num_key_value_heads", kSizes, is_plain ? config.num_heads : family.default_key_value_heads);
   const int64_t even_share = std::max<int64_t>(1, config.hidden_size / config.num_heads);
-  config.head_dim = keys.integer(
-      "head_dim", kSizes, family.default_head_dim == 0 ? even_share : family.default_head_dim);
+  const bool is_even = family.default_head_dim == 0 || keys.is_null("head_dim");
+  config.head_dim =
+      keys.integer("head_dim", kSizes, is_even ? even_share : family.default_head_dim);
   config.max_positions =
       keys.integer("max_position_embeddings", kPositions, family.default_max_positions);
-  config.norm_epsilon = keys.positive("rms_norm_eps", 1e-6);
+  config.norm_epsilon = keys.positive(text_of(family.epsilon_key).c_str(), family.default_epsilon);
   if (config.num_heads % config.num_key_value_heads != 0) {
     keys.refuse("num_attention_heads", concat("is ", config.num_heads, ", no multiple of the ",
                                               config.num_key_value_heads, " key-value heads"));
   }
-  if (config.head_dim % 2 != 0) {
+  if (config.head_dim % 2 != 0 && !family.knows_rotated_share) {
     keys.refuse("head_dim", concat("is ", config.head_dim,
                                    "; rotary positions need an even number of dimensions"));
   }
 }
 
-bool has_bias(Family::Bias bias, const JsonKeys& keys) {
-  return bias == Family::Bias::kAlways ||
-         (bias == Family::Bias::kIfAttentionBias && keys.flag("attention_bias", false));
+bool read_flag(const JsonKeys& keys, const Family::Flag& flag) {
+  return flag.key.empty() ? flag.is_set : keys.flag(text_of(flag.key).c_str(), flag.is_set);
 }
 
-void read_biases(const JsonKeys& keys, const Family& family, ModelConfig& config) {
-  config.has_qkv_bias = has_bias(family.qkv_bias, keys);
-  config.has_output_bias = has_bias(family.output_bias, keys);
-  config.has_mlp_bias = family.knows_mlp_bias && keys.flag("mlp_bias", false);
-  config.has_qk_norm = family.has_qk_norm;
-  config.has_tied_head = keys.flag("tie_word_embeddings", false);
+void read_flags(const JsonKeys& keys, const Family& family, ModelConfig& config) {
+  config.has_qkv_bias = read_flag(keys, family.qkv_bias);
+  config.has_output_bias = read_flag(keys, family.output_bias);
+  config.has_mlp_bias = read_flag(keys, family.mlp_bias);
+  config.has_qk_norm = family.query_key_norm != Family::QueryKeyNorm::kNone;
+  config.has_tied_head = keys.flag("tie_word_embeddings", family.is_tied_by_default);
 }
 
-void read_llama3_scaling(const JsonKeys& keys, const JsonKeys& top, ModelConfig& config) {
-  RopeOptions& rope = config.rope;
-  rope.scaling = RopeOptions::Scaling::kLlama3;
-  rope.factor = keys.positive("factor");
-  rope.low_frequency_factor = keys.positive("low_freq_factor");
-  rope.high_frequency_factor = keys.positive("high_freq_factor");
-  // The reference lets the key at the top win, and falls back to the whole context.
-  const JsonKeys& source = top.has("original_max_position_embeddings") ? top : keys;
-  rope.original_max_positions =
-      source.integer("original_max_position_embeddings", kPositions, config.max_positions);
-  if (rope.high_frequency_factor <= rope.low_frequency_factor) {
-    keys.refuse("high_freq_factor", "must be greater than low_freq_factor");
-  }
-}
+// As transformers calls them in configurations.
+constexpr std::pair<std::string_view, ActivationFunction> kActivations[] = {
+    {"silu", ActivationFunction::kSwish},
+    {"swish", ActivationFunction::kSwish},
+    {"gelu", ActivationFunction::kGelu},
+    {"gelu_pytorch_tanh", ActivationFunction::kGeluNew},
+    {"gelu_new", ActivationFunction::kGeluNew},
+    {"relu", ActivationFunction::kRelu},
+    {"relu2", ActivationFunction::kSquaredRelu},
+    {"quick_gelu", ActivationFunction::kQuickGelu},
+};
 
-// Newer files have `rope_parameters`; in older ones `rope_scaling` holds the same but the base,
-// and calls the kind `type`.
-void read_rope(const JsonKeys& top, ModelConfig& config, std::vector<std::string>& problems,
-               std::vector<std::string>& unknown_keys) {
-  config.rope.theta = top.positive("rope_theta", 10000.0);
-  top.require("partial_rotary_factor", 1.0);
-  const bool is_old = top.has("rope_scaling") && !top["rope_scaling"].empty();
-  const bool is_new = top.has("rope_parameters");
-  if (!is_old && !is_new) return;
-  const char* section = is_old ? "rope_scaling" : "rope_parameters";
-  const JsonKeys keys(top[section], concat(section, "."), problems);
-  config.rope.theta = keys.positive("rope_theta", config.rope.theta);
-  keys.require("partial_rotary_factor", 1.0);
-  const char* kind = keys.has("rope_type") ? "rope_type" : "type";
-  const std::string type = keys.has(kind) ? keys.text(kind) : "default";
-  if (type == "linear") {
-    config.rope.scaling = RopeOptions::Scaling::kLinear;
-    config.rope.factor = keys.positive("factor");
-  } else if (type == "llama3") {
-    read_llama3_scaling(keys, top, config);
-  } else if (type != "default") {
-    return keys.refuse(kind,
-                       concat("is ", shown(type), "; computed are default, linear and llama3"));
-  }
-  for (const std::string& key : sort_out_rope_keys(keys)) {
-    unknown_keys.push_back(concat(section, '.', key));
-  }
-}
-
-// A window per layer for the families whose configuration says which layers have one.
-void read_layer_windows(const JsonKeys& keys, ModelConfig& config) {
-  // A null is not an absent key: it says that there is no window.
-  const bool has_window = keys.flag("use_sliding_window", false) && !keys.is_null("sliding_window");
-  const int64_t window = has_window ? keys.integer("sliding_window", kPositions, 4096) : 0;
-  const int64_t first = keys.integer("max_window_layers", Range{0, kLayers.end}, 28);
-  const auto num_layers = static_cast<size_t>(config.num_layers);
-  if (!keys.has("layer_types")) {
-    for (int64_t layer = first; layer < config.num_layers; ++layer) {
-      config.windows[static_cast<size_t>(layer)] = window;
-    }
+void read_activation(const JsonKeys& keys, const Family& family, ModelConfig& config) {
+  config.activation = family.default_activation;
+  const std::string key = text_of(family.activation_key);
+  if (!keys.has(key.c_str())) return;
+  const std::string name = keys.text(key.c_str());
+  std::string known;
+  for (const auto& [each, function] : kActivations) {
+    known += concat(known.empty() ? "" : ", ", each);
+    if (each != name) continue;
+    const bool means_tanh = family.means_tanh_by_gelu && name == "gelu";
+    config.activation = means_tanh ? ActivationFunction::kGeluNew : function;
     return;
   }
+  keys.refuse(key.c_str(), concat("is ", shown(name), "; computed are ", known));
+}
+
+// A null says that there is none.
+double read_softcap(const JsonKeys& keys, const char* key, double fallback) {
+  return keys.is_null(key) ? 0.0 : keys.positive(key, fallback);
+}
+
+// By what embeddings, scores, residuals and logits are multiplied and bounded.
+void read_scalars(const JsonKeys& keys, const Family& family, ModelConfig& config) {
+  if (family.scales_embedding) {
+    config.embedding_scale = std::sqrt(static_cast<double>(config.hidden_size));
+  }
+  if (family.has_multipliers) {
+    config.attention_scale = keys.positive("attention_multiplier", 1.0);
+    config.embedding_scale = keys.positive("embedding_multiplier", 1.0);
+    config.residual_scale = keys.positive("residual_multiplier", 1.0);
+    config.logit_scale = 1.0 / keys.positive("logits_scaling", 1.0);
+  }
+  if (family.default_query_scalar > 0.0) {
+    config.attention_scale =
+        1.0 / std::sqrt(keys.positive("query_pre_attn_scalar", family.default_query_scalar));
+  }
+  // Gemma 3's class has the key of the attention's bound, too, but its code does not apply it.
+  if (family.default_attention_softcap > 0.0) {
+    config.attention_softcap =
+        read_softcap(keys, "attn_logit_softcapping", family.default_attention_softcap);
+  }
+  if (family.knows_softcaps) {
+    config.logit_softcap =
+        read_softcap(keys, "final_logit_softcapping", family.default_logit_softcap);
+  }
+  if (family.default_logit_scale > 0.0) {
+    config.logit_scale = keys.positive("logit_scale", family.default_logit_scale);
+  }
+}
+
+// By `layer_types`, which is there.
+void read_layer_types(const JsonKeys& keys, int64_t window, ModelConfig& config) {
   const Json& types = keys["layer_types"];
+  const auto num_layers = static_cast<size_t>(config.num_layers);
   if (!types.is_array() || types.size() != num_layers) {
     return keys.refuse("layer_types", concat("is not a list of ", num_layers, " layers"));
   }
@@ -150,16 +181,85 @@ void read_layer_windows(const JsonKeys& keys, ModelConfig& config) {
   }
 }
 
-void read_windows(const JsonKeys& keys, const Family& family, ModelConfig& config) {
-  config.windows.assign(static_cast<size_t>(config.num_layers), 0);
-  if (family.windows == Family::Windows::kByLayer) return read_layer_windows(keys, config);
-  if (family.windows == Family::Windows::kNone) return;
-  if (keys.has("layer_types")) {
-    keys.refuse("layer_types", concat("is no key of the family ", family.model_type));
+// Whether a layer has the family's window where no `layer_types` says so.
+template <typename Function>
+void fill_windows(ModelConfig& config, int64_t window, Function has_window) {
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if (has_window(layer)) config.windows[static_cast<size_t>(layer)] = window;
   }
-  // Here, too, a null is not an absent key: it says that there is no window.
-  if (keys.is_null("sliding_window")) return;
-  config.windows.assign(config.windows.size(), keys.integer("sliding_window", kPositions, 4096));
+}
+
+// After the positions, which some windows depend on.
+void read_windows(const JsonKeys& keys, const Family& family, ModelConfig& config) {
+  using Windows = Family::Windows;
+  const Windows rule = family.windows;
+  config.windows.assign(static_cast<size_t>(config.num_layers), 0);
+  if (rule == Windows::kNone) return;
+  if (rule == Windows::kEveryLayer && keys.has("layer_types")) {
+    return keys.refuse("layer_types", concat("is no key of the family ", family.model_type));
+  }
+  const bool is_on = rule == Windows::kAboveLayer || rule == Windows::kWithoutRope
+                         ? keys.flag("use_sliding_window", false)
+                         : true;
+  // A null is not an absent key: it says that there is no window.
+  const bool has_window = is_on && !keys.is_null("sliding_window") &&
+                          (family.default_window > 0 || keys.has("sliding_window"));
+  const int64_t window =
+      has_window ? keys.integer("sliding_window", kPositions, family.default_window) : 0;
+  const int64_t first = rule == Windows::kAboveLayer
+                            ? keys.integer("max_window_layers", Range{0, kLayers.end}, 28)
+                            : 0;
+  const std::string pattern_key = text_of(family.pattern_key);
+  const bool has_pattern = !pattern_key.empty() && keys.has(pattern_key.c_str());
+  if (keys.has("layer_types")) return read_layer_types(keys, window, config);
+  const int64_t pattern = has_pattern ? keys.integer(pattern_key.c_str(), kLayers, 1)
+                                      : std::max<int64_t>(1, family.default_pattern);
+  fill_windows(config, window, [&](int64_t layer) {
+    switch (rule) {
+      case Windows::kAboveLayer: return layer >= first;
+      case Windows::kByPattern: return (layer + 1) % pattern != 0;
+      case Windows::kWithoutRope: return config.positions_of(layer) == LayerPositions::kNone;
+      default: return true;
+    }
+  });
+}
+
+// Whose ones rotate.
+void read_rotated_layers(const JsonKeys& keys, ModelConfig& config) {
+  const int64_t interval = keys.integer("no_rope_layer_interval", kLayers, 4);
+  const bool has_list = keys.has("no_rope_layers");
+  const Json& list = has_list ? keys["no_rope_layers"] : Json();
+  if (has_list && (!list.is_array() || std::ssize(list) != config.num_layers)) {
+    return keys.refuse("no_rope_layers", concat("is not a list of ", config.num_layers, " layers"));
+  }
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    const bool rotates =
+        has_list ? list[static_cast<size_t>(layer)] == 1 : (layer + 1) % interval != 0;
+    config.positions.push_back(rotates ? LayerPositions::kRope : LayerPositions::kNone);
+  }
+}
+
+// By the layers' windows.
+void read_positions_by_window(const JsonKeys& keys, const Family& family, ModelConfig& config) {
+  const bool has_two = family.rotated == Family::Rotated::kTwoTables;
+  if (!has_two && keys.is_null("sliding_window")) {
+    if (!family.is_parallel) return;  // Then all layers rotate.
+    return keys.refuse("sliding_window", "is null, which is not computed for this family");
+  }
+  for (const int64_t window : config.windows) {
+    const LayerPositions full = has_two ? LayerPositions::kRope : LayerPositions::kNone;
+    const LayerPositions windowed = has_two ? LayerPositions::kWindowRope : LayerPositions::kRope;
+    config.positions.push_back(window > 0 ? windowed : full);
+  }
+}
+
+void read_layers(const JsonKeys& keys, const Family& family, ModelConfig& config) {
+  using Rotated = Family::Rotated;
+  if (family.rotated == Rotated::kByList) read_rotated_layers(keys, config);
+  read_windows(keys, family, config);
+  if (family.rotated == Rotated::kWindowLayers || family.rotated == Rotated::kTwoTables) {
+    read_positions_by_window(keys, family, config);
+  }
 }
 
 void read_end_tokens(const JsonKeys& keys, ModelConfig& config) {
@@ -178,8 +278,13 @@ void read_end_tokens(const JsonKeys& keys, ModelConfig& config) {
   config.eos_token_ids = std::move(ids);
 }
 
+void refuse_dropout(const JsonKeys& keys, const Family& family) {
+  for (const std::string_view key : family.dropouts) {
+    if (!key.empty()) keys.require(text_of(key).c_str(), 0.0);
+  }
+}
+
 void refuse_other_arithmetic(const JsonKeys& keys) {
-  keys.require("hidden_act", "silu");
   keys.require("attention_dropout", 0.0);
   keys.require("is_causal", true);
   keys.require("is_encoder_decoder", false);
@@ -196,13 +301,18 @@ void read_model(const JsonKeys& keys, ModelConfig& config, std::vector<std::stri
   const Family* family = find_family(keys);
   if (family == nullptr) return;
   config.model_type = std::string(family->model_type);
+  refuse_dropout(keys, *family);
   read_sizes(keys, *family, config);
-  read_biases(keys, *family, config);
-  read_rope(keys, config, problems, unknown_keys);
-  read_windows(keys, *family, config);
-  // Only these classes name a token where the file has no such key.
-  const bool has_default = family->model_type == "llama" || family->model_type == "mistral";
-  if (has_default && !keys.is_null("eos_token_id")) config.eos_token_ids = {2};
+  read_flags(keys, *family, config);
+  read_activation(keys, *family, config);
+  read_scalars(keys, *family, config);
+  read_rope(keys, *family, config, problems, unknown_keys);
+  read_layers(keys, *family, config);
+  if (!keys.is_null("eos_token_id")) {
+    for (const int64_t token : family->default_end_tokens) {
+      if (token >= 0) config.eos_token_ids.push_back(token);
+    }
+  }
   read_end_tokens(keys, config);
   const std::vector<std::string> unknown = sort_out_config_keys(keys);
   unknown_keys.insert(unknown_keys.end(), unknown.begin(), unknown.end());
@@ -219,7 +329,7 @@ void throw_if_any(const std::vector<std::string>& problems, const std::string& n
 
 ModelConfig parse_hugging_face_config(std::string_view text, const std::string& name,
                                       std::vector<std::string>* unknown_keys) {
-  const Json json = parse_json(text, {name, FilePurpose::kModel});
+  const Json json = without_aliases(parse_json(text, {name, FilePurpose::kModel}));
   std::vector<std::string> problems, unknown;
   const JsonKeys keys(json, "", problems);
   ModelConfig config;

@@ -5,9 +5,12 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "core/concat.h"
-#include "model/ops/swiglu.h"
+#include "model/family.h"
+#include "model/linear_modules.h"
 
 namespace temper {
 namespace {
@@ -23,21 +26,19 @@ std::optional<LinearWeights> joined(const LinearWeights& a, const LinearWeights&
                        {}};
 }
 
-// Finds the weights of one block by their names.
+// Finds the weights of one block.
 struct BlockWeights {
   std::span<const PlacedUnit> units;
   std::string prefix;
+  std::vector<LinearModule> modules;
 
   Weight find(const std::string& name) const { return find_weight(units, prefix + name); }
 
-  LinearWeights linear(const std::string& module) const {
-    return {find(module + ".weight"), find(module + ".bias"), {}};
-  }
-
-  SideBySide side_by_side(const std::vector<std::string>& modules) const {
+  SideBySide side_by_side(Product product) const {
     SideBySide all;
-    for (const std::string& module : modules) {
-      const LinearWeights next = linear(module);
+    for (const LinearModule& module : modules) {
+      if (module.product != product) continue;
+      const LinearWeights next{find(module.name + ".weight"), find(module.name + ".bias"), {}};
       const auto both = all.empty() ? std::nullopt : joined(all.back(), next);
       if (both) {
         all.back() = *both;
@@ -49,17 +50,6 @@ struct BlockWeights {
   }
 };
 
-// The end of a sublayer: its last product goes onto the residual, by way of a bottleneck if there
-// is one.
-at::Tensor add_sublayer(const at::Tensor& residual, const Activation& x,
-                        const LinearWeights& weights, const BottleneckWeights& network) {
-  if (network.is_defined() && !network.reads_sum) {
-    return bottleneck_onto(residual, linear(x, weights), network);
-  }
-  const at::Tensor sum = linear_onto(residual, x, weights);
-  return network.is_defined() ? bottleneck(sum, network) : sum;
-}
-
 }  // namespace
 
 Weight find_weight(std::span<const PlacedUnit> units, const std::string& name) {
@@ -70,48 +60,71 @@ Weight find_weight(std::span<const PlacedUnit> units, const std::string& name) {
   return {};
 }
 
+NormKind norm_kind(const ModelConfig& config) {
+  NormKind kind = family_of(config.model_type).norm;
+  kind.epsilon = config.norm_epsilon;
+  return kind;
+}
+
+NormWeights find_norm(std::span<const PlacedUnit> units, const std::string& module) {
+  return {find_weight(units, module + ".weight"), find_weight(units, module + ".bias")};
+}
+
 Block::Block(const ModelConfig& config, int64_t layer, std::span<const PlacedUnit> units)
-    : heads_{config.num_heads, config.num_key_value_heads, config.head_dim},
+    : heads_{config.num_heads, config.num_key_value_heads, config.head_dim, config.attention_scale,
+             config.attention_softcap},
       window_(config.windows[static_cast<size_t>(layer)]),
-      epsilon_(config.norm_epsilon) {
-  const BlockWeights weights{units, concat("model.layers.", layer, ".")};
-  attention_norm_ = weights.find("input_layernorm.weight");
-  qkv_ = weights.side_by_side({"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"});
-  head_norms_ = {weights.find("self_attn.q_norm.weight"), weights.find("self_attn.k_norm.weight")};
-  output_ = weights.linear("self_attn.o_proj");
-  mlp_norm_ = weights.find("post_attention_layernorm.weight");
-  gate_up_ = weights.side_by_side({"mlp.gate_proj", "mlp.up_proj"});
-  down_ = weights.linear("mlp.down_proj");
+      norm_(norm_kind(config)),
+      residual_scale_(config.residual_scale) {
+  const Family& family = family_of(config.model_type);
+  norms_rotated_heads_ = family.query_key_norm == Family::QueryKeyNorm::kEachHeadRotated;
+  is_parallel_ = family.is_parallel;
+  activation_ = {config.activation, family.is_gated()};
+  const std::string block = concat("model.layers.", layer, ".");
+  const BlockWeights weights{units, block, linear_modules(config)};
+  const auto norm = [&](std::string_view name) { return find_norm(units, concat(block, name)); };
+  attention_norm_ = norm(family.names.attention_norm);
+  qkv_ = weights.side_by_side(Product::kQueriesKeysValues);
+  head_norms_ = {norm(family.names.query_norm).scale, norm(family.names.key_norm).scale};
+  attention_end_.output = weights.side_by_side(Product::kOutput).front();
+  attention_end_.norm = norm(family.names.after_attention_norm);
+  mlp_norm_ = norm(family.names.mlp_norm);
+  gate_up_ = weights.side_by_side(Product::kGateUp);
+  mlp_end_.output = weights.side_by_side(Product::kDown).front();
+  mlp_end_.norm = norm(family.names.after_mlp_norm);
 }
 
 void Block::attach(const BlockAddition& addition) {
   qkv_.front().low_rank = addition.queries_keys_values;
-  output_.low_rank = addition.output;
+  attention_end_.output.low_rank = addition.output;
   gate_up_.front().low_rank = addition.gate_up;
-  down_.low_rank = addition.down;
+  mlp_end_.output.low_rank = addition.down;
   prefix_ = addition.prefix;
-  after_attention_ = addition.after_attention;
-  after_mlp_ = addition.after_mlp;
+  attention_end_.network = addition.after_attention;
+  mlp_end_.network = addition.after_mlp;
   const auto replace = [](Weight& own, const Weight& other) {
     if (other.is_defined()) own = other;
   };
-  replace(attention_norm_, addition.attention_norm);
+  replace(attention_norm_.scale, addition.attention_norm);
+  replace(attention_end_.norm.scale, addition.after_attention_norm);
   replace(head_norms_.queries, addition.query_norm);
   replace(head_norms_.keys, addition.key_norm);
-  replace(mlp_norm_, addition.mlp_norm);
+  replace(mlp_norm_.scale, addition.mlp_norm);
+  replace(mlp_end_.norm.scale, addition.after_mlp_norm);
 }
 
 at::Tensor Block::forward(const at::Tensor& hidden, const RotaryAngles& angles,
                           const PackedBatch& batch) const {
-  const at::Tensor qkv = queries_keys_values(hidden, angles);
-  const at::Tensor attended = attend(qkv, batch);
-  return add_mlp(add_sublayer(hidden, attended, output_, after_attention_));
+  const Activation input = normed(hidden, attention_norm_);
+  const at::Tensor attended = attend(queries_keys_values(input, angles), batch);
+  return add_sublayers(hidden, input, attended);
 }
 
 at::Tensor Block::forward_cached(const at::Tensor& hidden, const RotaryAngles& angles,
                                  const std::vector<int64_t>& document_begins,
                                  std::span<KeyValueCache* const> caches) const {
-  const at::Tensor qkv = queries_keys_values(hidden, angles);
+  const Activation input = normed(hidden, attention_norm_);
+  const at::Tensor qkv = queries_keys_values(input, angles);
   const at::Tensor keys = columns(qkv, heads_.first_key_column(), heads_.num_key_value_heads);
   const at::Tensor values = columns(qkv, heads_.first_value_column(), heads_.num_key_value_heads);
   const bool begins = caches.front()->is_empty();
@@ -125,8 +138,8 @@ at::Tensor Block::forward_cached(const at::Tensor& hidden, const RotaryAngles& a
   }
   const at::Tensor attended =
       begins ? attend_within(qkv, document_begins)
-             : attention_over_caches(columns(qkv, 0, heads_.num_heads), sequences, window_);
-  return add_mlp(add_sublayer(hidden, attended, output_, after_attention_));
+             : attention_over_caches(columns(qkv, 0, heads_.num_heads), sequences, heads_, window_);
+  return add_sublayers(hidden, input, attended);
 }
 
 // Some heads of a joint projection. Returns [T, num_heads, head_dim].
@@ -154,17 +167,44 @@ void Block::begin_with_prefix(KeyValueCache& cache, at::ScalarType dtype) const 
   cache.append(both.select(1, 0), both.select(1, 1));
 }
 
-at::Tensor Block::queries_keys_values(const at::Tensor& hidden, const RotaryAngles& angles) const {
-  const auto normed = [=, this] { return rms_norm(hidden, attention_norm_, epsilon_); };
-  at::Tensor qkv = side_by_side(recomputed(normed), qkv_);
-  if (head_norms_.queries.is_defined()) qkv = head_norm(qkv, heads_, head_norms_, epsilon_);
-  return rotate(qkv, angles, heads_);
+Activation Block::normed(const at::Tensor& hidden, const NormWeights& weights) const {
+  if (!weights.is_defined()) return {hidden};
+  return recomputed([hidden, weights, kind = norm_] { return norm_rows(hidden, weights, kind); });
 }
 
-at::Tensor Block::add_mlp(const at::Tensor& hidden) const {
-  const auto normed = [=, this] { return rms_norm(hidden, mlp_norm_, epsilon_); };
-  const at::Tensor gate_up = side_by_side(recomputed(normed), gate_up_);
-  return add_sublayer(hidden, recomputed([=] { return swiglu(gate_up); }), down_, after_mlp_);
+at::Tensor Block::queries_keys_values(const Activation& input, const RotaryAngles& angles) const {
+  const auto with_norms = [&](const at::Tensor& qkv) {
+    return head_norms_.queries.is_defined() ? norm_heads(qkv, heads_, head_norms_, norm_) : qkv;
+  };
+  const at::Tensor qkv = side_by_side(input, qkv_);
+  if (norms_rotated_heads_) return with_norms(rotate(qkv, angles, heads_));
+  return rotate(with_norms(qkv), angles, heads_);
+}
+
+at::Tensor Block::add_sublayers(const at::Tensor& hidden, const Activation& input,
+                                const at::Tensor& attended) const {
+  const at::Tensor sum = add_sublayer(hidden, attended, attention_end_);
+  const at::Tensor gate_up = side_by_side(is_parallel_ ? input : normed(sum, mlp_norm_), gate_up_);
+  const auto activated = [gate_up, kind = activation_] { return activate_mlp(gate_up, kind); };
+  return add_sublayer(sum, recomputed(activated), mlp_end_);
+}
+
+// Where nothing is done with it, the product adds onto the residual.
+at::Tensor Block::add_sublayer(const at::Tensor& residual, const Activation& x,
+                               const SublayerEnd& end) const {
+  const bool is_read = end.network.is_defined() && !end.network.reads_sum;
+  const bool is_plain = !end.norm.is_defined() && residual_scale_ == 1.0;
+  const auto output = [&] {
+    const at::Tensor y = linear(x, end.output);
+    return end.norm.is_defined() ? norm_rows(y, end.norm, norm_) : y;
+  };
+  if (is_read) {
+    const at::Tensor y = output();
+    return bottleneck_onto(residual, residual_scale_ == 1.0 ? y : y * residual_scale_, end.network);
+  }
+  const at::Tensor sum = is_plain ? linear_onto(residual, x, end.output)
+                                  : at::add(residual, output(), residual_scale_);
+  return end.network.is_defined() ? bottleneck(sum, end.network) : sum;
 }
 
 }  // namespace temper

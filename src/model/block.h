@@ -12,7 +12,8 @@
 #include "model/model_config.h"
 #include "model/ops/attention.h"
 #include "model/ops/linear.h"
-#include "model/ops/rms_norm.h"
+#include "model/ops/mlp_activation.h"
+#include "model/ops/norm.h"
 #include "model/ops/rotary.h"
 #include "model/packed_batch.h"
 #include "model/unit_layout.h"
@@ -29,7 +30,12 @@ struct PlacedUnit {
 /// The weight of that name in one of the units; undefined if none has it.
 Weight find_weight(std::span<const PlacedUnit> units, const std::string& name);
 
-/// One transformer block: x + attention(norm(x)), then that + mlp(norm(that)).
+/// How a model norms its rows, and the weights of one of its norms by its module's name.
+NormKind norm_kind(const ModelConfig& config);
+NormWeights find_norm(std::span<const PlacedUnit> units, const std::string& module);
+
+/// One transformer block: x + attention(norm(x)), then that + mlp(norm(that)). Some families norm
+/// what a sublayer adds, too, or that alone; in some the MLP reads what attention reads.
 ///
 /// With autograd on, an input that wants a gradient leads to a graph whose backward pass writes the
 /// gradients of the block's weights.
@@ -52,28 +58,40 @@ class Block {
                             std::span<KeyValueCache* const> caches) const;
 
  private:
+  // The last product of a sublayer, and what is done with it before it goes onto the residual.
+  struct SublayerEnd {
+    LinearWeights output;
+    NormWeights norm;           // Undefined where it is not normed.
+    BottleneckWeights network;  // Undefined where there is none.
+  };
+
   at::Tensor attend(const at::Tensor& qkv, const PackedBatch& batch) const;
   at::Tensor attend_within(const at::Tensor& qkv,
                            const std::vector<int64_t>& document_begins) const;
   at::Tensor columns(const at::Tensor& qkv, int64_t first, int64_t num_heads) const;
-  at::Tensor queries_keys_values(const at::Tensor& hidden, const RotaryAngles& angles) const;
+  Activation normed(const at::Tensor& hidden, const NormWeights& weights) const;
+  at::Tensor queries_keys_values(const Activation& input, const RotaryAngles& angles) const;
   void begin_with_prefix(KeyValueCache& cache, at::ScalarType dtype) const;
-  at::Tensor add_mlp(const at::Tensor& hidden) const;
+  at::Tensor add_sublayers(const at::Tensor& hidden, const Activation& input,
+                           const at::Tensor& attended) const;
+  at::Tensor add_sublayer(const at::Tensor& residual, const Activation& x,
+                          const SublayerEnd& end) const;
 
   Heads heads_;
   int64_t window_;
-  double epsilon_;
-  Weight attention_norm_;
+  NormKind norm_;
+  bool norms_rotated_heads_;  // Else before the rotation.
+  bool is_parallel_;          // The MLP reads what attention reads.
+  double residual_scale_;
+  MlpActivation activation_;
+  NormWeights attention_norm_;  // Undefined where attention reads the block's input itself.
   SideBySide qkv_;
   HeadNormWeights head_norms_;  // Undefined where heads are not normed.
-  LinearWeights output_;
-  Weight mlp_norm_;
+  SublayerEnd attention_end_;
+  NormWeights mlp_norm_;  // Likewise.
   SideBySide gate_up_;
-  LinearWeights down_;
-  // Each undefined where there is none.
-  PrefixWeights prefix_;
-  BottleneckWeights after_attention_;
-  BottleneckWeights after_mlp_;
+  SublayerEnd mlp_end_;
+  PrefixWeights prefix_;  // Undefined where there is none.
 };
 
 }  // namespace temper

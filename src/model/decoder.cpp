@@ -27,12 +27,28 @@ Decoder::Decoder(ModelConfig config, std::optional<DecoderUnits> units)
   const std::vector<PlacedUnit> last = units_of(num_users() - 1);
   embedding_ = find_weight(units_of(0), kEmbeddingWeight);
   const Weight matrix = config_.has_tied_head ? embedding_ : find_weight(last, kHeadWeight);
-  head_ =
-      std::make_unique<Head>(find_weight(last, "model.norm.weight"), matrix, config_.norm_epsilon);
-  rotary_ = std::make_unique<Rotary>(config_.rope, config_.head_dim);
+  head_ = std::make_unique<Head>(find_norm(last, "model.norm"), norm_kind(config_), matrix,
+                                 LogitRule{config_.logit_scale, config_.logit_softcap});
+  make_positions();
 }
 
 Decoder::~Decoder() = default;
+
+void Decoder::make_positions() {
+  rotary_ = std::make_unique<Rotary>(config_.rope, config_.head_dim);
+  window_rotary_ = std::make_unique<Rotary>(config_.window_rope, config_.head_dim);
+}
+
+std::optional<bool> Decoder::choose_positions(int64_t longest_context) {
+  std::optional<bool> is_long;
+  for (RopeOptions* rope : {&config_.rope, &config_.window_rope}) {
+    if (rope->scaling != RopeOptions::Scaling::kLongRope) continue;
+    rope->is_long = longest_context > rope->original_max_positions;
+    is_long = is_long.value_or(false) || rope->is_long;
+  }
+  make_positions();
+  return is_long;
+}
 
 std::vector<PlacedUnit> Decoder::units_of(int user) const {
   std::vector<PlacedUnit> all;
@@ -60,16 +76,29 @@ void Decoder::put_token_rows(int unit) const {
   if (is_own_head && head_rows_.is_defined()) head_rows_.put_into(head_->matrix().value());
 }
 
-RotaryAngles Decoder::angles(const at::Tensor& positions, at::ScalarType dtype) const {
-  return rotary_->angles(first_position_ == 0 ? positions : positions.add(first_position_), dtype);
+RotaryAngles Decoder::angles(int layer, const at::Tensor& positions, at::ScalarType dtype) const {
+  const LayerPositions kind = config_.positions_of(layer);
+  if (kind == LayerPositions::kNone) return {};
+  Rotary& rotary = kind == LayerPositions::kRope ? *rotary_ : *window_rotary_;
+  return rotary.angles(first_position_ == 0 ? positions : positions.add(first_position_), dtype);
+}
+
+// Gemma's is a number of the compute dtype.
+double Decoder::embedding_scale(at::ScalarType dtype) const {
+  if (!family_of(config_.model_type).scales_embedding) return config_.embedding_scale;
+  return at::scalar_tensor(config_.embedding_scale, dtype).item<double>();
 }
 
 at::Tensor Decoder::embed(const at::Tensor& tokens) const {
   const at::NoGradGuard no_graph;
-  return embedding_.value().index_select(0, tokens).to(buffers_[0]->weights.scalar_type());
+  at::Tensor rows =
+      embedding_.value().index_select(0, tokens).to(buffers_[0]->weights.scalar_type());
+  return config_.embedding_scale == 1.0 ? rows : rows.mul_(embedding_scale(rows.scalar_type()));
 }
 
-void Decoder::embed_backward(const at::Tensor& gradient, const at::Tensor& tokens) const {
+void Decoder::embed_backward(const at::Tensor& given, const at::Tensor& tokens) const {
+  const bool is_plain = config_.embedding_scale == 1.0;
+  const at::Tensor gradient = is_plain ? given : given * embedding_scale(given.scalar_type());
   if (at::Tensor sums = embedding_.gradient(); sums.defined()) {
     if (!(embedding_ == head_->matrix())) sums.zero_();
     add_rows_by_token(sums, gradient.to(sums.scalar_type()), tokens);
@@ -82,7 +111,7 @@ void Decoder::embed_backward(const at::Tensor& gradient, const at::Tensor& token
 
 at::Tensor Decoder::run_block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const {
   return blocks_[static_cast<size_t>(layer)].forward(
-      hidden, angles(batch.positions, hidden.scalar_type()), batch);
+      hidden, angles(layer, batch.positions, hidden.scalar_type()), batch);
 }
 
 at::Tensor Decoder::block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const {
@@ -107,7 +136,7 @@ at::Tensor Decoder::block_cached(int layer, const at::Tensor& hidden, const Pack
   const auto index = static_cast<size_t>(layer);
   std::vector<KeyValueCache*> own;
   for (KeyValueCaches* sequence : caches) own.push_back(&(*sequence)[index]);
-  return blocks_[index].forward_cached(hidden, angles(batch.positions, hidden.scalar_type()),
+  return blocks_[index].forward_cached(hidden, angles(layer, batch.positions, hidden.scalar_type()),
                                        batch.document_begins, own);
 }
 

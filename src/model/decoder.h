@@ -30,7 +30,7 @@ struct BlockPass {
   at::Tensor output;  ///< [T, hidden].
 };
 
-/// A Llama-family decoder as a list of units that compute on buffers given to them.
+/// A decoder as a list of units that compute on buffers given to them.
 ///
 /// It owns no weights and knows no rank. Units: 0 is the embedding, 1 … num_layers the blocks, the
 /// last one the final norm with the output head; behind them parts of these that are trained alone.
@@ -60,18 +60,24 @@ class Decoder {
   /// From now on the decoder computes with what `adapter` adds to it or has instead.
   void attach(const Adapter& adapter);
 
+  /// Takes those rotary factors that contexts of at most so many tokens need, virtual ones among
+  /// them, for all that is computed from now on: where a model has two sets (longrope), which one
+  /// is used may not depend on what happens to be packed together. Returns whether it is the long
+  /// one, or nothing if there are no two. Until then it is the short one.
+  std::optional<bool> choose_positions(int64_t longest_context);
+
   /// The buffers unit `unit` computes on; the engine sets their tensors before each call below.
   UnitBuffers& buffers(int unit) { return *buffers_[static_cast<size_t>(unit)]; }
 
-  /// Looks the tokens up. Reads unit 0's weights. Returns [T, hidden].
+  /// Looks the tokens up and scales their rows. Reads unit 0's weights. Returns [T, hidden].
   at::Tensor embed(const at::Tensor& tokens) const;
 
   /// Puts the rows of tokens that an adapter trains into the buffer of a unit that was gathered.
   void put_token_rows(int unit) const;
 
-  /// From the `gradient` of embeddings [T, hidden] to that of the matrix, in token order: added
-  /// where a tied head has written to it before, else written.
-  void embed_backward(const at::Tensor& gradient, const at::Tensor& tokens) const;
+  /// From the gradient `given` of embeddings [T, hidden] to that of the matrix, in token order:
+  /// added where a tied head has written to it before, else written.
+  void embed_backward(const at::Tensor& given, const at::Tensor& tokens) const;
 
   /// The block of unit 1 + layer without a graph.
   at::Tensor block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const;
@@ -105,7 +111,9 @@ class Decoder {
 
  private:
   std::vector<PlacedUnit> units_of(int user) const;
-  RotaryAngles angles(const at::Tensor& positions, at::ScalarType dtype) const;
+  void make_positions();
+  RotaryAngles angles(int layer, const at::Tensor& positions, at::ScalarType dtype) const;
+  double embedding_scale(at::ScalarType dtype) const;
   at::Tensor run_block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const;
 
   ModelConfig config_;
@@ -115,7 +123,7 @@ class Decoder {
   Weight embedding_;                                   // [vocab_size, hidden_size]
   TokenRows embedding_rows_, head_rows_;               // Where only they are trained.
   std::unique_ptr<Head> head_;
-  std::unique_ptr<Rotary> rotary_;
+  std::unique_ptr<Rotary> rotary_, window_rotary_;
   int64_t first_position_ = 0;  // Of each document: a prefix comes before it.
 };
 

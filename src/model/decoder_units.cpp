@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <numeric>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "core/concat.h"
+#include "model/family.h"
 #include "model/linear_modules.h"
 
 namespace temper {
@@ -19,7 +21,11 @@ class SlotList {
   void matrix(const std::string& module, int64_t out, int64_t in) {
     slots_.push_back({.name = prefix_ + module + ".weight", .shape = {out, in}});
   }
-  void norm(const std::string& module, int64_t size) { vector(module + ".weight", size); }
+  void norm(std::string_view module, int64_t size, bool has_bias = false) {
+    if (module.empty()) return;
+    vector(concat(module, ".weight"), size);
+    if (has_bias) vector(concat(module, ".bias"), size);
+  }
   void bias(const std::string& module, int64_t size) { vector(module + ".bias", size); }
 
   UnitLayout finish(const std::string& unit) { return {unit, std::move(slots_)}; }
@@ -40,12 +46,17 @@ UnitLayout make_block_layout(const ModelConfig& config, int64_t layer) {
   for (const LinearModule& module : modules) {
     if (module.has_bias) slots.bias(module.name, module.out);
   }
+  const Family& family = family_of(config.model_type);
+  const BlockNames& names = family.names;
   if (config.has_qk_norm) {
-    slots.norm("self_attn.q_norm", config.head_dim);
-    slots.norm("self_attn.k_norm", config.head_dim);
+    const bool is_of_all = family.query_key_norm == Family::QueryKeyNorm::kAllHeads;
+    slots.norm(names.query_norm, (is_of_all ? config.num_heads : 1) * config.head_dim);
+    slots.norm(names.key_norm, (is_of_all ? config.num_key_value_heads : 1) * config.head_dim);
   }
-  slots.norm("input_layernorm", config.hidden_size);
-  slots.norm("post_attention_layernorm", config.hidden_size);
+  for (const std::string_view name :
+       {names.attention_norm, names.after_attention_norm, names.mlp_norm, names.after_mlp_norm}) {
+    slots.norm(name, config.hidden_size, family.norm.has_bias);
+  }
   return slots.finish(concat("layers.", layer));
 }
 
@@ -75,7 +86,7 @@ std::vector<UnitLayout> decoder_units(const ModelConfig& config) {
   }
   SlotList head("");
   if (!config.has_tied_head) head.matrix("lm_head", config.vocab_size, config.hidden_size);
-  head.norm("model.norm", config.hidden_size);
+  head.norm("model.norm", config.hidden_size, family_of(config.model_type).norm.has_bias);
   units.push_back(head.finish("head"));
   return units;
 }

@@ -2,7 +2,6 @@
 #include "model/family.h"
 
 #include <algorithm>
-#include <array>
 #include <string>
 #include <vector>
 
@@ -12,41 +11,9 @@
 namespace temper {
 namespace {
 
-using Bias = Family::Bias;
-using Windows = Family::Windows;
-
-constexpr std::array kFamilies = {
-    Family{.model_type = "llama",
-           .architecture = "LlamaForCausalLM",
-           .default_max_positions = 2048,
-           .qkv_bias = Bias::kIfAttentionBias,
-           .output_bias = Bias::kIfAttentionBias,
-           .knows_mlp_bias = true},
-    Family{.model_type = "mistral",
-           .architecture = "MistralForCausalLM",
-           .default_key_value_heads = 8,
-           .default_max_positions = 131072,
-           .windows = Windows::kEveryLayer},
-    Family{.model_type = "qwen2",
-           .architecture = "Qwen2ForCausalLM",
-           .default_key_value_heads = 32,
-           .default_max_positions = 32768,
-           .qkv_bias = Bias::kAlways,
-           .windows = Windows::kByLayer},
-    Family{.model_type = "qwen3",
-           .architecture = "Qwen3ForCausalLM",
-           .default_key_value_heads = 32,
-           .default_head_dim = 128,
-           .default_max_positions = 32768,
-           .qkv_bias = Bias::kIfAttentionBias,
-           .output_bias = Bias::kIfAttentionBias,
-           .has_qk_norm = true,
-           .windows = Windows::kByLayer},
-};
-
 std::string known_families() {
   std::string list;
-  for (const Family& family : kFamilies) {
+  for (const Family& family : families()) {
     if (!list.empty()) list += ", ";
     list += family.model_type;
   }
@@ -54,10 +21,9 @@ std::string known_families() {
 }
 
 const Family* find_family(std::string_view model_type) {
-  const auto family = std::find_if(kFamilies.begin(), kFamilies.end(), [&](const Family& each) {
-    return each.model_type == model_type;
-  });
-  return family == kFamilies.end() ? nullptr : family;
+  const std::span<const Family> all = families();
+  const auto family = std::ranges::find(all, model_type, &Family::model_type);
+  return family == all.end() ? nullptr : &*family;
 }
 
 void check_sizes(const ModelConfig& config, std::vector<std::string>& problems) {
@@ -71,7 +37,7 @@ void check_sizes(const ModelConfig& config, std::vector<std::string>& problems) 
   positive("num_heads", config.num_heads);
   positive("num_key_value_heads", config.num_key_value_heads);
   positive("head_dim", config.head_dim);
-  if (config.head_dim % 2 != 0) {
+  if (config.rope.num_rotated == 0 && config.head_dim % 2 != 0) {
     problems.push_back(concat("head_dim is ", config.head_dim, ", wanted an even number"));
   }
   if (config.num_key_value_heads > 0 && config.num_heads % config.num_key_value_heads != 0) {
@@ -81,8 +47,6 @@ void check_sizes(const ModelConfig& config, std::vector<std::string>& problems) 
 }
 
 }  // namespace
-
-std::span<const Family> families() { return kFamilies; }
 
 const Family& family_of(std::string_view model_type) {
   const Family* family = find_family(model_type);
@@ -98,6 +62,14 @@ void validate(const ModelConfig& config) {
         concat("model_type is \"", config.model_type, "\", known are ", known_families()));
   }
   check_sizes(config, problems);
+  if (config.rope.num_rotated % 2 != 0 || config.rope.num_rotated > config.head_dim) {
+    problems.push_back(concat("a head of ", config.head_dim, " has ", config.rope.num_rotated,
+                              " rotated numbers, wanted an even number of them"));
+  }
+  if (!config.positions.empty() && std::ssize(config.positions) != config.num_layers) {
+    problems.push_back(concat("positions has ", config.positions.size(), " entries for ",
+                              config.num_layers, " layers"));
+  }
   if (static_cast<int64_t>(config.windows.size()) != config.num_layers) {
     problems.push_back(concat("windows has ", config.windows.size(), " entries for ",
                               config.num_layers, " layers"));

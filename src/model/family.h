@@ -1,34 +1,105 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string_view>
 
 #include "model/model_config.h"
+#include "model/ops/norm.h"
 
 namespace temper {
 
+/// The names of a block's tensors in the files of a family, below the block's; empty where it has
+/// none.
+struct BlockNames {
+  std::string_view attention_norm = "input_layernorm";
+  std::string_view after_attention_norm = "";  ///< Of what attention adds to the residual.
+  std::string_view mlp_norm = "post_attention_layernorm";
+  std::string_view after_mlp_norm = "";  ///< Of what the MLP adds.
+  std::string_view query_norm = "self_attn.q_norm";
+  std::string_view key_norm = "self_attn.k_norm";
+  std::string_view queries_keys_values = "";  ///< Where the three are one matrix.
+  std::string_view gate_up = "";              ///< Where the two are one.
+  std::string_view gate = "mlp.gate_proj";    ///< Empty: the MLP has none.
+  std::string_view up = "mlp.up_proj";
+  std::string_view down = "mlp.down_proj";
+};
+
 /// How a family of models differs from Llama: what its Hugging Face configuration class assumes
-/// where a key is absent, and which keys it knows. A further family is a further entry.
+/// where a key is absent, which keys it knows, and what its blocks are made of. A further family is
+/// a further entry.
 struct Family {
-  enum class Bias { kNever, kAlways, kIfAttentionBias };
+  /// The key that says whether, and what is so where it is absent; without a key it is always so.
+  struct Flag {
+    std::string_view key = "";
+    bool is_set = false;
+  };
+  /// Another name of a key, as in files of who published the family first.
+  struct Alias {
+    std::string_view name, key;
+  };
   enum class Windows {
     kNone,
-    kEveryLayer,  ///< `sliding_window`, where it is not null.
-    kByLayer,     ///< Under `use_sliding_window`: `layer_types`, or from `max_window_layers` on.
+    kEveryLayer,    ///< `sliding_window`, where it is not null.
+    kAboveLayer,    ///< Under `use_sliding_window`: `layer_types`, or from `max_window_layers` on.
+    kByPattern,     ///< `layer_types`, or all but each `sliding_window_pattern`th layer.
+    kByLayerTypes,  ///< `layer_types`, or every layer.
+    kWithoutRope,   ///< Under `use_sliding_window`: `layer_types`, or those that do not rotate.
   };
+  enum class Rotated {
+    kEveryLayer,
+    kWindowLayers,  ///< Those with a window, if any has one.
+    kByList,        ///< `no_rope_layers`, whose ones rotate, or all but each fourth.
+    kTwoTables,     ///< Every one; those with a window have a table of their own.
+  };
+  enum class QueryKeyNorm { kNone, kEachHead, kAllHeads, kEachHeadRotated };
 
   std::string_view model_type;
   std::string_view architecture;
+  BlockNames names = {};
+  NormKind norm = {};
+  std::array<Alias, 2> aliases = {};
   int64_t default_key_value_heads = 0;  ///< 0: as many as heads.
   int64_t default_head_dim = 0;         ///< 0: hidden_size / num_heads.
   int64_t default_max_positions = 0;
-  Bias qkv_bias = Bias::kNever;
-  Bias output_bias = Bias::kNever;
-  bool knows_mlp_bias = false;
-  bool has_qk_norm = false;
+  std::string_view epsilon_key = "rms_norm_eps";
+  double default_epsilon = 1e-6;
+  std::string_view activation_key = "hidden_act";
+  ActivationFunction default_activation = ActivationFunction::kSwish;
+  bool means_tanh_by_gelu = false;
+  std::array<std::string_view, 2> dropouts = {};  ///< Keys beside `attention_dropout`.
+  bool is_tied_by_default = false;
+  std::array<int64_t, 3> default_end_tokens = {-1, -1, -1};  ///< Where the file has no such key.
+  Flag qkv_bias = {};
+  Flag output_bias = {};
+  Flag mlp_bias = {};
+  QueryKeyNorm query_key_norm = QueryKeyNorm::kNone;
+  bool is_parallel = false;  ///< Attention and MLP read the same norm of the block's input.
   Windows windows = Windows::kNone;
+  int64_t default_window = 4096;  ///< Where the file has no such key; 0: none.
+  int64_t default_pattern = 0;
+  std::string_view pattern_key = "";  ///< Empty: the pattern is always that.
+  Rotated rotated = Rotated::kEveryLayer;
+  RopeOptions::Pairs pairs = RopeOptions::Pairs::kHalves;
+  double default_theta = 10000.0;
+  std::string_view window_theta_key = "";  ///< Of the second table, in older files.
+  double default_window_theta = 10000.0;
+  double default_rotated_share = 1.0;  ///< `partial_rotary_factor`,
+  bool knows_rotated_share = false;    ///< which other classes do not look at.
+  bool has_longrope = false;           ///< Its stretched positions are longrope, however called.
+  bool has_rope_alpha = false;         ///< `dynamic` positions with `alpha` change the base.
+  bool has_query_growth = false;       ///< `llama_4_scaling_beta`, and yarn where no key is.
+  bool scales_embedding = false;       ///< By the root of hidden_size.
+  bool has_multipliers = false;        ///< Granite's four.
+  double default_query_scalar = 0.0;   ///< `query_pre_attn_scalar`; 0: no such key.
+  bool knows_softcaps = false;         ///< Of logits.
+  double default_attention_softcap = 0.0;  ///< 0: no such key.
+  double default_logit_softcap = 0.0;
+  double default_logit_scale = 0.0;  ///< `logit_scale`; 0: no such key.
+
+  bool is_gated() const { return !names.gate.empty() || !names.gate_up.empty(); }
 };
 
 /// All families that are computed exactly as their reference does.

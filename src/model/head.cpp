@@ -9,8 +9,8 @@
 #include "core/targets.h"
 #include "model/ops/backward.h"
 #include "model/ops/cross_entropy.h"
+#include "model/ops/norm.h"
 #include "model/ops/product.h"
-#include "model/ops/rms_norm.h"
 
 namespace temper {
 namespace {
@@ -37,9 +37,9 @@ class MatrixGradient {
   }
 
   // Shapes: logit_gradient [n, vocab_size], x [n, hidden].
-  void add(const at::Tensor& logit_gradient, const at::Tensor& x) {
+  void add(const at::Tensor& logit_gradient, const at::Tensor& x, float scale) {
     if (!sum_.defined()) return;
-    product_out(sum_, logit_gradient.t(), x, {.keep = has_begun_ ? 1.0F : 0.0F});
+    product_out(sum_, logit_gradient.t(), x, {.scale = scale, .keep = has_begun_ ? 1.0F : 0.0F});
     has_begun_ = true;
   }
 
@@ -69,7 +69,8 @@ int64_t HeadChunks::largest() const { return count_ == 0 ? 0 : (num_rows_ + coun
 
 int64_t head_bytes(const HeadWork& work, int num_threads) {
   const HeadChunks chunks(work.num_rows, work.vocab_size * work.element_bytes);
-  const int64_t logits = chunks.largest() * work.vocab_size * work.element_bytes;
+  const int64_t num_logits = work.is_bounded ? 3 : 1;  // With what their bounds leave and give.
+  const int64_t logits = num_logits * chunks.largest() * work.vocab_size * work.element_bytes;
   const int64_t row_scratch = num_threads * work.vocab_size * kFloatBytes;
   // The hidden states, normed, and the gradients of both, of which the last one is scattered.
   const int64_t rows = 5 * work.num_rows * work.hidden_size * work.element_bytes;
@@ -81,7 +82,7 @@ int64_t head_bytes(const HeadWork& work, int num_threads) {
 }
 
 void Head::attach(const Weight& norm, const Weight& matrix, const TokenRows& rows) {
-  if (norm.is_defined()) norm_ = norm;
+  if (norm.is_defined()) norm_.scale = norm;
   if (matrix.is_defined()) matrix_ = matrix;
   rows_ = rows;
 }
@@ -92,13 +93,13 @@ void Head::for_each_chunk(const at::Tensor& hidden, const at::Tensor& targets,
   const at::NoGradGuard no_graph;
   const at::Tensor rows = rows_with_target(targets);
   const at::Tensor own = targets.index_select(0, rows);
-  const at::Tensor normed = rms_norm(hidden.index_select(0, rows), norm_, epsilon_);
-  const at::Tensor transposed = matrix_.value().to(hidden.scalar_type()).t();
+  const at::Tensor normed = norm_rows(hidden.index_select(0, rows), norm_, kind_);
+  const at::Tensor matrix = matrix_.value().to(hidden.scalar_type());
   const HeadChunks chunks(rows.numel(), matrix_.shape()[0] * hidden.element_size(), limits_);
   for (int64_t i = 0; i < chunks.count(); ++i) {
     const Range range = chunks[i];
     const at::Tensor x = normed.slice(0, range.begin, range.end);
-    function(product(x, transposed), own.slice(0, range.begin, range.end));
+    function(logits_of(x, matrix), own.slice(0, range.begin, range.end));
   }
 }
 
@@ -124,13 +125,13 @@ HeadResult Head::loss_and_gradient(const at::Tensor& hidden, const at::Tensor& t
   const at::Tensor rows = rows_with_target(targets);
   HeadResult result{0.0, at::zeros_like(hidden)};
   if (rows.numel() == 0) {
-    for (const Weight* weight : {&norm_, &matrix_, &rows_.rows}) {
+    for (const Weight* weight : {&norm_.scale, &norm_.bias, &matrix_, &rows_.rows}) {
       if (weight->is_defined() && weight->gradient().defined()) weight->gradient().zero_();
     }
     return result;
   }
   const GraphPass norm(hidden.index_select(0, rows), [&](const at::Tensor& selected) {
-    return rms_norm(selected, norm_, epsilon_);
+    return norm_rows(selected, norm_, kind_);
   });
   const at::Tensor normed_gradient =
       project(norm.output().detach(), targets.index_select(0, rows), result.loss_sum);
@@ -138,23 +139,33 @@ HeadResult Head::loss_and_gradient(const at::Tensor& hidden, const at::Tensor& t
   return result;
 }
 
+at::Tensor Head::logits_of(const at::Tensor& normed, const at::Tensor& matrix) const {
+  at::Tensor logits = at::empty({normed.size(0), matrix.size(0)}, normed.options());
+  product_out(logits, normed, matrix.t(), {.scale = static_cast<float>(rule_.scale)});
+  if (rule_.softcap > 0.0) logits.div_(rule_.softcap).tanh_().mul_(rule_.softcap);
+  return logits;
+}
+
 at::Tensor Head::project(const at::Tensor& normed, const at::Tensor& targets,
                          double& loss_sum) const {
   const at::Tensor matrix = matrix_.value().to(normed.scalar_type());
+  const auto scale = static_cast<float>(rule_.scale);
   at::Tensor normed_gradient = at::empty_like(normed);
   const HeadChunks chunks(normed.size(0), matrix.size(0) * normed.element_size(), limits_);
   MatrixGradient matrix_gradient(matrix_.gradient(), chunks.count());
   for (int64_t i = 0; i < chunks.count(); ++i) {
     const Range range = chunks[i];
     const at::Tensor x = normed.slice(0, range.begin, range.end);
-    const at::Tensor logits = product(x, matrix.t());
+    const at::Tensor logits = logits_of(x, matrix);
+    const at::Tensor bounded = rule_.softcap > 0.0 ? logits / rule_.softcap : at::Tensor();
     loss_sum +=
         sum_in_order(cross_entropy_with_gradient(logits, targets.slice(0, range.begin, range.end)));
-    product_out(normed_gradient.slice(0, range.begin, range.end), logits, matrix);
-    matrix_gradient.add(logits, x);
+    if (bounded.defined()) logits.copy_(at::tanh_backward(logits, bounded));
+    product_out(normed_gradient.slice(0, range.begin, range.end), logits, matrix, {.scale = scale});
+    matrix_gradient.add(logits, x, scale);
     if (!rows_.is_defined()) continue;
     if (i == 0) rows_.rows.gradient().zero_();
-    rows_.rows.gradient().add_(rows_.head_gradient(logits, x));
+    rows_.rows.gradient().add_(rows_.head_gradient(logits, x), rule_.scale);
   }
   matrix_gradient.finish();
   return normed_gradient;
@@ -163,7 +174,7 @@ at::Tensor Head::project(const at::Tensor& normed, const at::Tensor& targets,
 at::Tensor Head::logits(const at::Tensor& hidden) const {
   const at::NoGradGuard no_graph;
   const at::Tensor matrix = matrix_.value().to(hidden.scalar_type());
-  return product(rms_norm(hidden, norm_, epsilon_), matrix.t()).to(at::kFloat);
+  return logits_of(norm_rows(hidden, norm_, kind_), matrix).to(at::kFloat);
 }
 
 }  // namespace temper

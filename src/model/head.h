@@ -8,6 +8,7 @@
 
 #include "core/range.h"
 #include "model/ops/embedding.h"
+#include "model/ops/norm.h"
 #include "model/weight.h"
 
 namespace temper {
@@ -47,6 +48,12 @@ class HeadChunks {
   int64_t count_;
 };
 
+/// What becomes of the products of hidden states and matrix.
+struct LogitRule {
+  double scale = 1.0;    ///< They are multiplied,
+  double softcap = 0.0;  ///< and then bounded: softcap tanh(l / softcap); 0: not.
+};
+
 /// What `Head::loss_and_gradient` allocates at its fullest, for rows that all have a target.
 struct HeadWork {
   int64_t num_rows;
@@ -54,6 +61,7 @@ struct HeadWork {
   int64_t vocab_size;
   int64_t element_bytes;  ///< Of the compute dtype.
   bool is_trained;        ///< Whether there is a gradient of the matrix, in that dtype.
+  bool is_bounded = false;
 };
 int64_t head_bytes(const HeadWork& work, int num_threads);
 
@@ -62,8 +70,12 @@ int64_t head_bytes(const HeadWork& work, int num_threads);
 /// Only rows with a target are computed, in chunks, so that few logits exist at a time.
 class Head {
  public:
-  Head(Weight norm, Weight matrix, double epsilon, LogitLimits limits = {})
-      : norm_(std::move(norm)), matrix_(std::move(matrix)), epsilon_(epsilon), limits_(limits) {}
+  Head(NormWeights norm, NormKind kind, Weight matrix, LogitRule rule = {}, LogitLimits limits = {})
+      : norm_(std::move(norm)),
+        kind_(kind),
+        matrix_(std::move(matrix)),
+        rule_(rule),
+        limits_(limits) {}
 
   const Weight& matrix() const { return matrix_; }
 
@@ -91,10 +103,14 @@ class Head {
   // hidden].
   at::Tensor project(const at::Tensor& normed, const at::Tensor& targets, double& loss_sum) const;
 
-  Weight norm_;     // [hidden_size]
+  // Shapes: normed [n, hidden_size]; returns [n, vocab_size].
+  at::Tensor logits_of(const at::Tensor& normed, const at::Tensor& matrix) const;
+
+  NormWeights norm_;  // [hidden_size]
+  NormKind kind_;
   Weight matrix_;   // [vocab_size, hidden_size]
   TokenRows rows_;  // Of the matrix, where only they are trained.
-  double epsilon_;
+  LogitRule rule_;
   LogitLimits limits_;
 };
 

@@ -1,25 +1,49 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/linear_modules.h"
 
+#include <string_view>
+
+#include "model/family.h"
+
 namespace temper {
 
 std::string last_part(const std::string& path) { return path.substr(path.rfind('.') + 1); }
 
 std::vector<LinearModule> linear_modules(const ModelConfig& config) {
   using enum Product;
+  const BlockNames& names = family_of(config.model_type).names;
   const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
   const int64_t queries = config.num_heads * config.head_dim;
   const int64_t keys = config.num_key_value_heads * config.head_dim;
-  const bool qkv_bias = config.has_qkv_bias, mlp_bias = config.has_mlp_bias;
-  return {
-      {"self_attn.q_proj", kQueriesKeysValues, queries, hidden, 0, qkv_bias},
-      {"self_attn.k_proj", kQueriesKeysValues, keys, hidden, queries, qkv_bias},
-      {"self_attn.v_proj", kQueriesKeysValues, keys, hidden, queries + keys, qkv_bias},
-      {"self_attn.o_proj", kOutput, hidden, queries, 0, config.has_output_bias},
-      {"mlp.gate_proj", kGateUp, inner, hidden, 0, mlp_bias},
-      {"mlp.up_proj", kGateUp, inner, hidden, inner, mlp_bias},
-      {"mlp.down_proj", kDown, hidden, inner, 0, mlp_bias},
+  std::vector<LinearModule> modules;
+  const auto add = [&](std::string_view name, Product product, ProductSize size, bool has_bias) {
+    const bool follows = !modules.empty() && modules.back().product == product;
+    const int64_t first = follows ? modules.back().first_column + modules.back().out : 0;
+    modules.push_back({std::string(name), product, size.out, size.in, first, has_bias});
   };
+  const bool qkv_bias = config.has_qkv_bias, mlp_bias = config.has_mlp_bias;
+  if (names.queries_keys_values.empty()) {
+    add("self_attn.q_proj", kQueriesKeysValues, {queries, hidden}, qkv_bias);
+    add("self_attn.k_proj", kQueriesKeysValues, {keys, hidden}, qkv_bias);
+    add("self_attn.v_proj", kQueriesKeysValues, {keys, hidden}, qkv_bias);
+  } else {
+    add(names.queries_keys_values, kQueriesKeysValues, {queries + 2 * keys, hidden}, qkv_bias);
+  }
+  add("self_attn.o_proj", kOutput, {hidden, queries}, config.has_output_bias);
+  if (!names.gate_up.empty()) add(names.gate_up, kGateUp, {2 * inner, hidden}, mlp_bias);
+  if (!names.gate.empty()) add(names.gate, kGateUp, {inner, hidden}, mlp_bias);
+  if (!names.up.empty()) add(names.up, kGateUp, {inner, hidden}, mlp_bias);
+  add(names.down, kDown, {hidden, inner}, mlp_bias);
+  return modules;
+}
+
+std::array<ProductSize, 4> product_sizes(const ModelConfig& config) {
+  std::array<ProductSize, 4> sizes{};
+  for (const LinearModule& module : linear_modules(config)) {
+    ProductSize& size = sizes[static_cast<size_t>(module.product)];
+    size = {size.out + module.out, module.in};
+  }
+  return sizes;
 }
 
 }  // namespace temper

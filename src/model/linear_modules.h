@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -24,10 +25,19 @@ struct LinearModule {
   friend bool operator==(const LinearModule&, const LinearModule&) = default;
 };
 
+/// The size of a product's matrix.
+struct ProductSize {
+  int64_t out = 0;
+  int64_t in = 0;
+};
+
 /// "q_proj" of "model.layers.0.self_attn.q_proj".
 std::string last_part(const std::string& path);
 
 /// The linear modules of each block, in the order in which they lie in its unit.
 std::vector<LinearModule> linear_modules(const ModelConfig& config);
+
+/// Those of a block's products, in their order.
+std::array<ProductSize, 4> product_sizes(const ModelConfig& config);
 
 }  // namespace temper

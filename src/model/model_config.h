@@ -5,22 +5,44 @@
 #include <string>
 #include <vector>
 
+#include "model/ops/activation_function.h"
+
 namespace temper {
 
-/// How rotary frequencies are stretched beyond the original context.
+/// The rotary positions of some layers, and how their frequencies are stretched beyond the original
+/// context.
 struct RopeOptions {
-  enum class Scaling { kNone, kLinear, kLlama3 };
+  enum class Scaling { kNone, kLinear, kLlama3, kYarn, kLongRope };
+  enum class Pairs {
+    kHalves,      ///< A number of the rotated part's first half goes with one of its second.
+    kNeighbours,  ///< It goes with the next one.
+  };
   double theta = 10000.0;
   Scaling scaling = Scaling::kNone;
+  Pairs pairs = Pairs::kHalves;
+  int64_t num_rotated = 0;  ///< Of a head's numbers, from its first on; 0: all.
   double factor = 1.0;
-  double low_frequency_factor = 1.0;      ///< llama3 only.
-  double high_frequency_factor = 4.0;     ///< llama3 only.
-  int64_t original_max_positions = 8192;  ///< llama3 only.
+  double low_frequency_factor = 1.0;       ///< llama3 only.
+  double high_frequency_factor = 4.0;      ///< llama3 only.
+  double fast_rotations = 32.0;            ///< yarn only: beta_fast,
+  double slow_rotations = 1.0;             ///< and beta_slow.
+  bool has_whole_range = true;             ///< yarn only: what `truncate` says.
+  std::vector<double> short_factors = {};  ///< longrope only: of each frequency,
+  std::vector<double> long_factors = {};   ///< and where contexts are beyond the original.
+  bool is_long = false;                    ///< Which: Decoder::choose_positions.
+  int64_t original_max_positions = 8192;   ///< The context before it was stretched.
+  double attention_factor = 1.0;           ///< Multiplies cosines and sines.
+  double query_growth = 0.0;  ///< Queries are multiplied with 1 + this log(1 + floor(position /
+                              ///< original_max_positions)).
 };
 
-/// What a decoder of the Llama family is, in numbers; read from a Hugging Face config.json.
+/// Which positions a layer's queries and keys are rotated by.
+enum class LayerPositions { kRope, kWindowRope, kNone };
+
+/// What a decoder is, in numbers; read from a Hugging Face config.json. What its family says for
+/// all its models is in family.h.
 struct ModelConfig {
-  std::string model_type;  ///< "llama", "mistral", "qwen2", "qwen3".
+  std::string model_type;  ///< As its family is called: "llama".
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
   int64_t intermediate_size = 0;
@@ -31,13 +53,26 @@ struct ModelConfig {
   int64_t max_positions = 0;
   double norm_epsilon = 1e-6;
   RopeOptions rope;
+  RopeOptions window_rope;                                     ///< Of layers that have kWindowRope.
+  ActivationFunction activation = ActivationFunction::kSwish;  ///< Of the MLP.
   bool has_tied_head = false;
-  bool has_qkv_bias = false;     ///< Qwen2; Llama with attention_bias.
-  bool has_output_bias = false;  ///< Llama with attention_bias: o_proj too.
-  bool has_mlp_bias = false;     ///< Llama with mlp_bias.
-  bool has_qk_norm = false;      ///< Qwen3: RMSNorm per head before the rotation.
-  std::vector<int64_t> windows;  ///< [num_layers], sliding window; 0 where attention is full.
+  bool has_qkv_bias = false;              ///< Qwen2; Llama with attention_bias.
+  bool has_output_bias = false;           ///< Llama with attention_bias: o_proj too.
+  bool has_mlp_bias = false;              ///< Llama with mlp_bias.
+  bool has_qk_norm = false;               ///< Queries and keys are normed, as the family says.
+  double embedding_scale = 1.0;           ///< Multiplies embeddings: Gemma, Granite.
+  double residual_scale = 1.0;            ///< Multiplies what a sublayer adds: Granite.
+  double attention_scale = 0.0;           ///< Multiplies scores; 0: 1 / sqrt(head_dim).
+  double attention_softcap = 0.0;         ///< Bounds scaled scores by c tanh(s / c); 0: not.
+  double logit_scale = 1.0;               ///< Multiplies logits: Granite, Cohere.
+  double logit_softcap = 0.0;             ///< Bounds scaled logits likewise: Gemma 2.
+  std::vector<int64_t> windows;           ///< [num_layers], sliding window; 0 where it is full.
+  std::vector<LayerPositions> positions;  ///< [num_layers]; empty: kRope in each.
   std::vector<int64_t> eos_token_ids;
+
+  LayerPositions positions_of(int64_t layer) const {
+    return positions.empty() ? LayerPositions::kRope : positions[static_cast<size_t>(layer)];
+  }
 };
 
 }  // namespace temper

@@ -55,7 +55,9 @@ std::optional<int64_t> layer_of(std::string_view parameter) {
   return take_number(parameter);
 }
 
-bool is_norm(const std::string& parameter) { return parameter.ends_with(concat("norm", kWeight)); }
+bool is_norm(const std::string& parameter) {
+  return parameter.ends_with(concat("norm", kWeight)) || parameter.ends_with(concat("norm", kBias));
+}
 
 }  // namespace
 

@@ -4,30 +4,16 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <array>
 
 #include "core/clock.h"
+#include "model/linear_modules.h"
 
 namespace temper {
 namespace {
 
-struct Shape {
-  int64_t out;
-  int64_t in;
-};
-
-// One block's products, as the model computes them: q, k, v in one, gate and up in one.
-std::array<Shape, 4> block_shapes(const ModelConfig& config) {
-  const int64_t heads = config.num_heads * config.head_dim;
-  const int64_t kv_heads = config.num_key_value_heads * config.head_dim;
-  return {Shape{heads + 2 * kv_heads, config.hidden_size}, Shape{config.hidden_size, heads},
-          Shape{2 * config.intermediate_size, config.hidden_size},
-          Shape{config.hidden_size, config.intermediate_size}};
-}
-
 int64_t block_elements(const ModelConfig& config) {
   int64_t total = 0;
-  for (const Shape& shape : block_shapes(config)) total += shape.out * shape.in;
+  for (const ProductSize& shape : product_sizes(config)) total += shape.out * shape.in;
   return total;
 }
 
@@ -41,7 +27,7 @@ MatmulLimit measure_matmul_limit(const ModelConfig& config, int64_t tokens, at::
   const Stopwatch whole;
   for (int round = 0; round < 3 || (whole.seconds() < kSecondsAtLeast && round < 50); ++round) {
     double seconds = 0.0;
-    for (const Shape& shape : block_shapes(config)) {
+    for (const ProductSize& shape : product_sizes(config)) {
       const at::Tensor x = at::ones({tokens, shape.in}, options);
       const at::Tensor y = at::ones({tokens, shape.out}, options);
       const at::Tensor w = at::ones({shape.out, shape.in}, options);

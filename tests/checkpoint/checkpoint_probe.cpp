@@ -31,7 +31,7 @@ Json meaning_of(const std::string& path) {
   const ModelConfig config =
       parse_hugging_face_config(read_file(path, FilePurpose::kModel), path, &unknown);
   const RopeOptions& rope = config.rope;
-  const char* types[] = {"default", "linear", "llama3"};
+  const char* types[] = {"default", "linear", "llama3", "yarn", "longrope"};
   return {{"model_type", config.model_type},
           {"vocab_size", config.vocab_size},
           {"hidden_size", config.hidden_size},

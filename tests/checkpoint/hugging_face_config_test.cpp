@@ -212,7 +212,7 @@ const Refusal kRefusals[] = {
     {"llama", {{"num_key_value_heads", 5}}, "num_attention_heads is 32, no multiple of the 5 key"},
     {"llama", {{"head_dim", 5}}, "head_dim is 5; rotary positions need an even number"},
     {"llama", {{"rms_norm_eps", 0}}, "rms_norm_eps is 0, wanted a positive number"},
-    {"llama", {{"hidden_act", "gelu"}}, "hidden_act is \"gelu\", wanted \"silu\""},
+    {"llama", {{"hidden_act", "celu"}}, "hidden_act is \"celu\"; computed are silu, swish, gelu"},
     {"llama", {{"attention_dropout", 0.1}}, "attention_dropout is 0.1, wanted 0.0"},
     {"llama", {{"tie_word_embeddings", "yes"}}, "tie_word_embeddings is \"yes\", wanted true or"},
     {"llama", {{"partial_rotary_factor", 0.5}}, "partial_rotary_factor is 0.5, wanted 1.0"},
@@ -228,9 +228,29 @@ const Refusal kRefusals[] = {
      "rope_scaling.mrope_section is [1], by which other models"},
     {"llama", {{"model_type", std::string(60'000, 'x')}}, "xxx…'; computed are llama, mistral"},
     {"llama", {{"rope_scaling", 4}}, "rope_scaling. is not a JSON object"},
-    {"llama", {{"rope_scaling", {{"type", "yarn"}}}}, "rope_scaling.type is \"yarn\"; computed ar"},
-    {"llama", {{"rope_scaling", {{"rope_type", "dynamic"}}}}, "rope_scaling.rope_type is \"dynami"},
-    {"llama", {{"rope_parameters", {{"rope_type", "longrope"}}}}, "rope_type is \"longrope\""},
+    {"llama", {{"rope_scaling", {{"type", "xpos"}}}}, "rope_scaling.type is \"xpos\"; computed ar"},
+    {"llama", {{"rope_scaling", {{"type", "yarn"}}}}, "rope_scaling.factor is missing"},
+    {"llama",
+     {{"rope_parameters", {{"rope_type", "longrope"}, {"short_factor", {1.0}}}}},
+     "rope_parameters.long_factor is not a list of 1 positive numbers"},
+    {"phi3",
+     {{"rope_scaling", {{"type", "linear"}}}},
+     "rope_scaling.type is \"linear\"; computed are default and longrope"},
+    {"phi3", {{"resid_pdrop", 0.1}}, "resid_pdrop is 0.1, wanted 0.0"},
+    {"glm",
+     {{"head_dim", 10}},
+     "partial_rotary_factor is 0.5: of a head of 10 numbers 5 would be rotated"},
+    {"gemma3_text",
+     {{"rope_parameters", {{"rope_theta", 1e4}}}},
+     "rope_parameters.rope_theta is beside full_attention and sliding_attention"},
+    {"gemma2", {{"sliding_window_pattern", 3}}, "sliding_window_pattern is 3, by which other mod"},
+    {"cohere2", {{"sliding_window", nullptr}}, "sliding_window is null, which is not computed"},
+    {"cohere", {{"use_qk_norm", true}}, "use_qk_norm is true, by which other models"},
+    {"gemma3_text", {{"attn_logit_softcapping", 50.0}}, "attn_logit_softcapping is 50.0, by which"},
+    {"smollm3", {{"no_rope_layers", {1}}}, "no_rope_layers is not a list of 4 layers"},
+    {"ministral3",
+     {{"rope_parameters", {{"rope_type", "default"}}}},
+     "rope_parameters.llama_4_scaling_beta is missing"},
     {"llama", {{"rope_scaling", {{"type", "linear"}}}}, "rope_scaling.factor is missing"},
     {"llama", {{"rope_parameters", {{"rope_theta", -1}}}}, "rope_parameters.rope_theta is -1"},
     {"llama",
@@ -238,7 +258,8 @@ const Refusal kRefusals[] = {
        {{"type", "llama3"}, {"factor", 2}, {"low_freq_factor", 4}, {"high_freq_factor", 4}}}},
      "rope_scaling.high_freq_factor must be greater than low_freq_factor"},
     {"qwen2", {{"layer_types", {"full_attention"}}}, "layer_types is not a list of 4 layers"},
-    {"mistral", {{"layer_types", Json::array()}}, "layer_types is no key of the family mistral"},
+    {"mistral", {{"layer_types", {"full_attention"}}}, "layer_types is not a list of 4 layers"},
+    {"phi3", {{"layer_types", {"full_attention"}}}, "layer_types is no key of the family phi3"},
     {"llama", {{"eos_token_id", 100}}, "eos_token_id is 100, wanted a token id"},
     {"llama", {{"eos_token_id", {1, "x"}}}, "eos_token_id is [1,\"x\"], wanted a token id"},
 };
@@ -268,10 +289,10 @@ BOOST_AUTO_TEST_CASE(keys_that_no_code_of_the_family_looks_at_are_told_and_ignor
 }
 
 BOOST_AUTO_TEST_CASE(all_problems_are_reported_at_once) {
-  const std::string message = refusal("llama", {{"hidden_act", "relu"},
+  const std::string message = refusal("llama", {{"hidden_act", "celu"},
                                                 {"attention_dropout", 0.5},
                                                 {"vocab_size", 0},
-                                                {"rope_scaling", {{"type", "yarn"}}}});
+                                                {"rope_scaling", {{"type", "xpos"}}}});
   for (const char* key : {"hidden_act", "attention_dropout", "vocab_size", "rope_scaling.type"}) {
     BOOST_TEST(contains(message, concat("\n  ", key, " is ")), message);
   }

@@ -5,7 +5,7 @@ usage: transformers_oracle.py <checkpoint_probe>
 """
 
 import dataclasses
-import importlib
+import importlib.util
 import inspect
 import json
 import re
@@ -19,10 +19,14 @@ import torch
 import transformers
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import load_file, save_file
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers import (
     AutoConfig, AutoModelForCausalLM, GenerationConfig, LlamaConfig, MistralConfig, Qwen2Config,
     Qwen3Config, masking_utils,
 )
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import tiny_families  # noqa: E402
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -106,7 +110,11 @@ def meaning(folder):
 def keys_of(config):
     """The keys that a class of configurations has, and those that its model's code looks at."""
     keys = {*config().to_dict(), *(field.name for field in dataclasses.fields(config))}
-    code = importlib.import_module(config.__module__.replace("configuration_", "modeling_"))
+    name = config.__module__.replace("configuration_", "modeling_")
+    # A family without code of its own has Llama's.
+    has_code = importlib.util.find_spec(name) is not None
+    code = importlib.import_module(name if has_code else LlamaConfig.__module__.replace(
+        "configuration_", "modeling_"))
     for module in (code, masking_utils):
         read = r'config\.(\w+)|getattr\((?:self\.)?config, "(\w+)"'
         for names in re.findall(read, inspect.getsource(module)):
@@ -159,7 +167,8 @@ class Oracle(unittest.TestCase):
 
     def test_each_key_of_the_installed_classes_is_known(self):
         """Honoured, harmless, or refused for itself: a new one is to be looked at."""
-        for config in (LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config):
+        families = sorted({model_type for model_type, _ in tiny_families.CASES.values()})
+        for config in map(CONFIG_MAPPING.__getitem__, families):
             keys = [*keys_of(config), "nobody_knows_this"]
             paths = [self.folder / f"{key}.json" for key in keys]
             for key, path in zip(keys, paths):

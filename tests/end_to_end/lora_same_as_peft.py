@@ -145,6 +145,24 @@ CASES = {
         "rank: 4, alpha: 8, targets: all-linear",
         ("nf4", True),
     ),
+    "fused_nf4": (
+        "phi3",
+        dict(r=4, lora_alpha=8, target_modules="all-linear"),
+        "rank: 4, alpha: 8, targets: all-linear",
+        ("nf4", True),
+    ),
+    "four_norms": (
+        "gemma3_text",
+        dict(r=4, target_modules="all-linear", modules_to_save=["q_norm", "feedforward_layernorm"]),
+        "rank: 4, alpha: 8, targets: all-linear, modules_to_save: [q_norm, feedforward_layernorm]",
+        None,
+    ),
+    "without_gate": (
+        "nemotron",
+        dict(r=4, lora_alpha=8, target_modules=["up_proj", "k_proj"]),
+        "rank: 4, alpha: 8, targets: [up_proj, k_proj]",
+        None,
+    ),
     "fp4": (
         "qwen2",
         dict(r=4, lora_alpha=8, target_modules=["q_proj", "up_proj"]),
@@ -293,6 +311,8 @@ def check_case(name: str, family: str, options: dict, ours: str, quantisation) -
     check_saved(name, folder, tokens, quantisation)
     for dtype in (torch.float32, torch.bfloat16):
         check_merged(name, folder, dtype)
+    told = f"{full.STEPS} steps" + (f" on {quantisation[0]}" if quantisation else "")
+    full.tiny_families.record("LoRA and merging", base.config.model_type, told)
 
 
 def new_case(name: str, family: str) -> tuple[Path, torch.nn.Module, torch.Tensor]:

@@ -26,9 +26,12 @@ from transformers import (
 )
 
 sys.path.insert(0, str(workspace.ROOT / "datasets"))
+sys.path.insert(0, str(workspace.ROOT / "tests" / "support"))
+import tiny_families  # noqa: E402
 from temper_data.shard_writer import ShardIdentity, ShardWriter  # noqa: E402
 
 ROWS, LENGTH, VOCABULARY, STEPS, WARMUP = 4, 48, 131, 20, 4
+NUM_NEW_TOKENS = 32
 LEARNING_RATE, WEIGHT_DECAY, MAX_NORM = 3e-3, 0.1, 0.2
 
 SIZES = dict(
@@ -66,6 +69,21 @@ FAMILIES = {
     "qwen2": Qwen2Config(**SIZES, tie_word_embeddings=True),
     "qwen3": Qwen3Config(**SIZES, head_dim=32),
 }
+
+# One of each kind of block, norm, scale and table: see the cases that are in none.
+TINY = {
+    "gemma2": "gemma2, tight bounds",
+    "gemma3_text": "gemma3_text, windows with positions of their own",
+    "granite": "granite",
+    "nemotron": "nemotron",
+    "phi3": "phi3, window",
+    "olmo2": "olmo2",
+    "cohere2": "cohere2, windows",
+}
+for name, case in TINY.items():
+    model_type, changes = tiny_families.CASES[case]
+    sizes = dict(vocab_size=VOCABULARY, max_position_embeddings=128)
+    FAMILIES[name] = tiny_families.make_config(model_type, changes | sizes)
 
 CONFIG = """\
 run: {{folder: {folder}}}
@@ -215,7 +233,12 @@ def check_family(name: str, config, part: Part | None = None) -> Path:
     assert_same_steps(name, workspace.step_lines(config_file), expected)
     is_clipped = any(step["grad_norm"] > MAX_NORM for step in expected)
     assert is_clipped or part.has_small_gradients, "clipping never binds"
-    final = AutoModelForCausalLM.from_pretrained(folder / "run" / "final", dtype=torch.float32)
+    final, report = AutoModelForCausalLM.from_pretrained(
+        folder / "run" / "final", dtype=torch.float32, output_loading_info=True
+    )
+    assert not any(report.values()), report
+    files = [folder / place / "config.json" for place in ("model", "run/final")]
+    assert files[0].read_bytes() == files[1].read_bytes()
     for (parameter_name, ours), theirs in zip(
         final.named_parameters(), model.parameters(), strict=True
     ):
@@ -223,9 +246,37 @@ def check_family(name: str, config, part: Part | None = None) -> Path:
     return folder
 
 
+def check_ranks(name: str, folder: Path) -> None:
+    """One rank ends with the bits of two."""
+    both = folder / "run" / "final"
+    alone = folder / "alone"
+    workspace.run(1, "train", folder / "run.yaml", f"run.folder={alone}", "parallel.stage=0")
+    for path in both.glob("*.safetensors"):
+        assert path.read_bytes() == (alone / "final" / path.name).read_bytes(), f"{name}: {path}"
+
+
+def check_answers(name: str, folder: Path) -> None:
+    """Greedy decoding of what was trained, by its caches, beyond windows."""
+    final = folder / "run" / "final"
+    model = AutoModelForCausalLM.from_pretrained(final, dtype=torch.float32)
+    prompt = list(range(3, 20))
+    options = ("--max-new-tokens", NUM_NEW_TOKENS, "--dtype", "float32")
+    prompts = folder / "prompts.txt"
+    prompts.write_text(",".join(map(str, prompt)) + "\n")
+    answer = workspace.output(1, "generate", final, "--prompts", prompts, *options)
+    expected = model.generate(
+        torch.tensor([prompt]), max_new_tokens=NUM_NEW_TOKENS, do_sample=False, eos_token_id=None
+    )[0, len(prompt) :]
+    assert [int(token) for token in answer.split(",")] == expected.tolist(), name
+
+
 def main() -> None:
     for name, config in FAMILIES.items():
-        check_family(name, config)
+        folder = check_family(name, config)
+        if name in TINY:
+            check_ranks(name, folder)
+            check_answers(name, folder)
+        tiny_families.record("training and saving", config.model_type, f"{STEPS} steps")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ struct Named {
 };
 std::ostream& operator<<(std::ostream& out, Named one) { return out << name_of(one.function); }
 
-const std::vector<Named> kFunctions = {{kRelu}, {kSwish}, {kGelu}, {kGeluNew}, {kQuickGelu}};
+const std::vector<Named> kFunctions = {{kRelu}, {kSquaredRelu}, {kSwish},
+                                       {kGelu}, {kGeluNew},     {kQuickGelu}};
 
 // By LibTorch's operators, from the definitions in transformers.
 at::Tensor reference(ActivationFunction function, const at::Tensor& x) {
@@ -40,6 +41,7 @@ at::Tensor reference(ActivationFunction function, const at::Tensor& x) {
     case kGelu: return at::gelu(x);
     case kGeluNew:
       return 0.5 * x * (1.0 + at::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * at::pow(x, 3.0))));
+    case kSquaredRelu: return at::relu(x).square();
     case kQuickGelu: return x * at::sigmoid(1.702 * x);
   }
   return {};

@@ -6,6 +6,9 @@
 
 #include "core/error.h"
 #include "io/says.h"
+#include "model/adapter/option_error.h"
+#include "model/adapter/saved_modules.h"
+#include "model/adapter/virtual_tokens.h"
 #include "support/tiny_model.h"
 
 namespace temper {
@@ -52,6 +55,32 @@ BOOST_AUTO_TEST_CASE(an_unknown_family_is_refused_with_the_known_ones) {
   BOOST_CHECK_EXCEPTION(family_of("gpt2"), ModelError,
                         says("model_type is \"gpt2\", which is not computed here\n"
                              "  try: choose a model of one of these: llama, mistral, qwen2"));
+}
+
+BOOST_AUTO_TEST_CASE(a_prompt_is_refused_where_embeddings_are_scaled) {
+  ModelConfig config = testing::tiny_config(true);
+  config.embedding_scale = 2.0;
+  BOOST_CHECK_EXCEPTION(make_prompt({}, 1, config), ConfigError,
+                        says("method is prompt, but a llama model scales its embeddings, and "
+                             "programs differ in whether they scale a prompt's, too"));
+}
+
+BOOST_AUTO_TEST_CASE(norms_with_biases_are_not_saved_with_an_adapter) {
+  ModelConfig config = testing::tiny_config(true);
+  config.model_type = "starcoder2";
+  BOOST_CHECK_EXCEPTION(saved_tensors({.modules = {"input_layernorm"}}, config), OptionError,
+                        says("names 'input_layernorm', but norms of a starcoder2 model have "
+                             "biases"));
+}
+
+BOOST_AUTO_TEST_CASE(a_part_of_a_head_is_rotated_in_pairs) {
+  ModelConfig config = testing::tiny_config(true);
+  config.rope.num_rotated = 3;
+  config.positions = {LayerPositions::kNone};
+  const std::string message = refusal(config);
+  BOOST_TEST(message.find(" has 3 rotated numbers, wanted an even number") != std::string::npos,
+             message);
+  BOOST_TEST(message.find("positions has 1 entries for 3 layers") != std::string::npos, message);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -18,8 +18,8 @@ at::Tensor matrix_gradient(const at::Tensor& hidden, const at::Tensor& matrix,
   auto buffers = std::make_shared<UnitBuffers>();
   buffers->weights = at::cat({matrix.flatten(), at::ones({kHidden})}).to(at::kBFloat16);
   buffers->gradients = at::full_like(buffers->weights, std::nan(""));
-  const Head head(Weight(buffers, kWords * kHidden, {kHidden}),
-                  Weight(buffers, 0, {kWords, kHidden}), 1e-5, {.bytes = 1, .rows = rows_of_chunk});
+  const Head head({Weight(buffers, kWords * kHidden, {kHidden}), {}}, {.epsilon = 1e-5},
+                  Weight(buffers, 0, {kWords, kHidden}), {}, {.bytes = 1, .rows = rows_of_chunk});
   head.loss_and_gradient(hidden.to(at::kBFloat16), targets);
   return buffers->gradients.narrow(0, 0, kWords * kHidden).view({kWords, kHidden}).to(at::kDouble);
 }

@@ -12,7 +12,7 @@
 #include <memory>
 #include <vector>
 
-#include "model/ops/rms_norm.h"
+#include "model/ops/norm.h"
 #include "model/weight.h"
 
 int main(int argc, char** argv) {
@@ -30,7 +30,8 @@ int main(int argc, char** argv) {
   buffers->weights = rows[0].clone();
   const temper::Weight weight(buffers, 0, {columns});
   const at::Tensor x = rows.narrow(0, 1, rows.size(0) - 1).contiguous();
-  const at::Tensor normed = temper::rms_norm(x, weight, std::atof(argv[3])).to(at::kFloat);
+  const at::Tensor normed =
+      temper::norm_rows(x, {weight, {}}, {.epsilon = std::atof(argv[3])}).to(at::kFloat);
   std::fwrite(normed.const_data_ptr(), 1, normed.nbytes(), stdout);
   return 0;
 }

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import torch
-from decoder_oracle import Probe, noise, run_probe, run_reference, worst_element
+from decoder_oracle import Probe, Program, noise, run_probe, run_reference, worst_element
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,9 +94,9 @@ def noise_ratios(model, narrow, probe: Probe, document: tuple) -> dict[str, floa
     return {name: (ours[name] / theirs[name].clamp(min=1e-4)).item() for name in exact}
 
 
-def check_bfloat16(model, windows: list[int], documents: list[tuple]) -> None:
+def check_bfloat16(program: Program, model, documents: list[tuple]) -> None:
     narrow = copy.deepcopy(model).bfloat16()
-    with Probe(sys.argv[1], model, windows, "bfloat16") as probe:
+    with Probe(program, model, "bfloat16") as probe:
         ratios = [noise_ratios(model, narrow, probe, document) for document in documents]
     by_text = [statistics.mean(ratio.values()) for ratio in ratios]
     logits = statistics.mean(ratio["logits"] for ratio in ratios)
@@ -112,17 +112,17 @@ def main() -> None:
     subprocess.run([sys.executable, ROOT / "datasets/fetch_model.py", FOLDER], check=True)
     tokenizer = AutoTokenizer.from_pretrained(FOLDER)
     model = AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32)
-    windows = [0] * model.config.num_hidden_layers
 
     documents = make_documents(tokenizer, TEXTS)
     exact = run_reference(model.double(), documents)
     theirs = run_reference(model.float(), documents)
-    ours = run_probe(sys.argv[1], model, windows, documents, "float32")
-    check_float32(ours, theirs, exact)
-    documents = []
-    for begin in NOISE_BEGINS:
-        documents += make_documents(tokenizer, NOISE_TEXTS, begin, NOISE_TOKENS)
-    check_bfloat16(model.double(), windows, documents)
+    with Program(sys.argv[1]) as program:
+        ours = run_probe(program, model, documents, "float32")
+        check_float32(ours, theirs, exact)
+        documents = []
+        for begin in NOISE_BEGINS:
+            documents += make_documents(tokenizer, NOISE_TEXTS, begin, NOISE_TOKENS)
+        check_bfloat16(program, model.double(), documents)
 
 
 if __name__ == "__main__":

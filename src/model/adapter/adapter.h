@@ -26,7 +26,8 @@ struct BlockAddition {
   PrefixWeights prefix;
   BottleneckWeights after_attention;
   BottleneckWeights after_mlp;
-  Weight attention_norm, query_norm, key_norm, mlp_norm;  ///< Instead of the block's own.
+  /// Instead of the block's own.
+  Weight attention_norm, after_attention_norm, query_norm, key_norm, mlp_norm, after_mlp_norm;
 };
 
 /// A tensor of an adapter, which is made of them.

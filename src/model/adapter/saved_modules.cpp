@@ -3,10 +3,13 @@
 
 #include <algorithm>
 #include <set>
+#include <string_view>
+#include <utility>
 
 #include "core/concat.h"
 #include "core/message_text.h"
 #include "model/adapter/option_error.h"
+#include "model/family.h"
 #include "model/linear_modules.h"
 
 namespace temper {
@@ -22,24 +25,40 @@ SavedTensor saved(const std::string& module, Place place, std::vector<int64_t> s
   return {module, place, layer, std::move(shape), false, module + ".weight"};
 }
 
-// All that may be trained as it is, in the order of the model.
+// The norms of a block, in their order.
+std::vector<SavedTensor> norms_of(const ModelConfig& config, int64_t layer) {
+  const Family& family = family_of(config.model_type);
+  const BlockNames& names = family.names;
+  const bool is_of_all = family.query_key_norm == Family::QueryKeyNorm::kAllHeads;
+  const int64_t queries = (is_of_all ? config.num_heads : 1) * config.head_dim;
+  const int64_t keys = (is_of_all ? config.num_key_value_heads : 1) * config.head_dim;
+  std::vector<SavedTensor> all;
+  const auto add = [&](std::string_view name, Place place, int64_t size) {
+    if (name.empty()) return;
+    all.push_back(saved(concat("model.layers.", layer, '.', name), place, {size}, layer));
+  };
+  add(names.attention_norm, Place::kAttentionNorm, config.hidden_size);
+  if (config.has_qk_norm) {
+    add(names.query_norm, Place::kQueryNorm, queries);
+    add(names.key_norm, Place::kKeyNorm, keys);
+  }
+  add(names.after_attention_norm, Place::kAfterAttentionNorm, config.hidden_size);
+  add(names.mlp_norm, Place::kMlpNorm, config.hidden_size);
+  add(names.after_mlp_norm, Place::kAfterMlpNorm, config.hidden_size);
+  return all;
+}
+
+// All that may be trained as it is, in the order of the model: of norms, those that have no bias.
 std::vector<SavedTensor> all_tensors(const ModelConfig& config) {
   const std::vector<int64_t> matrix = {config.vocab_size, config.hidden_size};
-  const std::vector<int64_t> vector = {config.hidden_size}, head = {config.head_dim};
+  const bool has_plain_norms = !family_of(config.model_type).norm.has_bias;
   std::vector<SavedTensor> all = {saved(kEmbeddingModule, Place::kEmbedding, matrix)};
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    const std::string block = concat("model.layers.", layer, '.');
-    const auto add = [&](const char* name, Place place, const std::vector<int64_t>& shape) {
-      all.push_back(saved(block + name, place, shape, layer));
-    };
-    add("input_layernorm", Place::kAttentionNorm, vector);
-    if (config.has_qk_norm) {
-      add("self_attn.q_norm", Place::kQueryNorm, head);
-      add("self_attn.k_norm", Place::kKeyNorm, head);
-    }
-    add("post_attention_layernorm", Place::kMlpNorm, vector);
+  for (int64_t layer = 0; has_plain_norms && layer < config.num_layers; ++layer) {
+    for (SavedTensor& norm : norms_of(config, layer)) all.push_back(std::move(norm));
   }
-  all.push_back(saved("model.norm", Place::kFinalNorm, vector));
+  if (has_plain_norms) {
+    all.push_back(saved("model.norm", Place::kFinalNorm, {config.hidden_size}));
+  }
   all.push_back(saved(kHeadModule, Place::kHead, matrix));
   if (config.has_tied_head) all.back().base = std::string(kEmbeddingModule) + ".weight";
   return all;
@@ -58,6 +77,12 @@ void require_modules(const SavedModuleOptions& options, const ModelConfig& confi
       throw OptionError("lora.modules_to_save",
                         concat("names ", quote(module), ", a matrix of the blocks"),
                         "name it in lora.targets, or set method to full");
+    }
+    if (module.ends_with("norm") && family_of(config.model_type).norm.has_bias) {
+      throw OptionError("lora.modules_to_save",
+                        concat("names ", quote(module), ", but norms of a ", config.model_type,
+                               " model have biases, which an adapter is not saved with here"),
+                        "leave it out, or set method to full");
     }
     throw OptionError("lora.modules_to_save",
                       concat("names ", quote(module), ", which is no module of this ",
@@ -143,6 +168,8 @@ Weight& place_of(const SavedTensor& tensor, Adapter& adapter) {
     case Place::kQueryNorm: return block.query_norm;
     case Place::kKeyNorm: return block.key_norm;
     case Place::kMlpNorm: return block.mlp_norm;
+    case Place::kAfterAttentionNorm: return block.after_attention_norm;
+    case Place::kAfterMlpNorm: return block.after_mlp_norm;
     default: return block.attention_norm;
   }
 }

@@ -28,9 +28,11 @@ struct SavedTensor {
     kHead,
     kFinalNorm,
     kAttentionNorm,
+    kAfterAttentionNorm,
     kQueryNorm,
     kKeyNorm,
-    kMlpNorm
+    kMlpNorm,
+    kAfterMlpNorm
   };
   std::string module;  ///< Its path: "model.layers.0.input_layernorm".
   Place place;

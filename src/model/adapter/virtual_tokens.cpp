@@ -68,6 +68,12 @@ Adapter make_prefix(const PrefixOptions& options, const ModelConfig& config) {
 }
 
 Adapter make_prompt(const PromptOptions& options, uint64_t seed, const ModelConfig& config) {
+  if (config.embedding_scale != 1.0) {
+    throw ConfigError(concat("method is prompt, but a ", config.model_type,
+                             " model scales its embeddings, and programs differ in whether they "
+                             "scale a prompt's, too: that is not computed here"),
+                      "set method to prefix or lora");
+  }
   require_tokens(options, config);
   const bool is_normal = options.init == PromptOptions::Init::kNormal;
   InitialValues initial{Distribution::kNormal, 1.0};

@@ -5,20 +5,21 @@
 
 namespace temper {
 
-/// What a bottleneck does between its two products, as transformers names it.
+/// What an MLP or a bottleneck does between its products, as transformers names it.
 /// Source: transformers 4.57, activations.py.
 enum class ActivationFunction {
-  kRelu,       ///< max(x, 0)
-  kSwish,      ///< x sigmoid(x), which is silu
-  kGelu,       ///< x times the normal distribution's integral
-  kGeluNew,    ///< the same by tanh
-  kQuickGelu,  ///< x sigmoid(1.702 x)
+  kRelu,         ///< max(x, 0)
+  kSquaredRelu,  ///< its square
+  kSwish,        ///< x sigmoid(x), which is silu
+  kGelu,         ///< x times the normal distribution's integral
+  kGeluNew,      ///< the same by tanh
+  kQuickGelu,    ///< x sigmoid(1.702 x)
 };
 
-/// "relu", "swish", "gelu", "gelu_new", "quick_gelu".
+/// "relu", "relu2", "swish", "gelu", "gelu_new", "quick_gelu".
 const char* name_of(ActivationFunction function);
 
-/// Shapes: x [T, n] fp32; returns the same.
+/// Shapes: x [T, n], fp32 on a CPU; returns the same.
 at::Tensor activate(ActivationFunction function, const at::Tensor& x);
 
 /// The gradient of x from that of `activate`'s result. Shapes: all [T, n] fp32.

@@ -29,13 +29,15 @@ at::Tensor elsewhere(const at::Tensor& qkv, const Heads& heads, const AttentionM
     documents.push_back(
         {rows, keys.narrow(0, rows.begin, rows.size()), values.narrow(0, rows.begin, rows.size())});
   }
-  return attention_over_caches(queries, documents, mask.window);
+  return attention_over_caches(queries, documents, heads, mask.window);
 }
 
 // What AttentionScratch holds after a document of so many keys.
-int64_t scratch_bytes(int64_t num_keys, int64_t head_dim) {
+int64_t scratch_bytes(int64_t num_keys, const Heads& heads) {
+  const int64_t head_dim = heads.head_dim;
   const int64_t blocks = (num_keys + kKeysPerBlock - 1) / kKeysPerBlock * kKeysPerBlock;
-  const int64_t scores = 3 * kQueriesPerTile * kKeysPerBlock;  // In bf16: and as two factors.
+  const int64_t num_scores = heads.softcap > 0.0 ? 4 : 3;  // In bf16: and as two factors.
+  const int64_t scores = num_scores * kQueriesPerTile * kKeysPerBlock;
   const int64_t of_tile = 6 * kQueriesPerTile * head_dim, packing = kKeysPerBlock * head_dim;
   return (scores + of_tile + packing + (2 * num_keys + blocks) * head_dim) *
          static_cast<int64_t>(sizeof(float));
@@ -60,7 +62,7 @@ AttentionBytes attention_bytes(const Heads& heads, const AttentionWork& work, in
   const int64_t padded = documents_of({{0, work.longest_document}, work.window}).back().padded;
   const int64_t num_documents =
       (work.num_tokens + work.longest_document - 1) / work.longest_document;
-  return {num_threads * scratch_bytes(padded, size),
+  return {num_threads * scratch_bytes(padded, heads),
           heads.num_heads * num_documents * padded * 2 * size * kFloatBytes};
 }
 

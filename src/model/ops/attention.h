@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -16,7 +17,12 @@ struct Heads {
   int64_t num_heads = 0;
   int64_t num_key_value_heads = 0;
   int64_t head_dim = 0;
+  double scale = 0.0;    ///< By which scores are multiplied; 0: 1 / sqrt(head_dim).
+  double softcap = 0.0;  ///< Scaled scores s are then bounded: softcap tanh(s / softcap); 0: not.
 
+  float score_scale() const {
+    return scale > 0.0 ? static_cast<float>(scale) : 1.0F / std::sqrt(static_cast<float>(head_dim));
+  }
   int64_t group() const { return num_heads / num_key_value_heads; }
   int64_t query_columns() const { return num_heads * head_dim; }
   int64_t key_value_columns() const { return num_key_value_heads * head_dim; }
@@ -32,7 +38,7 @@ struct AttentionMask {
   int64_t window = 0;
 };
 
-/// softmax(q k^T / sqrt(head_dim)) v for each query head.
+/// softmax(q k^T / sqrt(head_dim)) v for each query head, with what `heads` say of the scores.
 /// Shapes: qkv [T, columns]; returns [T, query_columns].
 /// Source: Dao, "FlashAttention-2", 2023, for the backward pass from the row's log-sum-exp.
 at::Tensor attention(const at::Tensor& qkv, const Heads& heads, const AttentionMask& mask);
@@ -49,7 +55,8 @@ struct CachedSequence {
 /// depend on the others.
 /// Shapes: queries [T, num_heads, head_dim]; returns [T, query_columns].
 at::Tensor attention_over_caches(const at::Tensor& queries,
-                                 const std::vector<CachedSequence>& sequences, int64_t window);
+                                 const std::vector<CachedSequence>& sequences, const Heads& heads,
+                                 int64_t window);
 
 /// What attention on a CPU allocates for documents of at most so many tokens. The threads keep
 /// theirs from call to call.

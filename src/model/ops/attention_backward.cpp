@@ -75,6 +75,18 @@ void to_score_gradients(const ScoreBlock& block, const TileInputs<Tile>& of_tile
   }
 }
 
+// The same where the scores are bounded: `bounded` is what they were bounded to.
+template <typename Tile>
+void to_score_gradients(const ScoreBlock& block, const TileInputs<Tile>& of_tile,
+                        const ScoreRule& rule, TileMemory& bounded) {
+  if (rule.softcap == 0.0F) return to_score_gradients(block, of_tile, rule.factor());
+  const int64_t count = block.num_keys * kQueriesPerTile;
+  float* kept = bounded.of(kKeysPerBlock * kQueriesPerTile);
+  std::copy_n(block.scores, count, kept);
+  to_score_gradients(block, of_tile, rule.factor());
+  rule.apply_slope(kept, block.gradients, block.num_keys);
+}
+
 // What the products of one head of one document are made of.
 template <typename Tile>
 struct BackwardFactors {
@@ -93,9 +105,11 @@ struct BackwardFactors {
 // queries in scratch.sum, [head_dim, kQueriesPerTile].
 template <typename Tile>
 void attend_tile_backward(const QueryTile& tile, const TileInputs<Tile>& of_tile,
-                          const BackwardFactors<Tile>& in, int64_t size, float* key_gradients) {
+                          const BackwardFactors<Tile>& in, const Heads& heads,
+                          float* key_gradients) {
   AttentionScratch& scratch = AttentionScratch::of_this_thread();
-  const int64_t stride = 2 * size;
+  const ScoreRule rule(heads);
+  const int64_t size = heads.head_dim, stride = 2 * size;
   float* scores = scratch.scores.of(kKeysPerBlock * kQueriesPerTile);
   float* upper = scratch.score_gradients.of(kKeysPerBlock * kQueriesPerTile);
   float* sum = scratch.sum.of(size * kQueriesPerTile);
@@ -108,8 +122,9 @@ void attend_tile_backward(const QueryTile& tile, const TileInputs<Tile>& of_tile
                    {scores, kQueriesPerTile, false});
     multiply_tiles(of_scores, in.values.from(block.begin), of_tile.given.columns,
                    {upper, kQueriesPerTile, false});
+    rule.apply(scores, count);
     tile.hide(block, scores);
-    to_score_gradients({scores, upper, count}, of_tile, attention_scale(size));
+    to_score_gradients({scores, upper, count}, of_tile, rule, scratch.bounded);
     const ScoreSource weights{scores, count}, gradients{upper, count};
     multiply_tiles(of_keys, weights.as_first<Tile>(scratch.weights.rows), of_tile.given.rows,
                    {key_gradient + size, stride, true});
@@ -123,7 +138,7 @@ void attend_tile_backward(const QueryTile& tile, const TileInputs<Tile>& of_tile
 
 template <typename Tile, typename T>
 void attend_backward(const HeadOfDocument<const T>& in, const HeadGradients<T>& gradients,
-                     const Document& document, int64_t window) {
+                     const Document& document, const Heads& heads, int64_t window) {
   constexpr auto kBoth = QueryFactors<Tile>::Needs::kBoth;
   AttentionScratch& scratch = AttentionScratch::of_this_thread();
   const int64_t size = in.keys.head_dim;
@@ -137,7 +152,7 @@ void attend_backward(const HeadOfDocument<const T>& in, const HeadGradients<T>& 
         .given = {given, kBoth, scratch.gradients},
         .deltas = deltas_of(gradients.output.rows(tile.begin, tile.end), given),
         .log_sums = padded_log_sums(gradients.log_sums + tile.begin, tile.size())};
-    attend_tile_backward(tile, of_tile, factors, size, gradients.keys);
+    attend_tile_backward(tile, of_tile, factors, heads, gradients.keys);
     write_sums(scratch.sum.of(size * kQueriesPerTile), gradients.queries.rows(tile.begin, tile.end),
                scratch.rows);
   }
@@ -205,7 +220,7 @@ at::Tensor attention_backward(const at::Tensor& gradient, const at::Tensor& qkv,
           HeadOfDocument<T>(to, document, head, heads).queries,
           key_gradients + (head * num_padded + document.place) * 2 * heads.head_dim};
       const HeadOfDocument<const T> in(from, document, head, heads);
-      attend_backward<decltype(tile)>(in, gradients, document, mask.window);
+      attend_backward<decltype(tile)>(in, gradients, document, heads, mask.window);
     });
     sum_groups(partial, padded_places(in_order), to, heads);
   });

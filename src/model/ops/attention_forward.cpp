@@ -73,9 +73,10 @@ struct ForwardFactors {
 // Leaves the sums of one tile in scratch.sum, [head_dim, kQueriesPerTile], not yet divided.
 template <typename Tile>
 Softmax attend_tile(const QueryTile& tile, const QueryFactors<Tile>& queries,
-                    const ForwardFactors<Tile>& in, int64_t head_dim) {
+                    const ForwardFactors<Tile>& in, const Heads& heads) {
   AttentionScratch& scratch = AttentionScratch::of_this_thread();
-  const float scale = attention_scale(head_dim);
+  const ScoreRule rule(heads);
+  const int64_t head_dim = heads.head_dim;
   float* scores = scratch.scores.of(kKeysPerBlock * kQueriesPerTile);
   float* sum = scratch.sum.of(head_dim * kQueriesPerTile);
   Softmax softmax;
@@ -83,8 +84,9 @@ Softmax attend_tile(const QueryTile& tile, const QueryFactors<Tile>& queries,
     const int64_t count = block.size();
     multiply_tiles({count, kQueriesPerTile, in.keys.depth}, in.keys.from(block.begin),
                    queries.columns, {scores, kQueriesPerTile, false});
+    rule.apply(scores, count);
     tile.hide(block, scores);
-    exponentiate(scores, count, scale, softmax);
+    exponentiate(scores, count, rule.factor(), softmax);
     const bool is_begun = block.begin > tile.first_key;
     if (is_begun) scale_columns(sum, head_dim, softmax.decay);
     const ScoreSource weights{scores, count};
@@ -95,20 +97,28 @@ Softmax attend_tile(const QueryTile& tile, const QueryFactors<Tile>& queries,
   return softmax;
 }
 
+// What one task writes.
+template <typename T>
+struct HeadOutput {
+  HeadColumns<T> rows;
+  float* log_sums;  // [size]
+};
+
 template <typename Tile, typename T>
-void attend(const HeadOfDocument<const T>& in, HeadColumns<T> output, const Document& document,
-            int64_t window, float* log_sums) {
+void attend(const HeadOfDocument<const T>& in, const HeadOutput<T>& output,
+            const Document& document, const Heads& heads, int64_t window) {
   AttentionScratch& scratch = AttentionScratch::of_this_thread();
-  const float scale = attention_scale(output.head_dim);
+  const float scale = ScoreRule(heads).factor();
   const ForwardFactors<Tile> factors(in, document, scratch);
   for (int64_t first = 0; first < document.size; first += kQueriesPerTile) {
     const QueryTile tile(first, document, window);
     const QueryFactors<Tile> queries(in.queries.rows(tile.begin, tile.end),
                                      QueryFactors<Tile>::Needs::kColumns, scratch.queries);
-    const Softmax softmax = attend_tile(tile, queries, factors, output.head_dim);
-    float* sum = scratch.sum.of(output.head_dim * kQueriesPerTile);
-    scale_columns(sum, output.head_dim, finish(softmax, scale, tile.size(), log_sums + tile.begin));
-    write_sums(sum, output.rows(tile.begin, tile.end), scratch.rows);
+    const Softmax softmax = attend_tile(tile, queries, factors, heads);
+    float* sum = scratch.sum.of(heads.head_dim * kQueriesPerTile);
+    scale_columns(sum, heads.head_dim,
+                  finish(softmax, scale, tile.size(), output.log_sums + tile.begin));
+    write_sums(sum, output.rows.rows(tile.begin, tile.end), scratch.rows);
   }
 }
 
@@ -128,8 +138,9 @@ AttentionResult attention_forward(const at::Tensor& qkv, const Heads& heads,
     T* to = result.output.mutable_data_ptr<T>();
     for_each_head(documents, heads, [&](const Document& document, int64_t head) {
       const HeadOfDocument<const T> in(from, document, head, heads);
-      attend<decltype(tile)>(in, query_head(to, document, head, heads), document, mask.window,
-                             log_sums + head * num_rows + document.begin);
+      const HeadOutput<T> out{query_head(to, document, head, heads),
+                              log_sums + head * num_rows + document.begin};
+      attend<decltype(tile)>(in, out, document, heads, mask.window);
     });
   });
   return result;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include "model/ops/attention.h"
@@ -74,6 +75,11 @@ RowSum exponentiate(float* row, int64_t size) {
   return {maximum, at::vec::reduce_all<float>([](Vector a, Vector b) { return a + b; }, row, size)};
 }
 
+void bound(float* scores, int64_t size, float softcap) {
+  const Vector inner(1.0F / softcap), outer(softcap);
+  at::vec::map<float>([&](Vector x) { return (x * inner).tanh() * outer; }, scores, scores, size);
+}
+
 void scale_rows(const MatrixView& matrix, const float* factors) {
   for (int64_t i = 0; i < matrix.rows; ++i) {
     float* row = matrix.data + i * matrix.stride;
@@ -87,6 +93,7 @@ struct CachedTask {
   const T *queries, *keys, *values;
   T* output;
   int64_t num_queries, num_heads, num_keys, num_key_value_heads, head_dim;
+  float scale, softcap;
 
   int64_t group() const { return num_heads / num_key_value_heads; }
   int64_t size() const { return num_queries * num_key_value_heads; }
@@ -114,8 +121,8 @@ void attend(const CachedTask<T>& in, int64_t window, int64_t task) {
   const auto num_scores = static_cast<size_t>(group * visible);
   if (scratch.scores.size() < num_scores) scratch.scores.resize(num_scores);
   const MatrixView scores{scratch.scores.data(), group, visible, visible};
-  multiply(queries, cached(in.keys, scratch.keys).transposed(), scores,
-           {.scale = attention_scale(size)});
+  multiply(queries, cached(in.keys, scratch.keys).transposed(), scores, {.scale = in.scale});
+  if (in.softcap > 0.0F) bound(scores.data, static_cast<int64_t>(num_scores), in.softcap);
   scratch.row_values.resize(static_cast<size_t>(group));
   for (int64_t i = 0; i < group; ++i) {
     const RowSum row = exponentiate(scores.data + i * visible, visible);
@@ -129,8 +136,8 @@ void attend(const CachedTask<T>& in, int64_t window, int64_t task) {
 // One task for each query and head of keys. LibTorch's own function has other bits on other numbers
 // of threads where there is one query.
 template <typename T>
-void on_cpu(const at::Tensor& queries, const std::vector<CachedSequence>& sequences, int64_t window,
-            const at::Tensor& output) {
+void on_cpu(const at::Tensor& queries, const std::vector<CachedSequence>& sequences,
+            const Heads& heads, int64_t window, const at::Tensor& output) {
   const int64_t columns = output.size(1);
   std::vector<CachedTask<T>> tasks;
   std::vector<int64_t> ends;  // Of each one's parts, among those of all.
@@ -139,7 +146,7 @@ void on_cpu(const at::Tensor& queries, const std::vector<CachedSequence>& sequen
     tasks.push_back({queries.const_data_ptr<T>() + place, one.keys.const_data_ptr<T>(),
                      one.values.const_data_ptr<T>(), output.mutable_data_ptr<T>() + place,
                      one.queries.size(), queries.size(1), one.keys.size(0), one.keys.size(1),
-                     one.keys.size(2)});
+                     one.keys.size(2), heads.score_scale(), static_cast<float>(heads.softcap)});
     ends.push_back((ends.empty() ? 0 : ends.back()) + tasks.back().size());
   }
   run_tasks(ends.back(), [&](int64_t part) {
@@ -159,33 +166,49 @@ at::Tensor visible_keys(int64_t num_queries, int64_t num_keys, int64_t window, a
   return window > 0 ? is_past.logical_and(distance < window) : is_past;
 }
 
-at::Tensor elsewhere(const at::Tensor& queries, const CachedSequence& sequence, int64_t window) {
+at::Tensor elsewhere(const at::Tensor& queries, const CachedSequence& sequence, const Heads& heads,
+                     int64_t window) {
   const auto by_head = [](const at::Tensor& tokens) { return tokens.transpose(0, 1).unsqueeze(0); };
   const at::Tensor own = queries.narrow(0, sequence.queries.begin, sequence.queries.size());
   const at::Tensor visible =
       visible_keys(own.size(0), sequence.keys.size(0), window, queries.device());
-  const at::Tensor out = at::scaled_dot_product_attention(
-      by_head(own), by_head(sequence.keys), by_head(sequence.values), visible, /*dropout_p=*/0.0,
-      /*is_causal=*/false, /*scale=*/std::nullopt, /*enable_gqa=*/true);
-  return out.squeeze(0).transpose(0, 1).flatten(1);
+  const auto scale = heads.scale > 0.0 ? std::optional(heads.scale) : std::nullopt;
+  if (heads.softcap == 0.0) {
+    const at::Tensor out = at::scaled_dot_product_attention(
+        by_head(own), by_head(sequence.keys), by_head(sequence.values), visible, /*dropout_p=*/0.0,
+        /*is_causal=*/false, scale, /*enable_gqa=*/true);
+    return out.squeeze(0).transpose(0, 1).flatten(1);
+  }
+  const auto repeated = [&](const at::Tensor& tokens) {
+    return tokens.repeat_interleave(heads.group(), 1).transpose(0, 1);
+  };
+  const at::Tensor products =
+      own.transpose(0, 1).matmul(repeated(sequence.keys).transpose(1, 2)).to(at::kFloat);
+  const double inner = static_cast<double>(heads.score_scale()) / heads.softcap;
+  const at::Tensor scores = (products * inner).tanh() * heads.softcap;
+  const at::Tensor weights = at::softmax(scores.masked_fill(visible.logical_not(), -INFINITY), 2);
+  const at::Tensor out = weights.to(own.scalar_type()).matmul(repeated(sequence.values));
+  return out.transpose(0, 1).flatten(1);
 }
 
 }  // namespace
 
 at::Tensor attention_over_caches(const at::Tensor& queries,
-                                 const std::vector<CachedSequence>& sequences, int64_t window) {
+                                 const std::vector<CachedSequence>& sequences, const Heads& heads,
+                                 int64_t window) {
   if (!queries.is_cpu()) {
     std::vector<at::Tensor> outputs;
     for (const CachedSequence& sequence : sequences) {
-      outputs.push_back(elsewhere(queries, sequence, window));
+      outputs.push_back(elsewhere(queries, sequence, heads, window));
     }
     return at::cat(outputs);
   }
   const at::Tensor dense = queries.contiguous();
   const at::Tensor output =
       at::empty({dense.size(0), dense.size(1) * dense.size(2)}, dense.options());
-  dispatch_dtype(dense.scalar_type(),
-                 [&](auto zero) { on_cpu<decltype(zero)>(dense, sequences, window, output); });
+  dispatch_dtype(dense.scalar_type(), [&](auto zero) {
+    on_cpu<decltype(zero)>(dense, sequences, heads, window, output);
+  });
   return output;
 }
 

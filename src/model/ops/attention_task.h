@@ -96,10 +96,6 @@ HeadColumns<T> query_head(T* tensor, const Document& document, int64_t head, con
           stride};
 }
 
-inline float attention_scale(int64_t head_dim) {
-  return 1.0F / std::sqrt(static_cast<float>(head_dim));
-}
-
 /// What the backward pass needs of the forward pass.
 struct AttentionResult {
   at::Tensor output;    ///< [T, query_columns]

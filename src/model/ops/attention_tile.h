@@ -26,7 +26,7 @@ namespace temper {
 struct AttentionScratch {
   TileMemory keys, values, transposed;  // Of a document.
   FactorMemory queries, gradients;      // Of a tile, as what follows.
-  TileMemory scores, score_gradients, sum, rows;
+  TileMemory scores, score_gradients, bounded, sum, rows;
   FactorMemory weights;
 
   static AttentionScratch& of_this_thread() {
@@ -89,6 +89,37 @@ using TileRow = std::array<float, kQueriesPerTile>;
 /// Some queries of a tile, as many as fill a line of the cache with AVX2.
 using Columns = at::vec::VectorizedN<float, 2>;
 static_assert(kQueriesPerTile % Columns::size() == 0);
+
+/// How scores become those of the softmax, which multiplies them by `factor`.
+struct ScoreRule {
+  float scale;
+  float softcap;  ///< 0: none.
+
+  explicit ScoreRule(const Heads& heads)
+      : scale(heads.score_scale()), softcap(static_cast<float>(heads.softcap)) {}
+
+  float factor() const { return softcap > 0.0F ? 1.0F : scale; }
+
+  /// From products of queries and keys; before the mask. Shapes: scores [keys, kQueriesPerTile].
+  void apply(float* scores, int64_t num_keys) const {
+    if (softcap == 0.0F) return;
+    const Columns inner(scale / softcap), outer(softcap);
+    for (int64_t place = 0; place < num_keys * kQueriesPerTile; place += Columns::size()) {
+      ((Columns::loadu(scores + place) * inner).tanh() * outer).store(scores + place);
+    }
+  }
+
+  /// From the gradients of what `apply` has made to those of the products. The softmax has made
+  /// weights of 0 of the scores that the mask hides.
+  void apply_slope(const float* scores, float* gradients, int64_t num_keys) const {
+    const Columns inverse(1.0F / softcap), one(1.0F), outer(scale);
+    for (int64_t place = 0; place < num_keys * kQueriesPerTile; place += Columns::size()) {
+      const Columns bounded = Columns::loadu(scores + place) * inverse;
+      const Columns slope = at::vec::clamp_min(one - bounded * bounded, Columns(0.0F));
+      (Columns::loadu(gradients + place) * slope * outer).store(gradients + place);
+    }
+  }
+};
 
 /// Multiplies the sums of each query with a factor. Shapes: sums [head_dim, kQueriesPerTile].
 inline void scale_columns(float* sums, int64_t head_dim, const TileRow& factors) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/ops/rms_norm.h"
+#include "model/ops/norm.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -14,7 +14,7 @@ namespace data = boost::unit_test::data;
 
 namespace {
 
-constexpr double kEpsilon = 1e-5;
+constexpr NormKind kKind{.epsilon = 1e-5};
 constexpr Heads kHeads{4, 2, 24};
 
 // Queries, keys and values of 70 tokens, more than one block of rows, and both weights.
@@ -50,7 +50,7 @@ BOOST_AUTO_TEST_SUITE(head_norms)
 BOOST_DATA_TEST_CASE(a_head_is_normed_as_a_row_of_its_own, data::make({at::kFloat, at::kBFloat16}),
                      dtype) {
   const Fixture f(dtype);
-  const at::Tensor output = head_norm(f.qkv, kHeads, f.weights, kEpsilon);
+  const at::Tensor output = norm_heads(f.qkv, kHeads, f.weights, kKind);
   const at::Tensor gradient = f.backward(output);
   const at::Tensor key_gradient = f.weights.keys.gradient().clone();
   const int64_t first_key = kHeads.first_key_column(), first_value = kHeads.first_value_column();
@@ -60,7 +60,7 @@ BOOST_DATA_TEST_CASE(a_head_is_normed_as_a_row_of_its_own, data::make({at::kFloa
                        f.upper.narrow(1, first_value, kHeads.key_value_columns())));
   const auto check = [&](int64_t first_column, int64_t num_heads, const Weight& weight) {
     const at::Tensor rows = head_rows(f.qkv.detach(), first_column, num_heads).requires_grad_();
-    const at::Tensor expected = rms_norm(rows, weight, kEpsilon);
+    const at::Tensor expected = norm_rows(rows, {weight, {}}, kKind);
     BOOST_TEST(at::equal(head_rows(output, first_column, num_heads), expected));
     const at::Tensor upper = head_rows(f.upper, first_column, num_heads);
     BOOST_TEST(at::equal(head_rows(gradient, first_column, num_heads),
@@ -75,7 +75,7 @@ BOOST_DATA_TEST_CASE(a_head_is_normed_as_a_row_of_its_own, data::make({at::kFloa
 // A device without numbers shows that no kernel of a CPU is called, and all shapes.
 BOOST_AUTO_TEST_CASE(another_device_has_a_way_of_its_own) {
   const Fixture f(at::kBFloat16, at::kMeta);
-  const at::Tensor output = head_norm(f.qkv, kHeads, f.weights, kEpsilon);
+  const at::Tensor output = norm_heads(f.qkv, kHeads, f.weights, kKind);
   BOOST_TEST(output.sizes() == f.qkv.sizes());
   BOOST_TEST((output.scalar_type() == at::kBFloat16));
   BOOST_TEST(f.backward(output).sizes() == f.qkv.sizes());

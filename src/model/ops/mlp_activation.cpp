@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/ops/mlp_activation.h"
+
+#include <ATen/ATen.h>
+
+#include "model/ops/activation_formula.h"
+#include "model/ops/backward.h"
+#include "model/ops/rows.h"
+
+namespace temper {
+namespace {
+
+// Rows of an MLP without a gate are those with one whose `up` is 1 and has no gradient.
+struct MlpRow {
+  const float* values;  // [2 size], gate first, or [size].
+  int64_t size;
+  bool is_gated;
+};
+
+template <typename Formula>
+void forward_row(const MlpRow& row, float* out) {
+  for_each_vector(row.size, [&](int64_t i, int count) {
+    const Vector value = Formula::value(Vector::loadu(row.values + i, count));
+    const float* up = row.values + row.size + i;
+    (row.is_gated ? value * Vector::loadu(up, count) : value).store(out + i, count);
+  });
+}
+
+template <typename Formula>
+void backward_row(const MlpRow& row, const float* gradient, float* out) {
+  for_each_vector(row.size, [&](int64_t i, int count) {
+    const auto both = Formula::both(Vector::loadu(row.values + i, count));
+    const Vector d = Vector::loadu(gradient + i, count);
+    if (!row.is_gated) return (d * both.slope).store(out + i, count);
+    const Vector up = Vector::loadu(row.values + row.size + i, count);
+    (d * up * both.slope).store(out + i, count);
+    (d * both.value).store(out + row.size + i, count);
+  });
+}
+
+// Calls function(T{}, Formula{}).
+template <typename Function>
+void dispatch(const at::Tensor& x, MlpActivation activation, Function function) {
+  dispatch_dtype(x.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    dispatch_formula<T>(activation.function, [&](auto formula) { function(zero, formula); });
+  });
+}
+
+at::Tensor forward_on_cpu(const at::Tensor& x, MlpActivation activation) {
+  const int64_t num_rows = x.size(0), width = x.size(1);
+  const int64_t size = activation.is_gated ? width / 2 : width;
+  at::Tensor out = at::empty({num_rows, size}, x.options());
+  dispatch(x, activation, [&](auto zero, auto formula) {
+    using T = decltype(zero);
+    const T* from = x.const_data_ptr<T>();
+    T* to = out.mutable_data_ptr<T>();
+    at::parallel_for(0, num_rows, 1, [&](int64_t begin, int64_t end) {
+      RowScratch scratch(width + size);
+      for (int64_t row = begin; row < end; ++row) {
+        const float* values = read_row(from + row * width, scratch.data(), width);
+        float* result = row_buffer(to + row * size, scratch.data() + width);
+        forward_row<decltype(formula)>({values, size, activation.is_gated}, result);
+        write_row(to + row * size, result, size);
+      }
+    });
+  });
+  return out;
+}
+
+at::Tensor backward_on_cpu(const at::Tensor& x, MlpActivation activation,
+                           const at::Tensor& gradient) {
+  const int64_t num_rows = x.size(0), width = x.size(1), size = gradient.size(1);
+  at::Tensor out = at::empty_like(x);
+  dispatch(x, activation, [&](auto zero, auto formula) {
+    using T = decltype(zero);
+    const T* from = x.const_data_ptr<T>();
+    const T* upper = gradient.const_data_ptr<T>();
+    T* to = out.mutable_data_ptr<T>();
+    at::parallel_for(0, num_rows, 1, [&](int64_t begin, int64_t end) {
+      RowScratch scratch(2 * width + size);
+      for (int64_t row = begin; row < end; ++row) {
+        const float* values = read_row(from + row * width, scratch.data(), width);
+        const float* d = read_row(upper + row * size, scratch.data() + width, size);
+        float* result = row_buffer(to + row * width, scratch.data() + width + size);
+        backward_row<decltype(formula)>({values, size, activation.is_gated}, d, result);
+        write_row(to + row * width, result, width);
+      }
+    });
+  });
+  return out;
+}
+
+// By differentiable ATen operations.
+at::Tensor elsewhere(const at::Tensor& x, MlpActivation activation) {
+  if (!activation.is_gated) return activate(activation.function, x);
+  const auto halves = x.chunk(2, 1);
+  return activate(activation.function, halves[0]) * halves[1];
+}
+
+}  // namespace
+
+at::Tensor activate_mlp(const at::Tensor& x, MlpActivation activation) {
+  if (!x.is_cpu()) return elsewhere(x, activation);
+  return with_backward(forward_on_cpu(x, activation), {x},
+                       [x, activation](const at::Tensor& gradient) -> std::vector<at::Tensor> {
+                         return {backward_on_cpu(x, activation, gradient.contiguous())};
+                       });
+}
+
+}  // namespace temper

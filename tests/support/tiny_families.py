@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiny models of every family that is computed, in all that its configurations may say.
+
+Each is described by transformers' own configuration class, and what differs from SIZES.
+"""
+
+import os
+import random
+from pathlib import Path
+
+import transformers
+
+SIZES = dict(
+    vocab_size=128,
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=64,
+    bos_token_id=None,
+    eos_token_id=None,
+    pad_token_id=None,
+)
+
+
+def rope(kind="default", theta=10000.0, **others):
+    return dict(rope_parameters=dict(rope_type=kind, rope_theta=theta, **others))
+
+
+def two_tables(window_theta, **full):
+    """Of layers with full attention, and of those with a window."""
+    return dict(
+        rope_parameters=dict(
+            full_attention=dict(rope_type="default", rope_theta=5e4) | full,
+            sliding_attention=dict(rope_type="default", rope_theta=window_theta),
+        )
+    )
+
+
+# With a base of 500 and heads of 16, one wave is kept, two are between, the others stretched; the
+# longest document goes beyond the original context.
+LLAMA3 = dict(
+    factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32
+)
+YARN = dict(factor=4.0, original_max_position_embeddings=16)
+FACTORS = [1.0 + 0.5 * i for i in range(8)]  # Of the frequencies of a head of 16.
+LONG = dict(
+    short_factor=FACTORS,
+    long_factor=[2.0 * factor for factor in FACTORS],
+    original_max_position_embeddings=64,
+)
+HALF_LONG = {key: value[:4] if isinstance(value, list) else value for key, value in LONG.items()}
+MULTIPLIERS = dict(
+    attention_multiplier=0.4,
+    embedding_multiplier=3.0,
+    residual_multiplier=0.6,
+    logits_scaling=0.5,
+)
+
+# name: model_type, what differs from SIZES
+CASES = {
+    "llama, llama3 positions, tied": (
+        "llama",
+        dict(tie_word_embeddings=True, **rope("llama3", 500.0, **LLAMA3)),
+    ),
+    "llama, all biases, one key-value head": (
+        "llama",
+        dict(attention_bias=True, mlp_bias=True, num_key_value_heads=1, **rope()),
+    ),
+    "llama, linear positions, no grouping, gelu": (
+        "llama",
+        dict(num_key_value_heads=4, hidden_act="gelu", **rope("linear", factor=4.0)),
+    ),
+    "llama, yarn": ("llama", rope("yarn", 500.0, **YARN)),
+    "llama, dynamic positions": ("llama", rope("dynamic", factor=2.0)),
+    "mistral, sliding window, three layers": (
+        "mistral",
+        dict(sliding_window=5, num_hidden_layers=3, **rope()),
+    ),
+    "qwen2, window in the upper layer, tied": (
+        "qwen2",
+        dict(
+            use_sliding_window=True,
+            sliding_window=4,
+            max_window_layers=1,
+            tie_word_embeddings=True,
+            rms_norm_eps=1e-5,
+            **rope(theta=1e6),
+        ),
+    ),
+    "qwen3, wide heads, yarn": (
+        "qwen3",
+        dict(
+            head_dim=24,
+            num_attention_heads=6,
+            num_key_value_heads=3,
+            **rope("yarn", 1e6, **YARN, mscale=0.7, mscale_all_dim=0.5, truncate=False),
+        ),
+    ),
+    "internlm3, biases": (
+        "internlm3",
+        dict(attention_bias=True, mlp_bias=True, head_dim=20, **rope("dynamic", factor=6.0)),
+    ),
+    "ministral, windows": (
+        "ministral",
+        dict(sliding_window=5, layer_types=["full_attention", "sliding_attention"], head_dim=20),
+    ),
+    "ministral3, defaults' positions": ("ministral3", dict(head_dim=16)),
+    "ministral3, growing queries": (
+        "ministral3",
+        dict(head_dim=16, **rope("yarn", **YARN, llama_4_scaling_beta=0.3)),
+    ),
+    "smollm3, without positions in the second layer": (
+        "smollm3",
+        dict(no_rope_layer_interval=2, attention_bias=True, mlp_bias=True),
+    ),
+    "smollm3, windows": (
+        "smollm3",
+        dict(no_rope_layers=[0, 1], use_sliding_window=True, sliding_window=6),
+    ),
+    "ernie4_5": ("ernie4_5", dict(head_dim=24)),
+    "ernie4_5, biases, untied": (
+        "ernie4_5",
+        dict(use_bias=True, head_dim=16, tie_word_embeddings=False),
+    ),
+    "granite": ("granite", dict(attention_bias=True, mlp_bias=True, **MULTIPLIERS)),
+    "granite, tied, defaults' multipliers": ("granite", dict(tie_word_embeddings=True)),
+    "gemma": ("gemma", dict(head_dim=24, num_key_value_heads=1)),
+    "gemma2, tight bounds": (
+        "gemma2",
+        dict(
+            head_dim=24,
+            sliding_window=6,
+            query_pre_attn_scalar=20,
+            attn_logit_softcapping=1.5,
+            final_logit_softcapping=2.0,
+        ),
+    ),
+    "gemma2, no bounds": (
+        "gemma2",
+        dict(head_dim=16, attn_logit_softcapping=None, final_logit_softcapping=None),
+    ),
+    "gemma3_text, windows with positions of their own": (
+        "gemma3_text",
+        dict(
+            head_dim=20,
+            sliding_window=6,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+            num_hidden_layers=3,
+            **two_tables(500.0, rope_type="linear", factor=4.0),
+        ),
+    ),
+    "starcoder2, window": ("starcoder2", dict(sliding_window=7)),
+    "nemotron": ("nemotron", dict(attention_bias=True, mlp_bias=True)),
+    "arcee, yarn": ("arcee", rope("yarn", 500.0, **YARN)),
+    "phi3, window": ("phi3", dict(sliding_window=6)),
+    "phi3, short longrope": ("phi3", rope("longrope", **LONG) | dict(
+        original_max_position_embeddings=64, max_position_embeddings=256)),
+    "phi3, long longrope, part of a head": (
+        "phi3",
+        rope("longrope", partial_rotary_factor=0.5, **HALF_LONG)
+        | dict(original_max_position_embeddings=8, max_position_embeddings=256),
+    ),
+    "olmo2": ("olmo2", dict(attention_bias=True)),
+    "olmo3, yarn where attention is full": (
+        "olmo3",
+        dict(
+            sliding_window=6,
+            layer_types=["sliding_attention", "full_attention"],
+            **two_tables(5e5, rope_type="yarn", **YARN),
+        ),
+    ),
+    "glm": ("glm", dict(head_dim=24, eos_token_id=[1, 2])),
+    "glm4, no biases": ("glm4", dict(head_dim=24, attention_bias=False, eos_token_id=[1, 2])),
+    "exaone4, windows": (
+        "exaone4",
+        dict(sliding_window=6, layer_types=["sliding_attention", "full_attention"]),
+    ),
+    "exaone4, no window": (
+        "exaone4",
+        dict(sliding_window=None, layer_types=["full_attention", "full_attention"]),
+    ),
+    "cohere": ("cohere", dict(logit_scale=0.3)),
+    "cohere2, windows": (
+        "cohere2",
+        dict(
+            logit_scale=0.8, sliding_window=6, layer_types=["sliding_attention", "full_attention"]
+        ),
+    ),
+    "hunyuan_v1_dense, stretched base": (
+        "hunyuan_v1_dense",
+        dict(head_dim=16, **rope("dynamic", factor=1.0, alpha=1000.0)),
+    ),
+}  # fmt: skip
+
+# What keys are called in files of who published a family first.
+ALIASES = {"internlm3": {"attention_bias": "qkv_bias", "mlp_bias": "bias"}}
+
+# The largest context that a test has.
+LONGEST_CONTEXT = 64
+
+
+def make_config(model_type: str, changes: dict):
+    return transformers.AutoConfig.for_model(
+        model_type, **(SIZES | changes), attn_implementation="eager"
+    )
+
+
+def in_old_spelling(config: dict) -> dict:
+    """The same configuration with rotary keys as transformers wrote them before 5.0."""
+    config = dict(config)
+    full = config.pop("rope_parameters")
+    if "full_attention" in full:
+        config["rope_local_base_freq"] = full["sliding_attention"]["rope_theta"]
+        full = full["full_attention"]
+    full = dict(full)
+    for key in ("rope_theta", "partial_rotary_factor"):
+        if key in full:
+            config[key] = full.pop(key)
+    kind = full.pop("rope_type")
+    config["rope_scaling"] = None if kind == "default" else full | {"type": kind}
+    for new, old in ALIASES.get(config["model_type"], {}).items():
+        config[old] = config.pop(new)
+    return config
+
+
+def longest_context(name: str) -> int:
+    """What temper is told of a case: the reference decides by each text alone."""
+    return LONGEST_CONTEXT if "long longrope" in name else 1
+
+
+def record(test: str, model_type: str, result: str) -> None:
+    """Leaves what a test has shown of a family where `launch/families` finds it."""
+    if "TEMPER_BUILD_DIR" in os.environ:
+        folder = Path(os.environ["TEMPER_BUILD_DIR"]) / "families"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{model_type}.{test}").write_text(f"{result}\n")
+
+
+# Any of these, for any family whose class knows the key.
+CHOICES = dict(
+    tie_word_embeddings=[True, False],
+    attention_bias=[True, False],
+    mlp_bias=[True, False],
+    use_bias=[True, False],
+    num_key_value_heads=[1, 2, 4],
+    head_dim=[8, 16, 20, 24],
+    num_hidden_layers=[1, 2, 3, 5],
+    hidden_act=["silu", "gelu", "gelu_pytorch_tanh", "relu", "relu2"],
+    hidden_activation=["gelu_pytorch_tanh", "gelu", "silu"],
+    sliding_window=[3, 6, 40],
+    rms_norm_eps=[1e-6, 1e-2],
+    norm_eps=[1e-5, 1e-2],
+    norm_epsilon=[1e-5, 1e-2],
+    layer_norm_eps=[1e-5, 1e-2],
+    attention_multiplier=[0.1, 1.0],
+    embedding_multiplier=[1.0, 12.0],
+    residual_multiplier=[0.22, 1.0],
+    logits_scaling=[1.0, 8.0],
+    query_pre_attn_scalar=[16, 64],
+    attn_logit_softcapping=[None, 2.0, 50.0],
+    final_logit_softcapping=[None, 3.0, 30.0],
+    logit_scale=[0.0625, 1.0],
+    no_rope_layer_interval=[2, 4],
+    use_sliding_window=[True, False],
+)
+
+
+def random_case(number: int) -> tuple[str, str, dict]:
+    """Name, model_type and what differs from SIZES."""
+    source = random.Random(number)
+    model_type = source.choice(sorted({model_type for model_type, _ in CASES.values()}))
+    known = vars(transformers.AutoConfig.for_model(model_type))
+    changes = {
+        key: source.choice(values)
+        for key, values in CHOICES.items()
+        if (key in known or key == "num_hidden_layers") and source.random() < 0.6
+    }
+    # Heads of what is given, or of hidden_size by the number of heads.
+    if "head_dim" in known:
+        changes.setdefault("head_dim", 16)
+    # InternLM3's class wants both alike, and Exaone's has no pattern without a window.
+    if model_type == "internlm3":
+        changes["mlp_bias"] = changes["attention_bias"] = source.random() < 0.5
+    # Its class has the key, and its code does not apply it: temper refuses it.
+    if model_type == "gemma3_text":
+        changes.pop("attn_logit_softcapping", None)
+    if model_type.startswith("glm"):
+        changes["eos_token_id"] = 1
+    return f"random {number}, {model_type}", model_type, changes
