@@ -78,6 +78,9 @@ blind: {arms: [zero-shot, sft]}
 """
 
 
+FRESH = "folder={tmp}/fresh"  # where nothing is finished that could be kept
+
+
 def write_texts(folder: Path) -> None:
     """Options with two questions each, and a manual that says the same."""
     rows, pages = [], []
@@ -226,8 +229,8 @@ def test_what_is_finished_is_not_done_again(folder, done, capsys):
         (["questions.edited=400"], "stand in the manual exactly once"),
         (["questions.names=nothing"], "contain a name that their field nothing lists"),
         (["manual.field=body"], "pages.jsonl:1 is no JSON object with body"),
-        (["training.0.existing=true", "training.0.after="], "own/sft holds no final/"),
-        (["training.1.config=missing.yaml"], "missing.yaml: No such file"),
+        ([FRESH, "training.0.existing=true", "training.0.after="], "own/sft holds no final/"),
+        ([FRESH, "training.1.config=missing.yaml"], "missing.yaml: No such file"),
         (["questions.recipe={tmp}/compare.yaml"], "kind is missing"),
     ],
 )
