@@ -56,6 +56,7 @@ class Comparison:
         )  # fmt: skip
         self.edited_manual = self.manual.edited(edits)
         self.trainer = Trainer(options)
+        self.trainer.check()
 
     def run(self) -> Compared:
         """Trains and asks what is not done yet. Raises DataError."""

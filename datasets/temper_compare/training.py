@@ -45,6 +45,14 @@ class Trainer:
         self.options = options
         self.folder = options.folder / "training"
 
+    def check(self) -> None:
+        """Raises DataError for configurations that cannot be read, or own runs that are missing."""
+        for training in self.options.trainings:
+            for config in filter(None, (training.after, training.config)):
+                read_config(config)
+                if training.existing:
+                    own_folder(config)
+
     def train(self, training: Training, seed: int) -> Trained:
         """One arm with one seed. Raises DataError."""
         if training.existing:

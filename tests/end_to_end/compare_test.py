@@ -78,6 +78,9 @@ blind: {arms: [zero-shot, sft]}
 """
 
 
+FRESH = "folder={tmp}/fresh"  # where nothing is finished that could be kept
+
+
 def write_texts(folder: Path) -> None:
     """Options with two questions each, and a manual that says the same."""
     rows, pages = [], []
@@ -226,13 +229,15 @@ def test_what_is_finished_is_not_done_again(folder, done, capsys):
         (["questions.edited=400"], "stand in the manual exactly once"),
         (["questions.names=nothing"], "contain a name that their field nothing lists"),
         (["manual.field=body"], "pages.jsonl:1 is no JSON object with body"),
-        (["training.0.existing=true", "training.0.after="], "own/sft holds no final/"),
+        ([FRESH, "training.0.existing=true", "training.0.after="], "own/sft holds no final/"),
+        ([FRESH, "training.1.config=missing.yaml"], "missing.yaml: No such file"),
         (["questions.recipe={tmp}/compare.yaml"], "kind is missing"),
     ],
 )
-def test_bad_input_is_refused_and_loses_nothing(folder, done, assignments, says):
+def test_bad_input_is_refused_and_loses_nothing(folder, done, capsys, assignments, says):
     assignments = [text.replace("{tmp}", str(folder)) for text in assignments]
     before = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*.json")}
     with pytest.raises(DataError, match=re.escape(says)):
         compare_here(folder / "compare.yaml", assignments)
+    assert "compare: " not in capsys.readouterr().out  # Before anything is begun.
     assert before.items() <= {p: p.stat().st_mtime_ns for p in before}.items()
