@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures of one answer beside the right one."""
 
-import re
-import string
-from collections import Counter
+from temper_data.tasks.metrics import normalised
 
 # What an answer says that does not know; in lower case. Of the models' own ways to say so.
 ABSTENTIONS = (
@@ -17,26 +15,9 @@ ABSTENTIONS = (
 )  # fmt: skip
 
 
-def normalised(text: str) -> list[str]:
-    """Words as SQuAD compares them: lower case, without punctuation and articles."""
-    bare = "".join(c for c in text.lower() if c not in string.punctuation)
-    return re.sub(r"\b(a|an|the)\b", " ", bare).split()
-
-
 def exact_match(answer: str, right: str) -> float:
+    """As SQuAD compares them."""
     return float(normalised(answer) == normalised(right))
-
-
-def f1(answer: str, right: str) -> float:
-    """The harmonic mean of the shares of words that both have.
-
-    Source: Rajpurkar et al., arXiv:1606.05250, section 6.1.
-    """
-    said, wanted = normalised(answer), normalised(right)
-    if not said or not wanted:
-        return float(said == wanted)
-    common = sum((Counter(said) & Counter(wanted)).values())
-    return 2 * common / (len(said) + len(wanted))
 
 
 def abstains(answer: str) -> bool:

@@ -4,11 +4,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+from temper_data.tasks.metrics import f1
 
 from .arms import Asked
 from .bootstrap import Sample
 from .manual import Manual
-from .measures import abstains, exact_match, f1
+from .measures import abstains, exact_match
 from .training import Cost
 
 

@@ -15,7 +15,7 @@ from temper_compare import findings
 from temper_compare.bootstrap import Estimate, Sample
 from temper_compare.findings import write_findings
 from temper_compare.manual import Manual, Page, cut
-from temper_compare.measures import abstains, exact_match, f1
+from temper_compare.measures import abstains, exact_match
 from temper_compare.options import load_options
 from temper_compare.properties import HEADS, make_properties
 from temper_compare.questions import invent
@@ -26,6 +26,7 @@ from temper_compare.training import Cost
 from temper_compare.votes import Vote, agreement, read_votes, strengths, win_rate
 
 from temper_data.errors import DataError
+from temper_data.tasks.metrics import f1
 
 # --- figures ---
 
