@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fine-tuning, in-context examples and retrieval on one question set, as a table and a page.
 
-    compare.py CONFIG [key=value ...]   trains and asks what is not done yet; configs/compare.yaml
+    compare.py CONFIG [key=value ...]   trains and asks what is not done yet; configs/compare/manual.yaml
     compare.py --votes KEY FILE...      what people chose on the page blind.html
 
 Writes into the folder that CONFIG names: compare.html, table.md, findings.txt, and, if asked for,
@@ -46,7 +46,7 @@ def compare(config: Path, assignments: list[str]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("config", type=Path, help="YAML, see configs/compare.yaml; or a key")
+    parser.add_argument("config", type=Path, help="YAML, see configs/compare/manual.yaml; or a key")
     parser.add_argument("others", nargs="*", metavar="key=value", help="overrides; or votes")
     parser.add_argument("--votes", action="store_true", help="judge KEY FILE... of the blind page")
     arguments = parser.parse_intermixed_args()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration of a comparison. configs/compare.yaml is a commented example."""
+"""The configuration of a comparison. configs/compare/manual.yaml is a commented example."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -111,6 +111,7 @@ at::Tensor StateFile::take(int64_t num_elements, at::ScalarType dtype) {
 }
 
 bool StateFile::has(const at::Tensor& tensor) const {
+  if (!tensor.defined()) return false;
   const auto* const begin = static_cast<const std::byte*>(tensor.const_data_ptr());
   return begin >= data_ && begin < data_ + num_bytes_;
 }

@@ -21,7 +21,7 @@ import workspace
 
 NUM_NEW_TOKENS = 12
 LENGTHS = (1, 2, 3, 5, 8, 13, 17, 21, 34, 55)
-FOLDER = workspace.FOLDER / "generate"
+FOLDER = workspace.FOLDER / "-".join(["generate", *sys.argv[1:]])  # Both may run at once.
 
 
 def make_prompts() -> list[list[int]]:
