@@ -65,6 +65,7 @@ BOOST_AUTO_TEST_CASE(space_that_does_not_suffice_is_a_problem) {
 // Llama 3: 8.03 and 70.6 billion parameters, of which a checkpoint has 2 + 3 x 4 bytes each.
 BOOST_AUTO_TEST_CASE(what_a_first_save_of_large_models_is_taken_to_need) {
   ModelConfig model;
+  model.model_type = "llama";
   model.vocab_size = 128'256;
   model.num_key_value_heads = 8;
   model.head_dim = 128;
