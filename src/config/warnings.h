@@ -27,7 +27,7 @@ inline constexpr double kNoBound = std::numeric_limits<double>::infinity();
 inline constexpr std::array kWarningKinds = {
     WarningKind{"learning_rate", 0.0, kNoBound,
                 "higher rates forget what the model knew, or end in a loss that is no number; "
-                "train.find_learning_rate measures one"},
+                "temper find-rate measures one"},
     WarningKind{"epochs", 0.0, 4.0,
                 "up to four passes teach nearly as much as new text, more teach little and are "
                 "learnt by heart (arXiv:2305.16264)"},
