@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fine-tuning, in-context examples and retrieval on one question set, as a table and a page.
 
-    compare.py CONFIG [key=value ...]   trains and asks what is not done yet; configs/compare/manual.yaml
+    compare.py CONFIG [key=value ...]   trains and asks what is not done yet
     compare.py --votes KEY FILE...      what people chose on the page blind.html
 
+configs/compare/manual.yaml is a commented CONFIG.
 Writes into the folder that CONFIG names: compare.html, table.md, findings.txt, and, if asked for,
 blind.html with blind-key.json. Arms that are finished are not done again.
 """
