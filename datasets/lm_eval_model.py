@@ -11,7 +11,6 @@ weights: texts are encoded, cut to the model's positions and scored as there.
 import argparse
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 from lm_eval.__main__ import cli_evaluate

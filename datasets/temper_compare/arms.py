@@ -8,6 +8,7 @@ from pathlib import Path
 
 from temper_data.errors import DataError, printable
 from temper_data.json_text import write_json
+from temper_data.temper_program import max_length
 
 from .prompts import Chooser, Prompter
 from .questions import Edit, Question
@@ -80,7 +81,7 @@ class Evaluation:
 
     def _encode(self, arm: Arm, state: State, questions: list[Question]) -> list[list[int]]:
         """Raises DataError for a prompt that leaves no room for the answer."""
-        most = positions(state.weights.model) - self.asked.answer_tokens
+        most = max_length(Path(state.weights.model), "") - self.asked.answer_tokens
         prompts = []
         for question in questions:
             shown = state.choose(question) if state.choose else None
@@ -161,15 +162,6 @@ def score_all(
     flat = [request for requests in wanted.values() for request in requests]
     scores = iter(score(asking, weights, flat) if flat else [])
     return {name: [next(scores) for _ in requests] for name, requests in wanted.items()}
-
-
-def positions(model: str) -> int:
-    """Tokens that a model can look at. Raises DataError."""
-    path = Path(model) / "config.json"
-    try:
-        return int(json.loads(path.read_text())["max_position_embeddings"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: {error}", "name a Hugging Face model folder") from error
 
 
 def describe(weights: Weights | None) -> list:

@@ -4,9 +4,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from temper_data.errors import DataError
-from temper_data.section import Section
-from temper_data.yaml_tree import override, read_tree
+from temper_data.section import Section, read_sections
 
 INSTRUCTION = (
     "Answer the question in the words of the manual. "
@@ -96,15 +94,7 @@ class Options:
 
 def load_options(path: Path, assignments: list[str]) -> Options:
     """Reads a configuration and applies `key=value`. Raises DataError with every problem."""
-    tree = read_tree(path)
-    for assignment in assignments:
-        override(tree, assignment)
-    problems: list[str] = []
-    options = parse(Section(tree, problems))
-    if problems:
-        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
-        raise DataError(f"{path}: {count}\n" + "\n".join(problems), "correct the configuration")
-    return options
+    return read_sections(path, assignments, parse, "correct the configuration")
 
 
 def parse(section: Section) -> Options:

@@ -13,9 +13,8 @@ from .errors import DataError
 from .file_kind import FileKind, recognise
 from .filters.options import FilterOptions, parse_filters
 from .licences import check_licenses, parse_statement
-from .section import Section
+from .section import Section, read_sections
 from .source_paths import matching, note_on_folder
-from .yaml_tree import override, read_tree
 
 FORMATS = {
     "pretrain": ("auto", "text", "jsonl"),
@@ -147,15 +146,7 @@ class Recipe:
 
 def load_recipe(path: Path, assignments: list[str]) -> Recipe:
     """Reads a recipe and applies `key=value` overrides. Raises DataError with every problem."""
-    tree = read_tree(path)
-    for assignment in assignments:
-        override(tree, assignment)
-    problems: list[str] = []
-    recipe = parse_recipe(Section(tree, problems))
-    if problems:
-        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
-        raise DataError(f"{path}: {count}\n" + "\n".join(problems), "correct the recipe")
-    return recipe
+    return read_sections(path, assignments, parse_recipe, "correct the recipe")
 
 
 def without_defaults(values: dict) -> dict:

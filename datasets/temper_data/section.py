@@ -3,13 +3,17 @@
 
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
 
-from .errors import is_unicode, printable
-from .yaml_tree import Listing, Mapping, Scalar
+from .errors import DataError, is_unicode, printable
+from .yaml_tree import Listing, Mapping, Scalar, override, read_tree
 
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+Options = TypeVar("Options")
 
 
 @dataclass
@@ -155,3 +159,18 @@ class Section:
         self.problems.append(
             f"{self.prefix}{key} ({value.place}) is {found}\n  try: set it to {wanted}"
         )
+
+
+def read_sections(
+    path: Path, assignments: list[str], parse: Callable[[Section], Options], remedy: str
+) -> Options:
+    """Reads a file and applies `key=value`. Raises DataError with every problem."""
+    tree = read_tree(path)
+    for assignment in assignments:
+        override(tree, assignment)
+    problems: list[str] = []
+    options = parse(Section(tree, problems))
+    if problems:
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+        raise DataError(f"{path}: {count}\n" + "\n".join(problems), remedy)
+    return options

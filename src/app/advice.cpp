@@ -37,21 +37,21 @@ class Adviser {
   void judge(const char* name, double figure, const std::string& text) {
     const WarningKind& kind = warning_kind(name);
     if (figure >= kind.least && figure <= kind.most) return;
-    add(kind, text);
+    add(name, text);
   }
 
-  void add(const WarningKind& kind, const std::string& text) {
-    if (warns(config_, kind.name)) warnings_.push_back(warning_text(kind, text));
+  void add(const char* name, const std::string& text) {
+    std::string warning = warning_of(config_, name, text);
+    if (!warning.empty()) warnings_.push_back(std::move(warning));
   }
 
   void judge_rate() {
     const int64_t num_parameters = num_elements(facts_.model.folder.units());
     const double most = highest_usual_rate(config_.method.kind, num_parameters);
     if (config_.optimizer.learning_rate <= most) return;
-    add(warning_kind("learning_rate"),
-        concat("optimizer.learning_rate is ", config_.optimizer.learning_rate, ", above ", most,
-               " for method ", name_of(config_.method.kind), " on ", readable_count(num_parameters),
-               " parameters"));
+    add("learning_rate", concat("optimizer.learning_rate is ", config_.optimizer.learning_rate,
+                                ", above ", most, " for method ", name_of(config_.method.kind),
+                                " on ", readable_count(num_parameters), " parameters"));
   }
 
   void judge_epochs() {

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <span>
 
 #include "app/advice.h"
@@ -115,7 +116,7 @@ ExitCode TrainingJob::run() {
                      .device = model_.ranks->device(),
                      .time = time_limit(),
                      .note_save = [this](const TimeLimit& time) { note_save(time); },
-                     .warns = [this](const char* name) { return warns(config_, name); }},
+                     .to_warning = std::bind_front(warning_of, std::cref(config_))},
                     config_.train, config_.checkpoint, plan_.num_steps);
   const Ending ending = loop.run(state_);
   if (ending == Ending::kStopped) {

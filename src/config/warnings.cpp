@@ -24,18 +24,16 @@ double highest_usual_rate(MethodOptions::Kind method, int64_t num_parameters) {
   return num_parameters >= kLargeModel ? bound->large_models : bound->small_models;
 }
 
-std::string warning_text(const WarningKind& kind, const std::string& text) {
-  return concat(kind.name, ": ", text, "; ", kind.reason, " (silence: [", kind.name, "])");
-}
-
 std::string warning_names() {
   std::vector<std::string> names;
   for (const WarningKind& kind : kWarningKinds) names.emplace_back(kind.name);
   return joined(names);
 }
 
-bool warns(const RunConfig& config, std::string_view name) {
-  return std::ranges::find(config.silence, name) == config.silence.end();
+std::string warning_of(const RunConfig& config, std::string_view name, const std::string& text) {
+  if (std::ranges::find(config.silence, name) != config.silence.end()) return {};
+  const std::string reason = warning_kind(name).reason;
+  return concat(name, ": ", text, reason.empty() ? "" : "; ", reason, " (silence: [", name, "])");
 }
 
 }  // namespace temper

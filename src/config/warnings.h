@@ -82,11 +82,9 @@ double highest_usual_rate(MethodOptions::Kind method, int64_t num_parameters);
 /// The one of this name. Throws: std::invalid_argument if there is none.
 const WarningKind& warning_kind(std::string_view name);
 
-/// "name: text; reason (silence: [name])", on one line.
-std::string warning_text(const WarningKind& kind, const std::string& text);
-
-/// Whether a configuration lets a warning be given.
-bool warns(const RunConfig& config, std::string_view name);
+/// "name: text; reason (silence: [name])", on one line, without a reason where the kind has none;
+/// empty if the configuration silences it. Throws: std::invalid_argument if none has this name.
+std::string warning_of(const RunConfig& config, std::string_view name, const std::string& text);
 
 /// All names, with commas between them.
 std::string warning_names();

@@ -180,9 +180,11 @@ void TrainingLoop::judge(const RunState& state) {
 }
 
 void TrainingLoop::warn(const char* name, const std::string& words) {
-  if (words.empty() || (parts_.warns && !parts_.warns(name))) return;
+  if (words.empty() || !parts_.to_warning) return;
+  const std::string text = parts_.to_warning(name, words);
+  if (text.empty()) return;
   progress_.end_line();
-  log_event(concat("warning=\"", name, ": ", words, " (silence: [", name, "])\""));
+  log_event(concat("warning=\"", text, '"'));
 }
 
 bool TrainingLoop::says_early_stop(const HoldOut& holdout, const RunState& state) const {

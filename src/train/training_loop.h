@@ -39,7 +39,9 @@ struct LoopParts {
   at::Device device = at::kCPU;
   TimeLimit time = {};
   std::function<void(const TimeLimit&)> note_save = {};  ///< Called after each.
-  std::function<bool(const char* name)> warns = {};  ///< Whether a warning may be given; all may.
+  /// The whole text of a warning of config/warnings.h, empty where it is silenced. Without it the
+  /// loop warns of nothing.
+  std::function<std::string(const char* name, const std::string& words)> to_warning = {};
 };
 
 enum class Ending { kFinished, kStopped };

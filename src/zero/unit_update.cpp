@@ -102,6 +102,7 @@ void UnitStore::follow_mean(UnitState& at_unit, Range piece) const {
 }
 
 void UnitStore::remember_start() {
+  if (options_.update_form().num_copies == 0) return;
   for (const int unit : trained()) {
     const UnitState& at_unit = state(unit);
     for (const Range piece : pieces_of(at_unit)) {

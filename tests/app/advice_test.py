@@ -114,6 +114,21 @@ def test_a_run_gives_the_same_warnings(tmp_path):
     assert 'warning="no_holdout: ' in told[1]
 
 
+def test_a_run_tells_of_a_hold_out_that_rises_unless_silenced(tmp_path):
+    config = tiny_run.write_run(tmp_path)
+    held = tiny_run.write_shard(tmp_path / "held.h5", num_documents=200)  # 160 are new.
+    rising = [f"data.holdout=[{{name: h, path: {held}}}]", "train.evaluate_every_steps=10",
+              "train.max_steps=100", "optimizer.learning_rate=0.05"]  # fmt: skip
+    for more in ("", ", rising_holdout"):
+        silence = f"silence=[batch_tokens, learning_rate, epochs{more}]"
+        done = temper("train", config, *rising, silence, f"run.folder={tmp_path}/r{len(more)}")
+        told = [line for line in done.stderr.splitlines() if " warning=" in line]
+        assert done.returncode == 0 and len(told) == (not more), done
+        for line in told:
+            assert 'warning="rising_holdout: the loss on the hold-out h rises: ' in line
+            assert line.endswith(' (silence: [rising_holdout])"')
+
+
 # Recipes.
 
 

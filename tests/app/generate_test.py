@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from score_test import adapted, not_finite, wait_for_answers, write_requests  # noqa: F401
+from score_test import adapted, killed_after, not_finite, write_requests  # noqa: F401
 from tiny_run import VOCAB, assert_refused, temper, write_model
 
 CONFIGURATION, DATA, MODEL = 11, 12, 13
@@ -111,13 +111,7 @@ def test_a_killed_job_goes_on_where_it_was(model, tmp_path):
     path = write_requests(tmp_path / "requests.jsonl", random_requests(700))
     expected = generate(1, model, path)
     output, partial = tmp_path / "answers.jsonl", tmp_path / "answers.jsonl.partial"
-    line = command(1, model, path, "--output", output)
-    process = subprocess.Popen(line[3:], stderr=subprocess.DEVNULL)
-    wait_for_answers(partial, process, 100)
-    process.kill()
-    process.wait()
-    assert not output.exists(), "the job was over before it was killed"
-    kept = partial.read_text()
+    kept = killed_after(100, command(1, model, path, "--output", output), output)
     torn = ['{"request": 699, "answ', '{"request": 698, "answers": []}',
             '{"request": 697, "answers": [{"ids": 7}]}', '{"request": 9999}']  # fmt: skip
     partial.write_text(kept + "".join(text + "\n" for text in torn))

@@ -110,17 +110,22 @@ def wait_for_answers(partial: Path, process: subprocess.Popen, count: int) -> No
         time.sleep(0.001)
 
 
+def killed_after(count: int, line: list[str], output: Path) -> str:
+    """What stands beside `output` of a job of one rank that was killed after so many answers."""
+    partial = output.with_name(output.name + ".partial")
+    process = subprocess.Popen(line[3:], stderr=subprocess.DEVNULL)
+    wait_for_answers(partial, process, count)
+    process.kill()
+    process.wait()
+    assert not output.exists(), "the job was over before it was killed"
+    return partial.read_text()
+
+
 def test_a_killed_job_goes_on_where_it_was(model, tmp_path):
     path = write_requests(tmp_path / "requests.jsonl", random_requests(3000))
     expected = score(1, model, path)
     output, partial = tmp_path / "answers.jsonl", tmp_path / "answers.jsonl.partial"
-    line = command(1, model, path, "--output", output)
-    process = subprocess.Popen(line[3:], stderr=subprocess.DEVNULL)
-    wait_for_answers(partial, process, 100)
-    process.kill()
-    process.wait()
-    assert not output.exists(), "the job was over before it was killed"
-    kept = partial.read_text()
+    kept = killed_after(100, command(1, model, path, "--output", output), output)
     partial.write_text(kept + '{"request": 2999, "logpr')  # As a dead node leaves it.
     done = subprocess.run(command(2, model, path, "--output", output), stderr=subprocess.PIPE,
                           check=True, text=True, timeout=120)  # fmt: skip

@@ -51,12 +51,6 @@ def folder(tmp_path_factory):
     return base
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with Browser(tmp_path_factory.mktemp("browser") / "profile") as browser:
-        yield browser
-
-
 @pytest.fixture
 def opened(browser, folder):
     """Opens one of the pages; none may complain, or ask the network for anything."""

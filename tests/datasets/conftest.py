@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "datasets"))
 sys.path.insert(0, str(Path(__file__).parent))
 
+from browser import Browser  # noqa: E402
 from program_copy import run_copy  # noqa: E402
 from shard_reader import Shard  # noqa: E402
 from temper_data.model_tokenizer import load_model_tokenizer  # noqa: E402
@@ -111,6 +112,12 @@ def prepare(tmp_path):
         return run_program("prepare.py", path, *arguments, **options)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with Browser(tmp_path_factory.mktemp("browser") / "profile") as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

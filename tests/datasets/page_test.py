@@ -3,7 +3,7 @@
 
 import pytest
 import templates
-from browser import CONTRAST, PHONE, SCREEN, Browser
+from browser import CONTRAST, PHONE, SCREEN
 from conftest import run_here, write_lines, write_model
 from shard_reader import Shard
 
@@ -48,12 +48,6 @@ def folder(tmp_path_factory):
     write_model(base / "model", templates.CHATML)
     write_lines(base / "a.jsonl", [*ROWS, "{broken", {"messages": HOSTILE}])
     return run_here(base, RECIPE)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with Browser(tmp_path_factory.mktemp("browser") / "profile") as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from temper_data.model_tokenizer import load_model_tokenizer
 from temper_data.tasks import metrics
 from temper_data.tasks.asking import Asking
 from temper_data.tasks.examples import Example, read_examples
-from temper_data.tasks.evaluation import Plan, choose, complete, cut
+from temper_data.tasks.evaluation import Plan, choose, complete
 from temper_data.tasks.task_file import load_tasks
+from temper_data.text_ends import cut_at
 
 CHOICE = """\
 tasks:
@@ -122,4 +123,4 @@ def test_texts_are_compared_as_squad_does():
     assert metrics.exact_match("paris", "Paris") == 0.0
     assert metrics.f1("The cat, sat!", "a CAT sat down") == pytest.approx(0.8)
     assert metrics.f1("", "cat") == 0.0 and metrics.f1("dog", "cat") == 0.0
-    assert cut("one. two\nthree", ("\n", ".")) == "one"
+    assert cut_at("one. two\nthree", "", ("\n", "."))[0] == "one"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ..model_tokenizer import ModelTokenizer
 from ..temper_program import TemperProgram
+from ..text_ends import cut_at
 from .asking import Asking, Request
 from .examples import Example
 from .metrics import GENERATED, Figure, best, exponential, load_chrf, mean, ratio
@@ -113,7 +114,7 @@ def answer(plan: Plan, model: ModelTokenizer, program: TemperProgram) -> Outcome
     count = plan.task.max_new_tokens
     requests = [{"prompt": prompt, "max_tokens": count} for prompt in plan.prompts]
     answers = (line["answers"][0]["ids"] for line in program.answer("generate", requests))
-    texts = [cut(model.tokenizer.decode(ids), plan.task.stop) for ids in answers]
+    texts = [cut_at(model.tokenizer.decode(ids), "", plan.task.stop)[0] for ids in answers]
     figures = {
         name: mean([
             max(GENERATED[name](text, right) for right in example.answers)
@@ -122,9 +123,3 @@ def answer(plan: Plan, model: ModelTokenizer, program: TemperProgram) -> Outcome
         for name in plan.task.metrics
     }  # fmt: skip
     return Outcome(plan.task, figures, [{"text": text} for text in texts])
-
-
-def cut(text: str, stops: tuple[str, ...]) -> str:
-    """What comes before the first stop."""
-    ends = [text.find(stop) for stop in stops if stop in text]
-    return text[: min(ends)] if ends else text

@@ -15,13 +15,13 @@ function valueAt(chart, place) {
   return "log" in chart.dataset ? low * (high / low) ** share : low + share * (high - low);
 }
 
-// Null where the curve has not begun, or has ended.
 // Where a value lies beyond the edge, it is not known by how much.
 function beyond(chart, place) {
   if (!("cut" in chart.dataset)) return "";
   return place <= 0 ? "over " : place >= SIZE ? "under " : "";
 }
 
+// Null where the curve has not begun, or has ended.
 function nearest(points, x) {
   const all = [...points];
   const room = SIZE / all.length;

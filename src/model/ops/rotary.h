@@ -28,8 +28,7 @@ class Rotary {
 
   /// Shapes: positions [T] int64.
   /// Throws: std::invalid_argument for a position beyond those that Decoder::choose_positions was
-  /// told
-  ///   of.
+  ///   told of.
   RotaryAngles angles(const at::Tensor& positions, at::ScalarType dtype);
 
  private:
