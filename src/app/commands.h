@@ -126,4 +126,11 @@ struct ScoreOptions {
 /// The same command goes on where a killed one was. Collective, as run_train.
 int run_score(const ScoreOptions& options);
 
+/// Prints every key of a configuration with its type, default, range and unit; those of one
+/// section, if one is named. Throws: ConfigError if there is no such section or key.
+int run_options(const std::string& section, bool as_markdown);
+
+/// Prints the JSON Schema of configurations.
+int run_schema();
+
 }  // namespace temper

@@ -280,6 +280,18 @@ void add_generate(CLI::App& app, Verb& verb) {
   });
 }
 
+void add_tables(CLI::App& app, Verb& verb) {
+  const auto section = std::make_shared<std::string>();
+  const auto is_page = std::make_shared<bool>(false);
+  CLI::App* options = app.add_subcommand("options", "Print the keys of a configuration");
+  options->add_option("section", *section, "Only these: train, or train.max_steps");
+  options->add_flag("--markdown", *is_page, "As configs/README.md has them");
+  options->callback([=, &verb] { verb = [=] { return run_options(*section, *is_page); }; });
+  CLI::App* schema =
+      app.add_subcommand("schema", "Print the JSON Schema of configurations, for editors");
+  schema->callback([&verb] { verb = run_schema; });
+}
+
 // CLI11 itself says no more than that a verb is needed.
 void require_known_verb(const CLI::App& app, const std::string& verb) {
   std::vector<std::string> verbs;
@@ -306,6 +318,7 @@ int run(int argc, char** argv) {
   add_inspect(app, verb);
   add_export(app, verb);
   add_merge(app, verb);
+  add_tables(app, verb);
   if (argc > 1) require_known_verb(app, argv[1]);
   try {
     app.parse(argc, argv);
