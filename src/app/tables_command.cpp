@@ -2,6 +2,8 @@
 #include <iostream>
 
 #include "app/commands.h"
+#include "app/completion.h"
+#include "app/man_page.h"
 #include "config/key_table.h"
 #include "core/error.h"
 
@@ -26,5 +28,16 @@ int run_options(const std::string& section, bool as_markdown) {
 }
 
 int run_schema() { return write(options_schema(key_table())); }
+
+int run_completion(const std::string& shell, const ProgramHelp& help) {
+  const KeyEntry keys = key_table();
+  if (shell == "bash") return write(bash_completion(help, keys));
+  if (shell == "zsh") return write(zsh_completion(help, keys));
+  return write(fish_completion(help, keys));
+}
+
+int run_man(const std::string& page, const ProgramHelp& help) {
+  return write(page == "temper" ? program_page(help) : config_page(key_table(), help.version));
+}
 
 }  // namespace temper
