@@ -3,7 +3,7 @@
 #
 #   bin/temper                   and in lib/temper what it loads of LibTorch
 #   share/temper/                launch/, slurm/, configs/ and datasets/, as in a checkout
-#   share/man, share/doc, and completions for bash, zsh and fish where those look for them
+#   share/man, share/doc, share/modulefiles, and completions where bash, zsh and fish look for them
 #
 # The component `bundle`, which launch/package installs as well, adds to lib/temper all other
 # libraries but glibc, MPI, and what MPI loads: those are the other machine's.
@@ -12,8 +12,13 @@ include(GNUInstallDirs)
 set(libraries lib/temper)
 set(scripts ${CMAKE_INSTALL_DATADIR}/temper)
 
+option(TEMPER_INSTALL_TORCH "Install LibTorch's libraries beside the program" ON)
+
 # Beside LibTorch, the folders outside the system's of libraries that are linked.
 set(rpath "$ORIGIN/../${libraries}")
+if(NOT TEMPER_INSTALL_TORCH)
+  list(APPEND rpath ${TEMPER_TORCH}/lib)
+endif()
 get_target_property(yaml yaml-cpp::yaml-cpp LOCATION)
 foreach(library IN LISTS MPI_C_LIBRARIES HDF5_C_LIBRARIES OPENSSL_CRYPTO_LIBRARY yaml)
   if(IS_ABSOLUTE "${library}")
@@ -31,9 +36,11 @@ target_link_options(temper PRIVATE LINKER:--disable-new-dtags)
 install(TARGETS temper RUNTIME_DEPENDENCY_SET temper_libraries)
 cmake_path(GET TEMPER_TORCH PARENT_PATH torch_folder)
 set(system "^ld-linux" "^lib(c|m|dl|rt|pthread|util|resolv)\\.so" "^libmpi[._]")
-install(RUNTIME_DEPENDENCY_SET temper_libraries
-  PRE_EXCLUDE_REGEXES ${system} POST_INCLUDE_REGEXES "^${torch_folder}/" POST_EXCLUDE_REGEXES ".*"
-  LIBRARY DESTINATION ${libraries})
+if(TEMPER_INSTALL_TORCH)
+  install(RUNTIME_DEPENDENCY_SET temper_libraries
+    PRE_EXCLUDE_REGEXES ${system} POST_INCLUDE_REGEXES "^${torch_folder}/" POST_EXCLUDE_REGEXES ".*"
+    LIBRARY DESTINATION ${libraries})
+endif()
 install(RUNTIME_DEPENDENCY_SET temper_libraries
   PRE_EXCLUDE_REGEXES ${system} POST_EXCLUDE_REGEXES "^${torch_folder}/"
   LIBRARY DESTINATION ${libraries} COMPONENT bundle EXCLUDE_FROM_ALL)
@@ -43,6 +50,8 @@ install(DIRECTORY launch slurm configs datasets DESTINATION ${scripts} USE_SOURC
   # These need the sources.
   REGEX "/launch/(build|test|families|package|quickstart|quickstart-table)$" EXCLUDE)
 install(FILES README.md CHANGELOG.md LICENSE TYPE DOC)
+install(FILES launch/packaging/modulefile
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/modulefiles/temper RENAME ${PROJECT_VERSION})
 
 # The scripts look for the program where a build in their checkout leaves it.
 install(CODE "
