@@ -37,6 +37,7 @@ def test_versions_are_that_of_the_project():
     assert f"image.version {VERSION}\n" in (FOLDER / "temper.def").read_text()
     assert f'version("{VERSION}"' in SPACK.read_text()
     assert f"version = '{VERSION}'" in EASYCONFIG.read_text()
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == VERSION
 
 
 @pytest.mark.parametrize("path", [SPACK, EASYCONFIG], ids=lambda path: path.name)
