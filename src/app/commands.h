@@ -8,6 +8,7 @@
 
 #include "app/chosen_weights.h"
 #include "app/model_source.h"
+#include "app/program_help.h"
 #include "checkpoint/peft/merge.h"
 #include "model/quantised/four_bit_format.h"
 #include "train/generation.h"
@@ -125,5 +126,18 @@ struct ScoreOptions {
 /// Writes the log-probability of each request's continuation, and whether greedy decoding gives it.
 /// The same command goes on where a killed one was. Collective, as run_train.
 int run_score(const ScoreOptions& options);
+
+/// Prints every key of a configuration with its type, default, range and unit; those of one
+/// section, if one is named. Throws: ConfigError if there is no such section or key.
+int run_options(const std::string& section, bool as_markdown);
+
+/// Prints the JSON Schema of configurations.
+int run_schema();
+
+/// Prints what a shell reads to complete the command line: "bash", "zsh" or "fish".
+int run_completion(const std::string& shell, const ProgramHelp& help);
+
+/// Prints a manual page as `man -l` reads it: "temper", or "temper-config", of the keys.
+int run_man(const std::string& page, const ProgramHelp& help);
 
 }  // namespace temper

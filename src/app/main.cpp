@@ -10,6 +10,7 @@
 
 #include "app/commands.h"
 #include "app/ending.h"
+#include "app/program_help.h"
 #include "app/prompts.h"
 #include "config/problem.h"
 #include "core/error.h"
@@ -18,6 +19,8 @@
 namespace {
 
 using namespace temper;
+
+constexpr const char* kVersion = "temper " TEMPER_VERSION;
 
 // What the verb on the command line does.
 using Verb = std::function<int()>;
@@ -280,6 +283,34 @@ void add_generate(CLI::App& app, Verb& verb) {
   });
 }
 
+void add_tables(CLI::App& app, Verb& verb) {
+  const auto section = std::make_shared<std::string>();
+  const auto is_page = std::make_shared<bool>(false);
+  CLI::App* options = app.add_subcommand("options", "Print the keys of a configuration");
+  options->add_option("section", *section, "Only these: train, or train.max_steps");
+  options->add_flag("--markdown", *is_page, "As configs/README.md has them");
+  options->callback([=, &verb] { verb = [=] { return run_options(*section, *is_page); }; });
+  CLI::App* schema =
+      app.add_subcommand("schema", "Print the JSON Schema of configurations, for editors");
+  schema->callback([&verb] { verb = run_schema; });
+  const auto shell = std::make_shared<std::string>();
+  CLI::App* completion =
+      app.add_subcommand("completion", "Print what a shell completes this command line by");
+  completion->add_option("shell", *shell, "Which one")
+      ->required()
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  completion->callback([=, &app, &verb] {
+    verb = [=, &app] { return run_completion(*shell, help_of(app, kVersion)); };
+  });
+  const auto page = std::make_shared<std::string>("temper");
+  CLI::App* man = app.add_subcommand("man", "Print a manual page, as man -l reads it");
+  man->add_option("page", *page, "Of the command line, or of the configuration")
+      ->check(CLI::IsMember({"temper", "temper-config"}))
+      ->capture_default_str();
+  man->callback(
+      [=, &app, &verb] { verb = [=, &app] { return run_man(*page, help_of(app, kVersion)); }; });
+}
+
 // CLI11 itself says no more than that a verb is needed.
 void require_known_verb(const CLI::App& app, const std::string& verb) {
   std::vector<std::string> verbs;
@@ -292,7 +323,7 @@ void require_known_verb(const CLI::App& app, const std::string& verb) {
 
 int run(int argc, char** argv) {
   CLI::App app("temper fine-tunes language models on Slurm clusters.", "temper");
-  app.set_version_flag("--version", "temper " TEMPER_VERSION);
+  app.set_version_flag("--version", kVersion);
   app.require_subcommand(1);
   app.footer("temper VERB --help tells more.");
   Verb verb;
@@ -306,6 +337,7 @@ int run(int argc, char** argv) {
   add_inspect(app, verb);
   add_export(app, verb);
   add_merge(app, verb);
+  add_tables(app, verb);
   if (argc > 1) require_known_verb(app, argv[1]);
   try {
     app.parse(argc, argv);

@@ -89,12 +89,13 @@ void Section::read_number(const char* key, T& value, Rule<T> rule) {
 template void Section::read_number(const char*, int64_t&, Rule<int64_t>);
 template void Section::read_number(const char*, double&, Rule<double>);
 
-void Section::real_or_none(const char* key, double& value, Rule<double> rule) {
+void Section::real_or_none(const char* key, double& value, Rule<double> rule, KeyHelp) {
   if (node_ != nullptr && node_->find(key) != nullptr) return read_number(key, value, rule);
   find(key);  // It is known all the same.
 }
 
-void Section::real_or_none(const char* key, std::optional<double>& value, Rule<double> rule) {
+void Section::real_or_none(const char* key, std::optional<double>& value, Rule<double> rule,
+                           KeyHelp) {
   if (node_ == nullptr || node_->find(key) == nullptr) {
     find(key);
   } else {
@@ -102,7 +103,7 @@ void Section::real_or_none(const char* key, std::optional<double>& value, Rule<d
   }
 }
 
-void Section::flag(const char* key, bool& value) {
+void Section::flag(const char* key, bool& value, KeyHelp) {
   const YamlNode* node = find_scalar(key, "true or false", true);
   if (node == nullptr) return;
   if (!node->is_quoted && (node->text == "true" || node->text == "false")) {
@@ -112,7 +113,7 @@ void Section::flag(const char* key, bool& value) {
   }
 }
 
-void Section::text(const char* key, std::string& value, TextRule rule) {
+void Section::text(const char* key, std::string& value, const TextRule& rule, KeyHelp) {
   const YamlNode* node = find_scalar(key, rule.expected, rule.accepts(value));
   if (node == nullptr) return;
   if (rule.accepts(node->text)) {
@@ -139,13 +140,14 @@ void Section::read_values(const char* key, std::vector<T>& values, const std::st
   values = std::move(found);
 }
 
-void Section::texts(const char* key, std::vector<std::string>& values, TextRule rule) {
+void Section::texts(const char* key, std::vector<std::string>& values, const TextRule& rule,
+                    KeyHelp) {
   read_values(key, values, rule.expected, [&](const YamlNode& item) {
     return rule.accepts(item.text) ? std::optional(item.text) : std::nullopt;
   });
 }
 
-void Section::integers(const char* key, std::vector<int64_t>& values, Rule<int64_t> rule) {
+void Section::integers(const char* key, std::vector<int64_t>& values, Rule<int64_t> rule, KeyHelp) {
   read_values(key, values, rule.expected, [&](const YamlNode& item) {
     const Parsed<int64_t> parsed = parse<int64_t>(item.text);
     const bool is_fine = !item.is_quoted && parsed.value && rule.accepts(*parsed.value);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <cstdint>
 #include <map>
@@ -16,13 +17,39 @@
 
 namespace temper {
 
-/// Which values an option takes.
+/// Which numbers an option takes.
 template <typename T>
 struct Rule {
-  bool (*accepts)(T);
+  T least;
+  T most;                ///< The greatest number of the type: there is no such bound.
   const char* expected;  ///< Completes "set it to …".
+  bool is_above_least = false;
+  bool is_below_most = false;
+
+  constexpr bool accepts(T number) const {
+    return (is_above_least ? number > least : number >= least) &&
+           (is_below_most ? number < most : number <= most);
+  }
 };
-using TextRule = Rule<const std::string&>;
+
+/// Which texts an option takes.
+struct TextRule {
+  bool (*is_fine)(const std::string&) = nullptr;
+  std::string expected = {};            ///< Completes "set it to …".
+  std::string pattern = {};             ///< The same as a regular expression of ECMAScript.
+  std::vector<std::string> names = {};  ///< Instead: all that there are.
+
+  bool accepts(const std::string& text) const {
+    return names.empty() ? is_fine(text)
+                         : std::find(names.begin(), names.end(), text) != names.end();
+  }
+};
+
+/// What is told of a key: one sentence, and the unit of a number that has one.
+struct KeyHelp {
+  const char* sentence;
+  const char* unit = "";
+};
 
 /// One spelling of an enumerator.
 template <typename E>
@@ -54,33 +81,37 @@ void report_unknown_keys(Reading& reading);
 
 /// Reads one section of a document into an option struct.
 ///
-/// Each function overwrites `value` if the key is there; otherwise `value` is the default, and a
-/// default that breaks the rule makes the key a required one. Problems are collected, not thrown.
+/// Each function takes the key's help, which SectionWriter and KeyCollector are called with, too:
+/// what has none is not read. It overwrites `value` if the key is there; otherwise `value` is the
+/// default, and a default that breaks the rule makes the key a required one. Problems are
+/// collected, not thrown.
 class Section {
  public:
   /// `node` may be nullptr for a section that is not there. `name` is "" for the root.
   Section(const YamlNode* node, std::string name, Reading& reading);
 
   template <std::integral T>
-  void integer(const char* key, T& value, Rule<int64_t> rule) {
+  void integer(const char* key, T& value, Rule<int64_t> rule, KeyHelp) {
     int64_t wide = static_cast<int64_t>(value);
     read_number(key, wide, rule);
     value = static_cast<T>(wide);  // The rules of narrow options keep within them.
   }
-  void real(const char* key, double& value, Rule<double> rule) { read_number(key, value, rule); }
+  void real(const char* key, double& value, Rule<double> rule, KeyHelp) {
+    read_number(key, value, rule);
+  }
   /// The same for an option that has no default and may be left out.
-  void real_or_none(const char* key, double& value, Rule<double> rule);
+  void real_or_none(const char* key, double& value, Rule<double> rule, KeyHelp);
   /// The same where 0 is a value.
-  void real_or_none(const char* key, std::optional<double>& value, Rule<double> rule);
-  void flag(const char* key, bool& value);
-  void text(const char* key, std::string& value, TextRule rule);
+  void real_or_none(const char* key, std::optional<double>& value, Rule<double> rule, KeyHelp);
+  void flag(const char* key, bool& value, KeyHelp);
+  void text(const char* key, std::string& value, const TextRule& rule, KeyHelp);
 
   /// A list such as [a, b]; one value alone is a list of one.
-  void texts(const char* key, std::vector<std::string>& values, TextRule rule);
-  void integers(const char* key, std::vector<int64_t>& values, Rule<int64_t> rule);
+  void texts(const char* key, std::vector<std::string>& values, const TextRule& rule, KeyHelp);
+  void integers(const char* key, std::vector<int64_t>& values, Rule<int64_t> rule, KeyHelp);
 
   template <typename E, size_t kCount>
-  void choice(const char* key, E& value, const Choice<E> (&choices)[kCount]) {
+  void choice(const char* key, E& value, const Choice<E> (&choices)[kCount], KeyHelp) {
     std::vector<std::string> names;
     for (const Choice<E>& one : choices) names.push_back(one.name);
     const std::optional<size_t> index = read_choice(key, names);
@@ -89,7 +120,7 @@ class Section {
 
   /// `read` is called with the Section below `key`, present or not.
   template <typename Read>
-  void section(const char* key, Read read) {
+  void section(const char* key, KeyHelp, Read read) {
     Section below(find(key), name_of(key), reading_);
     read(below);
     below.reject_unknown_keys();
@@ -97,7 +128,7 @@ class Section {
 
   /// A list of sections; `read` is called with (Section&, T&) for each.
   template <typename T, typename Read>
-  void list(const char* key, std::vector<T>& values, Read read) {
+  void list(const char* key, std::vector<T>& values, KeyHelp, Read read) {
     const YamlNode* node = find_list(key);
     if (node == nullptr) return;
     values.clear();

@@ -21,21 +21,23 @@ std::string in_quotes(std::string_view text) {
 
 }  // namespace
 
-void SectionWriter::real(const char* key, double value, Rule<double>) {
+void SectionWriter::real(const char* key, double value, Rule<double>, KeyHelp) {
   line(key, shortest_text(value));
 }
 
-void SectionWriter::text(const char* key, const std::string& value, TextRule) {
+void SectionWriter::text(const char* key, const std::string& value, const TextRule&, KeyHelp) {
   line(key, in_quotes(value));
 }
 
-void SectionWriter::texts(const char* key, const std::vector<std::string>& values, TextRule) {
+void SectionWriter::texts(const char* key, const std::vector<std::string>& values, const TextRule&,
+                          KeyHelp) {
   std::vector<std::string> quoted;
   for (const std::string& value : values) quoted.push_back(in_quotes(value));
   line(key, "[" + joined(quoted) + "]");
 }
 
-void SectionWriter::integers(const char* key, const std::vector<int64_t>& values, Rule<int64_t>) {
+void SectionWriter::integers(const char* key, const std::vector<int64_t>& values, Rule<int64_t>,
+                             KeyHelp) {
   std::vector<std::string> numbers;
   for (const int64_t value : values) numbers.push_back(std::to_string(value));
   line(key, "[" + joined(numbers) + "]");

@@ -20,38 +20,39 @@ class SectionWriter {
   const std::string& yaml() const { return yaml_; }
 
   template <std::integral T>
-  void integer(const char* key, const T& value, Rule<int64_t>) {
+  void integer(const char* key, const T& value, Rule<int64_t>, KeyHelp) {
     line(key, std::to_string(value));
   }
-  void real(const char* key, double value, Rule<double>);
+  void real(const char* key, double value, Rule<double>, KeyHelp);
   /// Nothing if it is 0, which stands for none.
-  void real_or_none(const char* key, double value, Rule<double> rule) {
-    if (value != 0.0) real(key, value, rule);
+  void real_or_none(const char* key, double value, Rule<double> rule, KeyHelp help) {
+    if (value != 0.0) real(key, value, rule, help);
   }
-  void real_or_none(const char* key, const std::optional<double>& value, Rule<double> rule) {
-    if (value) real(key, *value, rule);
+  void real_or_none(const char* key, const std::optional<double>& value, Rule<double> rule,
+                    KeyHelp help) {
+    if (value) real(key, *value, rule, help);
   }
-  void flag(const char* key, bool value) { line(key, value ? "true" : "false"); }
-  void text(const char* key, const std::string& value, TextRule);
-  void texts(const char* key, const std::vector<std::string>& values, TextRule);
-  void integers(const char* key, const std::vector<int64_t>& values, Rule<int64_t>);
+  void flag(const char* key, bool value, KeyHelp) { line(key, value ? "true" : "false"); }
+  void text(const char* key, const std::string& value, const TextRule&, KeyHelp);
+  void texts(const char* key, const std::vector<std::string>& values, const TextRule&, KeyHelp);
+  void integers(const char* key, const std::vector<int64_t>& values, Rule<int64_t>, KeyHelp);
 
   template <typename E, size_t kCount>
-  void choice(const char* key, const E& value, const Choice<E> (&choices)[kCount]) {
+  void choice(const char* key, const E& value, const Choice<E> (&choices)[kCount], KeyHelp) {
     for (const Choice<E>& one : choices) {
       if (one.value == value) return line(key, one.name);
     }
   }
 
   template <typename Write>
-  void section(const char* key, Write write) {
+  void section(const char* key, KeyHelp, Write write) {
     open(key, "");
     write(*this);
     close();
   }
 
   template <typename T, typename Write>
-  void list(const char* key, std::vector<T>& values, Write write) {
+  void list(const char* key, std::vector<T>& values, KeyHelp, Write write) {
     open(key, values.empty() ? " []" : "");
     for (T& value : values) {
       begins_item_ = true;

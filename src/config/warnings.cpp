@@ -8,10 +8,6 @@
 
 namespace temper {
 
-bool is_warning_name(const std::string& name) {
-  return std::ranges::any_of(kWarningKinds, [&](const auto& kind) { return kind.name == name; });
-}
-
 const WarningKind& warning_kind(std::string_view name) {
   const auto* found = std::ranges::find(kWarningKinds, name, &WarningKind::name);
   if (found == kWarningKinds.end()) throw std::invalid_argument(concat("no warning ", name));

@@ -89,6 +89,4 @@ std::string warning_of(const RunConfig& config, std::string_view name, const std
 /// All names, with commas between them.
 std::string warning_names();
 
-bool is_warning_name(const std::string& name);
-
 }  // namespace temper

@@ -65,6 +65,18 @@ class Setup(unittest.TestCase):
         self.assertNotIn(" cmake ", run.stderr)
         self.assertFalse((self.deps() / "libtorch").exists())
 
+    def test_where_there_is_nothing_to_build_it_wants_no_compiler(self):
+        installed = self.folder / "installed" / "launch"
+        installed.mkdir(parents=True)
+        for name in ("setup", "env", "lock"):
+            shutil.copy(SETUP.parent / name, installed)
+        self.pretend_complete("data")
+        run = subprocess.run(
+            [shutil.which("bash"), installed / "setup"], text=True, capture_output=True,
+            env={"PATH": self.path_with(python3="exit 0"), "HOME": str(self.folder),
+                 "TEMPER_CACHE": str(self.folder / "cache")})
+        self.assertEqual(run.stderr, f"setup: complete: data in {self.deps()}\n")
+
     def test_only_tests_need_what_only_tests_use(self):
         path = self.path_with("g++")
         self.assertNotIn("shellcheck", self.run_setup(PATH=path).stderr)
