@@ -13,12 +13,12 @@
 #include "app/data_record.h"
 #include "app/launch_check.h"
 #include "app/memory_estimate.h"
+#include "app/result_record.h"
 #include "app/resume_check.h"
 #include "app/trained_text.h"
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/final_folder.h"
 #include "checkpoint/load_state.h"
-#include "checkpoint/model_card.h"
 #include "checkpoint/new_folder.h"
 #include "checkpoint/together.h"
 #include "checkpoint/verification.h"
@@ -57,9 +57,10 @@ Origin shared_origin(const RunConfig& config, Communicator& ranks) {
 }  // namespace
 
 TrainingJob::TrainingJob(const MpiSession& session, RunConfig config,
-                         std::optional<double> seconds_left)
+                         std::optional<double> seconds_left, std::string command)
     : session_(session),
       config_(std::move(config)),
+      command_(std::move(command)),
       seconds_left_(seconds_left),
       model_(session, open_ranks(session, config_), config_, ModelOpening::Use::kTraining),
       watchdog_(session, *model_.ranks, config_.watchdog),
@@ -134,7 +135,8 @@ std::vector<int64_t> TrainingJob::added_end_tokens() const {
   const ModelConfig& model = model_.folder().config();
   const std::vector<int64_t> tokens = foreign_turn_ends(plan_.mixture, model);
   if (tokens.empty() || config_.model.end_of_turn == ModelOptions::EndOfTurn::kAdd) return tokens;
-  log_event(concat("warning=\"", describe_turn_ends(tokens, model, config_.method), '"'));
+  log_event(concat("warning=\"",
+                   describe_turn_ends(tokens, model, remedy_of_turn_ends(config_.method)), '"'));
   return {};
 }
 
@@ -153,11 +155,8 @@ PublishedFolder TrainingJob::published_folder(const std::string& chat_template,
   const ModelFolder& base = model_.folder();
   ResultTexts texts{.end_tokens = added_end_tokens(), .chat_template = chat_template};
   if (session_.rank() == 0) {
-    texts.model_card = model_card({.base = config_.model.path,
-                                   .base_license = license_in_card(base.path()),
-                                   .method = config_.method,
-                                   .has_data_template = !chat_template.empty(),
-                                   .data = data});
+    texts.model_card = card_of_run(
+        {config_, plan_, base, data, command_, state_.decided_by, !chat_template.empty()});
   }
   if (!model_.adapter()) return published_model(base, texts);
   return published_adapter(config_.method, base, model_.opened.quantisation, texts);
@@ -369,6 +368,7 @@ std::optional<MetricsFile> TrainingJob::open_metrics(CheckpointSaver& saver) con
     metrics.emplace(std::filesystem::path(config_.run.folder) / "metrics.jsonl", state_.step);
     const std::string& decides = config_.checkpoint.keep_best;
     for (const auto& [step, loss] : metrics->losses(decides)) saver.note_loss(step, loss);
+    metrics->add_run(state_.step, facts_of_run(config_, plan_));
   });
   return metrics;
 }
@@ -383,8 +383,13 @@ void TrainingJob::publish_result(const CheckpointSaver& saver) {
   broadcast_bytes(*model_.ranks, std::as_writable_bytes(std::span(&best, 1)));
   const int64_t step = best > 0 ? best : state_.step;
   const bool is_own = best > 0 || state_.step > resumed_step_;
-  publish_final(is_own ? checkpoints_of(folder) / checkpoint_name(step) : resumed_from_,
-                folder / "final", *model_.ranks);
+  const std::filesystem::path checkpoint =
+      is_own ? checkpoints_of(folder) / checkpoint_name(step) : resumed_from_;
+  std::vector<TextFile> texts;
+  do_on_rank_0(*model_.ranks, [&] {
+    texts = result_record(folder, step, card_in(checkpoint / saver.published_folder()));
+  });
+  publish_final(checkpoint, folder / "final", *model_.ranks, texts);
 }
 
 }  // namespace temper
