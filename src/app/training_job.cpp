@@ -47,6 +47,13 @@ FoundState found_state(const VerifiedCheckpoint& checkpoint) {
           read_run_state(checkpoint.folder())};
 }
 
+// Of a full micro-batch.
+MatmulLimit limit_of(const RunConfig& config, const LoadedModel& model) {
+  return measure_matmul_limit(model.folder().config(),
+                              config.data.micro_batch_rows * config.data.sequence_length,
+                              scalar_type_of(model.compute_dtype), model.ranks->device());
+}
+
 Origin shared_origin(const RunConfig& config, Communicator& ranks) {
   if (config.continuation.from.empty()) return {};  // As on all ranks.
   std::string text;
@@ -70,7 +77,6 @@ TrainingJob::TrainingJob(const MpiSession& session, RunConfig config,
                           shards_)) {}
 
 ExitCode TrainingJob::run() {
-  const std::filesystem::path folder = config_.run.folder;
   const std::string chat_template = take_template();
   const HoldOutRows holdouts = open_holdouts(config_, shards_);
   const auto token_bytes = holdouts.empty() ? nullptr : find_token_bytes(shards_);
@@ -88,32 +94,31 @@ ExitCode TrainingJob::run() {
   give_advice();
   TrainingData data;
   if (session_.rank() == 0) data = training_data_of(config_, plan_.mixture, holdouts);
-  CheckpointSaver saver({*model_.store, *model_.ranks, folder, state_.step, data, saved_units()},
-                        published_folder(chat_template, data), config_.checkpoint);
+  CheckpointSaver saver(
+      {*model_.store, *model_.ranks, config_.run.folder, state_.step, data, saved_units()},
+      published_folder(chat_template, data), config_.checkpoint);
   std::optional<MetricsFile> metrics = open_metrics(saver);
   saver.tidy();
   BackgroundSave save(saver, *model_.ranks, model_.ranks->device());
   Trainer trainer(*model_.engine, *model_.store, *model_.ranks,
                   Schedule(config_.schedule, plan_.num_steps, plan_.origin.schedule_step),
-                  {config_.optimizer, config_.train.max_grad_norm});
+                  {config_.optimizer, config_.train.max_grad_norm, config_.train.log_unit_norms});
   sequence_ = {state_.next_micro_batch, config_.data.num_micro_batches(), session_.rank(),
                session_.world_size()};
   const int64_t first = plan_.origin.data_micro_batch;
   loader_.emplace([this, first](int64_t index) { return plan_.mixture.micro_batch(index - first); },
                   sequence_,
                   LoaderOptions{config_.data.loader_threads, config_.data.prefetch_depth});
-  const int64_t tokens = config_.data.micro_batch_rows * config_.data.sequence_length;
-  const at::ScalarType dtype = scalar_type_of(model_.compute_dtype);
   TrainingLoop loop({.engine = *model_.engine,
                      .store = *model_.store,
                      .trainer = trainer,
                      .ranks = *model_.ranks,
                      .save = save,
                      .next_batch = [this] { return next_batch(); },
+                     .profiles = std::filesystem::path(config_.run.folder) / "profile",
                      .holdouts = to_holdouts(config_, holdouts, token_bytes),
                      .metrics = metrics ? &*metrics : nullptr,
-                     .limit = measure_matmul_limit(model_.folder().config(), tokens, dtype,
-                                                   model_.ranks->device()),
+                     .limit = limit_of(config_, model_),
                      .device = model_.ranks->device(),
                      .time = time_limit(),
                      .note_save = [this](const TimeLimit& time) { note_save(time); },

@@ -85,6 +85,9 @@ constexpr TextRule kName{is_name, "a name of letters, digits, '-', '_' and '.'"}
 constexpr TextRule kNameOrNone{
     [](const std::string& text) { return text.empty() || is_name(text); },
     "the name of a hold-out, or \"\" for none"};
+constexpr TextRule kStepRange{
+    [](const std::string& text) { return text.empty() || steps_in(text).has_value(); },
+    "a step or a range of steps such as 10-12, or \"\" for none"};
 constexpr TextRule kAdapterName{
     [](const std::string& text) { return is_name(text) && text.find('.') == std::string::npos; },
     "a name of letters, digits, '-' and '_'"};
@@ -252,6 +255,9 @@ void visit_train(Visitor& section, RunConfig& config) {
   section.texts("freeze", config.trained.freeze, kParameters);
   section.integer("max_skipped_in_a_row", train.max_skipped_in_a_row, kOneOrMore);
   section.integer("log_every_steps", train.log_every_steps, kOneOrMore);
+  section.integer("log_unit_norms", train.log_unit_norms, kStepsOrNone);
+  section.section("profile",
+                  [&](auto& profile) { profile.text("steps", train.profile_steps, kStepRange); });
   section.integer("evaluate_every_steps", train.evaluate_every_steps, kStepsOrNone);
   section.flag("recompute", train.recomputes);
   section.integer("threads", train.threads, kThreadsOrAuto);

@@ -93,6 +93,14 @@ void MetricsFile::add_step(int64_t step, const StepResult& result, const StepTim
             {"data_seconds", timing.data_seconds},
             {"tokens_per_second", tokens_per_second},
             {"limit_share", timing.limit_share}};
+  for (const char* phase : {"forward", "backward", "exchange", "update", "save"}) {
+    const auto found = timing.phase_seconds.find(phase);
+    line[concat(phase, "_seconds")] = found == timing.phase_seconds.end() ? 0.0 : found->second;
+  }
+  line["bytes_sent"] = timing.bytes_sent;
+  for (const auto& [unit, norm] : result.unit_grad_norms) {
+    line["unit_grad_norms"][unit] = number_or_null(norm);
+  }
   if (result.kl) line["kl"] = number_or_null(*result.kl);
   append(line.dump());
 }

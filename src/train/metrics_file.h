@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "train/evaluation.h"
 #include "train/loss_trend.h"
@@ -19,6 +20,8 @@ struct StepTiming {
   int64_t num_tokens = 0;     ///< Of the global batch.
   double limit_share = 0.0;   ///< Of the speed that the matrix products alone would allow.
   double data_seconds = 0.0;  ///< Waiting for the loader.
+  std::map<std::string_view, double> phase_seconds = {};  ///< Of rank 0, since the step before.
+  int64_t bytes_sent = 0;  ///< By rank 0 to others, since the step before.
 };
 
 /// What holds for every step of a run.
