@@ -9,8 +9,9 @@ from .json_lines import read_json_lines
 
 # Of a step's line, beside "kind" and "step": numbers, and what is true or false.
 STEP_FIELDS = (
-    "loss", "grad_norm", "learning_rate", "num_targets", "updated", "seconds", "data_seconds",
-    "tokens_per_second", "limit_share",
+    "loss", "grad_norm", "learning_rate", "num_targets", "num_tokens", "updated", "seconds",
+    "data_seconds", "tokens_per_second", "limit_share", "forward_seconds", "backward_seconds",
+    "exchange_seconds", "update_seconds", "save_seconds", "bytes_sent",
 )  # fmt: skip
 EVALUATION_FIELDS = ("name", "loss", "perplexity", "num_targets", "forgetting")
 MAX_STEP = 10**15  # what is more is no step; arbitrary
@@ -34,6 +35,7 @@ class Metrics:
     steps: list[dict] = field(default_factory=list)
     evaluations: list[dict] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    run: dict = field(default_factory=dict)  # what holds for all steps; of the last job
 
     @property
     def last_step(self) -> int:
@@ -56,6 +58,15 @@ class Metrics:
         told = self.holdout_points(name, "forgetting")
         begin = [(step, 0.0) for step, _ in self.holdout_points(name, "loss")[:1]]
         return sorted({**dict(begin), **dict(told)}.items()) if told else []
+
+    def unit_norms(self) -> dict[str, Points]:
+        """The gradient norms of the model's units, by their names, where they were logged."""
+        found: dict[str, Points] = {}
+        for entry in self.steps:
+            norms = entry.get("unit_grad_norms")
+            for name, value in norms.items() if isinstance(norms, dict) else ():
+                found.setdefault(name, []).append((entry["step"], number_of(value)))
+        return {name: finite(points) for name, points in found.items()}
 
     def other_fields(self) -> list[str]:
         """Numbers of the steps that a newer program, or another one, wrote beside ours."""
@@ -94,6 +105,8 @@ def read_metrics(path: Path) -> Metrics:
         kind, step = entry.get("kind"), entry.get("step")
         if kind == "step" and is_step(step):
             steps[step] = entry
+        elif kind == "run" and is_step(step):
+            metrics.run = entry
         elif kind == "evaluation" and is_step(step) and isinstance(entry.get("name"), str):
             evaluations[step, entry["name"]] = entry
         else:
@@ -114,7 +127,7 @@ def find_strange_values(metrics: Metrics) -> list[str]:
     problems, strange, others = [], {}, {}
     for entry in metrics.steps:
         for name, value in entry.items():
-            if name in ("kind", "step", "updated"):
+            if name in ("kind", "step", "updated", "unit_grad_norms"):
                 continue
             is_number = value is None or isinstance(value, (int, float))
             if name in STEP_FIELDS and not is_number:

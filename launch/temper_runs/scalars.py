@@ -36,6 +36,10 @@ def scalars_of(run: Run) -> list[Scalar]:
     made = []
     for entry in metrics.steps:
         made += values_of(entry, "train/", ends[entry["step"]])
+        norms = entry.get("unit_grad_norms")
+        if isinstance(norms, dict):
+            parts = {"step": entry["step"], **norms}
+            made += values_of(parts, "train/grad_norm/", ends[entry["step"]])
     made += [
         Scalar("train/num_input_tokens_seen", step, total, ends[step])
         for step, total in metrics.tokens()

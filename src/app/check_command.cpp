@@ -176,7 +176,8 @@ class RunCheck {
     const ModelConfig& model = model_->folder.config();
     const std::vector<int64_t> tokens = foreign_turn_ends(plan_->mixture, model);
     if (tokens.empty()) return;
-    report_.add_fact("end of turn", describe_turn_ends(tokens, model, config_.method));
+    report_.add_fact("end of turn",
+                     describe_turn_ends(tokens, model, remedy_of_turn_ends(config_.method)));
   }
 
   void check_advice() {

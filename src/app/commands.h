@@ -36,11 +36,19 @@ int run_check(const CheckOptions& options);
 /// have none. Throws: CheckpointError at the end if a checkpoint of a run is not whole.
 int run_inspect(const std::string& path, bool verifies);
 
+struct ExportArguments {
+  std::optional<FourBitKind> quantise;
+  bool adds_end_of_turn = false;  ///< To the tokens that end a text, if turns end with others.
+  std::string gguf;               ///< A type of GGUF, which is refused; empty: none.
+};
+
 /// Copies the model or the adapter of a checkpoint, or of the newest one of a run whose model or
 /// adapter has its hashes, to a new folder that any Hugging Face program, or peft, opens; a model
-/// in four bits, if a kind of them is given. The log names newer checkpoints that were passed over.
+/// in four bits, if a kind of them is given. Beside it go trainer_state.json and the losses on
+/// hold-outs, where the run's metrics are there. The log names newer checkpoints that were passed
+/// over, and what servers would not take.
 int run_export(const std::string& checkpoint, const std::string& destination,
-               std::optional<FourBitKind> quantise = {});
+               const ExportArguments& arguments);
 
 struct MergeArguments {
   std::vector<std::string> paths;     ///< BASE ADAPTER DESTINATION, or BASE DESTINATION.

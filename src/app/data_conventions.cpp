@@ -99,12 +99,15 @@ std::vector<int64_t> foreign_turn_ends(const Mixture& mixture, const ModelConfig
 }
 
 std::string describe_turn_ends(const std::vector<int64_t>& tokens, const ModelConfig& model,
-                               const MethodOptions& method) {
-  return concat(
-      "turns in the data end with token ", list_of(tokens), ", and the model's texts with ",
-      list_of(model.eos_token_ids), ": generation would not stop there; ",
-      method.has_adapter() ? "add the token to eos_token_id in the base's generation_config.json"
-                           : "set model.end_of_turn to add");
+                               const std::string& remedy) {
+  return concat("turns in the data end with token ", list_of(tokens),
+                ", and the model's texts with ", list_of(model.eos_token_ids),
+                ": generation would not stop there; ", remedy);
+}
+
+std::string remedy_of_turn_ends(const MethodOptions& method) {
+  return method.has_adapter() ? "add the token to eos_token_id in the base's generation_config.json"
+                              : "set model.end_of_turn to add";
 }
 
 }  // namespace temper

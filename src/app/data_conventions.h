@@ -32,6 +32,9 @@ std::vector<int64_t> foreign_turn_ends(const Mixture& mixture, const ModelConfig
 
 /// What a person is told about them, and what to do; one line.
 std::string describe_turn_ends(const std::vector<int64_t>& tokens, const ModelConfig& model,
-                               const MethodOptions& method);
+                               const std::string& remedy);
+
+/// What to do about them in a run: one of an adapter has the end tokens of its base.
+std::string remedy_of_turn_ends(const MethodOptions& method);
 
 }  // namespace temper

@@ -17,7 +17,8 @@ DataShard describe_corpus(const Corpus& corpus, const std::string& holdout) {
           .fingerprint = corpus.fingerprint(),
           .num_documents = corpus.num_documents(),
           .num_tokens = corpus.num_tokens(),
-          .num_targets = corpus.num_targets()};
+          .num_targets = corpus.num_targets(),
+          .end_of_turn_id = corpus.first().header().end_of_turn_id};
 }
 
 std::string text_at(const Json& object, const char* key) {

@@ -70,13 +70,22 @@ void add_export(CLI::App& app, Verb& verb) {
       app.add_subcommand("export", "Copy a checkpoint's model to a Hugging Face folder");
   command->add_option("checkpoint", *from, "A checkpoint, or a run: its newest one")->required();
   command->add_option("destination", *to, "A folder that does not exist yet")->required();
-  const auto quantise = std::make_shared<std::optional<FourBitKind>>();
+  const auto arguments = std::make_shared<ExportArguments>();
   const std::map<std::string, FourBitKind> kinds = {{"nf4", FourBitKind::kNf4},
                                                     {"fp4", FourBitKind::kFp4}};
-  command->add_option("--quantize", *quantise, "Store matrices in four bits: nf4 or fp4")
+  command->add_option("--quantize", arguments->quantise, "Store matrices in four bits: nf4 or fp4")
       ->transform(CLI::CheckedTransformer(kinds))
       ->option_text("KIND");
-  command->callback([=, &verb] { verb = [=] { return run_export(*from, *to, *quantise); }; });
+  const std::map<std::string, bool> ends = {{"add", true}, {"keep", false}};
+  command
+      ->add_option("--end-of-turn", arguments->adds_end_of_turn,
+                   "add: the token that ends turns in the training data ends texts, too")
+      ->transform(CLI::CheckedTransformer(ends))
+      ->option_text("add|keep");
+  command
+      ->add_option("--gguf", arguments->gguf, "Through launch/export-gguf: f16, bf16, q8_0, q4_0")
+      ->option_text("TYPE");
+  command->callback([=, &verb] { verb = [=] { return run_export(*from, *to, *arguments); }; });
 }
 
 // How several adapters become one.

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <filesystem>
 #include <limits>
 #include <optional>
 
 #include "app/allocation_end.h"
 #include "app/commands.h"
 #include "app/launch_check.h"
+#include "app/result_record.h"
 #include "app/training_job.h"
 #include "core/concat.h"
 #include "core/crash_report.h"
@@ -48,7 +50,9 @@ int run_train(const std::string& config_path, const std::vector<std::string>& ov
   return run_as_launched([&](const MpiSession& session) {
     announce_begin(session);
     const RunConfig config = load_run_config(config_path, overrides);
-    TrainingJob job(session, config, seconds_left(allocation_end, config, start));
+    const std::string name = std::filesystem::path(config_path).filename().string();
+    TrainingJob job(session, config, seconds_left(allocation_end, config, start),
+                    shell_text({"temper", "train", name}));
     return static_cast<int>(job.run());
   });
 }

@@ -13,12 +13,12 @@
 #include "app/data_record.h"
 #include "app/launch_check.h"
 #include "app/memory_estimate.h"
+#include "app/result_record.h"
 #include "app/resume_check.h"
 #include "app/trained_text.h"
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/final_folder.h"
 #include "checkpoint/load_state.h"
-#include "checkpoint/model_card.h"
 #include "checkpoint/new_folder.h"
 #include "checkpoint/together.h"
 #include "checkpoint/verification.h"
@@ -47,6 +47,13 @@ FoundState found_state(const VerifiedCheckpoint& checkpoint) {
           read_run_state(checkpoint.folder())};
 }
 
+// Of a full micro-batch.
+MatmulLimit limit_of(const RunConfig& config, const LoadedModel& model) {
+  return measure_matmul_limit(model.folder().config(),
+                              config.data.micro_batch_rows * config.data.sequence_length,
+                              scalar_type_of(model.compute_dtype), model.ranks->device());
+}
+
 Origin shared_origin(const RunConfig& config, Communicator& ranks) {
   if (config.continuation.from.empty()) return {};  // As on all ranks.
   std::string text;
@@ -57,9 +64,10 @@ Origin shared_origin(const RunConfig& config, Communicator& ranks) {
 }  // namespace
 
 TrainingJob::TrainingJob(const MpiSession& session, RunConfig config,
-                         std::optional<double> seconds_left)
+                         std::optional<double> seconds_left, std::string command)
     : session_(session),
       config_(std::move(config)),
+      command_(std::move(command)),
       seconds_left_(seconds_left),
       model_(session, open_ranks(session, config_), config_, ModelOpening::Use::kTraining),
       watchdog_(session, *model_.ranks, config_.watchdog),
@@ -69,7 +77,6 @@ TrainingJob::TrainingJob(const MpiSession& session, RunConfig config,
                           shards_)) {}
 
 ExitCode TrainingJob::run() {
-  const std::filesystem::path folder = config_.run.folder;
   const std::string chat_template = take_template();
   const HoldOutRows holdouts = open_holdouts(config_, shards_);
   const auto token_bytes = holdouts.empty() ? nullptr : find_token_bytes(shards_);
@@ -87,32 +94,31 @@ ExitCode TrainingJob::run() {
   give_advice();
   TrainingData data;
   if (session_.rank() == 0) data = training_data_of(config_, plan_.mixture, holdouts);
-  CheckpointSaver saver({*model_.store, *model_.ranks, folder, state_.step, data, saved_units()},
-                        published_folder(chat_template, data), config_.checkpoint);
+  CheckpointSaver saver(
+      {*model_.store, *model_.ranks, config_.run.folder, state_.step, data, saved_units()},
+      published_folder(chat_template, data), config_.checkpoint);
   std::optional<MetricsFile> metrics = open_metrics(saver);
   saver.tidy();
   BackgroundSave save(saver, *model_.ranks, model_.ranks->device());
   Trainer trainer(*model_.engine, *model_.store, *model_.ranks,
                   Schedule(config_.schedule, plan_.num_steps, plan_.origin.schedule_step),
-                  {config_.optimizer, config_.train.max_grad_norm});
+                  {config_.optimizer, config_.train.max_grad_norm, config_.train.log_unit_norms});
   sequence_ = {state_.next_micro_batch, config_.data.num_micro_batches(), session_.rank(),
                session_.world_size()};
   const int64_t first = plan_.origin.data_micro_batch;
   loader_.emplace([this, first](int64_t index) { return plan_.mixture.micro_batch(index - first); },
                   sequence_,
                   LoaderOptions{config_.data.loader_threads, config_.data.prefetch_depth});
-  const int64_t tokens = config_.data.micro_batch_rows * config_.data.sequence_length;
-  const at::ScalarType dtype = scalar_type_of(model_.compute_dtype);
   TrainingLoop loop({.engine = *model_.engine,
                      .store = *model_.store,
                      .trainer = trainer,
                      .ranks = *model_.ranks,
                      .save = save,
                      .next_batch = [this] { return next_batch(); },
+                     .profiles = std::filesystem::path(config_.run.folder) / "profile",
                      .holdouts = to_holdouts(config_, holdouts, token_bytes),
                      .metrics = metrics ? &*metrics : nullptr,
-                     .limit = measure_matmul_limit(model_.folder().config(), tokens, dtype,
-                                                   model_.ranks->device()),
+                     .limit = limit_of(config_, model_),
                      .device = model_.ranks->device(),
                      .time = time_limit(),
                      .note_save = [this](const TimeLimit& time) { note_save(time); },
@@ -134,7 +140,8 @@ std::vector<int64_t> TrainingJob::added_end_tokens() const {
   const ModelConfig& model = model_.folder().config();
   const std::vector<int64_t> tokens = foreign_turn_ends(plan_.mixture, model);
   if (tokens.empty() || config_.model.end_of_turn == ModelOptions::EndOfTurn::kAdd) return tokens;
-  log_event(concat("warning=\"", describe_turn_ends(tokens, model, config_.method), '"'));
+  log_event(concat("warning=\"",
+                   describe_turn_ends(tokens, model, remedy_of_turn_ends(config_.method)), '"'));
   return {};
 }
 
@@ -153,11 +160,8 @@ PublishedFolder TrainingJob::published_folder(const std::string& chat_template,
   const ModelFolder& base = model_.folder();
   ResultTexts texts{.end_tokens = added_end_tokens(), .chat_template = chat_template};
   if (session_.rank() == 0) {
-    texts.model_card = model_card({.base = config_.model.path,
-                                   .base_license = license_in_card(base.path()),
-                                   .method = config_.method,
-                                   .has_data_template = !chat_template.empty(),
-                                   .data = data});
+    texts.model_card = card_of_run(
+        {config_, plan_, base, data, command_, state_.decided_by, !chat_template.empty()});
   }
   if (!model_.adapter()) return published_model(base, texts);
   return published_adapter(config_.method, base, model_.opened.quantisation, texts);
@@ -369,6 +373,7 @@ std::optional<MetricsFile> TrainingJob::open_metrics(CheckpointSaver& saver) con
     metrics.emplace(std::filesystem::path(config_.run.folder) / "metrics.jsonl", state_.step);
     const std::string& decides = config_.checkpoint.keep_best;
     for (const auto& [step, loss] : metrics->losses(decides)) saver.note_loss(step, loss);
+    metrics->add_run(state_.step, facts_of_run(config_, plan_));
   });
   return metrics;
 }
@@ -383,8 +388,13 @@ void TrainingJob::publish_result(const CheckpointSaver& saver) {
   broadcast_bytes(*model_.ranks, std::as_writable_bytes(std::span(&best, 1)));
   const int64_t step = best > 0 ? best : state_.step;
   const bool is_own = best > 0 || state_.step > resumed_step_;
-  publish_final(is_own ? checkpoints_of(folder) / checkpoint_name(step) : resumed_from_,
-                folder / "final", *model_.ranks);
+  const std::filesystem::path checkpoint =
+      is_own ? checkpoints_of(folder) / checkpoint_name(step) : resumed_from_;
+  std::vector<TextFile> texts;
+  do_on_rank_0(*model_.ranks, [&] {
+    texts = result_record(folder, step, card_in(checkpoint / saver.published_folder()));
+  });
+  publish_final(checkpoint, folder / "final", *model_.ranks, texts);
 }
 
 }  // namespace temper

@@ -34,7 +34,9 @@ namespace temper {
 class TrainingJob {
  public:
   /// `seconds_left`: until the end of the job's allocation; nothing if that is not known.
-  TrainingJob(const MpiSession& session, RunConfig config, std::optional<double> seconds_left);
+  /// `command`: that trains it, for the model card.
+  TrainingJob(const MpiSession& session, RunConfig config, std::optional<double> seconds_left,
+              std::string command);
 
   /// kFinished, or kResume if a signal or the end of its time stopped it.
   ExitCode run();
@@ -69,6 +71,7 @@ class TrainingJob {
 
   const MpiSession& session_;
   RunConfig config_;
+  std::string command_;
   std::optional<LockFile> lock_;        // Rank 0 only.
   std::optional<double> seconds_left_;  // When this object was made:
   Stopwatch watch_;                     // since then, loading may have taken minutes.

@@ -62,6 +62,9 @@ class CheckpointSaver {
   /// Collective. Throws: CheckpointError on all ranks, if the folder cannot be made or is too full.
   void begin(const RunState& state, StoreUse use = StoreUse::kGoesOn);
 
+  /// The name of the folder of a checkpoint that others open.
+  const char* published_folder() const { return published_; }
+
   /// Whether this rank's part is safely in storage. Local; does not block.
   /// Throws: CheckpointError if this rank could not write its part.
   bool is_written() const { return writer_.is_done(); }

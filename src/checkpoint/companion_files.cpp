@@ -39,14 +39,16 @@ constexpr std::array kTokenizerNames = {
     "vocab.txt",
     "merges.txt",
 };
-constexpr std::array kOtherNames = {"chat_template.jinja", "chat_template.json",
-                                    "preprocessor_config.json", "processor_config.json"};
+constexpr std::array kOtherNames = {"chat_template.jinja",      "chat_template.json",
+                                    "preprocessor_config.json", "video_preprocessor_config.json",
+                                    "processor_config.json",    "audio_tokenizer_config.json"};
 
 // What a licence asks to be passed on begins so, in whatever case and with whatever ending.
 constexpr std::array kNotices = {"license", "licence",    "notice",
                                  "copying", "use_policy", "acceptable_use"};
 
 constexpr const char* kTemplates = "additional_chat_templates";  // Other templates than the first.
+constexpr const char* kGenerateCode = "custom_generate";         // A model's own way to generate.
 
 bool is_notice(const std::string& name) {
   const std::string lower = to_lower_ascii(name);
@@ -136,6 +138,9 @@ std::vector<TextFile> read_companion_files(const fs::path& folder) {
     // All of it: one file of code may import another.
     for (const std::string& name : names_in(folder, ends_in(".py"))) add(name);
   }
+  for (const std::string& name : names_in(folder / kGenerateCode, ends_in(".py"))) {
+    add(concat(kGenerateCode, '/', name));
+  }
   const auto notices =
       names_in(folder, [](const fs::path& path) { return is_notice(path.filename().string()); });
   for (const std::string& name : notices) add(name);
@@ -151,6 +156,22 @@ std::vector<TextFile> read_tokenizer_files(const fs::path& folder) {
 void add_model_card(const fs::path& folder, std::vector<TextFile>& files) {
   const std::array names = {kModelCard};
   add_those_there(names, folder, files);
+}
+
+void put_texts(const std::vector<TextFile>& texts, std::vector<TextFile>& files) {
+  for (const TextFile& text : texts) {
+    std::erase_if(files, [&](const TextFile& file) { return file.path == text.path; });
+    files.push_back(text);
+  }
+}
+
+std::vector<std::string> own_code_in(const fs::path& folder) {
+  const auto is_code = [](const fs::path& path) { return path.extension() == ".py"; };
+  std::vector<std::string> names = names_in(folder, is_code);
+  for (const std::string& name : names_in(folder / kGenerateCode, is_code)) {
+    names.push_back(concat(kGenerateCode, '/', name));
+  }
+  return names;
 }
 
 std::string with_dtype(const std::string& config, DType dtype) {

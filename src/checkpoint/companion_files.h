@@ -27,6 +27,13 @@ inline constexpr const char* kModelCard = "README.md";
 /// Adds a folder's model card, if it has one. Throws: ModelError if it cannot be read.
 void add_model_card(const std::filesystem::path& folder, std::vector<TextFile>& files);
 
+/// Puts texts among the files, in place of those of the same path.
+void put_texts(const std::vector<TextFile>& texts, std::vector<TextFile>& files);
+
+/// The code of its own that a model's folder has, by name. It is copied with the folder, and never
+/// run.
+std::vector<std::string> own_code_in(const std::filesystem::path& folder);
+
 /// The text of a config.json with its `dtype` or `torch_dtype`, if it has one, set to `dtype`; all
 /// else stays as it is, to the last space.
 std::string with_dtype(const std::string& config, DType dtype);

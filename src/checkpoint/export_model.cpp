@@ -197,7 +197,7 @@ std::vector<TensorGroup> groups_of(const ModelFolder& source,
 }
 
 void export_model(const ModelFolder& source, const std::filesystem::path& destination,
-                  int64_t max_file_bytes) {
+                  const ExportOptions& options) {
   require_new_folder(destination);
   ModelContent content{.texts = source.companions(),
                        .groups = groups_of(source,
@@ -205,8 +205,9 @@ void export_model(const ModelFolder& source, const std::filesystem::path& destin
                                              return copy_whole(source,
                                                                *source.weights().find(slot.name));
                                            }),
-                       .max_file_bytes = max_file_bytes};
+                       .max_file_bytes = options.max_file_bytes};
   add_model_card(source.path(), content.texts);
+  put_texts(options.texts, content.texts);
   // A folder that cannot be opened is not published.
   write_new_model_folder(destination, content, [](const std::filesystem::path& copy) {
     ModelFolder{copy, WeightForms::kAny};
@@ -217,8 +218,10 @@ void export_quantised(const ModelFolder& source, const std::filesystem::path& de
                       const QuantisedExportOptions& options) {
   options.format.require_valid();
   require_new_folder(destination);
-  ModelContent content{.texts = source.companions(), .max_file_bytes = options.max_file_bytes};
+  ModelContent content{.texts = source.companions(),
+                       .max_file_bytes = options.files.max_file_bytes};
   add_model_card(source.path(), content.texts);
+  put_texts(options.files.texts, content.texts);
   for (TextFile& text : content.texts) {
     if (text.path != "config.json") continue;
     text.text = with_member(text.text, "quantization_config",

@@ -26,6 +26,11 @@ void write_rounded(const at::Tensor& sum, const TensorSpec& spec, const File& to
 std::vector<TensorGroup> groups_of(const ModelFolder& source,
                                    const std::function<TensorGroup(const TensorSlot&)>& group_of);
 
+struct ExportOptions {
+  std::vector<TextFile> texts = {};  ///< In place of the model's small files, or beside them.
+  int64_t max_file_bytes = kMaxExportFileBytes;
+};
+
 /// Copies a model into a folder with the files that transformers itself would write: one file of
 /// weights if they fit into it, else as few as in order they fill; configuration and tokenizer byte
 /// for byte. The folder appears whole or not at all. Holds a small buffer, never a whole tensor.
@@ -33,12 +38,12 @@ std::vector<TensorGroup> groups_of(const ModelFolder& source,
 /// Throws: ConfigError if `destination` exists; CheckpointError if it cannot be written; ModelError
 /// if the source cannot be read, or the copy would not be read back.
 void export_model(const ModelFolder& source, const std::filesystem::path& destination,
-                  int64_t max_file_bytes = kMaxExportFileBytes);
+                  const ExportOptions& options = {});
 
 struct QuantisedExportOptions {
   FourBitFormat format;
   bool quantises_absmax = true;  ///< "Double quantization": 4.13 bits an element, not 4.5.
-  int64_t max_file_bytes = kMaxExportFileBytes;
+  ExportOptions files = {};
 };
 
 /// Copies a model into a folder of four-bit weights that transformers and vLLM open with

@@ -100,7 +100,8 @@ bool agree_with_rank_0(Communicator& ranks, bool value) {
 
 }  // namespace
 
-void publish_final(const fs::path& checkpoint, const fs::path& destination, Communicator& ranks) {
+void publish_final(const fs::path& checkpoint, const fs::path& destination, Communicator& ranks,
+                   const std::vector<TextFile>& texts) {
   const SharedManifest shared =
       share_manifest(checkpoint, VerifiedPart::kPublished, ranks,
                      [&](const Manifest& manifest) { require_all_there(checkpoint, manifest); });
@@ -118,6 +119,7 @@ void publish_final(const fs::path& checkpoint, const fs::path& destination, Comm
   is_linked = agree_with_rank_0(ranks, is_linked);
   do_together(ranks, [&] { copy_segments(checkpoint, shared.segments, fresh, is_linked); });
   do_on_rank_0(ranks, [&] {
+    for (const TextFile& text : texts) write_file_atomically(fresh / text.path, text.text);
     put_in_place(folders, destination);
     tidy_final(destination);
     log_event(concat("final=", destination.string(), " checkpoint=", checkpoint.string(),

@@ -2,6 +2,9 @@
 #include "checkpoint/model_card.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
 #include <set>
 #include <sstream>
 #include <string_view>
@@ -149,10 +152,62 @@ std::string license_note(const ModelCardFacts& facts) {
                 cell(facts.data.sources.front().license), ".");
 }
 
+// What was done, for those who want to do it again.
+std::string training_section(const ModelCardFacts& facts) {
+  if (facts.configuration.empty()) return "";
+  std::string text = "\n## Training\n\n";
+  if (!facts.command.empty()) text += concat("```\n", facts.command, "\n```\n\n");
+  text += "| | |\n|---|---|\n";
+  for (const auto& [name, value] : facts.settings) {
+    text += concat("| ", cell(name), " | ", cell(value), " |\n");
+  }
+  return concat(text, "\n<details><summary>All that decides the result</summary>\n\n```\n",
+                facts.configuration, facts.configuration.ends_with('\n') ? "" : "\n",
+                "```\n\n</details>\n");
+}
+
+// As people read a loss.
+std::string rounded(const std::optional<double>& number) {
+  if (!number) return "not finite";
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.4f", *number);
+  return text.data();
+}
+
+std::string figure_table(int64_t step, const std::vector<CardFigure>& figures) {
+  std::string text = concat("\n## Hold-outs\n\nLosses after step ", step,
+                            ", in nats a target, on what was held back from training.\n\n"
+                            "| hold-out | before | after | perplexity | bits per byte | targets |\n"
+                            "|---|--:|--:|--:|--:|--:|\n");
+  for (const CardFigure& figure : figures) {
+    const auto perplexity = figure.loss ? std::optional(std::exp(*figure.loss)) : std::nullopt;
+    text += concat("| ", cell(figure.holdout), " | ", figure.before ? rounded(figure.before) : "",
+                   " | ", rounded(figure.loss), " | ", rounded(perplexity), " | ",
+                   figure.bits_per_byte ? rounded(figure.bits_per_byte) : "", " | ",
+                   figure.num_targets, " |\n");
+  }
+  return text;
+}
+
+// Source: huggingface.co/docs/hub/model-cards, "Evaluation results".
+std::string model_index(const std::string& name, const std::vector<CardFigure>& figures) {
+  std::string text = concat("model-index:\n  - name: ", yaml_text(name), "\n    results:\n");
+  for (const CardFigure& figure : figures) {
+    if (!figure.loss) continue;
+    text +=
+        concat("      - task:\n          type: text-generation\n        dataset:\n          name: ",
+               yaml_text(figure.holdout), "\n          type: hold-out\n        metrics:\n",
+               "          - type: loss\n            value: ", Json(*figure.loss).dump(), '\n');
+    if (!figure.bits_per_byte) continue;
+    text += concat("          - type: bits_per_byte\n            value: ",
+                   Json(*figure.bits_per_byte).dump(), '\n');
+  }
+  return text;
+}
+
 // The sections on data and licence in a folder's card that temper wrote; empty: there is none.
 std::string data_sections(const std::filesystem::path& folder) {
-  if (!is_there(folder / kModelCard)) return "";
-  const std::string card = read_file(folder / kModelCard, FilePurpose::kModel);
+  const std::string card = card_in(folder);
   const size_t begin = card.find("\n## Data\n");
   if (begin == std::string::npos || card.find("\n  - temper\n") > begin) return "";
   std::string sections = card.substr(begin);
@@ -177,10 +232,31 @@ std::string model_card(const ModelCardFacts& facts) {
   if (facts.has_data_template) {
     text += "\nIts chat template is the one that rendered the training data, not the base's.\n";
   }
-  return concat(text, "\n## Data\n\n", shard_table(facts.data.shards),
+  return concat(text, training_section(facts), "\n## Data\n\n", shard_table(facts.data.shards),
                 "\nWhat was trained on was made of these sources; licences and origins are those "
                 "that the recipes state.\n\n",
                 source_table(facts.data.sources), "\n## Licence\n\n", license_note(facts), '\n');
+}
+
+std::string with_figures(const std::string& card, int64_t step,
+                         const std::vector<CardFigure>& figures) {
+  constexpr std::string_view kEndOfHeader = "\n---\n", kTitle = "\n# ", kData = "\n## Data\n";
+  const size_t header_end = card.find(kEndOfHeader);
+  const size_t title = card.find(kTitle, header_end);
+  const size_t data = card.find(kData, title);
+  const bool is_ours = card.starts_with("---\n") && data != std::string::npos &&
+                       card.find("\n  - temper\n") < header_end;
+  const bool is_finite = std::ranges::any_of(
+      figures, [](const CardFigure& figure) { return figure.loss.has_value(); });
+  if (!is_ours || figures.empty()) return card;
+  const size_t name = title + kTitle.size();
+  std::string text = card;
+  text.insert(data, figure_table(step, figures));
+  if (is_finite) {
+    text.insert(header_end + 1,
+                model_index(card.substr(name, card.find('\n', name) - name), figures));
+  }
+  return text;
 }
 
 std::string merged_model_card(const MergedCardFacts& facts) {
@@ -213,11 +289,15 @@ std::string merged_model_card(const MergedCardFacts& facts) {
                 data);
 }
 
-std::string license_in_card(const std::filesystem::path& folder) {
+std::string card_in(const std::filesystem::path& folder) {
   if (!is_there(folder / kModelCard)) return {};
+  return read_file(folder / kModelCard, FilePurpose::kModel);
+}
+
+std::string license_in_card(const std::filesystem::path& folder) {
   std::istringstream lines;
   try {
-    lines.str(read_file(folder / kModelCard, FilePurpose::kModel));
+    lines.str(card_in(folder));
   } catch (const ModelError&) {
     return {};  // Nobody trains on what a base's card says.
   }

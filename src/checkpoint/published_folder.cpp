@@ -13,6 +13,8 @@ namespace {
 constexpr const char* kConfig = "config.json";
 constexpr const char* kGeneration = "generation_config.json";
 
+}  // namespace
+
 // Both files name end tokens: programs look into one or the other.
 void add_end_tokens(const std::vector<int64_t>& added, const ModelFolder& source,
                     std::vector<TextFile>& files) {
@@ -29,8 +31,6 @@ void add_end_tokens(const std::vector<int64_t>& added, const ModelFolder& source
     }
   }
 }
-
-}  // namespace
 
 PublishedFolder published_model(const ModelFolder& source, const ResultTexts& texts) {
   return {kModelFiles, source.stored_dtype(),

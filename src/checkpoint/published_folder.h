@@ -33,6 +33,10 @@ struct ResultTexts {
   std::string model_card = {};           ///< README.md; empty: none.
 };
 
+/// Adds tokens to those that end a text in a model's configurations among the small files.
+void add_end_tokens(const std::vector<int64_t>& added, const ModelFolder& source,
+                    std::vector<TextFile>& files);
+
 /// That of a model: configuration and tokenizer are those of `source`, which must outlive the
 /// result.
 PublishedFolder published_model(const ModelFolder& source, const ResultTexts& texts = {});

@@ -14,6 +14,7 @@ Json to_json_value(const DataShard& shard) {
                {"num_tokens", shard.num_tokens},
                {"num_targets", shard.num_targets}};
   if (!shard.holdout.empty()) json["holdout"] = shard.holdout;
+  if (shard.end_of_turn_id) json["end_of_turn_id"] = *shard.end_of_turn_id;
   return json;
 }
 
@@ -22,13 +23,17 @@ Json to_json_value(const DataOrigin& source) {
 }
 
 DataShard read_shard(const JsonKeys& keys) {
-  return {.path = keys.text("path"),
-          .holdout = keys.has("holdout") ? keys.text("holdout") : "",
-          .kind = keys.text("kind"),
-          .fingerprint = keys.text("fingerprint"),
-          .num_documents = keys.integer("num_documents", kFromOne),
-          .num_tokens = keys.integer("num_tokens", kFromOne),
-          .num_targets = keys.integer("num_targets", kFromOne)};
+  DataShard shard{.path = keys.text("path"),
+                  .holdout = keys.has("holdout") ? keys.text("holdout") : "",
+                  .kind = keys.text("kind"),
+                  .fingerprint = keys.text("fingerprint"),
+                  .num_documents = keys.integer("num_documents", kFromOne),
+                  .num_tokens = keys.integer("num_tokens", kFromOne),
+                  .num_targets = keys.integer("num_targets", kFromOne)};
+  if (keys.has("end_of_turn_id")) {
+    shard.end_of_turn_id = keys.integer("end_of_turn_id", Range{0, INT64_MAX});
+  }
+  return shard;
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@ struct DataShard {
   int64_t num_documents = 0;
   int64_t num_tokens = 0;
   int64_t num_targets = 0;
+  std::optional<int64_t> end_of_turn_id = {};  ///< The token that ends turns in it.
 };
 
 /// What shards were made of: one source of a recipe.

@@ -9,6 +9,7 @@
 #include "comm/collective_ring.h"
 #include "core/clock.h"
 #include "core/concat.h"
+#include "core/phase_log.h"
 
 namespace temper {
 namespace {
@@ -86,6 +87,7 @@ Pending recorded(const char* verb, const at::Tensor& tensor, int64_t num_sent, c
   CollectiveRing::own().add_sent(num_sent);
   auto pending = std::make_shared<Pending>(start());
   return Pending([pending, number] {
+    const Phase phase("exchange");
     const Stopwatch watch;
     pending->wait();
     CollectiveRing::own().end(number);
@@ -171,6 +173,7 @@ Pending Communicator::broadcast(at::Tensor tensor, int root) {
 void Communicator::barrier() {
   if (world_size() == 1) return;
   const int64_t number = CollectiveRing::own().begin("barrier", 0);
+  const Phase phase("exchange");
   const Stopwatch watch;
   do_barrier();
   CollectiveRing::own().end(number);

@@ -111,6 +111,10 @@ inline const TextRule kName{is_name, "a name of letters, digits, '-', '_' and '.
 inline const TextRule kNameOrNone{
     [](const std::string& text) { return text.empty() || is_name(text); },
     "the name of a hold-out, or \"\" for none", "^[A-Za-z0-9_.-]*$"};
+inline const TextRule kStepRange{
+    [](const std::string& text) { return text.empty() || steps_in(text).has_value(); },
+    "a step or a range of steps such as 10-12, or \"\" for none",
+    "^([1-9][0-9]*(-[1-9][0-9]*)?)?$"};
 inline const TextRule kAdapterName{
     [](const std::string& text) { return is_name(text) && text.find('.') == std::string::npos; },
     "a name of letters, digits, '-' and '_'", "^[A-Za-z0-9_-]+$"};

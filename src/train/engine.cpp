@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "comm/collective_ring.h"
+#include "core/phase_log.h"
 #include "core/targets.h"
 
 namespace temper {
@@ -112,11 +113,16 @@ void Engine::keep_near(Engine& other, const KlOptions& kl) {
 
 MicroBatchLoss Engine::forward_backward(const PackedBatch& batch, int64_t number) {
   at::Tensor other_states;
-  if (other_ != nullptr) other_states = other_->states_at_targets(batch);
-  if (adapter_ != nullptr) adapter_->dropout->set_micro_batch(number);
   std::vector<BlockPass> passes;
   const PackedBatch whole = after_prompt(batch);
-  at::Tensor hidden = forward_blocks(embed(batch), whole, &passes);
+  at::Tensor hidden;
+  {
+    const Phase phase("forward");
+    if (other_ != nullptr) other_states = other_->states_at_targets(batch);
+    if (adapter_ != nullptr) adapter_->dropout->set_micro_batch(number);
+    hidden = forward_blocks(embed(batch), whole, &passes);
+  }
+  const Phase phase("backward");
   HeadResult head = head_with_gradient(hidden, whole, std::move(other_states));
   hidden.reset();
   const at::Tensor gradient =
@@ -216,6 +222,7 @@ at::Tensor Engine::embed(const PackedBatch& batch, Documents documents) {
 at::Tensor Engine::forward_blocks(at::Tensor hidden, const PackedBatch& batch,
                                   std::vector<BlockPass>* passes) {
   for (int layer = 0; layer < num_layers(); ++layer) {
+    const TracedBlock traced("block", layer);
     const int user = 1 + layer;
     acquire(user);
     prefetch(next_forward(user));
@@ -241,6 +248,7 @@ at::Tensor Engine::states_at_targets(const PackedBatch& batch) {
 
 HeadResult Engine::head_with_gradient(const at::Tensor& hidden, const PackedBatch& batch,
                                       at::Tensor other_states) {
+  const TracedBlock traced("head", -1);
   const int next = next_backward(head());
   std::optional<OtherHead> other;
   acquire(head());
@@ -261,6 +269,7 @@ HeadResult Engine::head_with_gradient(const at::Tensor& hidden, const PackedBatc
 at::Tensor Engine::backward_blocks(at::Tensor gradient, const PackedBatch& batch,
                                    std::vector<BlockPass> passes) {
   for (int user = num_layers(); user >= std::max(1, lowest_trained_); --user) {
+    const TracedBlock traced("block backward", user - 1);
     const int next = next_backward(user);
     acquire(user);
     prefetch(next);

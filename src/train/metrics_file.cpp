@@ -26,6 +26,12 @@ int64_t step_of(const Json& entry, const std::string& place) {
                         "mend or remove that line, or move the file away");
 }
 
+// Without the step that a line of them has.
+std::string facts_in(Json entry) {
+  entry.erase("step");
+  return entry.dump();
+}
+
 }  // namespace
 
 MetricsFile::MetricsFile(std::filesystem::path path, int64_t step) : path_(std::move(path)) {
@@ -50,11 +56,27 @@ void MetricsFile::take_over(int64_t last_step) {
     const int64_t step = step_of(entry, concat(path_.string(), " line ", number));
     if (step > last_step) continue;
     kept += line + '\n';
+    if (entry.value("kind", Json()) == "run") run_facts_ = facts_in(entry);
     const auto name = entry.find("name"), loss = entry.find("loss");
     if (name == entry.end() || !name->is_string() || loss == entry.end()) continue;
     losses_[*name][step] = loss->is_number() ? loss->get<double>() : INFINITY;
   }
   write_file_atomically(path_, kept);
+}
+
+void MetricsFile::add_run(int64_t step, const RunFacts& facts) {
+  const Json line{{"kind", "run"},
+                  {"step", step},
+                  {"max_steps", facts.num_steps},
+                  {"rows_per_step", facts.rows_per_step},
+                  {"rows_per_micro_batch", facts.rows_per_micro_batch},
+                  {"tokens_per_row", facts.tokens_per_row},
+                  {"rows_per_epoch", facts.rows_per_epoch},
+                  {"data_step", facts.data_step}};
+  const std::string said = facts_in(line);
+  if (said == run_facts_) return;
+  run_facts_ = said;
+  append(line.dump());
 }
 
 void MetricsFile::add_step(int64_t step, const StepResult& result, const StepTiming& timing) {
@@ -65,11 +87,20 @@ void MetricsFile::add_step(int64_t step, const StepResult& result, const StepTim
             {"grad_norm", number_or_null(result.grad_norm)},
             {"learning_rate", result.learning_rate},
             {"num_targets", result.num_targets},
+            {"num_tokens", timing.num_tokens},
             {"updated", result.updated},
             {"seconds", timing.seconds},
             {"data_seconds", timing.data_seconds},
             {"tokens_per_second", tokens_per_second},
             {"limit_share", timing.limit_share}};
+  for (const char* phase : {"forward", "backward", "exchange", "update", "save"}) {
+    const auto found = timing.phase_seconds.find(phase);
+    line[concat(phase, "_seconds")] = found == timing.phase_seconds.end() ? 0.0 : found->second;
+  }
+  line["bytes_sent"] = timing.bytes_sent;
+  for (const auto& [unit, norm] : result.unit_grad_norms) {
+    line["unit_grad_norms"][unit] = number_or_null(norm);
+  }
   if (result.kl) line["kl"] = number_or_null(*result.kl);
   append(line.dump());
 }

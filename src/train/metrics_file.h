@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "train/evaluation.h"
 #include "train/loss_trend.h"
@@ -19,10 +20,23 @@ struct StepTiming {
   int64_t num_tokens = 0;     ///< Of the global batch.
   double limit_share = 0.0;   ///< Of the speed that the matrix products alone would allow.
   double data_seconds = 0.0;  ///< Waiting for the loader.
+  std::map<std::string_view, double> phase_seconds = {};  ///< Of rank 0, since the step before.
+  int64_t bytes_sent = 0;  ///< By rank 0 to others, since the step before.
+};
+
+/// What holds for every step of a run.
+struct RunFacts {
+  int64_t num_steps = 0;
+  int64_t rows_per_step = 0;
+  int64_t rows_per_micro_batch = 0;
+  int64_t tokens_per_row = 0;  ///< At most.
+  int64_t rows_per_epoch = 0;
+  int64_t data_step = 0;  ///< From which epochs are counted.
 };
 
 /// `metrics.jsonl`: one JSON object a line, `{"kind": "step", ...}` for each step and
-/// `{"kind": "evaluation", ...}` for each hold-out. Rank 0 alone writes it.
+/// `{"kind": "evaluation", ...}` for each hold-out, behind one `{"kind": "run", ...}` with what
+/// holds for them all. Rank 0 alone writes it.
 ///
 /// Opening it for a run that resumes at `step` drops the lines of later steps, which an interrupted
 /// job wrote after its last checkpoint: each step stands there once.
@@ -39,6 +53,9 @@ class MetricsFile {
 
   /// All that stand there of a hold-out.
   const HoldOutLosses& losses(const std::string& name) const;
+
+  /// Adds a line of what the run is, unless the last such line says the same.
+  void add_run(int64_t step, const RunFacts& facts);
 
   void add_step(int64_t step, const StepResult& result, const StepTiming& timing);
 
@@ -58,6 +75,7 @@ class MetricsFile {
 
   std::filesystem::path path_;
   std::map<std::string, HoldOutLosses> losses_;  // By hold-out.
+  std::string run_facts_;                        // The last line of them, without its step.
 };
 
 }  // namespace temper

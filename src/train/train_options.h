@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
+#include "core/range.h"
 #include "model/kl_options.h"
 
 namespace temper {
@@ -21,6 +23,8 @@ struct TrainOptions {
   double max_grad_norm = 1.0;        ///< 0: gradients are measured but not clipped.
   int64_t max_skipped_in_a_row = 5;  ///< So many steps without an update end the run.
   int64_t log_every_steps = 1;
+  int64_t log_unit_norms = 0;  ///< Every so many steps the gradient norm of each unit; 0: never.
+  std::string profile_steps;   ///< "10-12": of these each rank writes a trace; empty: of none.
   int64_t evaluate_every_steps = 0;  ///< 0: only before the first and after the last step.
   bool recomputes = false;           ///< Blocks are computed again in backward instead of kept.
   double time_limit_minutes = 0.0;   ///< Of one job; 0: what Slurm says.
@@ -34,5 +38,8 @@ struct TrainOptions {
   /// Whether each step needs the weights that the run began with.
   bool needs_start() const { return l2_sp > 0.0 || kl.is_on(); }
 };
+
+/// The steps that `profile_steps` names, [begin, end); nothing if it is no such text.
+std::optional<Range> steps_in(const std::string& text);
 
 }  // namespace temper

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "core/phase_log.h"
 #include "optim/gradient_norm.h"
 #include "train/batch.h"
 #include "zero/projected_unit.h"
@@ -46,8 +47,13 @@ StepResult Trainer::train_step(std::span<const PackedBatch> rank_batch, int64_t 
     result.loss = totals.loss.mean();
     if (engine_.other() != nullptr) result.kl = totals.kl.mean();
     result.grad_norm = store_.gradient_norm(scale);
+    const int64_t every = options_.unit_norms_every_steps;
+    if (every > 0 && (state.step + 1) % every == 0) {
+      result.unit_grad_norms = store_.unit_gradient_norms(scale);
+    }
     result.updated = std::isfinite(result.loss) && std::isfinite(result.grad_norm);
     if (result.updated) {
+      const Phase phase("update");
       const double factor = clip_factor(result.grad_norm, options_.max_grad_norm);
       store_.update(options_.adamw, {state.num_updates + 1, result.learning_rate, scale * factor,
                                      options_.adamw.weight_decay});

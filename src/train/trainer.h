@@ -4,6 +4,9 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "checkpoint/run_state.h"
 #include "comm/communicator.h"
@@ -22,12 +25,15 @@ struct StepResult {
   double learning_rate = 0.0;     ///< What this step used.
   std::optional<double> kl = {};  ///< The mean divergence, where the model is kept near another.
   int64_t num_targets = 0;        ///< Of the global batch.
+  /// Of each unit that is trained, by name, where they were asked for; before clipping.
+  std::vector<std::pair<std::string, double>> unit_grad_norms = {};
   bool updated = false;  ///< False when the loss or norm was not finite, or there was no target.
 };
 
 struct TrainerOptions {
   AdamWOptions adamw;
-  double max_grad_norm = 1.0;  ///< 0: no clipping.
+  double max_grad_norm = 1.0;          ///< 0: no clipping.
+  int64_t unit_norms_every_steps = 0;  ///< 0: those of units are not asked for.
 };
 
 /// One optimizer step after another, the same on every rank.

@@ -3,7 +3,10 @@
 
 #include <ATen/ATen.h>
 
+#include <array>
 #include <cmath>
+#include <cstdio>
+#include <utility>
 
 #include "comm/agree.h"
 #include "comm/collective_ring.h"
@@ -11,7 +14,9 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/phase_log.h"
 #include "core/stop_signal.h"
+#include "io/file.h"
 
 namespace temper {
 namespace {
@@ -34,6 +39,8 @@ namespace {
               "lower optimizer.learning_rate, or look at the data of these steps");
 }
 
+bool is_within(Range range, int64_t step) { return step >= range.begin && step < range.end; }
+
 }  // namespace
 
 TrainingLoop::TrainingLoop(LoopParts parts, const TrainOptions& train,
@@ -42,10 +49,13 @@ TrainingLoop::TrainingLoop(LoopParts parts, const TrainOptions& train,
       train_(train),
       checkpoint_(checkpoint),
       num_steps_(num_steps),
-      progress_(num_steps, train.log_every_steps) {}
+      progress_(num_steps, train.log_every_steps),
+      profiled_(steps_in(train.profile_steps).value_or(Range{})) {}
 
 Ending TrainingLoop::run(RunState& state) {
   saved_step_ = state.step;
+  PhaseLog::own().take_seconds();  // Those of loading.
+  counted_bytes_ = CollectiveRing::own().num_bytes_sent();
   stop_ = agree_on_stop(state);
   evaluate_if_due(state);
   while (!is_over(state) && !stop_.is_asked()) round(state);
@@ -73,7 +83,10 @@ void TrainingLoop::round(RunState& state) {
 // Between steps, and between the micro-batches of an evaluation: publishes what is written by now,
 // and finds out whether to stop.
 void TrainingLoop::look_around(const RunState& state) {
-  parts_.save.poll();
+  {
+    const Phase phase("save");
+    parts_.save.poll();
+  }
   note_save();
   if (!stop_.is_asked()) stop_ = agree_on_stop(state);
 }
@@ -89,6 +102,7 @@ void TrainingLoop::note_save() {
 void TrainingLoop::save_now_and_then(const RunState& state) {
   if (checkpoint_.every_steps == 0 || state.step % checkpoint_.every_steps != 0) return;
   if (parts_.metrics != nullptr) parts_.metrics->sync();
+  const Phase phase("save");
   parts_.save.start(state);
   saved_step_ = state.step;
 }
@@ -108,10 +122,15 @@ void TrainingLoop::finish_saving(const RunState& state) {
 void TrainingLoop::step(RunState& state) {
   const Stopwatch watch;
   CollectiveRing::own().begin_step(state.step + 1);
-  const RankBatch batch = parts_.next_batch();
+  PhaseLog::own().record(is_within(profiled_, state.step + 1));
+  const RankBatch batch = [&] {
+    const Phase phase("data");
+    return parts_.next_batch();
+  }();
   const StepResult result =
       parts_.trainer.train_step(batch.micro_batches, batch.num_of_all_ranks, state);
   record(state, result, timing_of(batch, result, watch.seconds()));
+  write_profile(state.step);
   if (state.num_skipped_in_a_row < train_.max_skipped_in_a_row) return;
   progress_.end_line();
   end_after_skipped_steps(state);
@@ -132,7 +151,29 @@ StepTiming TrainingLoop::timing_of(const RankBatch& batch, const StepResult& res
     flop += forward_flop(other->decoder(), num_tokens, result.num_targets);
   }
   const double limit = parts_.limit.flop_per_second * parts_.ranks.world_size();
-  return {seconds, num_tokens, flop / seconds / limit, batch.data_seconds};
+  const int64_t bytes = CollectiveRing::own().num_bytes_sent();
+  return {seconds,
+          num_tokens,
+          flop / seconds / limit,
+          batch.data_seconds,
+          PhaseLog::own().take_seconds(),
+          bytes - std::exchange(counted_bytes_, bytes)};
+}
+
+// After the last step of those that are profiled, or where a run ends among them.
+void TrainingLoop::write_profile(int64_t step) {
+  if (!is_within(profiled_, step) || (step + 1 < profiled_.end && step < num_steps_)) return;
+  PhaseLog::own().record(false);
+  const int rank = parts_.ranks.rank();
+  std::array<char, 32> name{};
+  std::snprintf(name.data(), name.size(), "rank-%05d.json", rank);
+  const std::string text = to_chrome_trace(PhaseLog::own().take_events(), rank);
+  try {
+    std::filesystem::create_directories(parts_.profiles);
+    write_file_atomically(parts_.profiles / name.data(), text);
+  } catch (const std::exception& error) {  // What it measures is not worth the run.
+    log_event(concat("profile warning=\"", error.what(), '"'));
+  }
 }
 
 void TrainingLoop::record(const RunState& state, const StepResult& result,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <vector>
 
@@ -33,6 +34,7 @@ struct LoopParts {
   Communicator& ranks;
   BackgroundSave& save;
   std::function<RankBatch()> next_batch;
+  std::filesystem::path profiles = {};  ///< The folder that traces go to.
   std::vector<HoldOut> holdouts;
   MetricsFile* metrics = nullptr;  ///< Rank 0 only.
   MatmulLimit limit;
@@ -75,6 +77,7 @@ class TrainingLoop {
   bool is_over(const RunState& state) const;
   void round(RunState& state);
   void step(RunState& state);
+  void write_profile(int64_t step);
   void finish_saving(const RunState& state);
   bool evaluate_if_due(const RunState& state);
   void judge(const RunState& state);
@@ -94,6 +97,8 @@ class TrainingLoop {
   CheckpointOptions checkpoint_;
   int64_t num_steps_;
   Progress progress_;
+  Range profiled_;             // Steps.
+  int64_t counted_bytes_ = 0;  // Of what this rank has sent.
   int64_t saved_step_ = 0;
   int64_t num_noted_saves_ = 0;
   Stop stop_;

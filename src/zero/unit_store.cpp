@@ -299,12 +299,25 @@ at::Tensor UnitStore::gradient_of(UnitState& at_unit, Range elements) const {
 
 double UnitStore::gradient_norm(double scale) {
   ExactSum squares;
-  for (const int unit : trained()) {
-    UnitState& at_unit = state(unit);
-    if (!at_unit.owned.is_empty()) add_squares(gradient_of(at_unit, at_unit.owned), squares);
-  }
+  for (const int unit : trained()) add_squares_of(unit, squares);
   sum_over_ranks(squares.words(), ranks_, options_.device);
   return std::sqrt(squares.value()) * scale;
+}
+
+std::vector<std::pair<std::string, double>> UnitStore::unit_gradient_norms(double scale) {
+  std::vector<std::pair<std::string, double>> norms;
+  for (const int unit : trained()) {
+    ExactSum squares;
+    add_squares_of(unit, squares);
+    sum_over_ranks(squares.words(), ranks_, options_.device);
+    norms.emplace_back(state(unit).unit.name(), std::sqrt(squares.value()) * scale);
+  }
+  return norms;
+}
+
+void UnitStore::add_squares_of(int unit, ExactSum& sum) {
+  UnitState& at_unit = state(unit);
+  if (!at_unit.owned.is_empty()) add_squares(gradient_of(at_unit, at_unit.owned), sum);
 }
 
 void UnitStore::discard_gradients() {

@@ -6,9 +6,12 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "comm/communicator.h"
+#include "core/exact_sum.h"
 #include "optim/adamw.h"
 #include "zero/state_file.h"
 #include "zero/unit_bytes.h"
@@ -91,6 +94,9 @@ class UnitStore {
   /// sharded; NaN if any element is not finite.
   double gradient_norm(double scale);
 
+  /// The same of each unit that is trained, with its name, in their order.
+  std::vector<std::pair<std::string, double>> unit_gradient_norms(double scale);
+
   /// One AdamW step on what this rank keeps, then the weights for the next forward pass. The
   /// weight decay in `step` is applied to the tensors that decay and have none of their own.
   void update(const AdamWOptions& options, AdamWStep step);
@@ -151,6 +157,7 @@ class UnitStore {
   int64_t gradient_size(const UnitState& at_unit) const;
   at::Tensor step_gradient(UnitState& at_unit) const;
   at::Tensor gradient_of(UnitState& at_unit, Range elements) const;
+  void add_squares_of(int unit, ExactSum& sum);
 
   Communicator& ranks_;
   StoreOptions options_;

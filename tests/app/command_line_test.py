@@ -243,6 +243,12 @@ def test_export_of_a_run_names_what_it_passes_over_whatever_the_damage(tmp_path,
     assert_refused(temper("export", newer, tmp_path / "out2"), CHECKPOINT, str(weights))
 
 
+def test_export_names_what_writes_gguf(tmp_path):
+    done = temper("export", "a run", tmp_path / "out", "--gguf", "q8_0")
+    assert_refused(done, CONFIGURATION, "temper itself writes no GGUF")
+    assert f"run launch/export-gguf 'a run' {tmp_path}/out --type q8_0" in done.stderr
+
+
 def test_export_overwrites_nothing(tmp_path):
     checkpoint = tiny_run.write_checkpoint(tmp_path / "step-00000002")
     (tmp_path / "out").mkdir()
@@ -273,6 +279,12 @@ def test_turns_that_end_otherwise_are_told_of_and_end_the_result(tmp_path):
         assert "set model.end_of_turn to add" in done.stdout + done.stderr
     final = tmp_path / "run/final"
     assert not (final / "generation_config.json").exists()
+    done = temper("export", tmp_path / "run", tmp_path / "told")
+    assert told in done.stderr and "export with --end-of-turn add" in done.stderr, done
+    done = temper("export", tmp_path / "run", tmp_path / "ends", "--end-of-turn", "add")
+    assert done.returncode == 0 and told not in done.stderr, done
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((tmp_path / "ends" / name).read_text())["eos_token_id"] == [0, 7]
 
     add = ["model.end_of_turn=add", f"run.folder={tmp_path / 'added'}"]
     for verb in ("check", "train"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import tiny_run
 from huggingface_hub import ModelCard
 from tiny_run import temper
+from transformers import TrainerState
 
 SOURCES = [
     {"path": "a/*.jsonl", "license": "MIT", "origin": "https://huggingface.co/datasets/some/set"},
@@ -56,6 +57,77 @@ def test_licences_and_origins_travel_from_shards_to_manifest_and_card(tmp_path):
     exported = tmp_path / "exported"
     assert temper("export", tmp_path / "run" / "checkpoints" / "latest", exported).returncode == 0
     assert ModelCard.load(exported / "README.md").text == card.text
+    figure = card.data.eval_results[0]
+    assert (figure.dataset_name, figure.metric_type) == ("text", "loss")
+    lines = list(map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()))
+    losses = [line["loss"] for line in lines if line["kind"] == "evaluation"]
+    assert figure.metric_value == losses[-1] and len(losses) == 2
+    assert f"| text | {losses[0]:.4f} | {losses[1]:.4f} | " in card.text
+    assert "```\ntemper train run.yaml\n```" in card.text and "| steps | 3 |" in card.text
+    assert "\noptimizer.learning_rate=2e-05\n" in card.text
+
+
+def test_the_history_of_a_result_is_that_of_trainer(tmp_path):
+    """With the names of transformers' Trainer, up to the step of the checkpoint."""
+    config = write_run(tmp_path, "{}")
+    assert temper("train", config, "checkpoint.every_steps=2").returncode == 0
+    run = tmp_path / "run"
+    older = run / "checkpoints" / "step-00000002"
+    assert "history=yes" in temper("export", older, tmp_path / "older").stdout
+    final = TrainerState.load_from_json(run / "final" / "trainer_state.json")
+    lines = list(map(json.loads, (run / "metrics.jsonl").read_text().splitlines()))
+    assert [line["kind"] for line in lines].count("run") == 1 and lines[0]["kind"] == "run"
+    steps = [line for line in lines if line["kind"] == "step"]
+    logged = [entry for entry in final.log_history if "loss" in entry]
+    for key in ("step", "loss", "grad_norm", "learning_rate"):
+        assert [entry[key] for entry in logged] == [line[key] for line in steps]
+    assert final.log_history[0].keys() == {"step", "epoch", "eval_text_loss",
+                                           "eval_text_perplexity"}  # fmt: skip
+    assert (final.global_step, final.max_steps) == (3, 3)
+    rows = lines[0]["rows_per_epoch"]
+    assert [entry["epoch"] for entry in logged] == [4 * step / rows for step in (1, 2, 3)]
+    assert final.num_input_tokens_seen == sum(line["num_tokens"] for line in steps) > 0
+    mean = sum(line["loss"] for line in steps) / 3
+    assert abs(final.log_history[-1]["train_loss"] - mean) < 1e-9
+    kept = TrainerState.load_from_json(tmp_path / "older" / "trainer_state.json")
+    assert kept.global_step == 2 and kept.max_steps == 3
+    assert kept.log_history[:-1] == [one for one in final.log_history[:-1] if one["step"] < 3]
+    # A checkpoint without its run has no history; nor does it take one.
+    (run / "metrics.jsonl").unlink()
+    assert "history=none" in temper("export", older, tmp_path / "alone").stdout
+    assert not (tmp_path / "alone" / "trainer_state.json").exists()
+
+
+def test_export_says_what_servers_do_not_take(tmp_path):
+    config = tiny_run.write_run(tmp_path)
+    told = {
+        "lora={rank: 24, targets: [q_proj]}": ["start vLLM with --max-lora-rank 32"],
+        "lora={rank: 2, targets: [q_proj], use_dora: true}": ["take no DoRA; temper merge puts"],
+        "lora={rank: 2, targets: [q_proj], modules_to_save: [norm]}": ["take no modules_to_save"],
+        "lora={rank: 2, targets: [q_proj]}": [],
+    }
+    for number, (option, notes) in enumerate(told.items()):
+        run = tmp_path / f"run{number}"
+        done = temper("train", config, f"run.folder={run}", "method=lora", option)
+        assert done.returncode == 0, done.stderr
+        done = temper("export", run, tmp_path / f"out{number}")
+        assert done.returncode == 0 and " adapter=lora " in done.stdout, done
+        assert done.stderr.count("warning=") == len(notes), done.stderr
+        for note in notes:
+            assert note in done.stderr
+    run = tmp_path / "prompt"
+    assert temper("train", config, f"run.folder={run}", "method=prompt").returncode == 0
+    assert "take no adapter of method prompt" in temper("export", run, tmp_path / "p").stderr
+
+
+def test_code_of_a_model_is_copied_and_named(tmp_path):
+    config = tiny_run.write_run(tmp_path)
+    (tmp_path / "model" / "custom_generate").mkdir()
+    (tmp_path / "model" / "custom_generate" / "generate.py").write_text("raise SystemExit(1)")
+    assert temper("train", config).returncode == 0
+    done = temper("export", tmp_path / "run", tmp_path / "out")
+    assert "custom_generate/generate.py is copied, and was not run" in done.stderr
+    assert (tmp_path / "out" / "custom_generate" / "generate.py").read_text()
 
 
 def test_a_merged_model_has_a_card_of_its_adapters(tmp_path):

@@ -99,7 +99,8 @@ int run(std::span<char*> arguments) {
   } else if (verb == "save" && arguments.size() == 5) {
     save(arguments[2], arguments[3], arguments[4]);
   } else if (verb == "export" && arguments.size() == 5) {
-    export_model(ModelFolder(arguments[2]), arguments[3], std::stoll(arguments[4]));
+    export_model(ModelFolder(arguments[2]), arguments[3],
+                 {.max_file_bytes = std::stoll(arguments[4])});
   } else if (verb == "quantise" && arguments.size() == 7) {
     QuantisedExportOptions options;
     options.max_file_bytes = std::stoll(arguments[4]);

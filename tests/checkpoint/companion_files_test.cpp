@@ -54,10 +54,12 @@ BOOST_AUTO_TEST_CASE(templates_own_code_and_notices_belong_to_a_model) {
   const TemporaryFolder folder;
   std::filesystem::create_directories(folder / "additional_chat_templates");
   std::filesystem::create_directories(folder / "LICENSES.d");
+  std::filesystem::create_directories(folder / "custom_generate");
   for (const char* name :
        {"additional_chat_templates/tool_use.jinja", "additional_chat_templates/notes.txt",
-        "tekken.json", "spiece.model", "tokenization_x.py", "vocab_of_x.py", "LICENSE-3RD.txt",
-        "Notice.txt", "README.md", "unlicensed.txt"}) {
+        "custom_generate/generate.py", "video_preprocessor_config.json",
+        "audio_tokenizer_config.json", "tekken.json", "spiece.model", "tokenization_x.py",
+        "vocab_of_x.py", "LICENSE-3RD.txt", "Notice.txt", "README.md", "unlicensed.txt"}) {
     put(folder / name, name);
   }
   const auto names = [&] {
@@ -66,11 +68,20 @@ BOOST_AUTO_TEST_CASE(templates_own_code_and_notices_belong_to_a_model) {
     return found;
   };
   put(folder / "tokenizer_config.json", R"({"auto_map": {"AutoTokenizer": ["tokenization_x.X"]}})");
-  const std::vector<std::string> all = {
-      "tokenizer_config.json", "spiece.model",
-      "tekken.json",           "additional_chat_templates/tool_use.jinja",
-      "tokenization_x.py",     "vocab_of_x.py",
-      "LICENSE-3RD.txt",       "Notice.txt"};
+  const std::vector<std::string> all = {"tokenizer_config.json",
+                                        "spiece.model",
+                                        "tekken.json",
+                                        "video_preprocessor_config.json",
+                                        "audio_tokenizer_config.json",
+                                        "additional_chat_templates/tool_use.jinja",
+                                        "tokenization_x.py",
+                                        "vocab_of_x.py",
+                                        "custom_generate/generate.py",
+                                        "LICENSE-3RD.txt",
+                                        "Notice.txt"};
+  const std::vector<std::string> code = {"tokenization_x.py", "vocab_of_x.py",
+                                         "custom_generate/generate.py"};
+  BOOST_TEST(own_code_in(folder.path()) == code, boost::test_tools::per_element());
   BOOST_TEST(names() == all, boost::test_tools::per_element());
   put(folder / "tokenizer_config.json", "{}");
   BOOST_TEST(names().size() == all.size() - 2);

@@ -95,6 +95,20 @@ BOOST_AUTO_TEST_CASE(the_licence_of_a_base_is_that_of_its_card) {
   BOOST_TEST(in_card("") == "");
 }
 
+BOOST_AUTO_TEST_CASE(figures_go_into_header_and_text) {
+  const std::string card = card_of(data_of({{"a", "MIT", ""}}));
+  const std::string told = with_figures(card, 7, {{"held|out", 90, 2.5, 2.25, 0.75}, {"no", 1}});
+  BOOST_TEST(has(told, "\nmodel-index:\n  - name: \"Fine-tuned some\"\n    results:\n"), told);
+  BOOST_TEST(has(told, "          - type: loss\n            value: 2.25\n"), told);
+  BOOST_TEST(has(told, "          - type: bits_per_byte\n            value: 0.75\n---\n"), told);
+  BOOST_TEST(has(told, "| held\\|out | 2.5000 | 2.2500 | 9.4877 | 0.7500 | 90 |\n"), told);
+  BOOST_TEST(has(told, "| no |  | not finite | not finite |  | 1 |\n\n## Data\n"), told);
+  BOOST_TEST(has(told, "after step 7,"), told);
+  BOOST_TEST(with_figures(card, 7, {}) == card);
+  const std::string foreign = "---\nlicense: mit\n---\n# Theirs\n## Data\n";
+  BOOST_TEST(with_figures(foreign, 7, {{"h", 1}}) == foreign);
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace temper

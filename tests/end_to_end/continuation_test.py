@@ -108,7 +108,7 @@ def test_other_data_at_another_rate_survive_a_kill_and_the_end_of_the_run_before
     assert code == FINISHED, log
     assert last_steps(undisturbed, 13)[0]["loss"] == last_steps(fresh, 1)[0]["loss"]
     kinds = [(line["kind"], line["step"]) for line in tiny_job.result(undisturbed)[0]]
-    assert kinds[:2] == [("evaluation", 12), ("step", 13)]
+    assert kinds[:3] == [("run", 12), ("evaluation", 12), ("step", 13)]
 
     killed = write_next(tmp_path / "killed", start, *changes)
     job = tiny_job.Job(3, killed, *overrides)

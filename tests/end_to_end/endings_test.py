@@ -33,7 +33,7 @@ def undisturbed(tmp_path_factory) -> Path:
     code, log = tiny_job.train(2, config)
     assert code == FINISHED, log
     assert len(tiny_job.step_lines(config)) == tiny_job.NUM_STEPS
-    assert len(tiny_job.metrics_of(config.parent / "run")) == 3 * tiny_job.NUM_STEPS + 2
+    assert len(tiny_job.metrics_of(config.parent / "run")) == 3 * tiny_job.NUM_STEPS + 3
     assert [path.name for path in tiny_job.checkpoints(config)] == [
         f"step-{step:08d}" for step in (20, 25, 30)
     ]

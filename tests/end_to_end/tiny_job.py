@@ -174,7 +174,10 @@ def file_digests(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-TIMINGS = ("seconds", "data_seconds", "tokens_per_second", "limit_share")
+TIMINGS = (
+    "seconds", "data_seconds", "tokens_per_second", "limit_share", "forward_seconds",
+    "backward_seconds", "exchange_seconds", "update_seconds", "save_seconds", "bytes_sent",
+)  # fmt: skip
 
 
 def result(config: Path) -> tuple[list[dict], dict[str, str]]:

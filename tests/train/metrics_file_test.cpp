@@ -60,6 +60,26 @@ BOOST_AUTO_TEST_CASE(each_line_is_one_object) {
   BOOST_TEST(lines[1].at("name") == "domain");
 }
 
+BOOST_AUTO_TEST_CASE(what_a_run_is_stands_there_once_until_it_changes) {
+  const RunFacts facts{.num_steps = 9, .rows_per_step = 4};
+  {
+    MetricsFile metrics(path, 0);
+    metrics.add_run(0, facts);
+    metrics.add_run(1, facts);
+    metrics.add_step(2, {.unit_grad_norms = {{"head", 0.5}}}, {.seconds = 1.0, .bytes_sent = 7});
+  }
+  MetricsFile metrics(path, 2);
+  metrics.add_run(2, facts);
+  metrics.add_run(2, {.num_steps = 10, .rows_per_step = 4});
+  const auto lines = entries();
+  BOOST_REQUIRE(lines.size() == 3);
+  BOOST_TEST(lines[0].at("max_steps") == 9);
+  BOOST_TEST(lines[1].at("unit_grad_norms").at("head") == 0.5);
+  BOOST_TEST(lines[1].at("bytes_sent") == 7);
+  BOOST_TEST(lines[1].at("update_seconds") == 0.0);
+  BOOST_TEST(lines[2].at("max_steps") == 10);
+}
+
 BOOST_AUTO_TEST_CASE(a_loss_that_is_not_finite_is_null) {
   MetricsFile metrics(path, 0);
   metrics.add_step(1, {.loss = std::numeric_limits<double>::quiet_NaN()}, {.seconds = 1.0});

@@ -109,13 +109,34 @@ def describe_steps(runs: list[Run]) -> Section | None:
         (Chart("Share of the limit", "that the matrix products alone set", span), "limit_share"),
         (Chart("Step", "seconds", span, True), "seconds"),
         (Chart("Waiting for data", "seconds of a step", span, True), "data_seconds"),
+        (Chart("Forward", "seconds of a step", span, True), "forward_seconds"),
+        (Chart("Backward", "seconds of a step", span, True), "backward_seconds"),
+        (Chart("Exchange", "seconds of a step, waiting for ranks", span, True), "exchange_seconds"),
+        (Chart("Update", "seconds of a step", span, True), "update_seconds"),
+        (Chart("Saving", "seconds of a step", span, True), "save_seconds"),
+        (Chart("Sent", "bytes of rank 0 in a step", span), "bytes_sent"),
+        (Chart("Tokens", "of a step", span), "num_tokens"),
         (Chart("Targets", "tokens of a step that carry loss", span), "num_targets"),
     ]
     charts = [chart.html(curves_of(runs, name)) for chart, name in rows]
     shown = [chart for chart in charts if chart]
     if not shown:
         return None
-    return section("steps", "Steps", keys(runs), tag("div", shown, class_="curves"))
+    norms = [unit_table(run, len(runs) > 1) for run in runs]
+    return section("steps", "Steps", keys(runs), tag("div", shown, class_="curves"), *norms)
+
+
+def unit_table(run: Run, names_run: bool) -> Html | None:
+    """Of the units' gradient norms, where they were logged."""
+    rows = []
+    for name, points in run.metrics.unit_norms().items():
+        if points:
+            step, highest = max(points, key=lambda point: point[1])
+            ends = [short(points[0][1]), short(highest), f"{step:,}", short(points[-1][1])]
+            rows.append([foreign(name), *ends])
+    title = f"Gradient norm by unit of {run.name}" if names_run else "Gradient norm by unit"
+    heads = ["unit", "first", "highest", "at step", "last"]
+    return table(title, None, heads, rows, "tnnnn") if rows else None
 
 
 def describe_others(runs: list[Run]) -> Section | None:

@@ -247,17 +247,19 @@ void restore_base(const fs::path& merged, const fs::path& destination) {
   export_model(base, destination);
 }
 
-void export_adapter(const fs::path& adapter, const fs::path& destination) {
+void export_adapter(const fs::path& adapter, const fs::path& destination,
+                    const std::vector<TextFile>& texts) {
   const NewFolder folder(destination);
   for (const char* name :
        {"adapter_config.json", "base.json", "adapter_model.safetensors", "adapter.safetensors"}) {
     if (!fs::exists(adapter / name) && std::string_view(name).ends_with(".safetensors")) continue;
     folder.copy(adapter / name);
   }
-  for (const TextFile& file : read_tokenizer_files(adapter)) folder.write(file);
-  for (const char* name : {kChatTemplate, kModelCard}) {
-    if (is_there(adapter / name)) folder.copy(adapter / name);
-  }
+  std::vector<TextFile> files = read_tokenizer_files(adapter);
+  add_model_card(adapter, files);
+  if (const auto text = own_chat_template(adapter)) files.push_back({kChatTemplate, *text});
+  put_texts(texts, files);
+  for (const TextFile& file : files) folder.write(file);
   folder.publish();
 }
 

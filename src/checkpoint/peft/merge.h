@@ -8,6 +8,7 @@
 #include "checkpoint/model_folder.h"
 #include "checkpoint/peft/adapter_folder.h"
 #include "checkpoint/peft/combined_adapter.h"
+#include "io/file.h"
 
 namespace temper {
 
@@ -51,6 +52,7 @@ void restore_base(const std::filesystem::path& merged, const std::filesystem::pa
 
 /// Copies the folder of an adapter.
 /// Throws: ConfigError if `destination` exists; CheckpointError if it cannot be written.
-void export_adapter(const std::filesystem::path& adapter, const std::filesystem::path& destination);
+void export_adapter(const std::filesystem::path& adapter, const std::filesystem::path& destination,
+                    const std::vector<TextFile>& texts = {});
 
 }  // namespace temper
