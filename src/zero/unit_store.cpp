@@ -8,10 +8,10 @@
 #include <stdexcept>
 #include <utility>
 
+#include "comm/agree.h"
 #include "core/concat.h"
 #include "optim/gradient_norm.h"
 #include "zero/fold.h"
-#include "zero/sum_over_ranks.h"
 
 namespace temper {
 
@@ -298,12 +298,14 @@ at::Tensor UnitStore::gradient_of(UnitState& at_unit, Range elements) const {
 }
 
 double UnitStore::gradient_norm(double scale) {
-  ExactSum squares;
+  std::vector<at::Tensor> owned;
   for (const int unit : trained()) {
     UnitState& at_unit = state(unit);
-    if (!at_unit.owned.is_empty()) add_squares(gradient_of(at_unit, at_unit.owned), squares);
+    if (!at_unit.owned.is_empty()) owned.push_back(gradient_of(at_unit, at_unit.owned));
   }
-  sum_over_ranks(squares.words(), ranks_, options_.device);
+  ExactSum squares;
+  add_squares(owned, squares);
+  reduce_words(ranks_, squares.words(), ReduceOp::kSum);
   return std::sqrt(squares.value()) * scale;
 }
 
