@@ -41,7 +41,7 @@ BOOST_DATA_TEST_CASE_F(DeviceFixture, every_method_gives_the_numbers_of_the_cpu,
                                    "prompt"}) *
                            data::make({at::kFloat, at::kBFloat16}),
                        name, dtype) {
-  const Variant variant{.dtype = dtype, .method = method_of(name), .num_steps = 2};
+  const Variant variant{.dtype = dtype, .head_dim = 16, .method = method_of(name), .num_steps = 2};
   const Curve expected = train(host, variant), found = train(self, variant);
   const bool is_exact = dtype == at::kFloat;  // 1e-8 and 2e-7 were seen, 7e-4 and 4e-3.
   BOOST_TEST(difference(found.losses, expected.losses) < (is_exact ? 1e-6 : 3e-3));
@@ -51,8 +51,11 @@ BOOST_DATA_TEST_CASE_F(DeviceFixture, every_method_gives_the_numbers_of_the_cpu,
 BOOST_DATA_TEST_CASE_F(DeviceFixture, every_stage_gives_the_bits_of_one_rank,
                        data::make({"full", "lora", "qlora", "prefix"}) * data::make({0, 1, 2, 3}),
                        name, stage) {
-  const Variant variant{
-      .stage = stage, .dtype = at::kBFloat16, .method = method_of(name), .num_steps = 2};
+  const Variant variant{.stage = stage,
+                        .dtype = at::kBFloat16,
+                        .head_dim = 16,
+                        .method = method_of(name),
+                        .num_steps = 2};
   check_equal(train(world, variant), testing::alone(self, name, variant));
 }
 

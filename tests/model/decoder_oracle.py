@@ -188,6 +188,11 @@ def noise(result, exact):
     return {name: ((result[name] - exact[name]).norm() / exact[name].norm()) for name in exact}
 
 
+def noise_shares(ours, theirs):
+    """Ours of each tensor, of theirs."""
+    return [(ours[key] / theirs[key].clamp(min=1e-4)).item() for key in theirs if key != "loss"]
+
+
 @dataclasses.dataclass
 class Finding:
     """How temper differs from transformers in one configuration."""
@@ -215,13 +220,14 @@ def compare(program, name, model_type, changes) -> Finding:
     same = all(torch.equal(ours[key], other[key]) for key in ours)
 
     theirs = noise(run_reference(model.bfloat16(), documents), exact)
-    narrow = noise(run_probe(program, model, documents, "bfloat16", **options), exact)
-    tensors = theirs.keys() - {"loss"}
-    ratios = {key: (narrow[key] / theirs[key].clamp(min=1e-4)).item() for key in tensors}
-    mean = sum(ratios.values()) / len(ratios)
-    good_loss = bool(narrow["loss"] <= theirs["logits"])
+    shares, good_loss = [], True  # On the CPU and on the accelerator.
+    for device in ("cpu", "accelerator"):
+        narrow = run_probe(program, model, documents, "bfloat16", device=device, **options)
+        shares.append(noise_shares(noise(narrow, exact), theirs))
+        good_loss &= bool(noise(narrow, exact)["loss"] <= theirs["logits"])
+    mean = max(sum(ratios) / len(ratios) for ratios in shares)
     worst = max(worst_element(ours, exact), worst_element(there, exact))
-    finding = Finding(worst, same, mean, max(ratios.values()), good_loss)
+    finding = Finding(worst, same, mean, max(map(max, shares)), good_loss)
     print(f"{name}: {finding}")
     return finding
 

@@ -31,6 +31,7 @@ struct Variant {
   at::ScalarType dtype = at::kFloat;
   int threads = 1;
   bool has_tied_head = true;
+  int64_t head_dim = 12;  // A multiple of 8 is what fused attention takes.
   MethodOptions method = {};
   int num_steps = 4;
   MomentDtype moment_dtype = MomentDtype::kFloat32;
@@ -86,7 +87,8 @@ inline Curve run_steps(Engine& engine, UnitStore& store, Communicator& ranks, in
 template <typename Use>
 auto with_model(Communicator& ranks, const Variant& variant, Use use) {
   at::set_num_threads(variant.threads);
-  const ModelConfig model = tiny_config(variant.has_tied_head);
+  ModelConfig model = tiny_config(variant.has_tied_head);
+  model.head_dim = variant.head_dim;
   Decoder decoder(model, trained_parameters(variant.parameters, model).units);
   const std::optional<Adapter> adapter = make_adapter(variant.method, decoder.config());
   UnitForm form{.dtype = variant.dtype};
