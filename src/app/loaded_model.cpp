@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/loaded_model.h"
 
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
 
 #include <optional>
@@ -126,7 +127,8 @@ void LoadedModel::remember_start() {
 }
 
 at::Device device_of(const ModelOptions& options) {
-  return options.device == ModelOptions::Device::kCpu ? at::kCPU : at::kCUDA;
+  if (options.device == ModelOptions::Device::kCpu) return at::kCPU;
+  return at::getAccelerator().value_or(at::kCUDA);
 }
 
 at::ScalarType scalar_type_of(ComputeDtype dtype) {

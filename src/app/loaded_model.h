@@ -63,7 +63,8 @@ struct LoadedModel {
 /// Collective. Throws: LaunchError if they differ.
 std::unique_ptr<Communicator> open_ranks(const MpiSession& session, const RunConfig& config);
 
-/// The CPU, or a GPU that is still to be chosen by the rank's place on its node.
+/// The CPU, or LibTorch's accelerator: a GPU that is still to be chosen by the rank's place on its
+/// node.
 at::Device device_of(const ModelOptions& options);
 
 at::ScalarType scalar_type_of(ComputeDtype dtype);

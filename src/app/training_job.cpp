@@ -99,7 +99,7 @@ ExitCode TrainingJob::run() {
       published_folder(chat_template, data), config_.checkpoint);
   std::optional<MetricsFile> metrics = open_metrics(saver);
   saver.tidy();
-  BackgroundSave save(saver, *model_.ranks, model_.ranks->device());
+  BackgroundSave save(saver, *model_.ranks);
   Trainer trainer(*model_.engine, *model_.store, *model_.ranks,
                   Schedule(config_.schedule, plan_.num_steps, plan_.origin.schedule_step),
                   {config_.optimizer, config_.train.max_grad_norm, config_.train.log_unit_norms});

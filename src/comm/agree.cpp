@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/agree.h"
 
-#include <ATen/ops/full.h>
+#include <ATen/ops/from_blob.h>
 
 #include <algorithm>
 #include <map>
-#include <span>
 #include <vector>
 
 #include "comm/bytes.h"
@@ -16,15 +15,23 @@ namespace temper {
 namespace {
 
 bool reduce_flag(Communicator& ranks, bool flag, ReduceOp op) {
-  auto tensor = at::full({1}, flag ? 1 : 0, at::TensorOptions(ranks.device()).dtype(at::kInt));
-  ranks.all_reduce(tensor, op).wait();
-  return tensor.item<int>() != 0;
+  int64_t word = flag ? 1 : 0;
+  reduce_words(ranks, {&word, 1}, op);
+  return word != 0;
 }
 
 // What a rank without a digest sends: no SHA-256 is known to be this.
 constexpr Digest kNone{};
 
 }  // namespace
+
+void reduce_words(Communicator& ranks, std::span<int64_t> words, ReduceOp op) {
+  if (ranks.world_size() == 1) return;
+  const at::Tensor on_host = at::from_blob(words.data(), {std::ssize(words)}, at::kLong);
+  const at::Tensor moved = on_host.to(ranks.device());
+  ranks.all_reduce(moved, op).wait();
+  if (!moved.is_cpu()) on_host.copy_(moved);
+}
 
 bool all_of(Communicator& ranks, bool flag) { return reduce_flag(ranks, flag, ReduceOp::kMin); }
 

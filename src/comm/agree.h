@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,10 @@
 #include "core/hash.h"
 
 namespace temper {
+
+/// Replaces each word, on the host, by its reduction over the ranks: exact, whatever the order.
+/// Collective: all ranks. Throws: CommError.
+void reduce_words(Communicator& ranks, std::span<int64_t> words, ReduceOp op);
 
 /// Whether `flag` is true on every rank: all ranks get one answer and may branch on it.
 /// Collective: all ranks.

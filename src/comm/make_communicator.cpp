@@ -68,12 +68,13 @@ GpuKind kind_of_gpu(at::Device) { return {}; }  // No communicator has such a de
 }  // namespace
 
 std::unique_ptr<Communicator> make_communicator(const MpiSession& session, at::Device device) {
-  if (device.is_cpu()) return std::make_unique<MpiCommunicator>(MPI_COMM_WORLD);
-  return make_gpu_communicator(session, device);
+  if (device.is_cuda()) return make_gpu_communicator(session, device);
+  if (!device.is_cpu() && !device.has_index()) device.set_index(0);
+  return std::make_unique<MpiCommunicator>(MPI_COMM_WORLD, device);
 }
 
 std::optional<GpuKind> find_gpu_kind(at::Device device) {
-  return device.is_cpu() ? std::nullopt : std::optional(kind_of_gpu(device));
+  return device.is_cuda() ? std::optional(kind_of_gpu(device)) : std::nullopt;
 }
 
 }  // namespace temper

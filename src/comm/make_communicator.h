@@ -12,11 +12,11 @@
 
 namespace temper {
 
-/// All ranks of the job, by the library that suits where the model lives: MPI for the CPU, NCCL
-/// for GPUs. A GPU without an index is the one of this rank's place on its node; with a launcher
-/// that shows each rank its own GPU alone, the only one.
-/// Collective: all ranks.
-/// Throws: CommError; ConfigError for a device that this build does not know; LaunchError for ranks
+/// All ranks of the job, by the library that suits where the model lives: NCCL for GPUs, MPI for
+/// the CPU and for any other accelerator that LibTorch knows. A GPU without an index is the one of
+/// this rank's place on its node; with a launcher that shows each rank its own GPU alone, the only
+/// one. Collective: all ranks. Throws: CommError; ConfigError for a device that this build does not
+/// know; LaunchError for ranks
 ///   that have no GPU of their own.
 std::unique_ptr<Communicator> make_communicator(const MpiSession& session, at::Device device);
 
@@ -27,7 +27,7 @@ struct GpuKind {
   int num_multiprocessors = 0;
 };
 
-/// That of a communicator's device; nothing if it is the CPU. Throws: CommError.
+/// That of a communicator's device; nothing if it is no GPU. Throws: CommError.
 std::optional<GpuKind> find_gpu_kind(at::Device device);
 
 }  // namespace temper

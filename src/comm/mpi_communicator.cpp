@@ -112,8 +112,8 @@ Pending staged(at::Tensor output, const Call& call) {
 
 }  // namespace
 
-MpiCommunicator::MpiCommunicator(MPI_Comm parent, int64_t max_message_bytes)
-    : max_message_bytes_(max_message_bytes) {
+MpiCommunicator::MpiCommunicator(MPI_Comm parent, at::Device device, int64_t max_message_bytes)
+    : device_(device), max_message_bytes_(max_message_bytes) {
   const auto duplicate = [&](Requests&) {
     check(MPI_Comm_dup(parent, &comm_), "MPI_Comm_dup");
     // MPI's default handler ends the job before any return code can be checked.

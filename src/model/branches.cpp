@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/range.h"
+#include "model/on_device.h"
 
 namespace temper {
 
@@ -14,15 +15,14 @@ Branches::Branches(std::vector<int64_t> document_begins,
     : begins_(std::move(document_begins)),
       branch_begins_(std::move(branch_begins)),
       apart_begins_{0} {
-  std::vector<int64_t> row_of_copy;
-  std::vector<int64_t> copy_of_row(static_cast<size_t>(begins_.back()));
+  copy_of_row_.resize(static_cast<size_t>(begins_.back()));
   const auto copy = [&](Range rows) {
-    for (int64_t row = rows.begin; row < rows.end; ++row) row_of_copy.push_back(row);
+    for (int64_t row = rows.begin; row < rows.end; ++row) row_of_copy_.push_back(row);
   };
   const auto copy_first = [&](Range rows) {
     for (int64_t row = rows.begin; row < rows.end; ++row) {
-      copy_of_row[static_cast<size_t>(row)] = static_cast<int64_t>(row_of_copy.size());
-      row_of_copy.push_back(row);
+      copy_of_row_[static_cast<size_t>(row)] = static_cast<int64_t>(row_of_copy_.size());
+      row_of_copy_.push_back(row);
     }
   };
   for (size_t document = 0; document < branch_begins_.size(); ++document) {
@@ -33,19 +33,17 @@ Branches::Branches(std::vector<int64_t> document_begins,
       if (k == 0) copy_first(trunk);
       if (k > 0) copy(trunk);
       copy_first({branches[k], is_last ? begins_[document + 1] : branches[k + 1]});
-      apart_begins_.push_back(static_cast<int64_t>(row_of_copy.size()));
+      apart_begins_.push_back(static_cast<int64_t>(row_of_copy_.size()));
     }
   }
-  row_of_copy_ = at::tensor(row_of_copy, at::kLong);
-  copy_of_row_ = at::tensor(copy_of_row, at::kLong);
 }
 
 at::Tensor Branches::apart(const at::Tensor& rows) const {
-  return rows.index_select(0, row_of_copy_.to(rows.device()));
+  return rows.index_select(0, on_device(row_of_copy_, rows.device()));
 }
 
 at::Tensor Branches::together(const at::Tensor& copies) const {
-  return copies.index_select(0, copy_of_row_.to(copies.device()));
+  return copies.index_select(0, on_device(copy_of_row_, copies.device()));
 }
 
 Branches Branches::after(int64_t count) const {

@@ -38,8 +38,8 @@ class Branches {
   std::vector<int64_t> begins_;
   std::vector<std::vector<int64_t>> branch_begins_;
   std::vector<int64_t> apart_begins_;
-  at::Tensor row_of_copy_;  // [copies] int64
-  at::Tensor copy_of_row_;  // [T] int64
+  std::vector<int64_t> row_of_copy_;  // [copies]
+  std::vector<int64_t> copy_of_row_;  // [T]
 };
 
 }  // namespace temper

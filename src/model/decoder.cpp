@@ -76,11 +76,13 @@ void Decoder::put_token_rows(int unit) const {
   if (is_own_head && head_rows_.is_defined()) head_rows_.put_into(head_->matrix().value());
 }
 
-RotaryAngles Decoder::angles(int layer, const at::Tensor& positions, at::ScalarType dtype) const {
+RotaryAngles Decoder::angles(int layer, const PackedBatch& batch, at::ScalarType dtype) const {
   const LayerPositions kind = config_.positions_of(layer);
   if (kind == LayerPositions::kNone) return {};
   Rotary& rotary = kind == LayerPositions::kRope ? *rotary_ : *window_rotary_;
-  return rotary.angles(first_position_ == 0 ? positions : positions.add(first_position_), dtype);
+  const at::Tensor& own = batch.positions;
+  return rotary.angles(first_position_ == 0 ? own : own.add(first_position_),
+                       largest_position(batch) + first_position_, dtype);
 }
 
 // Gemma's is a number of the compute dtype.
@@ -111,7 +113,7 @@ void Decoder::embed_backward(const at::Tensor& given, const at::Tensor& tokens) 
 
 at::Tensor Decoder::run_block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const {
   return blocks_[static_cast<size_t>(layer)].forward(
-      hidden, angles(layer, batch.positions, hidden.scalar_type()), batch);
+      hidden, angles(layer, batch, hidden.scalar_type()), batch);
 }
 
 at::Tensor Decoder::block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const {
@@ -136,19 +138,19 @@ at::Tensor Decoder::block_cached(int layer, const at::Tensor& hidden, const Pack
   const auto index = static_cast<size_t>(layer);
   std::vector<KeyValueCache*> own;
   for (KeyValueCaches* sequence : caches) own.push_back(&(*sequence)[index]);
-  return blocks_[index].forward_cached(hidden, angles(layer, batch.positions, hidden.scalar_type()),
+  return blocks_[index].forward_cached(hidden, angles(layer, batch, hidden.scalar_type()),
                                        batch.document_begins, own);
 }
 
-HeadResult Decoder::head_loss(const at::Tensor& hidden, const at::Tensor& targets) const {
+HeadResult Decoder::head_loss(const at::Tensor& hidden, const HeadTargets& targets) const {
   return head_->loss(hidden, targets);
 }
 
-TargetScores Decoder::head_scores(const at::Tensor& hidden, const at::Tensor& targets) const {
+TargetScores Decoder::head_scores(const at::Tensor& hidden, const HeadTargets& targets) const {
   return head_->scores(hidden, targets);
 }
 
-HeadResult Decoder::head_loss_and_gradient(const at::Tensor& hidden, const at::Tensor& targets,
+HeadResult Decoder::head_loss_and_gradient(const at::Tensor& hidden, const HeadTargets& targets,
                                            const OtherHead* other) const {
   return head_->loss_and_gradient(hidden, targets, other);
 }

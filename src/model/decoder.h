@@ -97,15 +97,15 @@ class Decoder {
 
   /// Final norm, logits at targets only and in chunks, loss. Reads the head's unit, and unit 0
   /// where the head is tied.
-  HeadResult head_loss(const at::Tensor& hidden, const at::Tensor& targets) const;
+  HeadResult head_loss(const at::Tensor& hidden, const HeadTargets& targets) const;
 
   /// The same logits' scores of each target instead of their loss.
-  TargetScores head_scores(const at::Tensor& hidden, const at::Tensor& targets) const;
+  TargetScores head_scores(const at::Tensor& hidden, const HeadTargets& targets) const;
 
   /// The loss with gradients: writes the head unit's gradients; where the head is tied, *writes*
   /// the
   /// embedding's (whose backward then adds to it). A batch without targets gives zeros.
-  HeadResult head_loss_and_gradient(const at::Tensor& hidden, const at::Tensor& targets,
+  HeadResult head_loss_and_gradient(const at::Tensor& hidden, const HeadTargets& targets,
                                     const OtherHead* other = nullptr) const;
 
   /// This decoder's head for another one's that is kept near it; the buffers must be filled there.
@@ -120,7 +120,7 @@ class Decoder {
  private:
   std::vector<PlacedUnit> units_of(int user) const;
   void make_positions();
-  RotaryAngles angles(int layer, const at::Tensor& positions, at::ScalarType dtype) const;
+  RotaryAngles angles(int layer, const PackedBatch& batch, at::ScalarType dtype) const;
   double embedding_scale(at::ScalarType dtype) const;
   at::Tensor run_block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const;
 

@@ -18,12 +18,40 @@ namespace {
 constexpr int64_t kFloatBytes = sizeof(float);
 
 double sum_in_order(const at::Tensor& losses) {
-  const at::Tensor on_host = losses.cpu();
-  const float* values = on_host.const_data_ptr<float>();
+  const float* values = losses.const_data_ptr<float>();
   double sum = 0.0;
-  for (int64_t i = 0; i < on_host.numel(); ++i) sum += static_cast<double>(values[i]);
+  for (int64_t i = 0; i < losses.numel(); ++i) sum += static_cast<double>(values[i]);
   return sum;
 }
+
+// The losses of chunks, added up once all of them are computed: the host waits for a device once.
+class ChunkLosses {
+ public:
+  // Shapes: cross_entropy, divergence [n] fp32; the latter may be undefined.
+  void add(const at::Tensor& cross_entropy, const at::Tensor& divergence = {}) {
+    chunks_.push_back(cross_entropy);
+    if (divergence.defined()) divergences_.push_back(divergence);
+  }
+
+  void add_up(HeadResult& result) const {
+    std::vector<at::Tensor> all = chunks_;
+    all.insert(all.end(), divergences_.begin(), divergences_.end());
+    if (all.empty()) return;
+    const at::Tensor on_host = all.size() == 1 ? all.front().cpu() : at::cat(all).cpu();
+    int64_t begin = 0;
+    for (const at::Tensor& chunk : chunks_) {
+      result.loss_sum += sum_in_order(on_host.narrow(0, begin, chunk.numel()));
+      begin += chunk.numel();
+    }
+    for (const at::Tensor& chunk : divergences_) {
+      result.kl_sum += sum_in_order(on_host.narrow(0, begin, chunk.numel()));
+      begin += chunk.numel();
+    }
+  }
+
+ private:
+  std::vector<at::Tensor> chunks_, divergences_;
+};
 
 // The gradient of the matrix, added up over chunks in fp32: in bf16 its error would grow with their
 // number. An adapter's own matrix has a gradient in fp32 in any case.
@@ -53,11 +81,13 @@ class MatrixGradient {
   bool has_begun_ = false;
 };
 
-at::Tensor rows_with_target(const at::Tensor& targets) {
-  return at::nonzero(targets.ne(kNoTarget)).squeeze(1);
-}
-
 }  // namespace
+
+HeadTargets::HeadTargets(const at::Tensor& targets)
+    : HeadTargets(targets, at::nonzero(targets.ne(kNoTarget)).squeeze(1)) {}
+
+HeadTargets::HeadTargets(const at::Tensor& targets, at::Tensor target_rows)
+    : rows(std::move(target_rows)), tokens(targets.index_select(0, rows)) {}
 
 HeadChunks::HeadChunks(int64_t num_rows, int64_t bytes_per_row, LogitLimits limits)
     : num_rows_(num_rows) {
@@ -92,42 +122,44 @@ void Head::attach(const Weight& norm, const Weight& matrix, const TokenRows& row
 }
 
 template <typename Function>
-void Head::for_each_chunk(const at::Tensor& hidden, const at::Tensor& targets,
+void Head::for_each_chunk(const at::Tensor& hidden, const HeadTargets& targets,
                           Function function) const {
   const at::NoGradGuard no_graph;
-  const at::Tensor rows = rows_with_target(targets);
-  const at::Tensor own = targets.index_select(0, rows);
+  const at::Tensor& rows = targets.rows;
   const at::Tensor normed = norm_rows(hidden.index_select(0, rows), norm_, kind_);
   const at::Tensor matrix = matrix_.value().to(hidden.scalar_type());
   const HeadChunks chunks(rows.numel(), matrix_.shape()[0] * hidden.element_size(), limits_);
   for (int64_t i = 0; i < chunks.count(); ++i) {
     const Range range = chunks[i];
     const at::Tensor x = normed.slice(0, range.begin, range.end);
-    function(logits_of(x, matrix), own.slice(0, range.begin, range.end));
+    function(logits_of(x, matrix), targets.tokens.slice(0, range.begin, range.end));
   }
 }
 
-HeadResult Head::loss(const at::Tensor& hidden, const at::Tensor& targets) const {
-  HeadResult result;
+HeadResult Head::loss(const at::Tensor& hidden, const HeadTargets& targets) const {
+  ChunkLosses losses;
   for_each_chunk(hidden, targets, [&](const at::Tensor& logits, const at::Tensor& own) {
-    result.loss_sum += sum_in_order(cross_entropy(logits, own));
+    losses.add(cross_entropy(logits, own));
   });
+  HeadResult result;
+  losses.add_up(result);
   return result;
 }
 
-TargetScores Head::scores(const at::Tensor& hidden, const at::Tensor& targets) const {
-  std::vector<at::Tensor> log_probabilities{at::empty({0}, at::kFloat)};
-  std::vector<at::Tensor> are_greedy{at::empty({0}, at::kBool)};
+TargetScores Head::scores(const at::Tensor& hidden, const HeadTargets& targets) const {
+  const auto none = hidden.options();
+  std::vector<at::Tensor> log_probabilities{at::empty({0}, none.dtype(at::kFloat))};
+  std::vector<at::Tensor> are_greedy{at::empty({0}, none.dtype(at::kBool))};
   for_each_chunk(hidden, targets, [&](const at::Tensor& logits, const at::Tensor& own) {
-    log_probabilities.push_back(cross_entropy(logits, own).neg().cpu());
-    are_greedy.push_back(logits.argmax(1).eq(own).cpu());  // Of equal ones, argmax has the first.
+    log_probabilities.push_back(cross_entropy(logits, own).neg());
+    are_greedy.push_back(logits.argmax(1).eq(own));  // Of equal ones, argmax has the first.
   });
-  return {at::cat(log_probabilities), at::cat(are_greedy)};
+  return {at::cat(log_probabilities).cpu(), at::cat(are_greedy).cpu()};
 }
 
-HeadResult Head::loss_and_gradient(const at::Tensor& hidden, const at::Tensor& targets,
+HeadResult Head::loss_and_gradient(const at::Tensor& hidden, const HeadTargets& targets,
                                    const OtherHead* other) const {
-  const at::Tensor rows = rows_with_target(targets);
+  const at::Tensor& rows = targets.rows;
   HeadResult result{.hidden_gradient = at::zeros_like(hidden)};
   if (rows.numel() == 0) {
     for (const Weight* weight : {&norm_.scale, &norm_.bias, &matrix_, &rows_.rows}) {
@@ -138,8 +170,7 @@ HeadResult Head::loss_and_gradient(const at::Tensor& hidden, const at::Tensor& t
   const GraphPass norm(hidden.index_select(0, rows), [&](const at::Tensor& selected) {
     return norm_rows(selected, norm_, kind_);
   });
-  const at::Tensor normed_gradient =
-      project(norm.output().detach(), targets.index_select(0, rows), other, result);
+  const at::Tensor normed_gradient = project(norm.output().detach(), targets.tokens, other, result);
   result.hidden_gradient.index_copy_(0, rows, norm.backward(normed_gradient));
   return result;
 }
@@ -165,6 +196,7 @@ at::Tensor Head::project(const at::Tensor& normed, const at::Tensor& targets,
   at::Tensor normed_gradient = at::empty_like(normed);
   const HeadChunks chunks(normed.size(0), matrix.size(0) * normed.element_size(), limits_);
   MatrixGradient matrix_gradient(matrix_.gradient(), chunks.count());
+  ChunkLosses all_losses;
   for (int64_t i = 0; i < chunks.count(); ++i) {
     const Range range = chunks[i];
     const at::Tensor x = normed.slice(0, range.begin, range.end);
@@ -175,10 +207,9 @@ at::Tensor Head::project(const at::Tensor& normed, const at::Tensor& targets,
       const at::Tensor theirs =
           other->head.logits_of(other_normed.slice(0, range.begin, range.end), other_matrix);
       const NearLosses losses = near_losses_with_gradient(logits, own, theirs, other->kl);
-      result.loss_sum += sum_in_order(losses.cross_entropy);
-      result.kl_sum += sum_in_order(losses.divergence);
+      all_losses.add(losses.cross_entropy, losses.divergence);
     } else {
-      result.loss_sum += sum_in_order(cross_entropy_with_gradient(logits, own));
+      all_losses.add(cross_entropy_with_gradient(logits, own));
     }
     if (bounded.defined()) logits.copy_(at::tanh_backward(logits, bounded));
     product_out(normed_gradient.slice(0, range.begin, range.end), logits, matrix, {.scale = scale});
@@ -188,6 +219,7 @@ at::Tensor Head::project(const at::Tensor& normed, const at::Tensor& targets,
     rows_.rows.gradient().add_(rows_.head_gradient(logits, x), rule_.scale);
   }
   matrix_gradient.finish();
+  all_losses.add_up(result);
   return normed_gradient;
 }
 

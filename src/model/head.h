@@ -21,6 +21,17 @@ struct HeadResult {
   at::Tensor hidden_gradient;  ///< [T, hidden], of loss_sum; undefined from `loss`.
 };
 
+/// The rows of a batch that have a target.
+struct HeadTargets {
+  /// Finds them. Where they lie on a device, the host waits for it. Shapes: targets [T] int64.
+  HeadTargets(const at::Tensor& targets);
+  /// Shapes: rows [n] int64, those with a target in ascending order.
+  HeadTargets(const at::Tensor& targets, at::Tensor target_rows);
+
+  at::Tensor rows;    ///< [n] int64
+  at::Tensor tokens;  ///< [n] int64, the targets of those rows.
+};
+
 /// What the logits say of each target, in the order of their rows; on the host.
 struct TargetScores {
   at::Tensor log_probabilities;  ///< [n] fp32, natural logarithms.
@@ -94,15 +105,15 @@ class Head {
   /// From now on the head computes with what of it an adapter trains: of each that is defined.
   void attach(const Weight& norm, const Weight& matrix, const TokenRows& rows);
 
-  /// Shapes: hidden [T, hidden_size], targets [T] int64.
-  HeadResult loss(const at::Tensor& hidden, const at::Tensor& targets) const;
+  /// Shapes: hidden [T, hidden_size].
+  HeadResult loss(const at::Tensor& hidden, const HeadTargets& targets) const;
 
   /// What the same logits say of each target. Shapes: as above, n targets.
-  TargetScores scores(const at::Tensor& hidden, const at::Tensor& targets) const;
+  TargetScores scores(const at::Tensor& hidden, const HeadTargets& targets) const;
 
   /// The loss; writes the gradients of what is trained. With another head, of the loss with the
   /// weighted divergence from it.
-  HeadResult loss_and_gradient(const at::Tensor& hidden, const at::Tensor& targets,
+  HeadResult loss_and_gradient(const at::Tensor& hidden, const HeadTargets& targets,
                                const OtherHead* other = nullptr) const;
 
   /// Shapes: hidden [T, hidden_size]; returns [T, vocab_size] fp32.
@@ -111,7 +122,8 @@ class Head {
  private:
   // Calls function(logits, targets) for each chunk of the rows with a target, without a graph.
   template <typename Function>
-  void for_each_chunk(const at::Tensor& hidden, const at::Tensor& targets, Function function) const;
+  void for_each_chunk(const at::Tensor& hidden, const HeadTargets& targets,
+                      Function function) const;
 
   // Adds to the sums, writes the gradients of matrix and rows, returns the gradient of `normed` [n,
   // hidden].

@@ -2,6 +2,7 @@
 #include "optim/gradient_norm.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 
 #include <algorithm>
@@ -38,6 +39,21 @@ double sum_of_squares(const float* elements, int64_t size) {
 
 int64_t num_blocks(int64_t size) { return (size + kNormBlock - 1) / kNormBlock; }
 
+// By LibTorch's operators, block by block. Shapes: returns [blocks] fp64, on the device.
+at::Tensor sums_of_squares(const at::Tensor& gradients) {
+  const int64_t blocks = num_blocks(gradients.numel());
+  at::Tensor squares =
+      at::constant_pad_nd(gradients.view(-1), {0, blocks * kNormBlock - gradients.numel()})
+          .view({blocks, kNormBlock})
+          .to(at::kDouble)
+          .square();
+  // By halves, since the order within a library's reduction depends on the number of rows.
+  for (int64_t half = kNormBlock / 2; half > 0; half /= 2) {
+    squares = squares.narrow(1, 0, half) + squares.narrow(1, half, half);
+  }
+  return squares.view(-1);
+}
+
 }  // namespace
 
 void add_squares(const at::Tensor& gradients, ExactSum& sum) {
@@ -45,7 +61,7 @@ void add_squares(const at::Tensor& gradients, ExactSum& sum) {
     throw std::invalid_argument("add_squares wants a contiguous fp32 tensor");
   }
   if (!gradients.is_cpu()) {
-    add_squares_by_operators(gradients, sum);
+    add_squares_by_operators({&gradients, 1}, sum);
     return;
   }
   const int64_t size = gradients.numel();
@@ -61,19 +77,22 @@ void add_squares(const at::Tensor& gradients, ExactSum& sum) {
   for (const double block : sums) sum.add(block);
 }
 
-void add_squares_by_operators(const at::Tensor& gradients, ExactSum& sum) {
-  const int64_t blocks = num_blocks(gradients.numel());
-  at::Tensor squares =
-      at::constant_pad_nd(gradients.view(-1), {0, blocks * kNormBlock - gradients.numel()})
-          .view({blocks, kNormBlock})
-          .to(at::kDouble)
-          .square();
-  // By halves, since the order within a library's reduction depends on the number of rows.
-  for (int64_t half = kNormBlock / 2; half > 0; half /= 2) {
-    squares = squares.narrow(1, 0, half) + squares.narrow(1, half, half);
+void add_squares(std::span<const at::Tensor> gradients, ExactSum& sum) {
+  if (!gradients.empty() && !gradients.front().is_cpu()) {
+    add_squares_by_operators(gradients, sum);
+    return;
   }
-  const at::Tensor sums = squares.view(-1).cpu();
-  for (int64_t block = 0; block < blocks; ++block) sum.add(sums.const_data_ptr<double>()[block]);
+  for (const at::Tensor& one : gradients) add_squares(one, sum);
+}
+
+void add_squares_by_operators(std::span<const at::Tensor> gradients, ExactSum& sum) {
+  std::vector<at::Tensor> sums;  // [block] of each.
+  for (const at::Tensor& one : gradients) sums.push_back(sums_of_squares(one));
+  if (sums.empty()) return;
+  const at::Tensor all = at::cat(sums).cpu();
+  for (int64_t block = 0; block < all.numel(); ++block) {
+    sum.add(all.const_data_ptr<double>()[block]);
+  }
 }
 
 double clip_factor(double norm, double max_norm) {

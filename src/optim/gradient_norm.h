@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <span>
+
 #include "core/exact_sum.h"
 
 namespace temper {
@@ -19,9 +21,12 @@ inline constexpr int64_t kNormBlock = 4096;
 /// Throws: std::invalid_argument.
 void add_squares(const at::Tensor& gradients, ExactSum& sum);
 
+/// The same for several, which lie on one device: the host waits for it once.
+void add_squares(std::span<const at::Tensor> gradients, ExactSum& sum);
+
 /// The same by LibTorch's operators, on any device: what `add_squares` does off the CPU. Its
 /// order within a block is another, and as fixed.
-void add_squares_by_operators(const at::Tensor& gradients, ExactSum& sum);
+void add_squares_by_operators(std::span<const at::Tensor> gradients, ExactSum& sum);
 
 /// What gradients are multiplied by so that their global norm is at most `max_norm`; 1 if that is
 /// 0, which stands for no clipping.

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/background_save.h"
 
-#include <ATen/ATen.h>
-
 #include <chrono>
 #include <exception>
 #include <thread>
 
+#include "comm/agree.h"
 #include "core/error.h"
 
 namespace temper {
@@ -52,9 +51,7 @@ bool BackgroundSave::publish_if_written() {
     status = kFailed;
     failure = std::current_exception();
   }
-  const at::Tensor worst = at::full({1}, status, at::kLong).to(device_);
-  ranks_.all_reduce(worst, ReduceOp::kMax).wait();
-  status = worst.item<int64_t>();
+  reduce_words(ranks_, {&status, 1}, ReduceOp::kMax);
   if (status == kBusy) return false;
   is_under_way_ = false;
   if (status == kWritten) {

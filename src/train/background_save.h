@@ -15,8 +15,7 @@ namespace temper {
 /// Throws: CheckpointError on every rank, if any rank could not write.
 class BackgroundSave {
  public:
-  BackgroundSave(CheckpointSaver& saver, Communicator& ranks, at::Device device)
-      : saver_(saver), ranks_(ranks), device_(device) {}
+  BackgroundSave(CheckpointSaver& saver, Communicator& ranks) : saver_(saver), ranks_(ranks) {}
 
   /// Begins a checkpoint of `state`; finishes the one before first.
   /// Where the state is offloaded it blocks, as `save_last`.
@@ -48,7 +47,6 @@ class BackgroundSave {
 
   CheckpointSaver& saver_;
   Communicator& ranks_;
-  at::Device device_;
   bool is_under_way_ = false;
   Stopwatch watch_;
   double last_seconds_ = 0.0;

@@ -6,7 +6,8 @@
 
 namespace temper {
 
-/// The micro-batch as tensors on the device; a host tensor takes the numbers over by copy.
+/// The micro-batch as tensors on the device, and what the host knows of it. The host does not wait
+/// for the device.
 PackedBatch to_packed_batch(const MicroBatch& micro_batch, at::Device device);
 
 /// How many positions carry a target.

@@ -6,7 +6,7 @@
 #include <numeric>
 #include <span>
 
-#include "zero/sum_over_ranks.h"
+#include "comm/agree.h"
 
 namespace temper {
 namespace {
@@ -44,8 +44,8 @@ void DocumentTotals::add(int64_t document, double loss_sum, int64_t num_targets,
   own[2] += num_bytes;
 }
 
-void DocumentTotals::combine(Communicator& ranks, at::Device device) {
-  if (!words_.empty()) sum_over_ranks(words_, ranks, device);
+void DocumentTotals::combine(Communicator& ranks) {
+  if (!words_.empty()) reduce_words(ranks, words_, ReduceOp::kSum);
 }
 
 std::optional<DocumentLoss> DocumentTotals::loss_of(Range documents) const {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <c10/core/Device.h>
-
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -38,7 +36,7 @@ class DocumentTotals {
   void add(int64_t document, double loss_sum, int64_t num_targets, int64_t num_bytes);
 
   /// Replaces this rank's totals by those of all ranks. Collective.
-  void combine(Communicator& ranks, at::Device device);
+  void combine(Communicator& ranks);
 
   /// Of the documents numbered so. Nothing where they have no target.
   std::optional<DocumentLoss> loss_of(Range documents) const;

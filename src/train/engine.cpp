@@ -10,11 +10,24 @@
 #include "comm/collective_ring.h"
 #include "core/phase_log.h"
 #include "core/targets.h"
+#include "model/on_device.h"
 
 namespace temper {
 namespace {
 
 constexpr int kEmbedding = 0;  // The decoder's first unit.
+
+// The facts of a batch once each of its documents begins with `count` more rows.
+BatchFacts after_rows(const BatchFacts& facts, const std::vector<int64_t>& document_begins,
+                      int64_t count) {
+  BatchFacts after{facts.largest_position + count};
+  size_t document = 0;
+  for (const int64_t row : facts.target_rows) {
+    while (document_begins[document + 1] <= row) ++document;
+    after.target_rows.push_back(row + static_cast<int64_t>(document + 1) * count);
+  }
+  return after;
+}
 
 }  // namespace
 
@@ -168,14 +181,14 @@ auto Engine::forward(const PackedBatch& batch, HeadPass head_pass) {
   const PackedBatch whole = after_prompt(batch);
   const at::Tensor hidden = forward_blocks(embed(batch), whole, nullptr);
   acquire(head());
-  auto result = head_pass(hidden, whole.targets);
+  auto result = head_pass(hidden, HeadTargets(whole.targets, rows_with_target(whole)));
   release(head(), kNobody);
   CollectiveRing::own().begin_idle();
   return result;
 }
 
 TargetScores Engine::scores(const PackedBatch& batch) {
-  return forward(batch, [&](const at::Tensor& hidden, const at::Tensor& targets) {
+  return forward(batch, [&](const at::Tensor& hidden, const HeadTargets& targets) {
     return decoder_.head_scores(hidden, targets);
   });
 }
@@ -202,9 +215,12 @@ PackedBatch Engine::after_prompt(const PackedBatch& batch) const {
     return rows.insert(before.unsqueeze(1), numbers.unsqueeze(1)).squeeze(1);
   };
   const auto options = batch.positions.options();
-  return {batch.tokens, insert(at::arange(count, options), batch.positions.add(count)),
-          insert(at::full({count}, kNoTarget, options), batch.targets), rows.document_begins(),
-          batch.branches ? std::optional(batch.branches->after(count)) : std::nullopt};
+  PackedBatch whole{batch.tokens, insert(at::arange(count, options), batch.positions.add(count)),
+                    insert(at::full({count}, kNoTarget, options), batch.targets),
+                    rows.document_begins()};
+  if (batch.branches) whole.branches = batch.branches->after(count);
+  if (batch.facts) whole.facts = after_rows(*batch.facts, batch.document_begins, count);
+  return whole;
 }
 
 at::Tensor Engine::embed(const PackedBatch& batch, Documents documents) {
@@ -243,7 +259,7 @@ at::Tensor Engine::forward_blocks(at::Tensor hidden, const PackedBatch& batch,
 // Of a model that another one is kept near: what its head computes with in the other's place.
 at::Tensor Engine::states_at_targets(const PackedBatch& batch) {
   const at::Tensor hidden = forward_blocks(embed(batch), batch, nullptr);
-  return hidden.index_select(0, at::nonzero(batch.targets.ne(kNoTarget)).squeeze(1));
+  return hidden.index_select(0, rows_with_target(batch));
 }
 
 HeadResult Engine::head_with_gradient(const at::Tensor& hidden, const PackedBatch& batch,
@@ -258,8 +274,8 @@ HeadResult Engine::head_with_gradient(const at::Tensor& hidden, const PackedBatc
   }
   prefetch(next);
   lend_gradients(head());
-  HeadResult result =
-      decoder_.head_loss_and_gradient(hidden, batch.targets, other ? &*other : nullptr);
+  HeadResult result = decoder_.head_loss_and_gradient(
+      hidden, {batch.targets, rows_with_target(batch)}, other ? &*other : nullptr);
   if (other_ != nullptr) other_->release(head(), kNobody);
   release(head(), next);
   reduce(head());
@@ -304,7 +320,9 @@ at::Tensor Engine::extend(const PackedBatch& batch, std::span<KeyValueCaches* co
   if (begins) {
     whole = after_prompt(batch);
   } else if (has_prompt()) {
-    whole.positions = batch.positions.add(adapter_->prompt.shape()[0]);
+    const int64_t count = adapter_->prompt.shape()[0];
+    whole.positions = batch.positions.add(count);
+    if (whole.facts) whole.facts->largest_position += count;
   }
   at::Tensor hidden = embed(batch, begins ? Documents::kBegin : Documents::kGoOn);
   for (int layer = 0; layer < num_layers(); ++layer) {
@@ -319,7 +337,7 @@ at::Tensor Engine::extend(const PackedBatch& batch, std::span<KeyValueCaches* co
     const int64_t end = whole.document_begins[i + 1];
     for (int64_t row = end - num_logits[i]; row < end; ++row) last.push_back(row);
   }
-  const at::Tensor rows = at::tensor(last, at::kLong).to(hidden.device());
+  const at::Tensor rows = on_device(last, hidden.device());
   at::Tensor logits = decoder_.logits(hidden.index_select(0, rows));
   release(head(), kNobody);
   CollectiveRing::own().begin_idle();

@@ -41,9 +41,9 @@ class HoldOutTotals {
     }
   }
 
-  EvaluationResult combine(Communicator& ranks, at::Device device) {
-    total_.combine(ranks, device);
-    documents_.combine(ranks, device);
+  EvaluationResult combine(Communicator& ranks) {
+    total_.combine(ranks);
+    documents_.combine(ranks);
     if (total_.num_targets() == 0) {
       throw DataError(concat("hold-out ", holdout_.name, " has no target"),
                       "give it documents of at least two tokens");
@@ -115,7 +115,7 @@ std::optional<EvaluationResult> evaluate(Engine& engine, const HoldOut& holdout,
       engine.join_loss();  // The last round may leave ranks without a batch.
     }
   }
-  return totals.combine(ranks, device);
+  return totals.combine(ranks);
 }
 
 }  // namespace temper

@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "core/floats.h"
 #include "core/targets.h"
+#include "model/on_device.h"
 
 namespace temper {
 
@@ -251,12 +252,12 @@ class Generation {
       num_logits.push_back(piece.num_logits);
       caches.push_back(&sequence.caches);
     }
-    const auto on_device = [&](const std::vector<int64_t>& numbers) {
-      return at::tensor(numbers, at::kLong).to(ranks_.device());
-    };
-    const at::Tensor of_tokens = on_device(tokens);
-    const PackedBatch batch{of_tokens, on_device(positions), at::full_like(of_tokens, kNoTarget),
-                            begins};
+    const at::Tensor of_tokens = on_device(tokens, ranks_.device());
+    const PackedBatch batch{.tokens = of_tokens,
+                            .positions = on_device(positions, ranks_.device()),
+                            .targets = at::full_like(of_tokens, kNoTarget),
+                            .document_begins = begins,
+                            .facts = BatchFacts{std::ranges::max(positions)}};
     const at::Tensor logits = engine_.extend(batch, caches, num_logits).cpu();
     const int64_t vocab_size = logits.size(1);
     float* rows = logits.mutable_data_ptr<float>();

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/loss_total.h"
 
-#include "zero/sum_over_ranks.h"
+#include "comm/agree.h"
 
 namespace temper {
 
-void LossTotal::combine(Communicator& ranks, at::Device device) {
-  sum_over_ranks(sum_.words(), ranks, device);
-  sum_over_ranks({&num_targets_, 1}, ranks, device);
+void LossTotal::combine(Communicator& ranks) {
+  reduce_words(ranks, sum_.words(), ReduceOp::kSum);
+  reduce_words(ranks, {&num_targets_, 1}, ReduceOp::kSum);
 }
 
 }  // namespace temper

@@ -20,7 +20,7 @@ class LossTotal {
   }
 
   /// Replaces this rank's total by that of all ranks. Collective.
-  void combine(Communicator& ranks, at::Device device);
+  void combine(Communicator& ranks);
 
   int64_t num_targets() const { return num_targets_; }
   double mean() const { return sum_.value() / static_cast<double>(num_targets_); }

@@ -27,8 +27,8 @@ Trainer::Totals Trainer::add_up_gradients(std::span<const PackedBatch> rank_batc
     }
   }
   store_.finish_gradients();
-  totals.loss.combine(ranks_, store_.options().device);
-  if (engine_.other() != nullptr) totals.kl.combine(ranks_, store_.options().device);
+  totals.loss.combine(ranks_);
+  if (engine_.other() != nullptr) totals.kl.combine(ranks_);
   return totals;
 }
 

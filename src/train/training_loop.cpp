@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/training_loop.h"
 
-#include <ATen/ATen.h>
-
 #include <array>
 #include <cmath>
 #include <cstdio>
@@ -142,9 +140,7 @@ StepTiming TrainingLoop::timing_of(const RankBatch& batch, const StepResult& res
   for (const PackedBatch& micro_batch : batch.micro_batches) {
     num_tokens += micro_batch.tokens.numel();
   }
-  const at::Tensor total = at::full({1}, num_tokens, at::kLong).to(parts_.device);
-  parts_.ranks.all_reduce(total, ReduceOp::kSum).wait();
-  num_tokens = total.item<int64_t>();
+  reduce_words(parts_.ranks, {&num_tokens, 1}, ReduceOp::kSum);
   const bool has_adapter = parts_.engine.adapter() != nullptr;
   double flop = linear_flop(parts_.engine.decoder(), has_adapter, num_tokens, result.num_targets);
   if (const Engine* other = parts_.engine.other()) {
@@ -242,16 +238,12 @@ bool TrainingLoop::says_early_stop(const HoldOut& holdout, const RunState& state
 // Which hold-outs the metrics have for this step already; rank 0 alone can say.
 std::vector<bool> TrainingLoop::find_evaluated(int64_t step) {
   const int64_t num_holdouts = std::ssize(parts_.holdouts);
-  const at::Tensor own = at::zeros({num_holdouts}, at::kLong);
-  for (int64_t i = 0; parts_.metrics != nullptr && i < num_holdouts; ++i) {
-    own[i] =
-        int64_t{parts_.metrics->has_evaluation(step, parts_.holdouts[static_cast<size_t>(i)].name)};
+  std::vector<int64_t> known(static_cast<size_t>(num_holdouts));  // Of the others 0.
+  for (size_t i = 0; parts_.metrics != nullptr && i < known.size(); ++i) {
+    known[i] = parts_.metrics->has_evaluation(step, parts_.holdouts[i].name) ? 1 : 0;
   }
-  const at::Tensor shared = own.to(parts_.device);
-  parts_.ranks.broadcast(shared, /*root=*/0).wait();
-  const at::Tensor agreed = shared.cpu();
-  const auto* values = agreed.const_data_ptr<int64_t>();
-  return std::vector<bool>(values, values + num_holdouts);
+  reduce_words(parts_.ranks, known, ReduceOp::kMax);
+  return std::vector<bool>(known.begin(), known.end());
 }
 
 // False if a stop cut it off. At the last step there is nothing left to save, so that the end of
@@ -278,14 +270,10 @@ bool TrainingLoop::evaluate_one(const RunState& state, const HoldOut& holdout) {
 
 TrainingLoop::Stop TrainingLoop::agree_on_stop(const RunState& state) {
   const bool is_time_up = state.step < num_steps_ && parts_.time.is_up();
-  const at::Tensor asked =
-      at::tensor({int64_t{stop_signal()}, int64_t{is_time_up}, int64_t{!parts_.time.allows_save()}},
-                 at::kLong)
-          .to(parts_.device);
-  parts_.ranks.all_reduce(asked, ReduceOp::kMax).wait();
-  const at::Tensor agreed = asked.cpu();
-  const auto* values = agreed.const_data_ptr<int64_t>();
-  const Stop stop{values[0], values[1] != 0, values[2] != 0};
+  std::array asked{int64_t{stop_signal()}, int64_t{is_time_up},
+                   int64_t{!parts_.time.allows_save()}};
+  reduce_words(parts_.ranks, asked, ReduceOp::kMax);
+  const Stop stop{asked[0], asked[1] != 0, asked[2] != 0};
   if (!stop.is_asked()) return stop;
   progress_.end_line();
   log_event(concat("stop ", stop.signal != 0 ? concat("signal=", stop.signal) : "reason=time",

@@ -8,10 +8,11 @@
 #include <stdexcept>
 #include <utility>
 
+#include "comm/agree.h"
 #include "core/concat.h"
+#include "core/exact_sum.h"
 #include "optim/gradient_norm.h"
 #include "zero/fold.h"
-#include "zero/sum_over_ranks.h"
 
 namespace temper {
 
@@ -297,27 +298,26 @@ at::Tensor UnitStore::gradient_of(UnitState& at_unit, Range elements) const {
   return step_gradient(at_unit).narrow(0, begin, elements.size());
 }
 
-double UnitStore::gradient_norm(double scale) {
+double UnitStore::norm_of(std::span<const int> units, double scale) {
+  std::vector<at::Tensor> owned;
+  for (const int unit : units) {
+    UnitState& at_unit = state(unit);
+    if (!at_unit.owned.is_empty()) owned.push_back(gradient_of(at_unit, at_unit.owned));
+  }
   ExactSum squares;
-  for (const int unit : trained()) add_squares_of(unit, squares);
-  sum_over_ranks(squares.words(), ranks_, options_.device);
+  add_squares(owned, squares);
+  reduce_words(ranks_, squares.words(), ReduceOp::kSum);
   return std::sqrt(squares.value()) * scale;
 }
+
+double UnitStore::gradient_norm(double scale) { return norm_of(trained(), scale); }
 
 std::vector<std::pair<std::string, double>> UnitStore::unit_gradient_norms(double scale) {
   std::vector<std::pair<std::string, double>> norms;
   for (const int unit : trained()) {
-    ExactSum squares;
-    add_squares_of(unit, squares);
-    sum_over_ranks(squares.words(), ranks_, options_.device);
-    norms.emplace_back(state(unit).unit.name(), std::sqrt(squares.value()) * scale);
+    norms.emplace_back(state(unit).unit.name(), norm_of({&unit, 1}, scale));
   }
   return norms;
-}
-
-void UnitStore::add_squares_of(int unit, ExactSum& sum) {
-  UnitState& at_unit = state(unit);
-  if (!at_unit.owned.is_empty()) add_squares(gradient_of(at_unit, at_unit.owned), sum);
 }
 
 void UnitStore::discard_gradients() {

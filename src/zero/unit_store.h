@@ -6,12 +6,12 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "comm/communicator.h"
-#include "core/exact_sum.h"
 #include "optim/adamw.h"
 #include "zero/state_file.h"
 #include "zero/unit_bytes.h"
@@ -157,7 +157,7 @@ class UnitStore {
   int64_t gradient_size(const UnitState& at_unit) const;
   at::Tensor step_gradient(UnitState& at_unit) const;
   at::Tensor gradient_of(UnitState& at_unit, Range elements) const;
-  void add_squares_of(int unit, ExactSum& sum);
+  double norm_of(std::span<const int> units, double scale);
 
   Communicator& ranks_;
   StoreOptions options_;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "core/random.h"
 #include "optim/move_towards.h"
@@ -11,6 +12,37 @@
 #include "zero/unit_store.h"
 
 namespace temper {
+namespace {
+
+struct SlotStep {
+  Range elements;
+  AdamWStep step;
+};
+
+// What is done with the slots of a piece. Those that lie side by side and are treated alike are
+// one where `joins`: on a device each step is several launches.
+std::vector<SlotStep> slot_steps(const UnitLayout& unit, Range piece, const AdamWStep& step,
+                                 bool joins) {
+  std::vector<SlotStep> steps;
+  for (const TensorSlot& slot : unit.slots()) {
+    const Range range = intersection(slot.range(), piece);
+    if (range.is_empty()) continue;
+    AdamWStep own = step;
+    own.weight_decay = slot.weight_decay.value_or(slot.decays ? step.weight_decay : 0.0);
+    own.learning_rate *= slot.rate_ratio;
+    const bool is_alike = !steps.empty() && steps.back().elements.end == range.begin &&
+                          steps.back().step.weight_decay == own.weight_decay &&
+                          steps.back().step.learning_rate == own.learning_rate;
+    if (joins && is_alike) {
+      steps.back().elements.end = range.end;
+    } else {
+      steps.push_back({range, own});
+    }
+  }
+  return steps;
+}
+
+}  // namespace
 
 // What is in a file is used in pieces, each of which leaves memory before the next one.
 std::vector<Range> UnitStore::pieces_of(const UnitState& at_unit) const {
@@ -60,16 +92,12 @@ void UnitStore::update_piece(UnitState& at_unit, Range piece, const AdamWOptions
   if (options_.moment_dtype == MomentDtype::kBfloat16) {
     moments.key = random_key(options_.rounding_seed, at_unit.unit.name());
   }
-  for (const TensorSlot& slot : at_unit.unit.slots()) {
-    const Range range = intersection(slot.range(), piece);
-    if (range.is_empty()) continue;
-    const auto part = [&](const at::Tensor& kept) {
-      return kept.narrow(0, range.begin - at_unit.kept.begin, range.size());
+  const bool is_plain = options_.moment_dtype == MomentDtype::kFloat32;
+  for (const auto& [range, slot_step] : slot_steps(at_unit.unit, piece, step, is_plain)) {
+    const auto part = [&, own = range](const at::Tensor& kept) {
+      return kept.narrow(0, own.begin - at_unit.kept.begin, own.size());
     };
-    AdamWStep slot_step = step;
-    slot_step.weight_decay = slot.weight_decay.value_or(slot.decays ? step.weight_decay : 0.0);
-    slot_step.learning_rate *= slot.rate_ratio;
-    if (options_.moment_dtype == MomentDtype::kFloat32) {
+    if (is_plain) {
       adamw_update({part(at_unit.master), gradient_of(at_unit, range), part(at_unit.first_moment),
                     part(at_unit.second_moment),
                     rounds_as_it_updates(at_unit) ? part(at_unit.kept_weights()) : at::Tensor()},

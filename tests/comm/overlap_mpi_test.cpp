@@ -94,7 +94,7 @@ BOOST_AUTO_TEST_CASE(messages_above_64_megabytes_arrive_whole) {
 }
 
 BOOST_AUTO_TEST_CASE(long_messages_are_cut_and_joined) {
-  MpiCommunicator cutting(MPI_COMM_WORLD, /*max_message_bytes=*/1000);
+  MpiCommunicator cutting(MPI_COMM_WORLD, at::kCPU, /*max_message_bytes=*/1000);
   constexpr int64_t kSize = 1777;
   auto full = at::zeros({n * kSize}), exchanged = at::zeros({n * kSize});
   cutting.all_gather(numbered(rank, kSize), full).wait();

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares loss, logits and every gradient with transformers, family by family.
 
-usage: decoder_oracle.py <decoder_probe> [<number of random configurations>]
+usage: decoder_oracle.py <decoder_probe> <simulated device> [<number of random configurations>]
+
+The simulated device is a library that gives the probe an accelerator; each model runs on it, too.
 """
 
 import dataclasses
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -86,10 +89,11 @@ def batch_fields(documents):
 class Program:
     """The probe, which runs one model after another."""
 
-    def __init__(self, path):
+    def __init__(self, path, device_library=""):
         self.process = subprocess.Popen(
-            [path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+            [path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=os.environ | {"LD_PRELOAD": device_library},
+        )  # fmt: skip
 
     def __enter__(self):
         return self
@@ -110,7 +114,9 @@ class Program:
 class Probe:
     """temper's decoder with a model's weights, which runs one batch after another."""
 
-    def __init__(self, program, model, dtype, threads=1, longest_context=1, config=None):
+    def __init__(
+        self, program, model, dtype, threads=1, longest_context=1, config=None, device="cpu"
+    ):
         """`config` is what is in config.json, if not what transformers writes."""
         self.program = program
         self.vocab_size = model.config.vocab_size
@@ -120,7 +126,9 @@ class Probe:
         model.config.save_pretrained(self.folder)
         if config is not None:
             (self.folder / "config.json").write_text(json.dumps(config))
-        fields = dict(dtype=dtype, threads=threads, tensors=" ".join(self.parameters))
+        fields = dict(
+            dtype=dtype, threads=threads, device=device, tensors=" ".join(self.parameters)
+        )
         write_fields(self.folder / "config.txt", fields | dict(longest_context=longest_context))
         with (self.folder / "weights.bin").open("wb") as file:
             for parameter in self.parameters.values():
@@ -180,11 +188,16 @@ def noise(result, exact):
     return {name: ((result[name] - exact[name]).norm() / exact[name].norm()) for name in exact}
 
 
+def noise_shares(ours, theirs):
+    """Ours of each tensor, of theirs."""
+    return [(ours[key] / theirs[key].clamp(min=1e-4)).item() for key in theirs if key != "loss"]
+
+
 @dataclasses.dataclass
 class Finding:
     """How temper differs from transformers in one configuration."""
 
-    float32: float  # Of the worst element.
+    float32: float  # Of the worst element, on the CPU or the accelerator.
     same_bits: bool  # On two threads and from the older spelling of rotary keys.
     noise: float  # In bf16, of that of transformers: of all tensors in the mean,
     worst_noise: float  # and of one.
@@ -201,17 +214,20 @@ def compare(program, name, model_type, changes) -> Finding:
     exact = run_reference(model, documents)
     options = dict(longest_context=tiny_families.longest_context(name))
     ours = run_probe(program, model, documents, "float32", **options)
+    there = run_probe(program, model, documents, "float32", device="accelerator", **options)
     options["config"] = tiny_families.in_old_spelling(model.config.to_dict())
     other = run_probe(program, model, documents, "float32", threads=2, **options)
     same = all(torch.equal(ours[key], other[key]) for key in ours)
 
     theirs = noise(run_reference(model.bfloat16(), documents), exact)
-    narrow = noise(run_probe(program, model, documents, "bfloat16", **options), exact)
-    tensors = theirs.keys() - {"loss"}
-    ratios = {key: (narrow[key] / theirs[key].clamp(min=1e-4)).item() for key in tensors}
-    mean = sum(ratios.values()) / len(ratios)
-    good_loss = bool(narrow["loss"] <= theirs["logits"])
-    finding = Finding(worst_element(ours, exact), same, mean, max(ratios.values()), good_loss)
+    shares, good_loss = [], True  # On the CPU and on the accelerator.
+    for device in ("cpu", "accelerator"):
+        narrow = run_probe(program, model, documents, "bfloat16", device=device, **options)
+        shares.append(noise_shares(noise(narrow, exact), theirs))
+        good_loss &= bool(noise(narrow, exact)["loss"] <= theirs["logits"])
+    mean = max(sum(ratios) / len(ratios) for ratios in shares)
+    worst = max(worst_element(ours, exact), worst_element(there, exact))
+    finding = Finding(worst, same, mean, max(map(max, shares)), good_loss)
     print(f"{name}: {finding}")
     return finding
 
@@ -231,12 +247,12 @@ def compare_defaults(program, model_type) -> float:
 
 def main():
     """Of some random configurations, too, and of as many as a second argument says."""
-    count = int(sys.argv[2]) if len(sys.argv) > 2 else RANDOM_CASES
+    count = int(sys.argv[3]) if len(sys.argv) > 3 else RANDOM_CASES
     torch.set_num_threads(1)
     cases = [(name, *case) for name, case in tiny_families.CASES.items()]
     cases += [tiny_families.random_case(number) for number in range(count)]
     failures, findings = [], {}
-    with Program(sys.argv[1]) as program:
+    with Program(sys.argv[1], sys.argv[2]) as program:
         for name, model_type, changes in cases:
             finding = compare(program, name, model_type, changes)
             findings.setdefault(model_type, []).append(finding)

@@ -4,12 +4,14 @@
 // Runs decoders forward and backward for a test that compares them with others. Each line of its
 // input is a folder, which has:
 //   config.json   as transformers writes it
-//   config.txt    lines `key value...`: `tensors`, `dtype`, `threads` and `longest_context`
+//   config.txt    lines `key value...`: `tensors`, `dtype`, `threads`, `longest_context` and
+//                 `device`, which is cpu, or accelerator for the one that LibTorch finds
 //   weights.bin   fp32 numbers of all tensors, in the order in which the line `tensors` names them
 //   batch.txt     likewise lines, of a batch
 // There it leaves logits.bin [T, vocab_size] and gradients.bin (in the order of weights.bin), all
 // fp32, and prints the sum of the losses. A model that is named again is not read again.
 #include <ATen/ATen.h>
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
 
 #include <cstdio>
@@ -24,6 +26,7 @@
 
 #include "checkpoint/hugging_face_config.h"
 #include "io/file.h"
+#include "model/on_device.h"
 #include "model/whole_decoder.h"
 
 namespace temper::testing {
@@ -69,15 +72,15 @@ void read_weights(WholeDecoder& whole, const std::vector<std::string>& tensors,
 }
 
 void write(std::ofstream& file, const at::Tensor& tensor) {
-  const at::Tensor numbers = tensor.to(at::kFloat).contiguous();
+  const at::Tensor numbers = tensor.to(at::kFloat).contiguous().cpu();
   file.write(static_cast<const char*>(numbers.const_data_ptr()),
              static_cast<std::streamsize>(numbers.nbytes()));
 }
 
-PackedBatch read_batch(const Fields& fields) {
-  return {at::tensor(fields.integers("tokens"), at::kLong),
-          at::tensor(fields.integers("positions"), at::kLong),
-          at::tensor(fields.integers("targets"), at::kLong), fields.integers("document_begins")};
+PackedBatch read_batch(const Fields& fields, at::Device device) {
+  return {on_device(fields.integers("tokens"), device),
+          on_device(fields.integers("positions"), device),
+          on_device(fields.integers("targets"), device), fields.integers("document_begins")};
 }
 
 void run_batch(WholeDecoder& whole, const PackedBatch& batch,
@@ -101,20 +104,26 @@ struct Model {
   WholeDecoder whole;
 
   explicit Model(const std::string& path)
-      : folder(path), fields(path + "/config.txt"), whole(config(), dtype()) {
+      : folder(path), fields(path + "/config.txt"), whole(config(), dtype(), device()) {
     whole.decoder().choose_positions(fields.integer("longest_context"));
     read_weights(whole, fields.list("tensors"), folder + "/weights.bin");
   }
 
   void run() {
     at::set_num_threads(static_cast<int>(fields.integer("threads")));
-    run_batch(whole, read_batch(Fields(folder + "/batch.txt")), fields.list("tensors"), folder);
+    run_batch(whole, read_batch(Fields(folder + "/batch.txt"), device()), fields.list("tensors"),
+              folder);
   }
 
  private:
   ModelConfig config() const {
     const std::string path = folder + "/config.json";
     return parse_hugging_face_config(read_file(path, FilePurpose::kModel), path);
+  }
+
+  at::Device device() const {
+    if (fields.text("device") == "cpu") return at::kCPU;
+    return {at::getAccelerator(/*checked=*/true).value(), 0};
   }
 
   at::ScalarType dtype() const {

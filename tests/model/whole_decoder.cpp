@@ -12,11 +12,13 @@
 
 namespace temper::testing {
 
-WholeDecoder::WholeDecoder(const ModelConfig& config, at::ScalarType dtype) : decoder_(config) {
+WholeDecoder::WholeDecoder(const ModelConfig& config, at::ScalarType dtype, at::Device device)
+    : decoder_(config) {
+  const auto options = at::TensorOptions(device).dtype(dtype);
   for (int unit = 0; unit < decoder_.num_units(); ++unit) {
     const int64_t size = decoder_.units()[static_cast<size_t>(unit)].num_elements();
-    weights_.push_back(at::empty({size}, dtype));
-    gradients_.push_back(at::full({size}, std::numeric_limits<double>::quiet_NaN(), dtype));
+    weights_.push_back(at::empty({size}, options));
+    gradients_.push_back(at::full({size}, std::numeric_limits<double>::quiet_NaN(), options));
     decoder_.buffers(unit) = {weights_.back(), gradients_.back()};
   }
 }

@@ -14,7 +14,7 @@ namespace temper::testing {
 class WholeDecoder {
  public:
   /// Weights are uninitialised, gradients poisoned with NaN.
-  WholeDecoder(const ModelConfig& config, at::ScalarType dtype);
+  WholeDecoder(const ModelConfig& config, at::ScalarType dtype, at::Device device = at::kCPU);
 
   Decoder& decoder() { return decoder_; }
 

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 #include <stdexcept>
+#include <vector>
 
 using temper::add_squares;
 using temper::clip_factor;
@@ -74,10 +75,10 @@ BOOST_AUTO_TEST_CASE(operators_agree_with_the_loop) {
   ExactSum loop, operators, cut;
   const at::Tensor gradients = wild(kSize);
   add_squares(gradients, loop);
-  add_squares_by_operators(gradients, operators);
+  add_squares_by_operators(std::vector{gradients}, operators);
   BOOST_TEST(operators.value() == loop.value(), boost::test_tools::tolerance(1e-13));
-  add_squares_by_operators(gradients.narrow(0, 0, kNormBlock), cut);
-  add_squares_by_operators(gradients.narrow(0, kNormBlock, kSize - kNormBlock), cut);
+  add_squares_by_operators(std::vector{gradients.narrow(0, 0, kNormBlock)}, cut);
+  add_squares_by_operators(std::vector{gradients.narrow(0, kNormBlock, kSize - kNormBlock)}, cut);
   BOOST_TEST(cut.value() == operators.value());
 }
 

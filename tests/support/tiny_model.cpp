@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cstring>
 #include <span>
 #include <string>
@@ -10,6 +11,7 @@
 #include "core/hash.h"
 #include "core/random.h"
 #include "core/targets.h"
+#include "model/on_device.h"
 
 namespace temper::testing {
 
@@ -67,7 +69,7 @@ void fill_weights(UnitStore& store, std::optional<int> num_units) {
   }
 }
 
-PackedBatch tiny_batch(const ModelConfig& config, int64_t index) {
+PackedBatch tiny_batch(const ModelConfig& config, int64_t index, at::Device device) {
   const auto key = static_cast<uint64_t>(1000 + index);
   std::vector<int64_t> tokens, positions, targets, begins{0};
   const int64_t num_documents = 1 + index % 3;
@@ -85,8 +87,14 @@ PackedBatch tiny_batch(const ModelConfig& config, int64_t index) {
     const bool has_next = t + 1 < tokens.size() && positions[t + 1] != 0;
     targets.push_back(has_targets && has_next && t % 4 != 1 ? tokens[t + 1] : kNoTarget);
   }
-  return {at::tensor(tokens, at::kLong), at::tensor(positions, at::kLong),
-          at::tensor(targets, at::kLong), begins};
+  PackedBatch batch{on_device(tokens, device), on_device(positions, device),
+                    on_device(targets, device), begins};
+  if (device.is_cpu()) return batch;
+  BatchFacts& facts = batch.facts.emplace(std::ranges::max(positions));
+  for (size_t t = 0; t < targets.size(); ++t) {
+    if (targets[t] != kNoTarget) facts.target_rows.push_back(static_cast<int64_t>(t));
+  }
+  return batch;
 }
 
 }  // namespace temper::testing

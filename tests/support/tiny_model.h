@@ -20,6 +20,6 @@ void fill_weights(UnitStore& store, std::optional<int> num_units = {});
 
 /// Micro-batch `index` of an endless deterministic sequence: documents of unequal lengths, some
 /// without a single target.
-PackedBatch tiny_batch(const ModelConfig& config, int64_t index);
+PackedBatch tiny_batch(const ModelConfig& config, int64_t index, at::Device device = at::kCPU);
 
 }  // namespace temper::testing

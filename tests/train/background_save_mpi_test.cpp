@@ -43,7 +43,7 @@ BOOST_FIXTURE_TEST_CASE(a_rank_that_cannot_write_ends_the_save_of_all, testing::
   const ModelFolder model(source);
   UnitStore store(in_form(model.units()), world, {});
   CheckpointSaver saver({store, world, folder.path()}, published_model(model), {});
-  BackgroundSave save(saver, world, at::kCPU);
+  BackgroundSave save(saver, world);
   testing::fill_state(store, 1);
   save.start(testing::run_state(1));
   save.finish();

@@ -31,6 +31,7 @@ struct Variant {
   at::ScalarType dtype = at::kFloat;
   int threads = 1;
   bool has_tied_head = true;
+  int64_t head_dim = 12;  // A multiple of 8 is what fused attention takes.
   MethodOptions method = {};
   int num_steps = 4;
   MomentDtype moment_dtype = MomentDtype::kFloat32;
@@ -44,14 +45,15 @@ struct Variant {
 
 struct Curve {
   std::vector<double> losses, norms, kls;
-  std::vector<at::Tensor> weights;  // [trained unit], whole, and then their means
+  std::vector<at::Tensor> weights;  // [trained unit], whole, on the host, and then their means
 };
 
 // Of what is trained, as it is computed with now.
 inline void add_weights(UnitStore& store, std::vector<at::Tensor>& weights) {
   for (const int unit : store.trained()) {
-    weights.push_back(
-        store.gather(unit).narrow(0, 0, store.state(unit).unit.num_elements()).clone());
+    weights.push_back(store.gather(unit)
+                          .narrow(0, 0, store.state(unit).unit.num_elements())
+                          .to(at::kCPU, /*non_blocking=*/false, /*copy=*/true));
     store.release(unit);
   }
 }
@@ -65,7 +67,8 @@ inline Curve run_steps(Engine& engine, UnitStore& store, Communicator& ranks, in
   for (int step = 0; step < num_steps; ++step) {
     std::vector<PackedBatch> batch;
     for (int j = ranks.rank(); j < kMicroBatches; j += ranks.world_size()) {
-      batch.push_back(tiny_batch(engine.decoder().config(), step * kMicroBatches + j));
+      batch.push_back(
+          tiny_batch(engine.decoder().config(), step * kMicroBatches + j, ranks.device()));
     }
     const StepResult result = trainer.train_step(batch, kMicroBatches, state);
     curve.losses.push_back(result.loss);
@@ -80,15 +83,19 @@ inline Curve run_steps(Engine& engine, UnitStore& store, Communicator& ranks, in
   return curve;
 }
 
-inline Curve train(Communicator& ranks, const Variant& variant) {
+/// What use(engine, store) makes of a variant's model before its first step.
+template <typename Use>
+auto with_model(Communicator& ranks, const Variant& variant, Use use) {
   at::set_num_threads(variant.threads);
-  const ModelConfig model = tiny_config(variant.has_tied_head);
+  ModelConfig model = tiny_config(variant.has_tied_head);
+  model.head_dim = variant.head_dim;
   Decoder decoder(model, trained_parameters(variant.parameters, model).units);
   const std::optional<Adapter> adapter = make_adapter(variant.method, decoder.config());
   UnitForm form{.dtype = variant.dtype};
   if (variant.method.kind == MethodOptions::Kind::kQlora) form.four_bit = QuantisationOptions{};
   UnitStore store(stored_units(decoder.units(), layouts_of(adapter), form), ranks,
                   {.zero = variant.zero(),
+                   .device = ranks.device(),
                    .moment_dtype = variant.moment_dtype,
                    .rounding_seed = 5,
                    .offload = variant.offload,
@@ -101,9 +108,15 @@ inline Curve train(Communicator& ranks, const Variant& variant) {
   std::optional<StartModel> start;
   if (variant.kl.is_on()) start.emplace(engine, store, ranks, variant.kl);
   if (start && start->own_store() != nullptr) fill_weights(*start->own_store());
-  const Curve curve = run_steps(engine, store, ranks, variant.num_steps);
+  const auto result = use(engine, store);
   at::set_num_threads(1);
-  return curve;
+  return result;
+}
+
+inline Curve train(Communicator& ranks, const Variant& variant) {
+  return with_model(ranks, variant, [&](Engine& engine, UnitStore& store) {
+    return run_steps(engine, store, ranks, variant.num_steps);
+  });
 }
 
 /// What one rank makes of a variant at stage 0, trained once for each name, dtype, head, moments.

@@ -10,6 +10,7 @@
 #include "model/ops/attention_task.h"
 #include "model/ops/attention_tile.h"
 #include "model/ops/backward.h"
+#include "model/ops/flash_attention.h"
 
 namespace temper {
 namespace {
@@ -46,6 +47,7 @@ int64_t scratch_bytes(int64_t num_keys, const Heads& heads) {
 }  // namespace
 
 at::Tensor attention(const at::Tensor& qkv, const Heads& heads, const AttentionMask& mask) {
+  if (has_flash_attention(qkv, heads)) return flash_attention(qkv, heads, mask);
   if (!qkv.is_cpu()) return elsewhere(qkv, heads, mask);
   AttentionResult result = attention_forward(qkv, heads, mask);
   return with_backward(

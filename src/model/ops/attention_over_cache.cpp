@@ -151,13 +151,16 @@ at::Tensor elsewhere(const at::Tensor& queries, const CachedSequence& sequence, 
                      int64_t window) {
   const auto by_head = [](const at::Tensor& tokens) { return tokens.transpose(0, 1).unsqueeze(0); };
   const at::Tensor own = queries.narrow(0, sequence.queries.begin, sequence.queries.size());
-  const at::Tensor visible =
-      visible_keys(own.size(0), sequence.keys.size(0), window, queries.device());
+  const int64_t num_keys = sequence.keys.size(0);
+  const bool is_causal = own.size(0) == num_keys && (window == 0 || window >= num_keys);
   const auto scale = heads.scale > 0.0 ? std::optional(heads.scale) : std::nullopt;
   if (heads.softcap == 0.0) {
+    const at::Tensor visible =  // None where a kernel knows the mask by itself.
+        is_causal ? at::Tensor() : visible_keys(own.size(0), num_keys, window, queries.device());
     const at::Tensor out = at::scaled_dot_product_attention(
-        by_head(own), by_head(sequence.keys), by_head(sequence.values), visible, /*dropout_p=*/0.0,
-        /*is_causal=*/false, scale, /*enable_gqa=*/true);
+        by_head(own), by_head(sequence.keys), by_head(sequence.values),
+        is_causal ? std::nullopt : std::optional(visible), /*dropout_p=*/0.0, is_causal, scale,
+        /*enable_gqa=*/true);
     return out.squeeze(0).transpose(0, 1).flatten(1);
   }
   const auto repeated = [&](const at::Tensor& tokens) {
@@ -167,6 +170,7 @@ at::Tensor elsewhere(const at::Tensor& queries, const CachedSequence& sequence, 
       own.transpose(0, 1).matmul(repeated(sequence.keys).transpose(1, 2)).to(at::kFloat);
   const double inner = static_cast<double>(heads.score_scale()) / heads.softcap;
   const at::Tensor scores = (products * inner).tanh() * heads.softcap;
+  const at::Tensor visible = visible_keys(own.size(0), num_keys, window, queries.device());
   const at::Tensor weights = at::softmax(scores.masked_fill(visible.logical_not(), -INFINITY), 2);
   const at::Tensor out = weights.to(own.scalar_type()).matmul(repeated(sequence.values));
   return out.transpose(0, 1).flatten(1);

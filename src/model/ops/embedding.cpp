@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "model/on_device.h"
 #include "model/ops/product.h"
 #include "model/ops/rows.h"
 
@@ -68,19 +69,35 @@ void add_on_cpu(const at::Tensor& sums, const at::Tensor& gradient, const at::Te
   });
 }
 
+// In the order of the positions, too: equal tokens lie side by side in order, each of such groups
+// is a row of its own in fp32, and what is added to one row by index_put_ is added in order, also
+// by CUDA. Rows that a group's members write back are the same.
+void add_by_operators(const at::Tensor& sums, const at::Tensor& gradient,
+                      const at::Tensor& tokens) {
+  if (tokens.numel() == 0) return;
+  const auto [sorted, order] = at::sort(tokens, /*stable=*/true, /*dim=*/0, /*descending=*/false);
+  at::Tensor begins = at::zeros_like(sorted);
+  begins.slice(0, 1).copy_(sorted.slice(0, 1).ne(sorted.slice(0, 0, -1)));
+  const at::Tensor group = begins.cumsum(0);
+  at::Tensor totals = at::zeros({tokens.numel(), sums.size(1)}, sums.options().dtype(at::kFloat));
+  totals.index_copy_(0, group, sums.index_select(0, sorted).to(at::kFloat));
+  totals.index_put_({group}, gradient.index_select(0, order).to(at::kFloat), /*accumulate=*/true);
+  sums.index_copy_(0, sorted, totals.index_select(0, group).to(sums.scalar_type()));
+}
+
 }  // namespace
 
 void add_rows_by_token(at::Tensor sums, const at::Tensor& gradient, const at::Tensor& tokens) {
   if (sums.is_cpu()) {
     add_on_cpu(sums, gradient.contiguous(), tokens.contiguous());
   } else {
-    sums.index_add_(0, tokens, gradient);
+    add_by_operators(sums, gradient, tokens);
   }
 }
 
 // The tokens as a tensor on the device of another one.
 at::Tensor TokenRows::index(const at::Tensor& beside) const {
-  return at::tensor(tokens, at::kLong).to(beside.device());
+  return on_device(tokens, beside.device());
 }
 
 void TokenRows::put_into(at::Tensor matrix) const {
@@ -95,6 +112,10 @@ at::Tensor TokenRows::head_gradient(const at::Tensor& gradient, const at::Tensor
 void TokenRows::add_embedding_gradient(const at::Tensor& gradient,
                                        const at::Tensor& looked_up) const {
   const at::Tensor is_own = looked_up.unsqueeze(1).eq(index(looked_up).unsqueeze(0));  // [T, n]
+  if (!gradient.is_cpu()) {  // Where they are is not known to the host.
+    rows.gradient().addmm_(is_own.t().to(at::kFloat), gradient.to(at::kFloat));
+    return;
+  }
   const at::Tensor places = at::nonzero(is_own);  // Of (position, row), in the order of positions.
   add_rows_by_token(rows.gradient(), gradient.index_select(0, places.select(1, 0)).to(at::kFloat),
                     places.select(1, 1));

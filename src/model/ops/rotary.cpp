@@ -161,8 +161,8 @@ at::Tensor rotary_frequencies(const RopeOptions& options, int64_t head_dim) {
 Rotary::Rotary(RopeOptions options, int64_t head_dim)
     : options_(std::move(options)), frequencies_(rotary_frequencies(options_, head_dim)) {}
 
-RotaryAngles Rotary::angles(const at::Tensor& positions, at::ScalarType dtype) {
-  const int64_t needed = 1 + positions.max().item<int64_t>();
+RotaryAngles Rotary::angles(const at::Tensor& positions, int64_t largest, at::ScalarType dtype) {
+  const int64_t needed = 1 + largest;
   const bool is_short = options_.scaling == RopeOptions::Scaling::kLongRope && !options_.is_long;
   if (is_short && needed > options_.original_max_positions) {
     throw std::invalid_argument("positions were chosen for shorter contexts");

@@ -26,10 +26,10 @@ class Rotary {
  public:
   Rotary(RopeOptions options, int64_t head_dim);
 
-  /// Shapes: positions [T] int64.
+  /// `largest` is the largest of the positions. Shapes: positions [T] int64.
   /// Throws: std::invalid_argument for a position beyond those that Decoder::choose_positions was
   ///   told of.
-  RotaryAngles angles(const at::Tensor& positions, at::ScalarType dtype);
+  RotaryAngles angles(const at::Tensor& positions, int64_t largest, at::ScalarType dtype);
 
  private:
   void extend(int64_t num_positions, at::ScalarType dtype);
