@@ -46,8 +46,9 @@ void visit_train(Visitor& section, RunConfig& config) {
       {"So many steps in a row without a finite loss and gradient end the run.", "steps"});
   section.integer("log_every_steps", train.log_every_steps, kOneOrMore,
                   {"How often the log has a line; metrics.jsonl has every step.", "steps"});
-  section.integer("log_unit_norms", train.log_unit_norms, kStepsOrNone,
-                  {"How often metrics.jsonl has the gradient norm of each unit; 0: never.", "steps"});
+  section.integer(
+      "log_unit_norms", train.log_unit_norms, kStepsOrNone,
+      {"How often metrics.jsonl has the gradient norm of each unit; 0: never.", "steps"});
   section.section("profile", [&](auto& profile) {
     profile.text("steps", train.profile_steps, kStepRange,
                  {"Steps such as 10-12 of which each rank writes a Chrome trace."});
