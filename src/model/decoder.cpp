@@ -132,7 +132,7 @@ at::Tensor Decoder::block_backward(BlockPass pass, const at::Tensor& gradient) c
 
 at::Tensor Decoder::block_cached(int layer, const at::Tensor& hidden, const PackedBatch& batch,
                                  std::span<KeyValueCaches* const> caches) const {
-  const at::NoGradGuard no_graph;
+  const c10::InferenceMode no_graph;  // Nor what views keep for one: it takes time.
   const auto index = static_cast<size_t>(layer);
   std::vector<KeyValueCache*> own;
   for (KeyValueCaches* sequence : caches) own.push_back(&(*sequence)[index]);

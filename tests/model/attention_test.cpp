@@ -5,6 +5,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <boost/test/data/monomorphic.hpp>
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
@@ -152,6 +153,51 @@ BOOST_DATA_TEST_CASE(a_document_has_the_same_bits_alone,
     BOOST_TEST(at::equal(alone.output, packed.output.narrow(0, begin, size)));
     BOOST_TEST(at::equal(alone.gradient, packed.gradient.narrow(0, begin, size)));
     begin += size;
+  }
+}
+
+// The last tokens of each document are new, and the others' keys and values cached.
+struct CachedCase {
+  std::vector<CachedSequence> sequences;
+  at::Tensor queries;
+  std::vector<int64_t> rows;  // Of all rows, the queries'.
+
+  CachedCase(const Case& one, const at::Tensor& qkv) {
+    const auto part = [&](int64_t column, int64_t num_heads) {
+      return qkv.narrow(1, column, num_heads * one.heads.head_dim)
+          .unflatten(1, {num_heads, one.heads.head_dim});
+    };
+    const at::Tensor keys = part(one.heads.first_key_column(), one.heads.num_key_value_heads);
+    const at::Tensor values = part(one.heads.first_value_column(), one.heads.num_key_value_heads);
+    int64_t begin = 0;
+    for (const int64_t size : one.sizes) {
+      const int64_t first = std::ssize(rows);
+      for (int64_t i = std::max<int64_t>(0, size - 3); i < size; ++i) rows.push_back(begin + i);
+      sequences.push_back({{first, std::ssize(rows)},
+                           keys.narrow(0, begin, size).contiguous(),
+                           values.narrow(0, begin, size).contiguous()});
+      begin += size;
+    }
+    queries = part(0, one.heads.num_heads).index_select(0, at::tensor(rows));
+  }
+};
+
+BOOST_DATA_TEST_CASE(new_tokens_see_what_is_cached,
+                     data::make(kCases) * data::make({at::kFloat, at::kBFloat16}), one, dtype) {
+  const Inputs inputs(one, dtype);
+  const CachedCase cached(one, inputs.qkv);
+  const at::Tensor found =
+      attention_over_caches(cached.queries, cached.sequences, one.heads, one.window);
+  const at::Tensor expected = formula(one, inputs).output.index_select(0, at::tensor(cached.rows));
+  const double bound = dtype == at::kFloat ? 2e-6 : 4e-3;
+  BOOST_TEST(distance(found, expected) < bound);
+  BOOST_TEST((found.to(at::kDouble) - expected).abs().max().item<double>() < 10 * bound);
+  for (const CachedSequence& sequence : cached.sequences) {
+    const at::Tensor own =
+        cached.queries.narrow(0, sequence.queries.begin, sequence.queries.size());
+    const at::Tensor alone = attention_over_caches(
+        own, {{{0, own.size(0)}, sequence.keys, sequence.values}}, one.heads, one.window);
+    BOOST_TEST(at::equal(alone, found.narrow(0, sequence.queries.begin, own.size(0))));
   }
 }
 

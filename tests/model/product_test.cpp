@@ -5,6 +5,10 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <algorithm>
 #include <array>
 #include <boost/test/unit_test.hpp>
@@ -19,6 +23,7 @@
 #include "core/concat.h"
 #include "model/ops/one_thread.h"
 #include "model/ops/rows.h"
+#include "model/ops/thin_tiles.h"
 #include "model/ops/tile_product.h"
 
 namespace temper {
@@ -136,6 +141,46 @@ BOOST_AUTO_TEST_CASE(rows_have_the_same_bits_in_any_company) {
                product.text());
   });
 }
+
+// Of weights as they lie in memory with few tokens, by kernels of their own: with one and more
+// blocks of depth, whole vectors and a rest, and rows that begin at odd numbers.
+BOOST_AUTO_TEST_CASE(few_rows_have_the_bits_that_they_have_among_many) {
+  at::manual_seed(6);
+  constexpr int64_t kRows = 40;
+  for (const int64_t depth : {32, 576, 1600, 1610, 4096}) {
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      for (const int64_t gap : {0, 1}) {
+        Factors factors({{kRows, 150, depth}, Layout::kRightTransposed, {dtype, dtype, dtype}});
+        factors.b = at::randn({150, depth + gap}).to(dtype).narrow(1, 0, depth).t();
+        const at::Tensor all = with_threads(2, factors, at::kFloat);
+        const at::Tensor rows = factors.a;
+        for (const int64_t count : {1, 2, 4, 5, 8, 9, 16}) {
+          factors.a = rows.narrow(0, kRows - count, count);
+          BOOST_TEST(
+              at::equal(with_threads(2, factors, at::kFloat), all.narrow(0, kRows - count, count)),
+              count << " rows of depth " << depth << " in " << c10::toString(dtype));
+        }
+      }
+    }
+  }
+}
+
+#if defined(__x86_64__)
+// Tiles of AMX add up otherwise.
+bool has_amx() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d >> 22 & 1) != 0;
+}
+
+BOOST_AUTO_TEST_CASE(servers_have_kernels_for_few_rows) {
+  if (!__builtin_cpu_supports("avx512bw")) return;
+  BOOST_TEST(has_thin_tiles<float>({64, 16, 576}, 576));
+  BOOST_TEST(!has_thin_tiles<float>({64, 16, 580}, 580));
+  if (!has_bfloat16_tiles() || has_amx()) return;
+  BOOST_TEST(has_thin_tiles<at::BFloat16>({64, 16, 576}, 576));
+  BOOST_TEST(!has_thin_tiles<at::BFloat16>({64, 16, 576}, 577));
+}
+#endif
 
 BOOST_AUTO_TEST_CASE(tiles_make_up_the_product) {
   at::manual_seed(2);

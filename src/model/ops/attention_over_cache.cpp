@@ -8,52 +8,14 @@
 
 #include "model/ops/attention.h"
 #include "model/ops/attention_task.h"
-#include "model/ops/product.h"
 #include "model/ops/rows.h"
 
 namespace temper {
 namespace {
 
-// The columns of one head in a [T, columns] tensor, for the rows of one document.
-template <typename T>
-struct CachedHead {
-  T* data;
-  int64_t rows;
-  int64_t head_dim;
-  int64_t stride;
-};
-
-// A head as fp32: itself, or converted into `scratch`.
-MatrixView read_head(CachedHead<const float> head, std::vector<float>& /*scratch*/) {
-  return {const_cast<float*>(head.data), head.rows, head.head_dim, head.stride};
-}
-MatrixView read_head(CachedHead<const at::BFloat16> head, std::vector<float>& scratch) {
-  scratch.resize(static_cast<size_t>(head.rows * head.head_dim));
-  for (int64_t row = 0; row < head.rows; ++row) {
-    at::vec::convert(head.data + row * head.stride, scratch.data() + row * head.head_dim,
-                     head.head_dim);
-  }
-  return {scratch.data(), head.rows, head.head_dim, head.head_dim};
-}
-
-// Where to compute a head that `write_head` then leaves in its tensor.
-MatrixView head_buffer(CachedHead<float> head, std::vector<float>& /*scratch*/) {
-  return {head.data, head.rows, head.head_dim, head.stride};
-}
-MatrixView head_buffer(CachedHead<at::BFloat16> head, std::vector<float>& scratch) {
-  scratch.resize(static_cast<size_t>(head.rows * head.head_dim));
-  return {scratch.data(), head.rows, head.head_dim, head.head_dim};
-}
-template <typename T>
-void write_head(CachedHead<T> head, const MatrixView& buffer) {
-  for (int64_t row = 0; row < head.rows; ++row) {
-    write_row(head.data + row * head.stride, buffer.data + row * buffer.stride, head.head_dim);
-  }
-}
-
 // What a thread keeps from task to task, so that nothing is allocated in the steady state.
 struct CacheScratch {
-  std::vector<float> queries, keys, values, output, scores, row_values;
+  std::vector<float> queries, row, sums, scores;
 
   static CacheScratch& of_this_thread() {
     thread_local CacheScratch scratch;
@@ -61,30 +23,47 @@ struct CacheScratch {
   }
 };
 
-struct RowSum {
-  float maximum;
-  float sum;
-};
+// Room for so many numbers; what was there is lost.
+float* room(std::vector<float>& memory, int64_t count) {
+  if (std::ssize(memory) < count) memory.resize(static_cast<size_t>(count));
+  return memory.data();
+}
 
-// Turns a row of scores into exponentials that are not yet divided by their sum.
-RowSum exponentiate(float* row, int64_t size) {
-  const float maximum = at::vec::reduce_all<float>(
-      [](Vector a, Vector b) { return at::vec::maximum(a, b); }, row, size);
-  const Vector shift(maximum);
+// Reads row after row of a head. They lie apart, between those of other heads, so that the
+// processor would not know which to fetch next.
+template <typename T, typename Function>
+void for_each_row(const T* rows, int64_t row_step, int64_t count, int64_t size, Function function) {
+  constexpr int64_t kAhead = 16, kLine = 64 / sizeof(T);
+  float* scratch = room(CacheScratch::of_this_thread().row, size);
+  for (int64_t k = 0; k < count; ++k) {
+    const T* row = rows + k * row_step;
+    for (int64_t i = 0; i < size; i += kLine) __builtin_prefetch(row + kAhead * row_step + i);
+    function(k, read_row(row, scratch, size));
+  }
+}
+
+float dot_product(const float* a, const float* b, int64_t size) {
+  return at::vec::map2_reduce_all<float>([](Vector x, Vector y) { return x * y; },
+                                         [](Vector x, Vector y) { return x + y; }, a, b, size);
+}
+
+void add_scaled(float factor, const float* row, int64_t size, float* sum) {
+  const Vector wide(factor);
+  at::vec::map2<float>([&](Vector x, Vector y) { return at::vec::fmadd(wide, y, x); }, sum, sum,
+                       row, size);
+}
+
+// Turns a row of scores into exponentials that are not yet divided by their sum, and returns it.
+float exponentiate(float* row, int64_t size) {
+  const Vector shift(at::vec::reduce_all<float>(
+      [](Vector a, Vector b) { return at::vec::maximum(a, b); }, row, size));
   at::vec::map<float>([&](Vector x) { return (x - shift).exp(); }, row, row, size);
-  return {maximum, at::vec::reduce_all<float>([](Vector a, Vector b) { return a + b; }, row, size)};
+  return at::vec::reduce_all<float>([](Vector a, Vector b) { return a + b; }, row, size);
 }
 
 void bound(float* scores, int64_t size, float softcap) {
   const Vector inner(1.0F / softcap), outer(softcap);
   at::vec::map<float>([&](Vector x) { return (x * inner).tanh() * outer; }, scores, scores, size);
-}
-
-void scale_rows(const MatrixView& matrix, const float* factors) {
-  for (int64_t i = 0; i < matrix.rows; ++i) {
-    float* row = matrix.data + i * matrix.stride;
-    for (int64_t j = 0; j < matrix.columns; ++j) row[j] *= factors[i];
-  }
 }
 
 // A sequence's own rows, and how many heads there are.
@@ -99,38 +78,40 @@ struct CachedTask {
   int64_t size() const { return num_queries * num_key_value_heads; }
 };
 
-// The query heads of one query that share a head of keys.
+// The query heads of one query that share a head of keys: each key and value is read once for all
+// of them.
 template <typename T>
 void attend(const CachedTask<T>& in, int64_t window, int64_t task) {
-  const int64_t size = in.head_dim, group = in.group();
+  const int64_t size = in.head_dim, group = in.group(), row_step = in.num_key_value_heads * size;
   const int64_t head = task % in.num_key_value_heads;
   const int64_t query = in.num_keys - in.num_queries + task / in.num_key_value_heads;
   const int64_t first = window > 0 ? std::max<int64_t>(0, query - window + 1) : 0;
-  const int64_t visible = query + 1 - first;
+  const int64_t visible = query + 1 - first, place = task * group * size;
   CacheScratch& scratch = CacheScratch::of_this_thread();
-  const auto cached = [&](const T* cache, std::vector<float>& memory) {
-    const T* own = cache + (first * in.num_key_value_heads + head) * size;
-    return read_head(CachedHead<const T>{own, visible, size, in.num_key_value_heads * size},
-                     memory);
-  };
-  const int64_t place = task * group * size;
-  const MatrixView queries =
-      read_head(CachedHead<const T>{in.queries + place, group, size, size}, scratch.queries);
-  const CachedHead<T> out{in.output + place, group, size, size};
-  const MatrixView sum = head_buffer(out, scratch.output);
-  const auto num_scores = static_cast<size_t>(group * visible);
-  if (scratch.scores.size() < num_scores) scratch.scores.resize(num_scores);
-  const MatrixView scores{scratch.scores.data(), group, visible, visible};
-  multiply(queries, cached(in.keys, scratch.keys).transposed(), scores, {.scale = in.scale});
-  if (in.softcap > 0.0F) bound(scores.data, static_cast<int64_t>(num_scores), in.softcap);
-  scratch.row_values.resize(static_cast<size_t>(group));
+  const float* queries =
+      read_row(in.queries + place, room(scratch.queries, group * size), group * size);
+  float* scores = room(scratch.scores, group * visible);
+  const T* keys = in.keys + first * row_step + head * size;
+  for_each_row(keys, row_step, visible, size, [&](int64_t k, const float* key) {
+    for (int64_t i = 0; i < group; ++i) {
+      scores[i * visible + k] = in.scale * dot_product(queries + i * size, key, size);
+    }
+  });
+  if (in.softcap > 0.0F) bound(scores, group * visible, in.softcap);
+  float* sums = row_buffer(in.output + place, room(scratch.sums, group * size));
+  std::fill_n(sums, group * size, 0.0F);
   for (int64_t i = 0; i < group; ++i) {
-    const RowSum row = exponentiate(scores.data + i * visible, visible);
-    scratch.row_values[static_cast<size_t>(i)] = 1.0F / row.sum;
+    float* own = scores + i * visible;
+    const Vector scale(1.0F / exponentiate(own, visible));
+    at::vec::map<float>([&](Vector x) { return x * scale; }, own, own, visible);
   }
-  multiply(scores, cached(in.values, scratch.values), sum, {});
-  scale_rows(sum, scratch.row_values.data());
-  write_head(out, sum);
+  const T* values = in.values + first * row_step + head * size;
+  for_each_row(values, row_step, visible, size, [&](int64_t k, const float* value) {
+    for (int64_t i = 0; i < group; ++i) {
+      add_scaled(scores[i * visible + k], value, size, sums + i * size);
+    }
+  });
+  write_row(in.output + place, sums, group * size);
 }
 
 // One task for each query and head of keys. LibTorch's own function has other bits on other numbers

@@ -12,14 +12,9 @@
 #include "model/ops/product_place.h"
 #include "model/ops/product_terms.h"
 #include "model/ops/rows.h"
+#include "model/ops/thin_tiles.h"
 #include "model/ops/tile_copy.h"
 #include "model/ops/tile_product.h"
-
-// LibTorch carries a BLAS with the usual Fortran interface, but its headers do not declare it.
-// ATen's own products cost microseconds of dispatch each, too much for tiles.
-extern "C" void sgemm_(const char* transpose_a, const char* transpose_b, const int* m, const int* n,
-                       const int* k, const float* alpha, const float* a, const int* lda,
-                       const float* b, const int* ldb, const float* beta, float* c, const int* ldc);
 
 namespace temper {
 namespace {
@@ -201,7 +196,7 @@ class TiledProduct {
     const Lines rows = lines_of(first_, tile);
     const float* packed = is_packed_ ? packed_rows(piece, tile, block) : nullptr;
     multiply_part(source(first_, rows, lanes_in(block)), rows.padded, packed,
-                  {packed_panel(piece, panel, block), lines_of(second_, panel).padded},
+                  {packed_panel(piece, panel, block), lines_of(second_, panel)},
                   {sum, kTile, block > 0});
   }
 
@@ -211,13 +206,13 @@ class TiledProduct {
       const TileTerm& term = terms_[i];
       if (!term.covers(rows.range(), columns.range())) continue;
       multiply_part(term_lines(term.first, term.first_line, rows), rows.padded, nullptr,
-                    {packed_term(piece, panel, i), columns.padded}, {sum, kTile, true});
+                    {packed_term(piece, panel, i), columns}, {sum, kTile, true});
     }
   }
 
   struct PackedPanel {
     const float* data;
-    int64_t columns;
+    Lines columns;
   };
 
   // One part of the depth. What is not packed is read as it lies, where the kernel can.
@@ -225,9 +220,12 @@ class TiledProduct {
                      const TileSum& to) const {
     const auto* second = reinterpret_cast<const T*>(panel.data);
     if (packed == nullptr && is_direct(rows) && rows.lines == padded) {
-      multiply_tiles({padded, panel.columns, rows.depth},
-                     TileFactor<T>{static_cast<const T*>(rows.data), rows.line_step}, second, to);
-      return;
+      const TileShape shape{padded, panel.columns.padded, rows.depth};
+      const TileFactor<T> first{static_cast<const T*>(rows.data), rows.line_step};
+      if (has_thin_tiles<T>(shape, first.stride)) {
+        return multiply_thin_tiles(shape, panel.columns.count, first, second, to);
+      }
+      return multiply_tiles(shape, first, second, to);
     }
     const int64_t lanes = padded_lanes(rows);
     if (packed == nullptr) {
@@ -235,7 +233,7 @@ class TiledProduct {
       pack_rows<T>(rows, {padded, lanes}, own, kRowStride);
       packed = own;
     }
-    multiply_tiles({padded, panel.columns, lanes * kPerLane<T>},
+    multiply_tiles({padded, panel.columns.padded, lanes * kPerLane<T>},
                    TileFactor<T>{reinterpret_cast<const T*>(packed), kRowStride * kPerLane<T>},
                    second, to);
   }
@@ -298,16 +296,6 @@ void multiply_on_cpu(const at::Tensor& out, const at::Tensor& a, const at::Tenso
 }
 
 }  // namespace
-
-void multiply(const MatrixView& a, const MatrixView& b, const MatrixView& c, ProductScales scales) {
-  // BLAS sees columns where we have rows: it computes the transpose, c' = b' a'.
-  const int m = static_cast<int>(c.columns), n = static_cast<int>(c.rows);
-  const int k = static_cast<int>(a.columns);
-  const int lda = static_cast<int>(b.stride), ldb = static_cast<int>(a.stride);
-  const int ldc = static_cast<int>(c.stride);
-  sgemm_(b.is_transposed ? "T" : "N", a.is_transposed ? "T" : "N", &m, &n, &k, &scales.scale,
-         b.data, &lda, a.data, &ldb, &scales.keep, c.data, &ldc);
-}
 
 int64_t num_product_tasks(const ProductShape& shape) {
   const bool is_thin = shape.rows <= kThin;

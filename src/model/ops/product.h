@@ -53,18 +53,4 @@ struct LinearShape {
 /// What products on a CPU keep from call to call for such layers, of all threads together.
 int64_t product_bytes(std::span<const LinearShape> layers, at::ScalarType dtype, int num_threads);
 
-/// Part of a row-major fp32 matrix, or the transpose of one.
-struct MatrixView {
-  float* data = nullptr;
-  int64_t rows = 0;
-  int64_t columns = 0;
-  int64_t stride = 0;  // Between stored rows.
-  bool is_transposed = false;
-
-  MatrixView transposed() const { return {data, columns, rows, stride, !is_transposed}; }
-};
-
-/// c = scale * a b + keep * c, on this thread. c is not transposed.
-void multiply(const MatrixView& a, const MatrixView& b, const MatrixView& c, ProductScales scales);
-
 }  // namespace temper

@@ -6,61 +6,22 @@
 #include <algorithm>
 #include <cstring>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "model/ops/wide_vectors.h"
 
 namespace temper {
 namespace {
 
-// What is compiled is for the least of processors. This is for those with wider vectors, and chosen
-// as the program runs.
 #if defined(__x86_64__)
 
-bool has_wide_vectors() { return __builtin_cpu_supports("avx512f") != 0; }
 bool rounds_wide_vectors() {
   return has_wide_vectors() && __builtin_cpu_supports("avx512bf16") != 0;
 }
 
-using Wide = float __attribute__((vector_size(64)));
-
-// The quarters 0 and 2 of both, and those between them.
-[[gnu::target("avx512f")]] inline void split_quarters(const Wide& x, const Wide& y, Wide& even,
-                                                      Wide& odd) {
-  even = __builtin_shufflevector(x, y, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
-  odd = __builtin_shufflevector(x, y, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
-}
-
-// 16 rows of 16 numbers: by twos and fours within quarters of a vector, then by quarters.
 [[gnu::target("avx512f")]] void transpose_wide(const float* from, int64_t stride, float* to,
                                                int64_t to_stride) {
-  Wide a[16], b[16];
-  for (int i = 0; i < 16; ++i) std::memcpy(&a[i], from + i * stride, sizeof(Wide));
-  for (int i = 0; i < 16; i += 2) {
-    const Wide x = a[i], y = a[i + 1];
-    b[i] = __builtin_shufflevector(x, y, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
-    b[i + 1] =
-        __builtin_shufflevector(x, y, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
-  }
-  for (int i = 0; i < 16; i += 4) {
-    for (int k = 0; k < 2; ++k) {
-      const Wide x = b[i + k], y = b[i + k + 2];
-      a[i + 2 * k] =
-          __builtin_shufflevector(x, y, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
-      a[i + 2 * k + 1] =
-          __builtin_shufflevector(x, y, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
-    }
-  }
-  for (int i = 0; i < 4; ++i) {
-    Wide low[2], high[2], columns[4];
-    split_quarters(a[i], a[i + 4], low[0], low[1]);
-    split_quarters(a[i + 8], a[i + 12], high[0], high[1]);
-    split_quarters(low[0], high[0], columns[0], columns[2]);
-    split_quarters(low[1], high[1], columns[1], columns[3]);
-    for (int k = 0; k < 4; ++k) {
-      std::memcpy(to + (4 * k + i) * to_stride, &columns[k], sizeof(Wide));
-    }
-  }
+  Wide columns[kWide];
+  load_columns(from, stride, columns);
+  for (int i = 0; i < kWide; ++i) std::memcpy(to + i * to_stride, &columns[i], sizeof(Wide));
 }
 
 // Returns how many numbers it has rounded; the others are fewer than a vector's.
@@ -76,7 +37,6 @@ using Wide = float __attribute__((vector_size(64)));
 
 #else
 
-bool has_wide_vectors() { return false; }
 bool rounds_wide_vectors() { return false; }
 void transpose_wide(const float*, int64_t, float*, int64_t) {}
 int64_t round_wide(const float*, int64_t, at::BFloat16*) { return 0; }
@@ -104,7 +64,6 @@ void transpose_by_blocks(const TileMatrix& from, float* to, int64_t to_stride) {
 }  // namespace
 
 void transpose_tile(const TileMatrix& from, float* to, int64_t to_stride) {
-  constexpr int64_t kWide = 16;
   if (!has_wide_vectors()) return transpose_by_blocks(from, to, to_stride);
   const int64_t rows = from.rows / kWide * kWide, columns = from.columns / kWide * kWide;
   for (int64_t i = 0; i < rows; i += kWide) {
