@@ -22,7 +22,11 @@ PYTHON = os.environ["TEMPER_LM_EVAL_PYTHON"]
 SITE = "import sysconfig; print(sysconfig.get_path('purelib'))"
 sys.path.append(subprocess.run([PYTHON, "-c", SITE], capture_output=True, text=True).stdout.strip())
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(workspace.FOLDER / "hf-cache")}
+sys.path.append(str(workspace.ROOT / "datasets"))
 import lm_eval  # noqa: E402
+from rouge_score.rouge_scorer import RougeScorer  # noqa: E402
+
+from temper_data.tasks import metrics  # noqa: E402
 
 BOUND = 1e-4
 FOLDER = workspace.FOLDER / "lm-eval"
@@ -180,7 +184,7 @@ tasks:
   - {name: completion, kind: cloze, data: answer.jsonl, prompt: "{question}", answer: answer,
      separator: "", metrics: [accuracy, perplexity]}
   - {name: answer, kind: generation, data: answer.jsonl, prompt: "{question}", answer: answer,
-     max_new_tokens: 8, stop: ["\\n", "."], metrics: [exact_match]}
+     max_new_tokens: 8, stop: ["\\n", "."], metrics: [exact_match, rouge1, rouge2, rougeL]}
 """
 THEIRS = {
     "choice": {"accuracy": "acc", "accuracy_by_length": "acc_norm",
@@ -216,9 +220,9 @@ def check_own_tasks(tiny: Path) -> None:
     found = {task["name"]: task for task in json.loads((FOLDER / "ours.json").read_text())["tasks"]}
     options = {"pretrained": str(model), "dtype": "float32"}
     expected = lm_eval.simple_evaluate("hf", options, tasks=tasks, device="cpu", batch_size=1)
-    for name, metrics in THEIRS.items():
+    for name, figures in THEIRS.items():
         theirs = expected["results"][f"local_own_{name}"]
-        for own, other in metrics.items():
+        for own, other in figures.items():
             figure = found[name]["figures"][own]
             wanted, error = theirs[f"{other},none"], theirs[f"{other}_stderr,none"]
             print(f"{name} {own}: {figure}, hf {wanted} {error}")
@@ -227,9 +231,28 @@ def check_own_tasks(tiny: Path) -> None:
                 assert is_same(figure["standard_error"], error), (name, own)
     told = [answer["text"] for answer in found["answer"]["answers"]]
     assert told == [flat(s["resps"])[0] for s in expected["samples"]["local_own_answer"]]
+    scorer = RougeScorer(list(metrics.ROUGE))
+    for kind in metrics.ROUGE:
+        scores = [scorer.score(right, text)[kind].fmeasure
+                  for text, (_, right) in zip(told, QUESTIONS, strict=True)]  # fmt: skip
+        assert is_same(found["answer"]["figures"][kind]["value"], sum(scores) / len(scores))
+
+
+def check_rouge() -> None:
+    """Counted by hand: of six words each, four, one pair, and four in order are common. And as
+    rouge-score counts itself."""
+    right, told = "The cat sat on the mat.", "the cat lay on a mat"
+    own = {kind: metrics.GENERATED[kind](told, right) for kind in metrics.ROUGE}
+    by_hand = {"rouge1": 4 / 6, "rouge2": 1 / 5, "rougeL": 4 / 6}
+    scores = RougeScorer(list(by_hand)).score(right, told)
+    for kind, value in by_hand.items():
+        assert is_same(own[kind], value) and own[kind] == scores[kind].fmeasure, own
+    more = metrics.GENERATED["rouge1"]("the cat", right)  # All of it is right, a third is said.
+    assert is_same(more, 0.5), more
 
 
 def main() -> None:
+    check_rouge()
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     real = workspace.FOLDER / "model"

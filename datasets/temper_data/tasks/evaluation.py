@@ -9,7 +9,7 @@ from ..temper_program import TemperProgram
 from ..text_ends import cut_at
 from .asking import Asking, Request
 from .examples import Example
-from .metrics import GENERATED, Figure, best, exponential, load_chrf, mean, ratio
+from .metrics import GENERATED, LIBRARIES, Figure, best, exponential, mean, ratio
 from .task_file import Task
 
 
@@ -44,8 +44,8 @@ class Plan:
 def make_plan(task: Task, examples: list[Example], asking: Asking) -> Plan:
     """Raises DataError for an example that the model cannot be asked."""
     plan = Plan(task, examples)
-    if "chrf" in task.metrics:
-        load_chrf()
+    for name in LIBRARIES.keys() & set(task.metrics):
+        LIBRARIES[name]()
     for example in examples:
         if task.kind == "generation":
             plan.prompts.append(asking.question(task, example))

@@ -5,6 +5,7 @@ Means have that of a mean, sqrt(sum (x - mean)^2 / (n - 1) / n), as lm-evaluatio
 a ratio of sums s over n that of Cochran, "Sampling Techniques", 1977, equation 2.46.
 """
 
+import functools
 import math
 import re
 import string
@@ -84,9 +85,36 @@ def load_chrf():
     try:
         from sacrebleu.metrics import CHRF
     except ImportError as error:
-        remedy = "run launch/setup --lm-eval, or leave chrf out of the task's metrics"
-        raise DataError("chrf needs sacrebleu, which is not installed", remedy) from error
+        raise not_installed("chrf", "sacrebleu") from error
     return CHRF()
 
 
-GENERATED = {"exact_match": exact_match, "f1": f1, "chrf": chrf}
+def rouge(kind: str, answer: str, right: str) -> float:
+    """F1 of Google's rouge-score, without its stemmer: `rouge1` and `rouge2` of words and pairs of
+    words, `rougeL` of the longest common subsequence. Its words are of a to z and digits.
+
+    Source: Lin, "ROUGE", 2004.
+    """
+    return load_rouge().score(right, answer)[kind].fmeasure
+
+
+@functools.cache
+def load_rouge():
+    """Raises DataError if rouge-score is not installed."""
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+    except ImportError as error:
+        raise not_installed("rouge", "rouge-score") from error
+    return RougeScorer(ROUGE)
+
+
+def not_installed(metric: str, library: str) -> DataError:
+    remedy = f"run launch/setup --lm-eval, or leave {metric} out of the task's metrics"
+    return DataError(f"{metric} needs {library}, which is not installed", remedy)
+
+
+ROUGE = ("rouge1", "rouge2", "rougeL")
+GENERATED = {"exact_match": exact_match, "f1": f1, "chrf": chrf} | {
+    kind: functools.partial(rouge, kind) for kind in ROUGE
+}
+LIBRARIES = {"chrf": load_chrf} | dict.fromkeys(ROUGE, load_rouge)

@@ -12,7 +12,7 @@ from ..yaml_tree import read_tree
 KINDS = {
     "multiple_choice": ("accuracy", "accuracy_by_length", "accuracy_by_bytes"),
     "cloze": ("accuracy", "perplexity", "bits_per_byte"),
-    "generation": ("exact_match", "f1", "chrf"),
+    "generation": ("exact_match", "f1", "chrf", "rouge1", "rouge2", "rougeL"),
 }  # and what each can count
 COLUMN = re.compile(r"\{([^{}]*)\}")
 MAX_NEW_TOKENS = 1 << 20
