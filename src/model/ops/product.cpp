@@ -151,7 +151,7 @@ class TiledProduct {
     panel_terms_ = panels_ + panel_size;
     if (is_packed_) rows_ = memory.first.of(num_row_tasks * kTile * kRowStride);
     packed_panels_ = piece.panels;
-    run_tasks(num_row_tasks + num_panel_tasks + num_panels, [&](int64_t task) {
+    const auto pack_part = [&](int64_t task) {
       if (task < num_row_tasks) {
         const int64_t tile = piece.rows.begin + task / num_blocks;
         const int64_t block = piece.blocks.begin + task % num_blocks;
@@ -164,7 +164,14 @@ class TiledProduct {
       const int64_t panel = piece.panels.begin + task / num_blocks;
       const int64_t block = piece.blocks.begin + task % num_blocks;
       pack_panel_of(panel, block, packed_panel(piece, panel, block));
-    });
+    };
+    const int64_t num_parts = num_row_tasks + num_panel_tasks + num_panels;
+    if (num_row_tasks == 0 && second_.lines <= kThin) {
+      // Done before other threads would have begun.
+      for (int64_t part = 0; part < num_parts; ++part) pack_part(part);
+    } else {
+      run_tasks(num_parts, pack_part);
+    }
   }
 
   void multiply(const Piece& piece) {
