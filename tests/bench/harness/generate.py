@@ -103,7 +103,7 @@ def to_record(system: str, job: dict, runs: list[dict]) -> dict:
         "batch": len(job["prompts"]), "problem": None, "versions": runs[0].get("versions", {}),
         "tokens_per_second": count / median(run["seconds"] for run in runs),
         "cpu_ms_per_token": 1000 * median(run["cpu_seconds"] for run in runs) / count,
-        "times_transformers": None, "answers": runs[0]["answers"],
+        "times_transformers": None, "cpu_times_transformers": None, "answers": runs[0]["answers"],
     }  # fmt: skip
 
 
@@ -117,6 +117,8 @@ def measure(options: argparse.Namespace, job: dict) -> list[dict]:
     records = [to_record(system, job, found) for system, found in runs.items()]
     ours, theirs = (record["tokens_per_second"] for record in records)
     records[0]["times_transformers"] = ours / theirs
+    ours, theirs = (record["cpu_ms_per_token"] for record in records)
+    records[0]["cpu_times_transformers"] = theirs / ours if ours else None
     return records
 
 
@@ -135,6 +137,7 @@ COLUMNS = (
     report.Column("tokens/s", report.number("tokens_per_second", ".1f")),
     report.Column("CPU ms/token", report.number("cpu_ms_per_token", ".1f")),
     report.Column("times", report.number("times_transformers", ".2f")),
+    report.Column("by CPU", report.number("cpu_times_transformers", ".2f")),
 )
 
 
