@@ -26,6 +26,9 @@ void write_rounded(const at::Tensor& sum, const TensorSpec& spec, const File& to
 std::vector<TensorGroup> groups_of(const ModelFolder& source,
                                    const std::function<TensorGroup(const TensorSlot&)>& group_of);
 
+/// Copies of the tensors that belong to other parts than the one that reads text, byte for byte.
+void add_others(const ModelFolder& source, std::vector<TensorGroup>& groups);
+
 /// Copies a model into a folder with the files that transformers itself would write: one file of
 /// weights if they fit into it, else as few as in order they fill; configuration and tokenizer byte
 /// for byte. The folder appears whole or not at all. Holds a small buffer, never a whole tensor.
