@@ -8,14 +8,13 @@
 #include <vector>
 
 #include "model/adapter/lora.h"
-#include "model/decoder_units.h"
-#include "model/family.h"
 #include "model/head.h"
 #include "model/linear_modules.h"
 #include "model/ops/attention.h"
 #include "model/ops/product.h"
 #include "model/quantised/four_bit_format.h"
 #include "model/quantised/quantised_absmax.h"
+#include "model/tensor_names.h"
 #include "train/start_model.h"
 #include "zero/host_cache.h"
 #include "zero/shard_layout.h"
@@ -214,15 +213,15 @@ int64_t gathered_to_save_bytes(const RunConfig& config, const MemoryFacts& facts
 }
 
 // What a block keeps of one token for its backward pass: its input, the sum in the middle, queries,
-// keys and values, the context, gate and up. Beside them a number for each head and two norms.
+// keys and values (bounded ones twice), the context, gate and up; a number a head and two norms.
 int64_t elements_per_token(const ModelConfig& model) {
   const int64_t queries = model.num_heads * model.head_dim;
   const int64_t keys_and_values = 2 * model.num_key_value_heads * model.head_dim;
-  const BlockNames& names = family_of(model.model_type).names;
-  const int64_t num_norms_behind =
-      (names.after_attention_norm.empty() ? 0 : 1) + (names.after_mlp_norm.empty() ? 0 : 1);
+  const BlockNames names = block_names(model);
+  const int64_t num_behind = !names.after_attention_norm.empty() + !names.after_mlp_norm.empty();
   const int64_t inner = product_sizes(model)[static_cast<size_t>(Product::kGateUp)].out;
-  return (2 + num_norms_behind) * model.hidden_size + 2 * queries + keys_and_values + inner;
+  const int64_t columns = (model.qkv_bound > 0.0 ? 2 : 1) * (queries + keys_and_values);
+  return (2 + num_behind) * model.hidden_size + queries + columns + inner;
 }
 
 // What bottlenecks keep of one token in each block: what they read, and what they made of it.
@@ -260,7 +259,8 @@ int64_t num_blocks_kept(const MemoryFacts& facts) {
 }
 
 bool trains_head_matrix(const MemoryFacts& facts) {
-  const char* name = facts.model.has_tied_head ? kEmbeddingWeight : kHeadWeight;
+  const std::string name =
+      facts.model.has_tied_head ? embedding_weight(facts.model) : head_weight(facts.model);
   return std::ranges::any_of(facts.units, [&](const StoredUnit& unit) {
     return unit.form.is_trained && unit.layout.find(name) != nullptr;
   });

@@ -134,7 +134,10 @@ std::vector<StoredUnit> OpenedModel::units(at::ScalarType dtype, bool is_trained
 }
 
 std::vector<UnitLayout> OpenedModel::saved_units() const {
-  return adapter ? units_in_files(*adapter) : parameters.units.layouts;
+  if (adapter) return units_in_files(*adapter);
+  std::vector<UnitLayout> units = parameters.units.layouts;
+  if (const auto passed = folder.passed_unit()) units.push_back(*passed);
+  return units;
 }
 
 std::optional<OpenedModel> open_model(const RunConfig& config, const ModelOpening& opening,

@@ -56,7 +56,8 @@ CheckpointSaver::CheckpointSaver(const SaverSetup& setup, const PublishedFolder&
       unit_files_(
           plan_unit_files(copy_.saved(), published.files,
                           {model_dtype_, stored_dtype_of(setup.store.options().moment_dtype),
-                           setup.store.options().has_means()})),
+                           setup.store.options().has_means()},
+                          published.base)),
       newest_(setup.resumed_step) {
   do_on_rank_0(setup_.ranks, [&] {
     companions_ = published.companions(model_dtype_);
@@ -115,10 +116,15 @@ std::vector<TextFile> CheckpointSaver::make_text_files(const RunState& state) co
 // What of a unit's file this rank writes.
 FilePart CheckpointSaver::own_part(const UnitFile& file) const {
   const UnitLayout& unit = copy_.saved()[static_cast<size_t>(file.unit)];
-  if (unit.use() != UnitLayout::Use::kFrozen) return copy_.part(file);
+  const bool is_passed = unit.use() == UnitLayout::Use::kPassedOn;
+  if (!is_passed && unit.use() != UnitLayout::Use::kFrozen) return copy_.part(file);
   const Range owned = copy_.owned(file.unit);
   FilePart part{file.bytes_of(owned).begin, {}, {}, file.dtype};
-  part.source = frozen_numbers(*base_, unit, owned);
+  if (is_passed) {
+    part.bytes = passed_bytes(*base_, unit, owned);
+  } else {
+    part.source = frozen_numbers(*base_, unit, owned);
+  }
   return part;
 }
 

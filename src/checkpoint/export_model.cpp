@@ -17,6 +17,7 @@
 #include "core/floats.h"
 #include "io/dtype.h"
 #include "io/json.h"
+#include "model/family.h"
 #include "model/quantised/dynamic_map.h"
 #include "model/quantised/quantise.h"
 #include "model/quantised/quantised_absmax.h"
@@ -196,6 +197,20 @@ std::vector<TensorGroup> groups_of(const ModelFolder& source,
   return groups;
 }
 
+void add_others(const ModelFolder& source, std::vector<TensorGroup>& groups) {
+  for (const Place& place : source.others()) groups.push_back(copy_of(place));
+}
+
+// What bitsandbytes would make four-bit modules of is more than the matrices of the blocks there.
+void require_quantisable(const ModelFolder& source) {
+  const bool is_transposed = family_of(source.config().model_type).is_transposed;
+  if (!is_transposed && source.others().empty()) return;
+  throw ModelError(concat(source.path().string(), " cannot be exported in four bits: ",
+                          is_transposed ? "its matrices are stored transposed"
+                                        : "it has other parts beside the one that reads text"),
+                   "export it without --quantize");
+}
+
 void export_model(const ModelFolder& source, const std::filesystem::path& destination,
                   const ExportOptions& options) {
   require_new_folder(destination);
@@ -206,6 +221,7 @@ void export_model(const ModelFolder& source, const std::filesystem::path& destin
                                                                *source.weights().find(slot.name));
                                            }),
                        .max_file_bytes = options.max_file_bytes};
+  add_others(source, content.groups);
   add_model_card(source.path(), content.texts);
   put_texts(options.texts, content.texts);
   // A folder that cannot be opened is not published.
@@ -217,6 +233,7 @@ void export_model(const ModelFolder& source, const std::filesystem::path& destin
 void export_quantised(const ModelFolder& source, const std::filesystem::path& destination,
                       const QuantisedExportOptions& options) {
   options.format.require_valid();
+  require_quantisable(source);
   require_new_folder(destination);
   ModelContent content{.texts = source.companions(),
                        .max_file_bytes = options.files.max_file_bytes};

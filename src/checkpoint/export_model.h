@@ -26,6 +26,9 @@ void write_rounded(const at::Tensor& sum, const TensorSpec& spec, const File& to
 std::vector<TensorGroup> groups_of(const ModelFolder& source,
                                    const std::function<TensorGroup(const TensorSlot&)>& group_of);
 
+/// Copies of the tensors that belong to other parts than the one that reads text, byte for byte.
+void add_others(const ModelFolder& source, std::vector<TensorGroup>& groups);
+
 struct ExportOptions {
   std::vector<TextFile> texts = {};  ///< In place of the model's small files, or beside them.
   int64_t max_file_bytes = kMaxExportFileBytes;

@@ -12,6 +12,7 @@ namespace temper {
 namespace {
 
 constexpr size_t kPieceElements = size_t{1} << 20;  // 4 MiB of fp32: arbitrary.
+constexpr int64_t kPieceBytes = int64_t{1} << 22;
 constexpr float kLargestHalf = 65504.0f;
 
 std::span<const std::byte> converted(std::span<const float> numbers, DType dtype,
@@ -54,6 +55,12 @@ Digest write_part(const FilePart& part, const File& file, const std::stop_token&
   };
   write(std::as_bytes(std::span(part.text)));
   std::vector<std::byte> buffer;
+  for (int64_t i = 0; i < part.bytes.size && !stop.stop_requested(); i += kPieceBytes) {
+    const Range piece{i, std::min(i + kPieceBytes, part.bytes.size)};
+    buffer.resize(static_cast<size_t>(piece.size()));
+    part.bytes.read(piece, buffer);
+    write(buffer);
+  }
   std::vector<float> decoded;
   const size_t size = size_of(part);
   for (size_t i = 0; i < size && !stop.stop_requested(); i += kPieceElements) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -22,13 +23,21 @@ struct NumberSource {
   std::function<void(Range, std::span<float>)> read = {};
 };
 
-/// A contiguous part of a file: a text, or numbers.
+/// Bytes that are read piece by piece while they are written.
+struct ByteSource {
+  int64_t size = 0;
+  /// Of [0, size), in order. Throws: Error.
+  std::function<void(Range, std::span<std::byte>)> read = {};
+};
+
+/// A contiguous part of a file: a text, numbers, or bytes.
 struct FilePart {
   int64_t offset = 0;  ///< In bytes.
   std::string text;
   std::span<const float> numbers;  ///< Instead of a text; not to be changed while it is written.
   DType dtype = DType::kF32;       ///< What the numbers are rounded to on the way.
   NumberSource source = {};        ///< Instead of numbers that lie in memory as fp32.
+  ByteSource bytes = {};           ///< Instead of numbers.
 };
 
 /// What this rank writes of one file; other ranks may write other parts of it.

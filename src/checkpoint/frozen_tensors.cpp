@@ -35,17 +35,39 @@ std::vector<std::byte> sample(const Place& place, DType dtype) {
   return bytes;
 }
 
+void read_range(const SafetensorsFolder& base, const UnitLayout& unit, Range range,
+                std::span<std::byte> bytes) {
+  for (const TensorSlot& slot : unit.slots()) {
+    const Range part = intersection(slot.range(), range);
+    if (part.is_empty()) continue;
+    const Place& place = *base.find(slot.name);
+    place.file->read(place.tensor->bytes.begin + part.begin - slot.offset,
+                     bytes.subspan(static_cast<size_t>(part.begin - range.begin),
+                                   static_cast<size_t>(part.size())));
+  }
+}
+
+// Reads parts of `range` of the unit.
+template <typename T>
+auto reader_of(const SafetensorsFolder& base, const UnitLayout& unit, Range range) {
+  return [&base, unit, range](Range part, std::span<T> out) {
+    try {
+      read_range(base, unit, {range.begin + part.begin, range.begin + part.end}, out);
+    } catch (const ModelError& error) {  // To be tried again at the next checkpoint.
+      throw CheckpointError(concat("frozen weights cannot be copied: ", error.problem()),
+                            "restore the model's folder; it is read at each checkpoint");
+    }
+  };
+}
+
 }  // namespace
 
 NumberSource frozen_numbers(const SafetensorsFolder& base, const UnitLayout& unit, Range range) {
-  return {range.size(), [&base, unit, range](Range part, std::span<float> numbers) {
-            try {
-              read_range(base, unit, {range.begin + part.begin, range.begin + part.end}, numbers);
-            } catch (const ModelError& error) {  // To be tried again at the next checkpoint.
-              throw CheckpointError(concat("frozen weights cannot be copied: ", error.problem()),
-                                    "restore the model's folder; it is read at each checkpoint");
-            }
-          }};
+  return {range.size(), reader_of<float>(base, unit, range)};
+}
+
+ByteSource passed_bytes(const SafetensorsFolder& base, const UnitLayout& unit, Range range) {
+  return {range.size(), reader_of<std::byte>(base, unit, range)};
 }
 
 void require_same_frozen(const std::filesystem::path& checkpoint, const ModelFolder& base,

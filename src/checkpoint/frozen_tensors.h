@@ -17,6 +17,11 @@ namespace temper {
 /// `base` must outlive the result, whose `read` throws CheckpointError if the base cannot be read.
 NumberSource frozen_numbers(const SafetensorsFolder& base, const UnitLayout& unit, Range range);
 
+/// Bytes `range` of what a checkpoint passes on: those of the base's tensors, end to end.
+///
+/// As above.
+ByteSource passed_bytes(const SafetensorsFolder& base, const UnitLayout& unit, Range range);
+
 /// What a resumed run computes with beside the checkpoint is its base: compares the beginning of
 /// each frozen tensor of `units` with what the checkpoint has published.
 /// Throws: ModelError if the base has others; CheckpointError if the checkpoint cannot be read.

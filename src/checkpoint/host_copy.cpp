@@ -54,6 +54,7 @@ HostCopy::HostCopy(const UnitStore& store, Communicator& ranks, std::vector<Unit
   for (const UnitLayout& one : saved_) {
     shards_.emplace_back(one.num_elements(), ranks.world_size());
     std::vector<Sources>& tensors = sources_.emplace_back();
+    if (one.use() == UnitLayout::Use::kPassedOn) continue;
     for (const TensorSlot& slot : one.slots()) {
       Sources& sources = tensors.emplace_back(Sources{stored.at(slot.name)});
       if (slot.shape != sources.front().slot.shape) {
@@ -73,7 +74,10 @@ bool HostCopy::is_unit(int saved) const {
 // What is published alone, and what changes the base, has no moments.
 bool HostCopy::is_saved(int saved, StateKind kind) const {
   const UnitLayout& unit = saved_[static_cast<size_t>(saved)];
-  if (unit.use() == UnitLayout::Use::kFrozen) return false;
+  if (unit.use() == UnitLayout::Use::kFrozen || unit.use() == UnitLayout::Use::kPassedOn) {
+    return false;
+  }
+  if (unit.num_elements() == 0) return false;
   if (kind == StateKind::kMean) return store_.options().has_means() && !unit.changes_base();
   return unit.is_trained() || kind == StateKind::kMaster;
 }

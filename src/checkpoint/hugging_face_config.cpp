@@ -10,6 +10,7 @@
 
 #include "checkpoint/config_keys.h"
 #include "checkpoint/json_keys.h"
+#include "checkpoint/layer_config.h"
 #include "checkpoint/rope_config.h"
 #include "core/concat.h"
 #include "core/error.h"
@@ -18,6 +19,12 @@
 
 namespace temper {
 namespace {
+
+// Models of which one part reads text, and what that is where the file does not say.
+struct Whole {
+  std::string_view model_type, text_type;
+};
+constexpr Whole kWholes[] = {{"gemma3", "gemma3_text"}, {"mistral3", "mistral"}};
 
 const Family* find_family(const JsonKeys& keys) {
   std::string model_type = keys.text("model_type");
@@ -29,8 +36,11 @@ const Family* find_family(const JsonKeys& keys) {
     known += concat(known.empty() ? "" : ", ", family.model_type);
   }
   if (!model_type.empty()) {
-    const char* text = keys.has("text_config") ? " and not the text part of another model" : "";
-    keys.refuse("model_type", concat("is ", shown(model_type), "; computed are ", known, text));
+    std::string wholes;
+    for (const Whole& whole : kWholes) {
+      wholes += concat(wholes.empty() ? ", and the text part of " : ", ", whole.model_type);
+    }
+    keys.refuse("model_type", concat("is ", shown(model_type), "; computed are ", known, wholes));
   }
   return nullptr;
 }
@@ -54,31 +64,49 @@ std::string text_of(std::string_view key) { return std::string(key); }
 
 // More than any model has; products of three such sizes still fit 64 bits.
 constexpr Range kSizes{1, int64_t{1} << 21};
-constexpr Range kLayers{1, 10001};
-constexpr Range kPositions{1, int64_t{1} << 40};
+
+void require_grouping(const JsonKeys& keys, const ModelConfig& config) {
+  if (config.num_heads % config.num_key_value_heads == 0) return;
+  keys.refuse("num_attention_heads", concat("is ", config.num_heads, ", no multiple of the ",
+                                            config.num_key_value_heads, " key-value heads"));
+}
 
 void read_sizes(const JsonKeys& keys, const Family& family, ModelConfig& config) {
-  config.vocab_size = keys.integer("vocab_size", kSizes);
-  config.hidden_size = keys.integer("hidden_size", kSizes);
-  config.intermediate_size = keys.integer("intermediate_size", kSizes);
+  const auto size = [&](const char* key, int64_t fallback) {
+    return keys.integer(key, kSizes, fallback > 0 ? std::optional(fallback) : std::nullopt);
+  };
+  config.vocab_size = size("vocab_size", family.default_vocab_size);
+  config.hidden_size = size("hidden_size", 0);
+  config.intermediate_size =
+      size(text_of(family.inner_key).c_str(), family.has_wide_inner ? 4 * config.hidden_size : 0);
   config.num_layers = keys.integer("num_hidden_layers", kLayers);
-  config.num_heads = keys.integer("num_attention_heads", kSizes);
-  // Here a null is not an absent key: it says as many as heads.
-  const bool is_plain = family.default_key_value_heads == 0 || keys.is_null("num_key_value_heads");
-  config.num_key_value_heads = keys.integer(
-      "num_key_value_heads", kSizes, is_plain ? config.num_heads : family.default_key_value_heads);
+  config.num_heads = size("num_attention_heads", family.default_heads);
   const int64_t even_share = std::max<int64_t>(1, config.hidden_size / config.num_heads);
-  const bool is_even = family.default_head_dim == 0 || keys.is_null("head_dim");
-  config.head_dim =
-      keys.integer("head_dim", kSizes, is_even ? even_share : family.default_head_dim);
+  config.num_key_value_heads = config.num_heads;
+  config.head_dim = even_share;
+  if (family.has_plain_heads) {
+    keys.require("head_dim", config.head_dim);
+  } else {
+    // Here a null is not an absent key: it says as many as heads.
+    const bool is_plain =
+        family.default_key_value_heads == 0 || keys.is_null("num_key_value_heads");
+    config.num_key_value_heads =
+        keys.integer("num_key_value_heads", kSizes,
+                     is_plain ? config.num_heads : family.default_key_value_heads);
+    const bool is_even = family.default_head_dim == 0 || keys.is_null("head_dim");
+    config.head_dim =
+        keys.integer("head_dim", kSizes, is_even ? even_share : family.default_head_dim);
+  }
   config.max_positions =
       keys.integer("max_position_embeddings", kPositions, family.default_max_positions);
-  config.norm_epsilon = keys.positive(text_of(family.epsilon_key).c_str(), family.default_epsilon);
-  if (config.num_heads % config.num_key_value_heads != 0) {
-    keys.refuse("num_attention_heads", concat("is ", config.num_heads, ", no multiple of the ",
-                                              config.num_key_value_heads, " key-value heads"));
+  config.norm_epsilon = family.default_epsilon;
+  if (!family.epsilon_key.empty()) {
+    config.norm_epsilon =
+        keys.positive(text_of(family.epsilon_key).c_str(), family.default_epsilon);
   }
-  if (config.head_dim % 2 != 0 && !family.knows_rotated_share) {
+  require_grouping(keys, config);
+  const bool may_be_odd = family.knows_rotated_share || family.has_learned_positions();
+  if (config.head_dim % 2 != 0 && !may_be_odd) {
     keys.refuse("head_dim", concat("is ", config.head_dim,
                                    "; rotary positions need an even number of dimensions"));
   }
@@ -94,6 +122,30 @@ void read_flags(const JsonKeys& keys, const Family& family, ModelConfig& config)
   config.has_mlp_bias = read_flag(keys, family.mlp_bias);
   config.has_qk_norm = family.query_key_norm != Family::QueryKeyNorm::kNone;
   config.has_tied_head = keys.flag("tie_word_embeddings", family.is_tied_by_default);
+  config.has_head_bias = family.has_head_bias;
+  if (!read_flag(keys, family.parallel)) return;
+  config.residual = family.is_apart ? Residual::kParallelApart : Residual::kParallel;
+}
+
+// Of its two generations.
+void read_falcon(const JsonKeys& keys, ModelConfig& config) {
+  keys.require("alibi", false);
+  const bool is_new = keys.flag("new_decoder_architecture", false);
+  const bool has_one = keys.flag("multi_query", true);
+  const bool is_parallel = keys.flag("parallel_attn", true);
+  const int64_t heads = keys.integer("num_kv_heads", kSizes, config.num_heads);
+  const int64_t norms = keys.integer("num_ln_in_parallel_attn", Range{1, 3}, is_new ? 2 : 1);
+  config.num_key_value_heads = is_new ? heads : has_one ? 1 : config.num_heads;
+  config.residual = !is_parallel ? Residual::kSequential
+                    : norms == 2 ? Residual::kParallelApart
+                                 : Residual::kParallel;
+  if (is_new && !is_parallel) {
+    keys.refuse("parallel_attn", "is false beside new_decoder_architecture");
+  }
+  if (!is_new && norms == 2) {
+    keys.refuse("num_ln_in_parallel_attn", "is 2 without new_decoder_architecture");
+  }
+  require_grouping(keys, config);
 }
 
 // As transformers calls them in configurations.
@@ -156,109 +208,9 @@ void read_scalars(const JsonKeys& keys, const Family& family, ModelConfig& confi
   if (family.default_logit_scale > 0.0) {
     config.logit_scale = keys.positive("logit_scale", family.default_logit_scale);
   }
-}
-
-// By `layer_types`, which is there.
-void read_layer_types(const JsonKeys& keys, int64_t window, ModelConfig& config) {
-  const Json& types = keys["layer_types"];
-  const auto num_layers = static_cast<size_t>(config.num_layers);
-  if (!types.is_array() || types.size() != num_layers) {
-    return keys.refuse("layer_types", concat("is not a list of ", num_layers, " layers"));
-  }
-  for (size_t layer = 0; layer < num_layers; ++layer) {
-    if (types[layer] == "full_attention") continue;
-    if (types[layer] != "sliding_attention") {
-      return keys.refuse("layer_types", concat("has ", shown(types[layer]), " at layer ", layer,
-                                               "; computed are full_attention and "
-                                               "sliding_attention"));
-    }
-    if (window == 0) {
-      return keys.refuse("layer_types", concat("has sliding_attention at layer ", layer,
-                                               ", but use_sliding_window is false, or there is no "
-                                               "sliding_window"));
-    }
-    config.windows[layer] = window;
-  }
-}
-
-// Whether a layer has the family's window where no `layer_types` says so.
-template <typename Function>
-void fill_windows(ModelConfig& config, int64_t window, Function has_window) {
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    if (has_window(layer)) config.windows[static_cast<size_t>(layer)] = window;
-  }
-}
-
-// After the positions, which some windows depend on.
-void read_windows(const JsonKeys& keys, const Family& family, ModelConfig& config) {
-  using Windows = Family::Windows;
-  const Windows rule = family.windows;
-  config.windows.assign(static_cast<size_t>(config.num_layers), 0);
-  if (rule == Windows::kNone) return;
-  if (rule == Windows::kEveryLayer && keys.has("layer_types")) {
-    return keys.refuse("layer_types", concat("is no key of the family ", family.model_type));
-  }
-  const bool is_on = rule == Windows::kAboveLayer || rule == Windows::kWithoutRope
-                         ? keys.flag("use_sliding_window", false)
-                         : true;
-  // A null is not an absent key: it says that there is no window.
-  const bool has_window = is_on && !keys.is_null("sliding_window") &&
-                          (family.default_window > 0 || keys.has("sliding_window"));
-  const int64_t window =
-      has_window ? keys.integer("sliding_window", kPositions, family.default_window) : 0;
-  const int64_t first = rule == Windows::kAboveLayer
-                            ? keys.integer("max_window_layers", Range{0, kLayers.end}, 28)
-                            : 0;
-  const std::string pattern_key = text_of(family.pattern_key);
-  const bool has_pattern = !pattern_key.empty() && keys.has(pattern_key.c_str());
-  if (keys.has("layer_types")) return read_layer_types(keys, window, config);
-  const int64_t pattern = has_pattern ? keys.integer(pattern_key.c_str(), kLayers, 1)
-                                      : std::max<int64_t>(1, family.default_pattern);
-  fill_windows(config, window, [&](int64_t layer) {
-    switch (rule) {
-      case Windows::kAboveLayer: return layer >= first;
-      case Windows::kByPattern: return (layer + 1) % pattern != 0;
-      case Windows::kWithoutRope: return config.positions_of(layer) == LayerPositions::kNone;
-      default: return true;
-    }
-  });
-}
-
-// Whose ones rotate.
-void read_rotated_layers(const JsonKeys& keys, ModelConfig& config) {
-  const int64_t interval = keys.integer("no_rope_layer_interval", kLayers, 4);
-  const bool has_list = keys.has("no_rope_layers");
-  const Json& list = has_list ? keys["no_rope_layers"] : Json();
-  if (has_list && (!list.is_array() || std::ssize(list) != config.num_layers)) {
-    return keys.refuse("no_rope_layers", concat("is not a list of ", config.num_layers, " layers"));
-  }
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    const bool rotates =
-        has_list ? list[static_cast<size_t>(layer)] == 1 : (layer + 1) % interval != 0;
-    config.positions.push_back(rotates ? LayerPositions::kRope : LayerPositions::kNone);
-  }
-}
-
-// By the layers' windows.
-void read_positions_by_window(const JsonKeys& keys, const Family& family, ModelConfig& config) {
-  const bool has_two = family.rotated == Family::Rotated::kTwoTables;
-  if (!has_two && keys.is_null("sliding_window")) {
-    if (!family.is_parallel) return;  // Then all layers rotate.
-    return keys.refuse("sliding_window", "is null, which is not computed for this family");
-  }
-  for (const int64_t window : config.windows) {
-    const LayerPositions full = has_two ? LayerPositions::kRope : LayerPositions::kNone;
-    const LayerPositions windowed = has_two ? LayerPositions::kWindowRope : LayerPositions::kRope;
-    config.positions.push_back(window > 0 ? windowed : full);
-  }
-}
-
-void read_layers(const JsonKeys& keys, const Family& family, ModelConfig& config) {
-  using Rotated = Family::Rotated;
-  if (family.rotated == Rotated::kByList) read_rotated_layers(keys, config);
-  read_windows(keys, family, config);
-  if (family.rotated == Rotated::kWindowLayers || family.rotated == Rotated::kTwoTables) {
-    read_positions_by_window(keys, family, config);
+  if (family.has_qkv_bound && keys.has("clip_qkv")) config.qkv_bound = keys.positive("clip_qkv");
+  if (family.has_unscaled_flag && !keys.flag("scale_attn_weights", true)) {
+    config.attention_scale = 1.0;
   }
 }
 
@@ -278,9 +230,18 @@ void read_end_tokens(const JsonKeys& keys, ModelConfig& config) {
   config.eos_token_ids = std::move(ids);
 }
 
-void refuse_dropout(const JsonKeys& keys, const Family& family) {
-  for (const std::string_view key : family.dropouts) {
-    if (!key.empty()) keys.require(text_of(key).c_str(), 0.0);
+// Fine-tuning goes without that of models that are published with it: so much is told.
+void refuse_dropout(const JsonKeys& keys, const Family& family,
+                    std::vector<std::string>& unknown_keys) {
+  for (const std::string_view name : family.dropouts) {
+    const std::string key = text_of(name);
+    if (key.empty()) continue;
+    if (!family.is_published_with_dropout || !keys.has(key.c_str()) ||
+        !keys[key.c_str()].is_number()) {
+      keys.require(key.c_str(), 0.0);
+    } else if (keys[key.c_str()] != 0.0) {
+      unknown_keys.push_back(concat(key, " (", shown(keys[key.c_str()]), ": nothing is dropped)"));
+    }
   }
 }
 
@@ -295,15 +256,32 @@ void refuse_other_arithmetic(const JsonKeys& keys) {
   }
 }
 
+// A file may have both names of a key, but not for two things.
+void refuse_contradictions(const JsonKeys& keys, const Family& family) {
+  for (const auto& [alias, name] : family.aliases) {
+    const std::string other = text_of(alias), key = text_of(name);
+    if (other.empty() || !keys.has(other.c_str()) || keys[other.c_str()] == keys[key.c_str()]) {
+      continue;
+    }
+    keys.refuse(other.c_str(), concat("is ", shown(keys[other.c_str()]), ", but ", key, " is ",
+                                      shown(keys[key.c_str()])));
+  }
+}
+
 void read_model(const JsonKeys& keys, ModelConfig& config, std::vector<std::string>& problems,
                 std::vector<std::string>& unknown_keys) {
   refuse_other_arithmetic(keys);
   const Family* family = find_family(keys);
   if (family == nullptr) return;
   config.model_type = std::string(family->model_type);
-  refuse_dropout(keys, *family);
+  config.file_base = config.module_base = family->base;
+  config.file_head = family->parts.head;
+  if (family->has_llama_modules) config.module_base = "model.";
+  refuse_contradictions(keys, *family);
+  refuse_dropout(keys, *family, unknown_keys);
   read_sizes(keys, *family, config);
   read_flags(keys, *family, config);
+  if (family->has_falcon_keys) read_falcon(keys, config);
   read_activation(keys, *family, config);
   read_scalars(keys, *family, config);
   read_rope(keys, *family, config, problems, unknown_keys);
@@ -325,15 +303,67 @@ void throw_if_any(const std::vector<std::string>& problems, const std::string& n
   throw ModelError(list, "choose a model that is computed here, or mend the file");
 }
 
+const Whole* find_whole(const Json& json) {
+  if (!json.is_object() || !json.contains("text_config")) return nullptr;
+  const auto whole = std::ranges::find_if(kWholes, [&](const Whole& one) {
+    return json.contains("model_type") && json["model_type"] == one.model_type;
+  });
+  return whole == std::end(kWholes) ? nullptr : whole;
+}
+
+// The configuration of its part that reads text, with what the whole says of that. Whether the head
+// is tied, the whole alone says.
+Json text_part(const Json& json, const Whole& whole) {
+  Json text = json["text_config"];
+  if (!text.is_object()) return text;
+  text["tie_word_embeddings"] = true;
+  for (const char* key : {"tie_word_embeddings", "eos_token_id", "dtype", "torch_dtype"}) {
+    if (json.contains(key) && !json[key].is_null()) text[key] = json[key];
+  }
+  if (!text.contains("model_type")) text["model_type"] = whole.text_type;
+  return text;
+}
+
+// Of how images become tokens.
+constexpr const char* kImageKeys[] = {"boi_token_index",      "eoi_token_index",
+                                      "image_token_index",    "multimodal_projector_bias",
+                                      "projector_hidden_act", "spatial_merge_size",
+                                      "vision_feature_layer"};
+
+// Beside the part that reads text. Notes problems.
+std::vector<std::string> unknown_keys_beside(const Json& json, std::vector<std::string>& problems) {
+  const JsonKeys keys(json, "", problems);
+  for (const char* key :
+       {"model_type", "text_config", "vision_config", "tie_word_embeddings", "eos_token_id"}) {
+    keys.has(key);
+  }
+  for (const char* key : kImageKeys) keys.has(key);
+  return sort_out_config_keys(keys);
+}
+
+// As transformers calls them in files and in its modules.
+void name_text_part(ModelConfig& config) {
+  config.has_other_parts = true;
+  config.module_base = "model.language_model.";
+  config.file_base = "language_model." + config.file_base;
+  config.file_head = "language_model." + config.file_head;
+}
+
 }  // namespace
 
 ModelConfig parse_hugging_face_config(std::string_view text, const std::string& name,
                                       std::vector<std::string>* unknown_keys) {
-  const Json json = without_aliases(parse_json(text, {name, FilePurpose::kModel}));
+  const Json file = parse_json(text, {name, FilePurpose::kModel});
+  const Whole* whole = find_whole(file);
+  const Json json = without_aliases(whole == nullptr ? file : text_part(file, *whole));
   std::vector<std::string> problems, unknown;
-  const JsonKeys keys(json, "", problems);
+  const JsonKeys keys(json, whole == nullptr ? "" : "text_config.", problems);
   ModelConfig config;
   if (problems.empty()) read_model(keys, config, problems, unknown);
+  if (whole != nullptr) {
+    for (std::string& key : unknown_keys_beside(file, problems)) unknown.push_back(std::move(key));
+    name_text_part(config);
+  }
   throw_if_any(problems, name);
   if (unknown_keys != nullptr) *unknown_keys = std::move(unknown);
   return config;

@@ -167,10 +167,10 @@ void load_dense(const SafetensorsFolder& weights, Range units, UnitStore& store,
 // Those before the units of an adapter, whose tensors no model has.
 int num_model_units(const ModelFolder& folder, const UnitStore& store) {
   int count = 0;
-  while (count < store.num_units() &&
-         folder.weights().find(store.state(count).unit.slots().front().name) != nullptr) {
-    ++count;
-  }
+  const auto is_of_model = [&](const UnitLayout& unit) {  // A tied head may have no tensor.
+    return unit.slots().empty() || folder.weights().find(unit.slots().front().name) != nullptr;
+  };
+  while (count < store.num_units() && is_of_model(store.state(count).unit)) ++count;
   return count;
 }
 

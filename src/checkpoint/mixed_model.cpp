@@ -82,6 +82,7 @@ void mix_models(const std::vector<WeightedModel>& models, const fs::path& destin
               write_rounded(mixed(folders, models, spec.name), spec, file, offsets[0]);
             }};
   });
+  add_others(first, content.groups);
   write_new_model_folder(destination, content, [](const fs::path& copy) { ModelFolder{copy}; });
 }
 

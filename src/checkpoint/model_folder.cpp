@@ -4,6 +4,7 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <set>
@@ -19,16 +20,16 @@
 #include "core/message_text.h"
 #include "io/file.h"
 #include "model/decoder_units.h"
+#include "model/tensor_names.h"
 
 namespace temper {
 namespace {
 
 constexpr size_t kMostListed = 40;  // A message of more lines helps nobody.
 
-bool is_ignored(const std::string& name, const std::set<std::string>& wanted) {
-  return name.ends_with("rotary_emb.inv_freq") ||
-         (name == kHeadWeight && !wanted.contains(kHeadWeight));
-}
+// What is computed from the configuration, and in older files stored all the same.
+constexpr const char* kBuffers[] = {"rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias",
+                                    ".attention.bias", ".attention.masked_bias"};
 
 // A tensor that a folder has to have.
 struct WantedTensor {
@@ -41,8 +42,11 @@ bool has_dtype(const SafetensorsTensor& tensor, const WantedTensor& wanted) {
   return wanted.dtype ? tensor.dtype == *wanted.dtype : is_convertible(tensor.dtype);
 }
 
+using IsIgnored = std::function<bool(const std::string&)>;  // Of a tensor that no unit has.
+
 std::vector<std::string> differences(const SafetensorsFolder& weights,
-                                     const std::vector<WantedTensor>& tensors) {
+                                     const std::vector<WantedTensor>& tensors,
+                                     const IsIgnored& is_ignored) {
   std::vector<std::string> found;
   std::set<std::string> names;
   for (const WantedTensor& wanted : tensors) {
@@ -60,7 +64,7 @@ std::vector<std::string> differences(const SafetensorsFolder& weights,
     }
   }
   for (const auto& [name, place] : weights.tensors()) {
-    if (!names.contains(name) && !is_ignored(name, names)) {
+    if (!names.contains(name) && !is_ignored(name)) {
       found.push_back(
           concat("surplus: ", quote_if_needed(name), ' ', to_text(place.tensor->shape)));
     }
@@ -97,8 +101,8 @@ std::vector<WantedTensor> tensors_of(const std::vector<UnitLayout>& units,
 }
 
 void require_wanted(const SafetensorsFolder& weights, const std::vector<WantedTensor>& tensors,
-                    const std::string& name) {
-  const std::vector<std::string> found = differences(weights, tensors);
+                    const std::string& name, const IsIgnored& is_ignored) {
+  const std::vector<std::string> found = differences(weights, tensors, is_ignored);
   if (found.empty()) return;
   std::string list = concat(name, " does not have the tensors of the model:");
   for (size_t i = 0; i < std::min(found.size(), kMostListed); ++i) list += "\n  " + found[i];
@@ -184,7 +188,8 @@ ModelConfig read_config(const std::string& text, const std::filesystem::path& fo
 
 void require_tensors(const SafetensorsFolder& weights, const std::vector<UnitLayout>& units,
                      const std::string& name) {
-  require_wanted(weights, tensors_of(units, weights, {}), name);
+  require_wanted(weights, tensors_of(units, weights, {}), name,
+                 [](const std::string& /*surplus*/) { return false; });
 }
 
 ModelFolder::ModelFolder(std::filesystem::path folder, WeightForms accepted,
@@ -193,15 +198,18 @@ ModelFolder::ModelFolder(std::filesystem::path folder, WeightForms accepted,
       config_text_(read_file(path_ / "config.json", FilePurpose::kModel)),
       config_(read_config(config_text_, path_)),
       weights_(path_) {
+  look_at_names();
   look_at_head(has_own_head);
   units_ = decoder_units(config_);
+  look_at_others();
   look_at_quantisation();
   if (quantisation_ && accepted == WeightForms::kDense) {
     throw ModelError(concat(path_.string(), " has its weights in four bits (",
                             describe(*quantisation_), "), which only method qlora trains on"),
                      "set method to qlora, or use the model that they were quantised from");
   }
-  require_wanted(weights_, tensors_of(units_, weights_, quantisation_), path_.string());
+  require_wanted(weights_, tensors_of(units_, weights_, quantisation_), path_.string(),
+                 [this](const std::string& name) { return is_ignored(name); });
   const std::filesystem::path generation = path_ / "generation_config.json";
   if (is_there(generation)) {
     take_end_tokens(read_file(generation, FilePurpose::kModel), generation.string(), config_);
@@ -210,9 +218,53 @@ ModelFolder::ModelFolder(std::filesystem::path folder, WeightForms accepted,
                                 : most_common_dtype(weights_, units_);
 }
 
+// Files of some families lack what transformers puts before each name, or have its own names.
+void ModelFolder::look_at_names() {
+  const auto has = [&](const std::string& base) {
+    ModelConfig config = config_;
+    config.file_base = base;
+    return weights_.find(embedding_weight(config)) != nullptr;
+  };
+  if (has(config_.file_base)) return;
+  if (has(config_.module_base)) {
+    config_.file_base = config_.module_base;
+    config_.file_head = head_name(config_, NameKind::kModule);
+  } else if (has("")) {
+    config_.file_base.clear();
+  }
+}
+
+void ModelFolder::look_at_others() {
+  if (!config_.has_other_parts) return;
+  for (const auto& [name, place] : weights_.tensors()) {
+    const bool is_own = name.starts_with(config_.file_base) || name == head_weight(config_);
+    if (!is_own) others_.push_back(place);
+  }
+  std::ranges::stable_sort(others_, std::greater(),
+                           [](const auto& place) { return place.tensor->dtype; });
+}
+
+bool ModelFolder::is_ignored(const std::string& name) const {
+  const bool is_buffer =
+      std::ranges::any_of(kBuffers, [&](const char* buffer) { return name.ends_with(buffer); });
+  return is_buffer || (config_.has_tied_head && name == head_weight(config_)) ||
+         std::ranges::any_of(others_,
+                             [&](const auto& place) { return place.tensor->name == name; });
+}
+
+std::optional<UnitLayout> ModelFolder::passed_unit() const {
+  if (others_.empty()) return std::nullopt;
+  std::vector<TensorSlot> slots;
+  for (const SafetensorsFolder::Place& place : others_) {
+    slots.push_back({.name = place.tensor->name, .shape = {place.tensor->bytes.size()}});
+  }
+  return UnitLayout("passed_on", std::move(slots), UnitLayout::Use::kPassedOn);
+}
+
 void ModelFolder::look_at_head(std::optional<bool> has_own_head) {
   if (!config_.has_tied_head) return;
-  const auto *head = weights_.find(kHeadWeight), *embedding = weights_.find(kEmbeddingWeight);
+  const auto *head = weights_.find(head_weight(config_)),
+             *embedding = weights_.find(embedding_weight(config_));
   if (!has_own_head) {
     has_own_head = head != nullptr && embedding != nullptr && !has_same_values(*head, *embedding);
   }

@@ -52,6 +52,13 @@ class ModelFolder {
   const std::vector<UnitLayout>& units() const { return units_; }
   const SafetensorsFolder& weights() const { return weights_; }
 
+  /// The tensors of what else the model has, such as a part that sees: nothing here computes with
+  /// them. Widest dtype first, then by name.
+  const std::vector<SafetensorsFolder::Place>& others() const { return others_; }
+
+  /// These as a unit of bytes, for checkpoints; nothing if there are none.
+  std::optional<UnitLayout> passed_unit() const;
+
   /// The dtype of most weights: F32, BF16 or F16. Of four bits: what they were quantised from.
   DType stored_dtype() const { return stored_dtype_; }
 
@@ -73,6 +80,9 @@ class ModelFolder {
   std::string fingerprint() const;
 
  private:
+  void look_at_names();
+  void look_at_others();
+  bool is_ignored(const std::string& name) const;
   void look_at_head(std::optional<bool> has_own_head);
   void look_at_quantisation();
 
@@ -84,12 +94,12 @@ class ModelFolder {
   bool has_stale_quantisation_ = false;  // In the configuration, of weights that are dense.
   std::optional<QuantisationOptions> quantisation_;
   std::vector<UnitLayout> units_;
+  std::vector<SafetensorsFolder::Place> others_;
   DType stored_dtype_ = DType::kF32;
 };
 
 /// Checks that a folder has every tensor of the units in its shape and a dtype that can be read,
-/// and no other one. Ignored: rotary frequencies, and the copy of a tied head. `name` is the
-/// folder's. Throws: ModelError that lists all differences.
+/// and no other one. `name` is the folder's. Throws: ModelError that lists all differences.
 void require_tensors(const SafetensorsFolder& weights, const std::vector<UnitLayout>& units,
                      const std::string& name);
 

@@ -12,9 +12,17 @@
 namespace temper {
 namespace {
 
-UnitFile plan_file(const UnitFileSet& set, const UnitLayout& unit, DType dtype) {
+UnitFile plan_file(const UnitFileSet& set, const UnitLayout& unit, DType dtype,
+                   const SafetensorsFolder* base) {
+  const bool is_passed = unit.use() == UnitLayout::Use::kPassedOn;
+  if (is_passed) dtype = DType::kU8;
   std::vector<TensorSpec> specs;
-  for (const TensorSlot& slot : unit.slots()) specs.push_back({slot.name, dtype, slot.shape});
+  for (const TensorSlot& slot : unit.slots()) {
+    specs.push_back({slot.name, dtype, slot.shape});
+    if (!is_passed || base == nullptr) continue;
+    const SafetensorsTensor& tensor = *base->find(slot.name)->tensor;
+    specs.back() = {slot.name, tensor.dtype, tensor.shape};
+  }
   return {set.kind,           0, {}, SafetensorsLayout(std::move(specs)).header(), dtype,
           unit.num_elements()};
 }
@@ -42,7 +50,8 @@ bool has(const UnitFileSet& set, const UnitLayout& unit) {
 std::vector<int> units_in(const UnitFileSet& set, const std::vector<UnitLayout>& units) {
   std::vector<int> chosen;
   for (int unit = 0; unit < std::ssize(units); ++unit) {
-    if (has(set, units[static_cast<size_t>(unit)])) chosen.push_back(unit);
+    const UnitLayout& layout = units[static_cast<size_t>(unit)];
+    if (has(set, layout) && layout.num_elements() > 0) chosen.push_back(unit);
   }
   return chosen;
 }
@@ -76,14 +85,15 @@ DType stored_dtype_of(MomentDtype moments) {
 }
 
 std::vector<UnitFile> plan_unit_files(const std::vector<UnitLayout>& units,
-                                      const UnitFileSet& published, const StoredDTypes& dtypes) {
+                                      const UnitFileSet& published, const StoredDTypes& dtypes,
+                                      const SafetensorsFolder* base) {
   std::vector<UnitFile> files;
   for (const UnitFileSet& set : all_sets(published)) {
     if (set.kind == StateKind::kMean && !dtypes.has_means) continue;
     const std::vector<int> chosen = units_in(set, units);
     for (size_t i = 0; i < chosen.size(); ++i) {
       UnitFile file =
-          plan_file(set, units[static_cast<size_t>(chosen[i])], dtype_of(set.kind, dtypes));
+          plan_file(set, units[static_cast<size_t>(chosen[i])], dtype_of(set.kind, dtypes), base);
       file.unit = chosen[i];
       file.path =
           concat(set.folder, '/',

@@ -9,6 +9,7 @@
 #include "core/range.h"
 #include "io/dtype.h"
 #include "io/file.h"
+#include "io/safetensors_folder.h"
 #include "model/unit_layout.h"
 #include "optim/adamw.h"
 
@@ -68,8 +69,10 @@ struct StoredDTypes {
 DType stored_dtype_of(MomentDtype moments);
 
 /// All unit files of a checkpoint, set by set: first the `published` one, then the optimizer's.
+/// What is passed on has the dtypes and shapes of `base`; without that, those of bytes.
 std::vector<UnitFile> plan_unit_files(const std::vector<UnitLayout>& units,
-                                      const UnitFileSet& published, const StoredDTypes& dtypes);
+                                      const UnitFileSet& published, const StoredDTypes& dtypes,
+                                      const SafetensorsFolder* base = nullptr);
 
 /// The index of each set of several files: which file has which tensor.
 std::vector<TextFile> make_indexes(const std::vector<UnitLayout>& units,

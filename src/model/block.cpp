@@ -11,6 +11,7 @@
 #include "core/concat.h"
 #include "model/family.h"
 #include "model/linear_modules.h"
+#include "model/tensor_names.h"
 
 namespace temper {
 namespace {
@@ -18,7 +19,8 @@ namespace {
 // The weights of two modules as those of one, which lies where both lie end to end.
 std::optional<LinearWeights> joined(const LinearWeights& a, const LinearWeights& b) {
   const bool has_bias = a.bias.is_defined();
-  const bool is_adjacent = b.matrix.follows(a.matrix) && (!has_bias || b.bias.follows(a.bias));
+  const bool is_adjacent = !a.matrix.is_transposed() && b.matrix.follows(a.matrix) &&
+                           (!has_bias || b.bias.follows(a.bias));
   if (!is_adjacent || has_bias != b.bias.is_defined()) return std::nullopt;
   const int64_t out = a.matrix.shape()[0] + b.matrix.shape()[0];
   return LinearWeights{a.matrix.reshaped({out, a.matrix.shape()[1]}),
@@ -38,7 +40,9 @@ struct BlockWeights {
     SideBySide all;
     for (const LinearModule& module : modules) {
       if (module.product != product) continue;
-      const LinearWeights next{find(module.name + ".weight"), find(module.name + ".bias"), {}};
+      const Weight matrix = find(module.name + ".weight");
+      const LinearWeights next{
+          module.is_transposed ? matrix.transposed() : matrix, find(module.name + ".bias"), {}};
       const auto both = all.empty() ? std::nullopt : joined(all.back(), next);
       if (both) {
         all.back() = *both;
@@ -66,7 +70,9 @@ NormKind norm_kind(const ModelConfig& config) {
   return kind;
 }
 
-NormWeights find_norm(std::span<const PlacedUnit> units, const std::string& module) {
+NormWeights find_norm(std::span<const PlacedUnit> units, const NormKind& kind,
+                      const std::string& module) {
+  if (!kind.has_scale) return {.scale = {}, .bias = {}, .is_without = true};
   return {find_weight(units, module + ".weight"), find_weight(units, module + ".bias")};
 }
 
@@ -75,23 +81,28 @@ Block::Block(const ModelConfig& config, int64_t layer, std::span<const PlacedUni
              config.attention_softcap},
       window_(config.windows[static_cast<size_t>(layer)]),
       norm_(norm_kind(config)),
+      qkv_bound_(config.qkv_bound),
+      residual_(config.residual),
       residual_scale_(config.residual_scale) {
   const Family& family = family_of(config.model_type);
   norms_rotated_heads_ = family.query_key_norm == Family::QueryKeyNorm::kEachHeadRotated;
-  is_parallel_ = family.is_parallel;
+  is_grouped_ = family.is_grouped;
   activation_ = {config.activation, family.is_gated()};
-  const std::string block = concat("model.layers.", layer, ".");
+  const std::string block = block_name(config, layer) + ".";
+  const BlockNames names = block_names(config);
   const BlockWeights weights{units, block, linear_modules(config)};
-  const auto norm = [&](std::string_view name) { return find_norm(units, concat(block, name)); };
-  attention_norm_ = norm(family.names.attention_norm);
+  const auto norm = [&](std::string_view name) {
+    return name.empty() ? NormWeights() : find_norm(units, norm_, concat(block, name));
+  };
+  attention_norm_ = norm(names.attention_norm);
   qkv_ = weights.side_by_side(Product::kQueriesKeysValues);
-  head_norms_ = {norm(family.names.query_norm).scale, norm(family.names.key_norm).scale};
+  head_norms_ = {norm(names.query_norm).scale, norm(names.key_norm).scale};
   attention_end_.output = weights.side_by_side(Product::kOutput).front();
-  attention_end_.norm = norm(family.names.after_attention_norm);
-  mlp_norm_ = norm(family.names.mlp_norm);
+  attention_end_.norm = norm(names.after_attention_norm);
+  mlp_norm_ = norm(names.mlp_norm);
   gate_up_ = weights.side_by_side(Product::kGateUp);
   mlp_end_.output = weights.side_by_side(Product::kDown).front();
-  mlp_end_.norm = norm(family.names.after_mlp_norm);
+  mlp_end_.norm = norm(names.after_mlp_norm);
 }
 
 void Block::attach(const BlockAddition& addition) {
@@ -176,7 +187,9 @@ at::Tensor Block::queries_keys_values(const Activation& input, const RotaryAngle
   const auto with_norms = [&](const at::Tensor& qkv) {
     return head_norms_.queries.is_defined() ? norm_heads(qkv, heads_, head_norms_, norm_) : qkv;
   };
-  const at::Tensor qkv = side_by_side(input, qkv_);
+  at::Tensor qkv = side_by_side(input, qkv_);
+  if (is_grouped_) qkv = from_groups(qkv, heads_);
+  if (qkv_bound_ > 0.0) qkv = at::clamp(qkv, -qkv_bound_, qkv_bound_);
   if (norms_rotated_heads_) return with_norms(rotate(qkv, angles, heads_));
   return rotate(with_norms(qkv), angles, heads_);
 }
@@ -184,7 +197,9 @@ at::Tensor Block::queries_keys_values(const Activation& input, const RotaryAngle
 at::Tensor Block::add_sublayers(const at::Tensor& hidden, const Activation& input,
                                 const at::Tensor& attended) const {
   const at::Tensor sum = add_sublayer(hidden, attended, attention_end_);
-  const at::Tensor gate_up = side_by_side(is_parallel_ ? input : normed(sum, mlp_norm_), gate_up_);
+  const at::Tensor& read = residual_ == Residual::kSequential ? sum : hidden;
+  const bool is_shared = residual_ == Residual::kParallel;
+  const at::Tensor gate_up = side_by_side(is_shared ? input : normed(read, mlp_norm_), gate_up_);
   const auto activated = [gate_up, kind = activation_] { return activate_mlp(gate_up, kind); };
   return add_sublayer(sum, recomputed(activated), mlp_end_);
 }

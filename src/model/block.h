@@ -32,10 +32,12 @@ Weight find_weight(std::span<const PlacedUnit> units, const std::string& name);
 
 /// How a model norms its rows, and the weights of one of its norms by its module's name.
 NormKind norm_kind(const ModelConfig& config);
-NormWeights find_norm(std::span<const PlacedUnit> units, const std::string& module);
+NormWeights find_norm(std::span<const PlacedUnit> units, const NormKind& kind,
+                      const std::string& module);
 
 /// One transformer block: x + attention(norm(x)), then that + mlp(norm(that)). Some families norm
-/// what a sublayer adds, too, or that alone; in some the MLP reads what attention reads.
+/// what a sublayer adds, too, or that alone; in some the MLP reads what attention reads, or a norm
+/// of its own of that.
 ///
 /// With autograd on, an input that wants a gradient leads to a graph whose backward pass writes the
 /// gradients of the block's weights.
@@ -81,7 +83,9 @@ class Block {
   int64_t window_;
   NormKind norm_;
   bool norms_rotated_heads_;  // Else before the rotation.
-  bool is_parallel_;          // The MLP reads what attention reads.
+  bool is_grouped_;           // The projection's columns are those of groups.
+  double qkv_bound_;          // 0: none.
+  Residual residual_;
   double residual_scale_;
   MlpActivation activation_;
   NormWeights attention_norm_;  // Undefined where attention reads the block's input itself.

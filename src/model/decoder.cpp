@@ -11,6 +11,7 @@
 #include "model/ops/backward.h"
 #include "model/ops/embedding.h"
 #include "model/ops/rotary.h"
+#include "model/tensor_names.h"
 
 namespace temper {
 
@@ -25,10 +26,14 @@ Decoder::Decoder(ModelConfig config, std::optional<DecoderUnits> units)
     blocks_.emplace_back(config_, layer, units_of(static_cast<int>(1 + layer)));
   }
   const std::vector<PlacedUnit> last = units_of(num_users() - 1);
-  embedding_ = find_weight(units_of(0), kEmbeddingWeight);
-  const Weight matrix = config_.has_tied_head ? embedding_ : find_weight(last, kHeadWeight);
-  head_ = std::make_unique<Head>(find_norm(last, "model.norm"), norm_kind(config_), matrix,
-                                 LogitRule{config_.logit_scale, config_.logit_softcap});
+  embedding_ = find_weight(units_of(0), embedding_weight(config_));
+  learned_positions_ = find_weight(units_of(0), positions_name(config_) + ".weight");
+  const Weight matrix =
+      config_.has_tied_head ? embedding_ : find_weight(last, head_weight(config_));
+  const NormKind kind = norm_kind(config_);
+  head_ = std::make_unique<Head>(find_norm(last, kind, final_norm_name(config_)), kind, matrix,
+                                 LogitRule{config_.logit_scale, config_.logit_softcap,
+                                           find_weight(last, head_name(config_) + ".bias")});
   make_positions();
 }
 
@@ -80,9 +85,12 @@ RotaryAngles Decoder::angles(int layer, const PackedBatch& batch, at::ScalarType
   const LayerPositions kind = config_.positions_of(layer);
   if (kind == LayerPositions::kNone) return {};
   Rotary& rotary = kind == LayerPositions::kRope ? *rotary_ : *window_rotary_;
-  const at::Tensor& own = batch.positions;
-  return rotary.angles(first_position_ == 0 ? own : own.add(first_position_),
-                       largest_position(batch) + first_position_, dtype);
+  return rotary.angles(places(batch.positions), largest_position(batch) + first_position_, dtype);
+}
+
+// Behind a prefix, they begin where it ends.
+at::Tensor Decoder::places(const at::Tensor& positions) const {
+  return first_position_ == 0 ? positions : positions.add(first_position_);
 }
 
 // Gemma's is a number of the compute dtype.
@@ -91,23 +99,29 @@ double Decoder::embedding_scale(at::ScalarType dtype) const {
   return at::scalar_tensor(config_.embedding_scale, dtype).item<double>();
 }
 
-at::Tensor Decoder::embed(const at::Tensor& tokens) const {
+at::Tensor Decoder::embed(const PackedBatch& batch) const {
   const at::NoGradGuard no_graph;
   at::Tensor rows =
-      embedding_.value().index_select(0, tokens).to(buffers_[0]->weights.scalar_type());
-  return config_.embedding_scale == 1.0 ? rows : rows.mul_(embedding_scale(rows.scalar_type()));
+      embedding_.value().index_select(0, batch.tokens).to(buffers_[0]->weights.scalar_type());
+  if (config_.embedding_scale != 1.0) rows.mul_(embedding_scale(rows.scalar_type()));
+  if (!learned_positions_.is_defined()) return rows;
+  return rows.add_(learned_positions_.value().index_select(0, places(batch.positions)));
 }
 
-void Decoder::embed_backward(const at::Tensor& given, const at::Tensor& tokens) const {
+void Decoder::embed_backward(const at::Tensor& given, const PackedBatch& batch) const {
   const bool is_plain = config_.embedding_scale == 1.0;
   const at::Tensor gradient = is_plain ? given : given * embedding_scale(given.scalar_type());
   if (at::Tensor sums = embedding_.gradient(); sums.defined()) {
     if (!(embedding_ == head_->matrix())) sums.zero_();
-    add_rows_by_token(sums, gradient.to(sums.scalar_type()), tokens);
+    add_rows_by_token(sums, gradient.to(sums.scalar_type()), batch.tokens);
   }
   if (embedding_rows_.is_defined()) {
     if (!(embedding_rows_.rows == head_rows_.rows)) embedding_rows_.rows.gradient().zero_();
-    embedding_rows_.add_embedding_gradient(gradient, tokens);
+    embedding_rows_.add_embedding_gradient(gradient, batch.tokens);
+  }
+  if (!learned_positions_.is_defined()) return;
+  if (at::Tensor sums = learned_positions_.gradient(); sums.defined()) {
+    add_rows_by_token(sums.zero_(), given.to(sums.scalar_type()), places(batch.positions));
   }
 }
 

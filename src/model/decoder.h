@@ -70,15 +70,16 @@ class Decoder {
   /// The buffers unit `unit` computes on; the engine sets their tensors before each call below.
   UnitBuffers& buffers(int unit) { return *buffers_[static_cast<size_t>(unit)]; }
 
-  /// Looks the tokens up and scales their rows. Reads unit 0's weights. Returns [T, hidden].
-  at::Tensor embed(const at::Tensor& tokens) const;
+  /// Looks the tokens up, scales their rows and adds those of their positions, where these are
+  /// learned. Reads unit 0's weights. Returns [T, hidden].
+  at::Tensor embed(const PackedBatch& batch) const;
 
   /// Puts the rows of tokens that an adapter trains into the buffer of a unit that was gathered.
   void put_token_rows(int unit) const;
 
-  /// From the gradient `given` of embeddings [T, hidden] to that of the matrix, in token order:
+  /// From the gradient `given` of embeddings [T, hidden] to those of its matrices, in token order:
   /// added where a tied head has written to it before, else written.
-  void embed_backward(const at::Tensor& given, const at::Tensor& tokens) const;
+  void embed_backward(const at::Tensor& given, const PackedBatch& batch) const;
 
   /// The block of unit 1 + layer without a graph.
   at::Tensor block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const;
@@ -121,6 +122,7 @@ class Decoder {
   std::vector<PlacedUnit> units_of(int user) const;
   void make_positions();
   RotaryAngles angles(int layer, const PackedBatch& batch, at::ScalarType dtype) const;
+  at::Tensor places(const at::Tensor& positions) const;
   double embedding_scale(at::ScalarType dtype) const;
   at::Tensor run_block(int layer, const at::Tensor& hidden, const PackedBatch& batch) const;
 
@@ -129,7 +131,8 @@ class Decoder {
   std::vector<std::shared_ptr<UnitBuffers>> buffers_;  // [unit]
   std::vector<Block> blocks_;                          // [layer]
   Weight embedding_;                                   // [vocab_size, hidden_size]
-  TokenRows embedding_rows_, head_rows_;               // Where only they are trained.
+  Weight learned_positions_;  // [max_positions, hidden_size]; undefined where there are none.
+  TokenRows embedding_rows_, head_rows_;  // Where only they are trained.
   std::unique_ptr<Head> head_;
   std::unique_ptr<Rotary> rotary_, window_rotary_;
   int64_t first_position_ = 0;  // Of each document: a prefix comes before it.

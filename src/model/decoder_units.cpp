@@ -10,6 +10,7 @@
 #include "core/concat.h"
 #include "model/family.h"
 #include "model/linear_modules.h"
+#include "model/tensor_names.h"
 
 namespace temper {
 namespace {
@@ -18,13 +19,13 @@ class SlotList {
  public:
   explicit SlotList(std::string prefix) : prefix_(std::move(prefix)) {}
 
-  void matrix(const std::string& module, int64_t out, int64_t in) {
-    slots_.push_back({.name = prefix_ + module + ".weight", .shape = {out, in}});
+  void matrix(const std::string& module, std::vector<int64_t> shape) {
+    slots_.push_back({.name = prefix_ + module + ".weight", .shape = std::move(shape)});
   }
-  void norm(std::string_view module, int64_t size, bool has_bias = false) {
+  void norm(std::string_view module, int64_t size, const NormKind& kind) {
     if (module.empty()) return;
-    vector(concat(module, ".weight"), size);
-    if (has_bias) vector(concat(module, ".bias"), size);
+    if (kind.has_scale) vector(concat(module, ".weight"), size);
+    if (kind.has_bias) vector(concat(module, ".bias"), size);
   }
   void bias(const std::string& module, int64_t size) { vector(module + ".bias", size); }
 
@@ -40,22 +41,21 @@ class SlotList {
 };
 
 UnitLayout make_block_layout(const ModelConfig& config, int64_t layer) {
-  SlotList slots(concat("model.layers.", layer, "."));
+  SlotList slots(block_name(config, layer) + ".");
   const std::vector<LinearModule> modules = linear_modules(config);
-  for (const LinearModule& module : modules) slots.matrix(module.name, module.out, module.in);
+  for (const LinearModule& module : modules) slots.matrix(module.name, module.stored_shape());
   for (const LinearModule& module : modules) {
     if (module.has_bias) slots.bias(module.name, module.out);
   }
   const Family& family = family_of(config.model_type);
-  const BlockNames& names = family.names;
+  const BlockNames names = block_names(config);
   if (config.has_qk_norm) {
     const bool is_of_all = family.query_key_norm == Family::QueryKeyNorm::kAllHeads;
-    slots.norm(names.query_norm, (is_of_all ? config.num_heads : 1) * config.head_dim);
-    slots.norm(names.key_norm, (is_of_all ? config.num_key_value_heads : 1) * config.head_dim);
+    slots.norm(names.query_norm, (is_of_all ? config.num_heads : 1) * config.head_dim, {});
+    slots.norm(names.key_norm, (is_of_all ? config.num_key_value_heads : 1) * config.head_dim, {});
   }
-  for (const std::string_view name :
-       {names.attention_norm, names.after_attention_norm, names.mlp_norm, names.after_mlp_norm}) {
-    slots.norm(name, config.hidden_size, family.norm.has_bias);
+  for (const std::string_view name : norm_names(names)) {
+    slots.norm(name, config.hidden_size, family.norm);
   }
   return slots.finish(concat("layers.", layer));
 }
@@ -78,15 +78,21 @@ DecoderUnits undivided(std::vector<UnitLayout> units) {
 
 std::vector<UnitLayout> decoder_units(const ModelConfig& config) {
   std::vector<UnitLayout> units;
-  SlotList embedding("model.");
-  embedding.matrix("embed_tokens", config.vocab_size, config.hidden_size);
+  SlotList embedding("");
+  embedding.matrix(embedding_name(config), {config.vocab_size, config.hidden_size});
+  if (const std::string positions = positions_name(config); !positions.empty()) {
+    embedding.matrix(positions, {config.max_positions, config.hidden_size});
+  }
   units.push_back(embedding.finish("embed"));
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     units.push_back(make_block_layout(config, layer));
   }
   SlotList head("");
-  if (!config.has_tied_head) head.matrix("lm_head", config.vocab_size, config.hidden_size);
-  head.norm("model.norm", config.hidden_size, family_of(config.model_type).norm.has_bias);
+  if (!config.has_tied_head) {
+    head.matrix(head_name(config), {config.vocab_size, config.hidden_size});
+  }
+  if (config.has_head_bias) head.bias(head_name(config), config.vocab_size);
+  head.norm(final_norm_name(config), config.hidden_size, family_of(config.model_type).norm);
   units.push_back(head.finish("head"));
   return units;
 }

@@ -8,10 +8,6 @@
 
 namespace temper {
 
-/// The names of the two matrices outside the blocks; a tied head has no tensor of its own.
-inline constexpr const char* kEmbeddingWeight = "model.embed_tokens.weight";
-inline constexpr const char* kHeadWeight = "lm_head.weight";
-
 /// The units that a decoder computes with, and who does.
 ///
 /// The first are those of the embedding, the blocks and the head, one for each. Where one of these

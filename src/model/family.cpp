@@ -37,7 +37,9 @@ void check_sizes(const ModelConfig& config, std::vector<std::string>& problems) 
   positive("num_heads", config.num_heads);
   positive("num_key_value_heads", config.num_key_value_heads);
   positive("head_dim", config.head_dim);
-  if (config.rope.num_rotated == 0 && config.head_dim % 2 != 0) {
+  const Family* family = find_family(config.model_type);
+  const bool is_rotated = family == nullptr || !family->has_learned_positions();
+  if (is_rotated && config.rope.num_rotated == 0 && config.head_dim % 2 != 0) {
     problems.push_back(concat("head_dim is ", config.head_dim, ", wanted an even number"));
   }
   if (config.num_key_value_heads > 0 && config.num_heads % config.num_key_value_heads != 0) {
@@ -47,6 +49,17 @@ void check_sizes(const ModelConfig& config, std::vector<std::string>& problems) 
 }
 
 }  // namespace
+
+std::span<const Family> families() {
+  static const std::vector<Family> kAll = [] {
+    std::vector<Family> all;
+    for (const auto part : {llama_families(), older_families()}) {
+      all.insert(all.end(), part.begin(), part.end());
+    }
+    return all;
+  }();
+  return kAll;
+}
 
 const Family& family_of(std::string_view model_type) {
   const Family* family = find_family(model_type);

@@ -14,6 +14,10 @@ namespace temper {
 /// The names of a block's tensors in the files of a family, below the block's; empty where it has
 /// none.
 struct BlockNames {
+  std::string_view queries = "self_attn.q_proj";
+  std::string_view keys = "self_attn.k_proj";
+  std::string_view values = "self_attn.v_proj";
+  std::string_view output = "self_attn.o_proj";
   std::string_view attention_norm = "input_layernorm";
   std::string_view after_attention_norm = "";  ///< Of what attention adds to the residual.
   std::string_view mlp_norm = "post_attention_layernorm";
@@ -25,6 +29,15 @@ struct BlockNames {
   std::string_view gate = "mlp.gate_proj";    ///< Empty: the MLP has none.
   std::string_view up = "mlp.up_proj";
   std::string_view down = "mlp.down_proj";
+};
+
+/// Those of its other parts, below what ModelConfig says goes before them.
+struct PartNames {
+  std::string_view embedding = "embed_tokens";
+  std::string_view positions = "";  ///< Where they are learned: one row each.
+  std::string_view blocks = "layers";
+  std::string_view final_norm = "norm";
+  std::string_view head = "lm_head";
 };
 
 /// How a family of models differs from Llama: what its Hugging Face configuration class assumes
@@ -53,30 +66,48 @@ struct Family {
     kWindowLayers,  ///< Those with a window, if any has one.
     kByList,        ///< `no_rope_layers`, whose ones rotate, or all but each fourth.
     kTwoTables,     ///< Every one; those with a window have a table of their own.
+    kNoLayer,       ///< Positions are learned.
   };
   enum class QueryKeyNorm { kNone, kEachHead, kAllHeads, kEachHeadRotated };
 
   std::string_view model_type;
   std::string_view architecture;
   BlockNames names = {};
+  PartNames parts = {};
+  std::string_view base = "model.";
+  bool has_llama_modules = false;  ///< transformers has Llama's names for what it has read.
+  bool is_grouped = false;  ///< One matrix has each key-value head's queries, its key, its value.
+  bool is_transposed = false;  ///< Matrices of the blocks are stored as [in, out].
   NormKind norm = {};
-  std::array<Alias, 2> aliases = {};
+  std::array<Alias, 5> aliases = {};
+  int64_t default_vocab_size = 0;  ///< 0: the key has to be there; so of the next one.
+  int64_t default_heads = 0;
   int64_t default_key_value_heads = 0;  ///< 0: as many as heads.
   int64_t default_head_dim = 0;         ///< 0: hidden_size / num_heads.
+  bool has_plain_heads = false;  ///< Always so, and as many key-value heads: it has no such keys.
   int64_t default_max_positions = 0;
+  std::string_view inner_key = "intermediate_size";
+  bool has_wide_inner = false;  ///< Without that key, it is four times as wide as the others.
   std::string_view epsilon_key = "rms_norm_eps";
   double default_epsilon = 1e-6;
   std::string_view activation_key = "hidden_act";
   ActivationFunction default_activation = ActivationFunction::kSwish;
   bool means_tanh_by_gelu = false;
-  std::array<std::string_view, 2> dropouts = {};  ///< Keys beside `attention_dropout`.
+  std::array<std::string_view, 3> dropouts = {};  ///< Keys beside `attention_dropout`.
+  bool is_published_with_dropout = false;         ///< Which is left out then, and told.
   bool is_tied_by_default = false;
   std::array<int64_t, 3> default_end_tokens = {-1, -1, -1};  ///< Where the file has no such key.
   Flag qkv_bias = {};
   Flag output_bias = {};
   Flag mlp_bias = {};
   QueryKeyNorm query_key_norm = QueryKeyNorm::kNone;
-  bool is_parallel = false;  ///< Attention and MLP read the same norm of the block's input.
+  Flag parallel = {};     ///< Attention and MLP read norms of the block's input:
+  bool is_apart = false;  ///< each its own, else the same one,
+  std::string_view attention_norm_apart = "", mlp_norm_apart = "";  ///< by these names, if any.
+  bool has_falcon_keys = false;                                     ///< Falcon's two generations.
+  bool has_head_bias = false;
+  bool has_qkv_bound = false;      ///< `clip_qkv`.
+  bool has_unscaled_flag = false;  ///< `scale_attn_weights`, without which scores are not scaled.
   Windows windows = Windows::kNone;
   int64_t default_window = 4096;  ///< Where the file has no such key; 0: none.
   int64_t default_pattern = 0;
@@ -99,12 +130,18 @@ struct Family {
   double default_logit_softcap = 0.0;
   double default_logit_scale = 0.0;  ///< `logit_scale`; 0: no such key.
 
+  bool has_learned_positions() const { return !parts.positions.empty(); }
   bool is_gated() const { return !names.gate.empty() || !names.gate_up.empty(); }
 };
 
 /// All families that are computed exactly as their reference does.
 /// Source: transformers 5.24, configuration_<model_type>.py and modeling_<model_type>.py.
 std::span<const Family> families();
+
+/// Of these, Llama's kind, and those that are built otherwise: LayerNorm with biases or without
+/// weights, parallel residuals, learned positions, other names.
+std::span<const Family> llama_families();
+std::span<const Family> older_families();
 
 /// Throws: ModelError that lists the known ones.
 const Family& family_of(std::string_view model_type);

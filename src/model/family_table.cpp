@@ -28,7 +28,6 @@ constexpr BlockNames kNormsBehind{.attention_norm = "",
                                   .after_attention_norm = "post_attention_layernorm",
                                   .mlp_norm = "",
                                   .after_mlp_norm = "post_feedforward_layernorm"};
-constexpr BlockNames kOneNorm{.mlp_norm = ""};
 
 constexpr Family kLlama{.model_type = "llama",
                         .architecture = "LlamaForCausalLM",
@@ -85,7 +84,6 @@ constexpr Family kGlm{.model_type = "glm",
 
 constexpr Family kCohere{.model_type = "cohere",
                          .architecture = "CohereForCausalLM",
-                         .names = kOneNorm,
                          .norm = kLayerNormWithoutBias,
                          .default_max_positions = 8192,
                          .epsilon_key = "layer_norm_eps",
@@ -94,7 +92,7 @@ constexpr Family kCohere{.model_type = "cohere",
                          .default_end_tokens = {255001, -1, -1},
                          .qkv_bias = kAttentionBias,
                          .output_bias = kAttentionBias,
-                         .is_parallel = true,
+                         .parallel = kAlways,
                          .pairs = kNeighbours,
                          .default_theta = 500000.0,
                          .default_logit_scale = 0.0625};
@@ -202,6 +200,8 @@ constexpr std::array kFamilies = {
            family.model_type = "gemma3_text";
            family.architecture = "Gemma3ForCausalLM";
            family.names = kFourNorms;
+           family.default_vocab_size = 262208;
+           family.default_heads = 8;
            family.default_key_value_heads = 4;
            family.default_max_positions = 131072;
            family.activation_key = "hidden_activation";
@@ -329,6 +329,6 @@ constexpr std::array kFamilies = {
 
 }  // namespace
 
-std::span<const Family> families() { return kFamilies; }
+std::span<const Family> llama_families() { return kFamilies; }
 
 }  // namespace temper

@@ -8,6 +8,7 @@
 
 #include "core/targets.h"
 #include "model/ops/backward.h"
+#include "model/ops/column_sum.h"
 #include "model/ops/cross_entropy.h"
 #include "model/ops/norm.h"
 #include "model/ops/product.h"
@@ -79,6 +80,31 @@ class MatrixGradient {
   at::Tensor gradient_;  // Undefined where it is not trained.
   at::Tensor sum_;
   bool has_begun_ = false;
+};
+
+// The same of the bias, from the columns' sums.
+class BiasGradient {
+ public:
+  explicit BiasGradient(at::Tensor gradient) : gradient_(std::move(gradient)) {
+    if (gradient_.defined())
+      sum_ = at::zeros(gradient_.sizes(), gradient_.options().dtype(at::kFloat));
+  }
+
+  // Shapes: logit_gradient [n, vocab_size].
+  void add(const at::Tensor& logit_gradient) {
+    if (!sum_.defined()) return;
+    const at::Tensor part = at::empty_like(sum_);
+    column_sum_out(part, logit_gradient);
+    sum_.add_(part);
+  }
+
+  void finish() {
+    if (sum_.defined()) gradient_.copy_(sum_);
+  }
+
+ private:
+  at::Tensor gradient_;  // Undefined where it is not trained.
+  at::Tensor sum_;
 };
 
 }  // namespace
@@ -162,7 +188,7 @@ HeadResult Head::loss_and_gradient(const at::Tensor& hidden, const HeadTargets& 
   const at::Tensor& rows = targets.rows;
   HeadResult result{.hidden_gradient = at::zeros_like(hidden)};
   if (rows.numel() == 0) {
-    for (const Weight* weight : {&norm_.scale, &norm_.bias, &matrix_, &rows_.rows}) {
+    for (const Weight* weight : {&norm_.scale, &norm_.bias, &matrix_, &rows_.rows, &rule_.bias}) {
       if (weight->is_defined() && weight->gradient().defined()) weight->gradient().zero_();
     }
     return result;
@@ -177,7 +203,10 @@ HeadResult Head::loss_and_gradient(const at::Tensor& hidden, const HeadTargets& 
 
 at::Tensor Head::logits_of(const at::Tensor& normed, const at::Tensor& matrix) const {
   at::Tensor logits = at::empty({normed.size(0), matrix.size(0)}, normed.options());
-  product_out(logits, normed, matrix.t(), {.scale = static_cast<float>(rule_.scale)});
+  const bool has_bias = rule_.bias.is_defined();
+  if (has_bias) logits.copy_(rule_.bias.value());
+  product_out(logits, normed, matrix.t(),
+              {.scale = static_cast<float>(rule_.scale), .keep = has_bias ? 1.0F : 0.0F});
   if (rule_.softcap > 0.0) logits.div_(rule_.softcap).tanh_().mul_(rule_.softcap);
   return logits;
 }
@@ -197,6 +226,7 @@ at::Tensor Head::project(const at::Tensor& normed, const at::Tensor& targets,
   const HeadChunks chunks(normed.size(0), matrix.size(0) * normed.element_size(), limits_);
   MatrixGradient matrix_gradient(matrix_.gradient(), chunks.count());
   ChunkLosses all_losses;
+  BiasGradient bias_gradient(rule_.bias.is_defined() ? rule_.bias.gradient() : at::Tensor());
   for (int64_t i = 0; i < chunks.count(); ++i) {
     const Range range = chunks[i];
     const at::Tensor x = normed.slice(0, range.begin, range.end);
@@ -214,11 +244,13 @@ at::Tensor Head::project(const at::Tensor& normed, const at::Tensor& targets,
     if (bounded.defined()) logits.copy_(at::tanh_backward(logits, bounded));
     product_out(normed_gradient.slice(0, range.begin, range.end), logits, matrix, {.scale = scale});
     matrix_gradient.add(logits, x, scale);
+    bias_gradient.add(logits);
     if (!rows_.is_defined()) continue;
     if (i == 0) rows_.rows.gradient().zero_();
     rows_.rows.gradient().add_(rows_.head_gradient(logits, x), rule_.scale);
   }
   matrix_gradient.finish();
+  bias_gradient.finish();
   all_losses.add_up(result);
   return normed_gradient;
 }

@@ -65,6 +65,7 @@ class HeadChunks {
 struct LogitRule {
   double scale = 1.0;    ///< They are multiplied,
   double softcap = 0.0;  ///< and then bounded: softcap tanh(l / softcap); 0: not.
+  Weight bias = {};      ///< [vocab_size], added before that; or undefined.
 };
 
 /// What `Head::loss_and_gradient` allocates at its fullest, for rows that all have a target.

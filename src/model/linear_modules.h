@@ -15,12 +15,19 @@ enum class Product { kQueriesKeysValues, kOutput, kGateUp, kDown };
 
 /// One linear module of a block, and its place in a product.
 struct LinearModule {
-  std::string name;  ///< Below the block's: "self_attn.q_proj".
+  std::string name;  ///< In files, below the block's: "self_attn.q_proj".
   Product product;
   int64_t out = 0;
   int64_t in = 0;
   int64_t first_column = 0;  ///< Of the module's output in the product's.
   bool has_bias = false;
+  bool is_transposed = false;  ///< In files: [in, out].
+  std::string module = {};     ///< Its name in transformers, if it is another one.
+
+  const std::string& module_name() const { return module.empty() ? name : module; }
+  std::vector<int64_t> stored_shape() const {
+    return is_transposed ? std::vector{in, out} : std::vector{out, in};
+  }
 
   friend bool operator==(const LinearModule&, const LinearModule&) = default;
 };

@@ -39,10 +39,21 @@ struct RopeOptions {
 /// Which positions a layer's queries and keys are rotated by.
 enum class LayerPositions { kRope, kWindowRope, kNone };
 
+/// What the sublayers of a block read.
+enum class Residual {
+  kSequential,     ///< The MLP reads what attention has added to.
+  kParallel,       ///< Both read the same norm of the block's input.
+  kParallelApart,  ///< Each reads a norm of its own of that.
+};
+
 /// What a decoder is, in numbers; read from a Hugging Face config.json. What its family says for
 /// all its models is in family.h.
 struct ModelConfig {
-  std::string model_type;  ///< As its family is called: "llama".
+  std::string model_type;            ///< As its family is called: "llama".
+  std::string file_base = "model.";  ///< Before the names of tensors in its files but the head's.
+  std::string file_head = "lm_head";
+  bool has_other_parts = false;  ///< It is the part that reads text of a model that sees, too.
+  std::string module_base = "model.";  ///< Before those of transformers' modules: tensor_names.h.
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
   int64_t intermediate_size = 0;
@@ -56,10 +67,13 @@ struct ModelConfig {
   RopeOptions window_rope;                                     ///< Of layers that have kWindowRope.
   ActivationFunction activation = ActivationFunction::kSwish;  ///< Of the MLP.
   bool has_tied_head = false;
-  bool has_qkv_bias = false;              ///< Qwen2; Llama with attention_bias.
-  bool has_output_bias = false;           ///< Llama with attention_bias: o_proj too.
-  bool has_mlp_bias = false;              ///< Llama with mlp_bias.
-  bool has_qk_norm = false;               ///< Queries and keys are normed, as the family says.
+  bool has_qkv_bias = false;     ///< Qwen2; Llama with attention_bias.
+  bool has_output_bias = false;  ///< Llama with attention_bias: o_proj too.
+  bool has_mlp_bias = false;     ///< Llama with mlp_bias.
+  bool has_head_bias = false;    ///< Phi.
+  bool has_qk_norm = false;      ///< Queries and keys are normed, as the family says.
+  Residual residual = Residual::kSequential;
+  double qkv_bound = 0.0;                 ///< Bounds queries, keys and values; 0: not. OLMo.
   double embedding_scale = 1.0;           ///< Multiplies embeddings: Gemma, Granite.
   double residual_scale = 1.0;            ///< Multiplies what a sublayer adds: Granite.
   double attention_scale = 0.0;           ///< Multiplies scores; 0: 1 / sqrt(head_dim).

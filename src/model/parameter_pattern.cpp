@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/parameter_pattern.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <string_view>
@@ -8,13 +9,12 @@
 #include "core/concat.h"
 #include "core/message_text.h"
 #include "model/adapter/option_error.h"
-#include "model/decoder_units.h"
+#include "model/tensor_names.h"
 
 namespace temper {
 namespace {
 
 constexpr std::string_view kLayers = "layers.";
-constexpr std::string_view kBlocks = "model.layers.";
 constexpr std::string_view kWeight = ".weight";
 constexpr std::string_view kBias = ".bias";
 
@@ -49,20 +49,25 @@ std::optional<Range> take_layers(std::string_view& text) {
 }
 
 // The block that a parameter lies in; nothing if it is in none.
-std::optional<int64_t> layer_of(std::string_view parameter) {
-  if (!parameter.starts_with(kBlocks)) return std::nullopt;
-  parameter.remove_prefix(kBlocks.size());
+std::optional<int64_t> layer_of(std::string_view parameter, const std::string& blocks) {
+  if (!parameter.starts_with(blocks)) return std::nullopt;
+  parameter.remove_prefix(blocks.size());
   return take_number(parameter);
 }
 
+// As their modules are called: "input_layernorm", "ln_1".
 bool is_norm(const std::string& parameter) {
-  return parameter.ends_with(concat("norm", kWeight)) || parameter.ends_with(concat("norm", kBias));
+  const std::string_view module = std::string_view(parameter).substr(0, parameter.rfind('.'));
+  return module.ends_with("norm") || module.substr(module.rfind('.') + 1).starts_with("ln_");
 }
 
 }  // namespace
 
 ParameterPattern::ParameterPattern(const std::string& text, const ModelConfig& model,
-                                   const std::string& option) {
+                                   const std::string& option)
+    : blocks_(blocks_prefix(model)),
+      embedding_{embedding_weight(model), concat(positions_name(model), kWeight)},
+      head_{head_weight(model), concat(head_name(model), kBias)} {
   std::string_view rest = text;
   layers_ = take_layers(rest);
   if (layers_ && (layers_->is_empty() || layers_->end > model.num_layers)) {
@@ -85,14 +90,14 @@ ParameterPattern::ParameterPattern(const std::string& text, const ModelConfig& m
 
 bool ParameterPattern::fits(const std::string& parameter) const {
   if (!layers_) return fits_rest(parameter);
-  const std::optional<int64_t> layer = layer_of(parameter);
+  const std::optional<int64_t> layer = layer_of(parameter, blocks_);
   return layer && *layer >= layers_->begin && *layer < layers_->end && fits_rest(parameter);
 }
 
 bool ParameterPattern::fits_rest(const std::string& parameter) const {
   switch (word_) {
-    case Word::kEmbedding: return parameter == kEmbeddingWeight;
-    case Word::kHead: return parameter == kHeadWeight;
+    case Word::kEmbedding: return std::ranges::find(embedding_, parameter) != embedding_.end();
+    case Word::kHead: return std::ranges::find(head_, parameter) != head_.end();
     case Word::kNorms: return is_norm(parameter);
     case Word::kBiases: return parameter.ends_with(kBias);
     case Word::kNone: break;

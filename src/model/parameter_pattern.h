@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/range.h"
 #include "model/adapter/module_pattern.h"
@@ -31,6 +32,8 @@ class ParameterPattern {
 
   bool fits_rest(const std::string& parameter) const;
 
+  std::string blocks_;                         // What goes before a block's number.
+  std::vector<std::string> embedding_, head_;  // The parameters of both.
   Word word_ = Word::kNone;
   std::optional<Range> layers_;           // Only of these blocks.
   std::optional<ModulePattern> pattern_;  // Nothing where all of the blocks is meant.

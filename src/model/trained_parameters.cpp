@@ -10,6 +10,7 @@
 #include "core/message_text.h"
 #include "model/adapter/option_error.h"
 #include "model/parameter_pattern.h"
+#include "model/tensor_names.h"
 
 namespace temper {
 namespace {
@@ -23,7 +24,7 @@ std::vector<std::string> parameter_names(const ModelConfig& model) {
   for (const UnitLayout& unit : decoder_units(model)) {
     for (const TensorSlot& slot : unit.slots()) names.push_back(slot.name);
   }
-  if (model.has_tied_head) names.emplace_back(kHeadWeight);
+  if (model.has_tied_head) names.push_back(head_weight(model));
   return names;
 }
 
@@ -73,6 +74,8 @@ class Selection {
  public:
   Selection(const ParameterOptions& options, const ModelConfig& model)
       : names_(parameter_names(model)),
+        embedding_(embedding_weight(model)),
+        head_(head_weight(model)),
         only_(options.trained.only, model, kOnly),
         freeze_(options.trained.freeze, model, kFreeze) {
     only_.require_matches(names_);
@@ -116,23 +119,25 @@ class Selection {
   }
 
   void require_tied_alike() const {
-    const auto word = [&](const char* name) { return is_trained(name) ? "trained" : "frozen"; };
-    if (is_trained(kEmbeddingWeight) != is_trained(kHeadWeight)) {
-      const bool is_by_freezing = freeze_.fits(kEmbeddingWeight) != freeze_.fits(kHeadWeight);
-      refuse_half_of_tied(is_by_freezing ? kFreeze : kOnly, word(kEmbeddingWeight),
-                          word(kHeadWeight));
+    const auto word = [&](const std::string& name) {
+      return is_trained(name) ? "trained" : "frozen";
+    };
+    if (is_trained(embedding_) != is_trained(head_)) {
+      const bool is_by_freezing = freeze_.fits(embedding_) != freeze_.fits(head_);
+      refuse_half_of_tied(is_by_freezing ? kFreeze : kOnly, word(embedding_), word(head_));
     }
     const auto place = [&](const std::optional<size_t>& group) {
       return group ? concat("group ", *group) : std::string("in no group");
     };
-    const auto embedding = group_of(kEmbeddingWeight), head = group_of(kHeadWeight);
-    if (embedding == head || !is_trained(kEmbeddingWeight)) return;
+    const auto embedding = group_of(embedding_), head = group_of(head_);
+    if (embedding == head || !is_trained(embedding_)) return;
     const size_t first =
         std::min(embedding.value_or(groups_.size()), head.value_or(groups_.size()));
     refuse_half_of_tied(groups_[first].option(), place(embedding), place(head));
   }
 
   std::vector<std::string> names_;
+  std::string embedding_, head_;  // Their matrices.
   Patterns only_, freeze_;
   std::vector<Patterns> groups_;
   bool has_only_ = false;

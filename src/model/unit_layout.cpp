@@ -18,7 +18,6 @@ UnitLayout::UnitLayout(std::string name, std::vector<TensorSlot> slots, Use use)
     slot.offset = num_elements_;
     num_elements_ += slot.num_elements();
   }
-  if (num_elements_ < 1) throw std::invalid_argument("unit " + name_ + " has no elements");
 }
 
 const TensorSlot* UnitLayout::find(std::string_view slot_name) const {

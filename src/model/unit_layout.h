@@ -43,9 +43,10 @@ class UnitLayout {
     kExported,    ///< Only those who open it: it is made of what the others have.
     kFrozen,      ///< Only those who open it: they are what they were.
     kBaseChange,  ///< Who goes on training, to change the base by it; it is not trained itself.
+    kPassedOn,    ///< Only those who open it. No model here has them: their elements are bytes.
   };
 
-  /// Sets the offsets. Throws: std::invalid_argument for a unit without elements.
+  /// Sets the offsets. A tied head whose norm has no weights is a unit without elements.
   UnitLayout(std::string name, std::vector<TensorSlot> slots, Use use = Use::kPublished);
 
   const std::string& name() const { return name_; }

@@ -14,9 +14,11 @@ int64_t size_of(const std::vector<int64_t>& shape) {
   return size;
 }
 
-at::Tensor view(const at::Tensor& flat, int64_t offset, const std::vector<int64_t>& shape) {
+at::Tensor view(const at::Tensor& flat, int64_t offset, const std::vector<int64_t>& shape,
+                bool is_transposed) {
   if (!flat.defined()) return {};
-  return flat.narrow(0, offset, size_of(shape)).view(shape);
+  const at::Tensor elements = flat.narrow(0, offset, size_of(shape));
+  return is_transposed ? elements.view({shape[1], shape[0]}).t() : elements.view(shape);
 }
 
 }  // namespace
@@ -29,8 +31,18 @@ bool Weight::follows(const Weight& before) const {
   return buffers_ == before.buffers_ && offset_ == before.offset_ + size_of(before.shape_);
 }
 
-at::Tensor Weight::value() const { return view(buffers_->weights, offset_, shape_); }
+Weight Weight::transposed() const {
+  Weight other(buffers_, offset_, {shape_[1], shape_[0]});
+  other.is_transposed_ = !is_transposed_;
+  return other;
+}
 
-at::Tensor Weight::gradient() const { return view(buffers_->gradients, offset_, shape_); }
+at::Tensor Weight::value() const {
+  return view(buffers_->weights, offset_, shape_, is_transposed_);
+}
+
+at::Tensor Weight::gradient() const {
+  return view(buffers_->gradients, offset_, shape_, is_transposed_);
+}
 
 }  // namespace temper

@@ -53,6 +53,10 @@ class Weight {
     return {buffers_, offset_, std::move(shape)};
   }
 
+  /// The transpose of the matrix that lies there.
+  Weight transposed() const;
+  bool is_transposed() const { return is_transposed_; }
+
   /// Whether it begins in its unit where `before` ends.
   bool follows(const Weight& before) const;
 
@@ -63,6 +67,7 @@ class Weight {
   std::shared_ptr<const UnitBuffers> buffers_;
   int64_t offset_ = 0;
   std::vector<int64_t> shape_;
+  bool is_transposed_ = false;
 };
 
 }  // namespace temper

@@ -226,7 +226,7 @@ PackedBatch Engine::after_prompt(const PackedBatch& batch) const {
 at::Tensor Engine::embed(const PackedBatch& batch, Documents documents) {
   acquire(kEmbedding);
   prefetch(1);
-  at::Tensor hidden = decoder_.embed(batch.tokens);
+  at::Tensor hidden = decoder_.embed(batch);
   if (has_prompt() && documents == Documents::kBegin) {
     const at::Tensor prompt = adapter_->prompt.value().to(hidden.scalar_type());
     hidden = prompt_rows(batch.document_begins).insert(prompt, hidden);
@@ -307,7 +307,7 @@ void Engine::embed_backward(const at::Tensor& gradient, const PackedBatch& batch
   if (has_prompt()) {
     adapter_->prompt.gradient().copy_(prompt_rows(batch.document_begins).sum_virtual(gradient));
   } else {
-    decoder_.embed_backward(gradient, batch.tokens);
+    decoder_.embed_backward(gradient, batch);
   }
   reduce(kEmbedding);
 }

@@ -12,7 +12,7 @@ namespace temper {
 /// Which elements of a unit's flat buffer each rank owns under ZeRO.
 ///
 /// Shards are equal, since the collectives move equal blocks, and a multiple of kAlignment; the
-/// last ones end in padding that no tensor uses.
+/// last ones end in padding that no tensor uses. A unit without elements is padding alone.
 /// Units: elements.
 /// Source: Rajbhandari et al., "ZeRO", arXiv:1910.02054.
 class ShardLayout {
@@ -23,10 +23,10 @@ class ShardLayout {
 
   ShardLayout(int64_t num_elements, int num_ranks)
       : num_elements_(num_elements), num_ranks_(num_ranks) {
-    if (num_elements < 1 || num_ranks < 1) {
-      throw std::invalid_argument("ShardLayout needs at least one element and one rank");
+    if (num_elements < 0 || num_ranks < 1) {
+      throw std::invalid_argument("ShardLayout needs a number of elements and one rank");
     }
-    const int64_t even = (num_elements + num_ranks - 1) / num_ranks;
+    const int64_t even = std::max<int64_t>(1, (num_elements + num_ranks - 1) / num_ranks);
     shard_size_ = (even + kAlignment - 1) / kAlignment * kAlignment;
   }
 

@@ -9,6 +9,7 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "io/json.h"
+#include "model/tensor_names.h"
 
 namespace temper {
 namespace {
@@ -200,7 +201,7 @@ struct Refusal {
 };
 
 const Refusal kRefusals[] = {
-    {"gpt2", Json::object(), "model_type is \"gpt2\"; computed are llama, mistral, qwen2, qwen3"},
+    {"bert", Json::object(), "model_type is \"bert\"; computed are llama, mistral, qwen2, qwen3"},
     {"llama", {{"model_type", nullptr}}, "model_type is missing"},
     {"llama", {{"model_type", 7}}, "model_type is 7, wanted a string"},
     {"llama", {{"vocab_size", nullptr}}, "vocab_size is missing"},
@@ -247,6 +248,21 @@ const Refusal kRefusals[] = {
     {"cohere2", {{"sliding_window", nullptr}}, "sliding_window is null, which is not computed"},
     {"cohere", {{"use_qk_norm", true}}, "use_qk_norm is true, by which other models"},
     {"gemma3_text", {{"attn_logit_softcapping", 50.0}}, "attn_logit_softcapping is 50.0, by which"},
+    {"falcon", {{"alibi", true}}, "alibi is true, wanted false"},
+    {"falcon",
+     {{"new_decoder_architecture", true}, {"parallel_attn", false}},
+     "parallel_attn is false beside new_decoder_architecture"},
+    {"falcon",
+     {{"num_ln_in_parallel_attn", 2}},
+     "num_ln_in_parallel_attn is 2 without new_decoder_architecture"},
+    {"phi", {{"qk_layernorm", true}}, "qk_layernorm is true, by which other models"},
+    {"gpt_neox", {{"hidden_dropout", 0.1}}, "hidden_dropout is 0.1, wanted 0.0"},
+    {"gpt2",
+     {{"scale_attn_by_inverse_layer_idx", true}},
+     "scale_attn_by_inverse_layer_idx is true, by which other models"},
+    {"gemma3",
+     {{"text_config", {{"hidden_size", 0}}}},
+     "text_config.hidden_size is 0, wanted a whole number"},
     {"smollm3", {{"no_rope_layers", {1}}}, "no_rope_layers is not a list of 4 layers"},
     {"ministral3",
      {{"rope_parameters", {{"rope_type", "default"}}}},
@@ -286,6 +302,49 @@ BOOST_AUTO_TEST_CASE(keys_that_no_code_of_the_family_looks_at_are_told_and_ignor
   parse_hugging_face_config(json.dump(), "config.json", &unknown);
   const std::vector<std::string> wanted{"rope_scaling.why", "activation", "z_loss"};
   BOOST_TEST(unknown == wanted, boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(reads_the_older_gpt2_file_and_tells_of_what_it_leaves_out) {
+  std::vector<std::string> unknown;
+  const ModelConfig config = parse_hugging_face_config(R"({
+    "activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.1,
+    "bos_token_id": 50256, "embd_pdrop": 0.0, "eos_token_id": 50256, "initializer_range": 0.02,
+    "layer_norm_epsilon": 1e-05, "model_type": "gpt2", "n_ctx": 1024, "n_embd": 768, "n_head": 12,
+    "n_layer": 12, "n_positions": 1024, "resid_pdrop": 0.1, "summary_type": "cls_index",
+    "task_specific_params": {"text-generation": {"do_sample": true}}, "vocab_size": 50257})",
+                                                       "config.json", &unknown);
+  BOOST_TEST(config.intermediate_size == 3072);
+  BOOST_TEST(config.max_positions == 1024);
+  BOOST_TEST(config.has_tied_head);
+  const std::vector<std::string> wanted{"resid_pdrop (0.1: nothing is dropped)",
+                                        "attn_pdrop (0.1: nothing is dropped)"};
+  BOOST_TEST(unknown == wanted, boost::test_tools::per_element());
+}
+
+// Of Gemma 3 4B's file what is not about images.
+BOOST_AUTO_TEST_CASE(reads_the_text_part_of_a_model_that_sees) {
+  const ModelConfig config = parse({{"architectures", {"Gemma3ForConditionalGeneration"}},
+                                    {"eos_token_id", {1, 106}},
+                                    {"model_type", "gemma3"},
+                                    {"text_config",
+                                     {{"hidden_size", 2560},
+                                      {"intermediate_size", 10240},
+                                      {"model_type", "gemma3_text"},
+                                      {"num_hidden_layers", 34},
+                                      {"rope_scaling", {{"factor", 8.0}, {"rope_type", "linear"}}},
+                                      {"sliding_window", 1024}}},
+                                    {"vision_config", {{"hidden_size", 1152}}}});
+  BOOST_TEST(config.model_type == "gemma3_text");
+  BOOST_TEST(config.vocab_size == 262208);
+  BOOST_TEST(config.num_heads == 8);
+  BOOST_TEST(config.num_key_value_heads == 4);
+  BOOST_TEST(config.rope.factor == 8.0);
+  BOOST_TEST(config.has_tied_head);
+  BOOST_TEST(config.has_other_parts);
+  BOOST_TEST(embedding_weight(config) == "language_model.model.embed_tokens.weight");
+  BOOST_TEST(block_name(config, 3, NameKind::kModule) == "model.language_model.layers.3");
+  const std::vector<int64_t> ends{1, 106};
+  BOOST_TEST(config.eos_token_ids == ends, boost::test_tools::per_element());
 }
 
 BOOST_AUTO_TEST_CASE(all_problems_are_reported_at_once) {

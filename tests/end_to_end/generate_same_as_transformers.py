@@ -45,7 +45,7 @@ def most_probable(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
 
 
 def reference(model: torch.nn.Module, prompts: list[list[int]], go_on) -> list[list[int]]:
-    ends = model.config.eos_token_id
+    ends = model.config.get_text_config().eos_token_id
     ends = ends if isinstance(ends, list) else [ends]
     answers = []
     for first in range(0, len(prompts), 10):

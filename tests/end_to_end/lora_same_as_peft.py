@@ -18,158 +18,9 @@ import same_as_transformers as full
 import torch
 import workspace
 from bitsandbytes import functional
+from lora_cases import CASES
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
-
-# name: family, what peft is told, the same for temper, how the base is quantised
-CASES = {
-    "all_linear": (
-        "llama_tied",
-        dict(r=4, lora_alpha=8, target_modules="all-linear"),
-        "rank: 4, alpha: 8, targets: all-linear",
-        None,
-    ),
-    "rank_stabilised": (
-        "qwen2",
-        dict(r=6, lora_alpha=5, target_modules=["q_proj", "v_proj"], use_rslora=True),
-        "rank: 6, alpha: 5, targets: [q_proj, v_proj], use_rslora: true",
-        None,
-    ),
-    "upper_block_only": (
-        "qwen3",
-        dict(
-            r=3,
-            lora_alpha=7.5,
-            target_modules=["k_proj", "o_proj", "up_proj", "down_proj"],
-            layers_to_transform=[1],
-        ),
-        "rank: 3, alpha: 7.5, targets: [k_proj, o_proj, up_proj, down_proj], layers: [1]",
-        None,
-    ),
-    "patterns_and_biases": (
-        "llama_biases",
-        dict(
-            r=8,
-            lora_alpha=16,
-            target_modules=r"model\.layers\.\d\.(self_attn\.(q|k)_proj|mlp\.(gate|down)_proj)",
-            rank_pattern={"q_proj": 2, r"layers\.0\.mlp\.gate_proj": 3},
-            # The first one that fits counts: the second changes nothing, unless they are sorted.
-            alpha_pattern={
-                "q_proj": 3,
-                r"layers\.0\.self_attn\.q_proj": 30,
-                "^model.*down_proj": 3,
-            },
-        ),
-        r"rank: 8, alpha: 16, "
-        r"target_pattern: 'model\.layers\.\d\.(self_attn\.(q|k)_proj|mlp\.(gate|down)_proj)', "
-        r"rank_pattern: [{module: q_proj, rank: 2}, "
-        r"{module: 'layers\.0\.mlp\.gate_proj', rank: 3}], "
-        r"alpha_pattern: [{module: q_proj, alpha: 3}, "
-        r"{module: 'layers\.0\.self_attn\.q_proj', alpha: 30}, "
-        r"{module: '^model.*down_proj', alpha: 3}]",
-        None,
-    ),
-    "decomposed": (
-        "llama_biases",
-        dict(r=4, lora_alpha=8, target_modules="all-linear", use_dora=True),
-        "rank: 4, alpha: 8, targets: all-linear, use_dora: true",
-        None,
-    ),
-    "decomposed_nf4": (
-        "qwen3",
-        dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], use_dora=True),
-        "rank: 4, alpha: 8, targets: [q_proj, v_proj, down_proj], use_dora: true",
-        ("nf4", False),
-    ),
-    "saved_modules": (
-        "qwen3",
-        dict(
-            r=4,
-            lora_alpha=8,
-            target_modules=["q_proj"],
-            modules_to_save=["embed_tokens", "lm_head", "norm"],
-        ),
-        "rank: 4, alpha: 8, targets: [q_proj], modules_to_save: [embed_tokens, lm_head, norm]",
-        None,
-    ),
-    "saved_head": (
-        "llama_tied",
-        dict(
-            r=4,
-            lora_alpha=8,
-            target_modules=["q_proj"],
-            layers_to_transform=[1],
-            modules_to_save=["lm_head"],
-        ),
-        "rank: 4, alpha: 8, targets: [q_proj], layers: [1], modules_to_save: [lm_head]",
-        None,
-    ),
-    "saved_embedding": (
-        "llama_tied",
-        dict(r=4, lora_alpha=8, target_modules=["q_proj"], modules_to_save=["embed_tokens"]),
-        "rank: 4, alpha: 8, targets: [q_proj], modules_to_save: [embed_tokens]",
-        None,
-    ),
-    "token_rows_tied": (
-        "llama_tied",
-        dict(
-            r=4,
-            lora_alpha=8,
-            target_modules=["up_proj"],
-            layers_to_transform=[1],
-            trainable_token_indices=[5, 0, 9],
-        ),
-        "rank: 4, alpha: 8, targets: [up_proj], layers: [1], trainable_tokens: [5, 0, 9]",
-        None,
-    ),
-    "token_rows": (
-        "qwen3",
-        dict(
-            r=4,
-            lora_alpha=8,
-            target_modules=["up_proj"],
-            trainable_token_indices={"embed_tokens": [5, 0], "lm_head": [5, 0]},
-        ),
-        "rank: 4, alpha: 8, targets: [up_proj], trainable_tokens: [5, 0]",
-        None,
-    ),
-    "token_rows_of_the_embedding": (
-        "qwen3",
-        dict(r=4, lora_alpha=8, target_modules=["up_proj"], trainable_token_indices=[5, 0]),
-        "rank: 4, alpha: 8, targets: [up_proj], trainable_tokens: [5, 0], train_head_rows: false",
-        None,
-    ),
-    "nf4_double": (
-        "llama_tied",
-        dict(r=4, lora_alpha=8, target_modules="all-linear"),
-        "rank: 4, alpha: 8, targets: all-linear",
-        ("nf4", True),
-    ),
-    "fused_nf4": (
-        "phi3",
-        dict(r=4, lora_alpha=8, target_modules="all-linear"),
-        "rank: 4, alpha: 8, targets: all-linear",
-        ("nf4", True),
-    ),
-    "four_norms": (
-        "gemma3_text",
-        dict(r=4, target_modules="all-linear", modules_to_save=["q_norm", "feedforward_layernorm"]),
-        "rank: 4, alpha: 8, targets: all-linear, modules_to_save: [q_norm, feedforward_layernorm]",
-        None,
-    ),
-    "without_gate": (
-        "nemotron",
-        dict(r=4, lora_alpha=8, target_modules=["up_proj", "k_proj"]),
-        "rank: 4, alpha: 8, targets: [up_proj, k_proj]",
-        None,
-    ),
-    "fp4": (
-        "qwen2",
-        dict(r=4, lora_alpha=8, target_modules=["q_proj", "up_proj"]),
-        "rank: 4, alpha: 8, targets: [q_proj, up_proj]",
-        ("fp4", False),
-    ),
-}
+from same_as_transformers import family_files, tiny_families
 
 
 def quantise_blocks(model: torch.nn.Module, quantisation) -> None:
@@ -240,7 +91,7 @@ def check_training(name: str, config: Path, model: peft.PeftModel, tokens: torch
 
 
 def load_in_peft(folder: Path, quantisation=None) -> peft.PeftModel:
-    base = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
+    base = family_files.open_model(folder / "model", dtype=torch.float32)
     quantise_blocks(base, quantisation)
     return peft.PeftModel.from_pretrained(base, folder / "run" / "final")
 
@@ -266,7 +117,7 @@ def check_saved(name: str, folder: Path, tokens: torch.Tensor, quantisation) -> 
 
 
 def merge_in_peft(base: Path, adapter: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+    model = family_files.open_model(base, dtype=dtype)
     model = peft.PeftModel.from_pretrained(model, adapter).merge_and_unload(safe_merge=True)
     return model.state_dict()
 
@@ -278,7 +129,7 @@ def check_merged(name: str, folder: Path, dtype: torch.dtype) -> None:
     has the bits of peft's fp32 merge of that base, rounded.
     """
     base = folder / f"model-{dtype}"
-    AutoModelForCausalLM.from_pretrained(folder / "model", dtype=dtype).save_pretrained(base)
+    family_files.open_model(folder / "model", dtype=dtype).save_pretrained(base)
     shutil.copy(folder / "model/tokenizer.json", base)
     adapter = folder / f"adapter-{dtype}"  # Of peft's own files: they name no base.
     shutil.copytree(folder / "run/final", adapter)
@@ -286,7 +137,7 @@ def check_merged(name: str, folder: Path, dtype: torch.dtype) -> None:
     merged, restored = folder / f"merged-{dtype}", folder / f"restored-{dtype}"
     workspace.output(1, "merge", base, adapter, merged)
     expected, narrow = (merge_in_peft(base, adapter, one) for one in (torch.float32, dtype))
-    found = AutoModelForCausalLM.from_pretrained(merged, dtype="auto").state_dict()
+    found = family_files.open_model(merged, dtype="auto").state_dict()
     for key, tensor in expected.items():
         assert found[key].dtype == dtype, f"{name}: {key}"
         assert torch.equal(found[key], tensor.to(dtype)), f"{name}: {key}"
@@ -312,7 +163,7 @@ def check_case(name: str, family: str, options: dict, ours: str, quantisation) -
     for dtype in (torch.float32, torch.bfloat16):
         check_merged(name, folder, dtype)
     told = f"{full.STEPS} steps" + (f" on {quantisation[0]}" if quantisation else "")
-    full.tiny_families.record("LoRA and merging", base.config.model_type, told)
+    tiny_families.record("LoRA and merging", base.config.model_type, told)
 
 
 def new_case(name: str, family: str) -> tuple[Path, torch.nn.Module, torch.Tensor]:

@@ -6,9 +6,11 @@
 
 #include "core/error.h"
 #include "io/says.h"
+#include "model/adapter/method.h"
 #include "model/adapter/option_error.h"
 #include "model/adapter/saved_modules.h"
 #include "model/adapter/virtual_tokens.h"
+#include "model/parameter_pattern.h"
 #include "support/tiny_model.h"
 
 namespace temper {
@@ -34,13 +36,13 @@ BOOST_AUTO_TEST_CASE(all_that_cannot_be_computed_is_told_at_once) {
   config.windows.push_back(-1);
   config.norm_epsilon = 0.0;
   config.rope.theta = 0.0;
-  config.model_type = "gpt2";
+  config.model_type = "bert";
   config.vocab_size = 0;
   config.num_key_value_heads = 3;
   config.head_dim = 11;
   const std::string message = refusal(config);
   for (const char* problem :
-       {"the model cannot be computed:\n  model_type is \"gpt2\", known are llama, mistral, qwen2",
+       {"the model cannot be computed:\n  model_type is \"bert\", known are llama, mistral, qwen2",
         "vocab_size is 0, wanted at least 1", "head_dim is 11, wanted an even number",
         "num_heads is 4, no multiple of the 3 num_key_value_heads",
         "windows has 4 entries for 3 layers", "a window is -1, wanted 0 or more",
@@ -52,8 +54,8 @@ BOOST_AUTO_TEST_CASE(all_that_cannot_be_computed_is_told_at_once) {
 
 BOOST_AUTO_TEST_CASE(an_unknown_family_is_refused_with_the_known_ones) {
   BOOST_TEST(family_of("qwen3").architecture == "Qwen3ForCausalLM");
-  BOOST_CHECK_EXCEPTION(family_of("gpt2"), ModelError,
-                        says("model_type is \"gpt2\", which is not computed here\n"
+  BOOST_CHECK_EXCEPTION(family_of("bert"), ModelError,
+                        says("model_type is \"bert\", which is not computed here\n"
                              "  try: choose a model of one of these: llama, mistral, qwen2"));
 }
 
@@ -71,6 +73,43 @@ BOOST_AUTO_TEST_CASE(norms_with_biases_are_not_saved_with_an_adapter) {
   BOOST_CHECK_EXCEPTION(saved_tensors({.modules = {"input_layernorm"}}, config), OptionError,
                         says("names 'input_layernorm', but norms of a starcoder2 model have "
                              "biases"));
+}
+
+BOOST_AUTO_TEST_CASE(what_reads_matrices_is_refused_where_they_are_stored_transposed) {
+  ModelConfig config = testing::tiny_config(true);
+  config.model_type = "gpt2";
+  MethodOptions method;
+  method.kind = MethodOptions::Kind::kQlora;
+  BOOST_CHECK_EXCEPTION(make_adapter(method, config), ConfigError,
+                        says("method is qlora, but a gpt2 model stores its matrices transposed"));
+  method.kind = MethodOptions::Kind::kLora;
+  method.lora.targets = {"c_attn"};
+  BOOST_TEST(make_adapter(method, config)->file.slots().size() == 6U);
+  method.lora.uses_dora = true;
+  BOOST_CHECK_EXCEPTION(make_adapter(method, config), OptionError,
+                        says("is true, but a gpt2 model stores its matrices transposed"));
+  method.lora.uses_dora = false;
+  method.lora.init = LoraOptions::Init::kPrincipal;
+  BOOST_CHECK_EXCEPTION(make_adapter(method, config), OptionError,
+                        says("is pissa, but a gpt2 model stores its matrices transposed"));
+  method.kind = MethodOptions::Kind::kPrompt;
+  BOOST_CHECK_EXCEPTION(make_adapter(method, config), ConfigError,
+                        says("method is prompt, but a gpt2 model learns its positions"));
+}
+
+BOOST_AUTO_TEST_CASE(words_for_parameters_go_by_the_names_of_the_family) {
+  ModelConfig config = testing::tiny_config(false);
+  config.model_type = "exaone";
+  config.file_base = "transformer.";
+  const auto fits = [&](const char* word, const char* parameter) {
+    return ParameterPattern(word, config, "train.only").fits(parameter);
+  };
+  BOOST_TEST(fits("embedding", "transformer.wte.weight"));
+  BOOST_TEST(fits("norms", "transformer.h.0.ln_1.weight"));
+  BOOST_TEST(fits("norms", "transformer.ln_f.weight"));
+  BOOST_TEST(!fits("norms", "transformer.h.0.mlp.c_fc_0.weight"));
+  BOOST_TEST(fits("layers.1", "transformer.h.1.mlp.c_proj.weight"));
+  BOOST_TEST(!fits("layers.1", "transformer.h.0.mlp.c_proj.weight"));
 }
 
 BOOST_AUTO_TEST_CASE(a_part_of_a_head_is_rotated_in_pairs) {

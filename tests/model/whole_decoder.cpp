@@ -59,7 +59,7 @@ at::Tensor WholeDecoder::find(const std::vector<at::Tensor>& buffers, const std:
 
 WholeDecoder::Pass WholeDecoder::forward_backward(const PackedBatch& batch) {
   const auto num_layers = static_cast<int>(decoder_.config().num_layers);
-  at::Tensor hidden = decoder_.embed(batch.tokens);
+  at::Tensor hidden = decoder_.embed(batch);
   std::vector<BlockPass> passes;
   for (int layer = 0; layer < num_layers; ++layer) {
     passes.push_back(decoder_.block_with_graph(layer, hidden, batch));
@@ -72,12 +72,12 @@ WholeDecoder::Pass WholeDecoder::forward_backward(const PackedBatch& batch) {
     passes.pop_back();
   }
   if (!decoder_.config().has_tied_head) gradients_[0].zero_();
-  decoder_.embed_backward(gradient, batch.tokens);
+  decoder_.embed_backward(gradient, batch);
   return {head.loss_sum, hidden, gradient};
 }
 
 WholeDecoder::Pass WholeDecoder::forward(const PackedBatch& batch) {
-  at::Tensor hidden = decoder_.embed(batch.tokens);
+  at::Tensor hidden = decoder_.embed(batch);
   for (int layer = 0; layer < static_cast<int>(decoder_.config().num_layers); ++layer) {
     hidden = decoder_.block(layer, hidden, batch);
   }

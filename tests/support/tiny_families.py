@@ -9,6 +9,7 @@ import random
 from pathlib import Path
 
 import transformers
+from family_files import TEXT_PARTS, class_of
 
 SIZES = dict(
     vocab_size=128,
@@ -188,6 +189,46 @@ CASES = {
             logit_scale=0.8, sliding_window=6, layer_types=["sliding_attention", "full_attention"]
         ),
     ),
+    "gpt2": ("gpt2", dict(n_inner=96)),
+    "gpt2, untied, odd heads, scores as they are": (
+        "gpt2",
+        dict(hidden_size=60, scale_attn_weights=False, tie_word_embeddings=False),
+    ),
+    "gpt_neox": ("gpt_neox", rope(partial_rotary_factor=0.5)),
+    "gpt_neox, one after the other, tied": (
+        "gpt_neox",
+        dict(use_parallel_residual=False, attention_bias=False, tie_word_embeddings=True),
+    ),
+    "phi": ("phi", dict(num_key_value_heads=2)),
+    "phi, tied": ("phi", dict(tie_word_embeddings=True, **rope(partial_rotary_factor=0.25))),
+    "falcon, one key-value head": ("falcon", dict(ffn_hidden_size=96, bias=True)),
+    "falcon, a key for each head, one after the other": (
+        "falcon",
+        dict(multi_query=False, parallel_attn=False, tie_word_embeddings=False),
+    ),
+    "falcon, new": ("falcon", dict(new_decoder_architecture=True, num_kv_heads=2)),
+    "falcon, new, one norm": (
+        "falcon",
+        dict(
+            new_decoder_architecture=True, num_kv_heads=2, num_ln_in_parallel_attn=1, bias=True
+        ),
+    ),
+    "olmo, bounded": ("olmo", dict(clip_qkv=0.3, attention_bias=True)),
+    "olmo, tied": ("olmo", dict(tie_word_embeddings=True)),
+    "stablelm": ("stablelm", dict(use_qkv_bias=True)),
+    "stablelm, parallel": ("stablelm", dict(use_parallel_residual=True)),
+    "exaone": (
+        "exaone",
+        dict(attention_bias=True, mlp_bias=True, **rope("llama3", 500.0, **LLAMA3)),
+    ),
+    "gemma3, with a part that sees": (
+        "gemma3",
+        dict(head_dim=24, sliding_window=6, layer_types=["sliding_attention", "full_attention"]),
+    ),
+    "mistral3, with a part that sees": (
+        "mistral3",
+        dict(head_dim=20, sliding_window=None, tie_word_embeddings=False),
+    ),
     "hunyuan_v1_dense, stretched base": (
         "hunyuan_v1_dense",
         dict(head_dim=16, **rope("dynamic", factor=1.0, alpha=1000.0)),
@@ -195,21 +236,68 @@ CASES = {
 }  # fmt: skip
 
 # What keys are called in files of who published a family first.
-ALIASES = {"internlm3": {"attention_bias": "qkv_bias", "mlp_bias": "bias"}}
+ALIASES = {
+    "internlm3": {"attention_bias": "qkv_bias", "mlp_bias": "bias"},
+    "gpt_neox": {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"},
+    "exaone": {
+        "num_hidden_layers": "num_layers",
+        "rms_norm_eps": "layer_norm_epsilon",
+        "hidden_act": "activation_function",
+    },
+}
+
+# What sees, and what makes it the text's size.
+VISION = dict(
+    hidden_size=16,
+    intermediate_size=24,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    image_size=28,
+    patch_size=14,
+)
 
 # The largest context that a test has.
 LONGEST_CONTEXT = 64
 
 
 def make_config(model_type: str, changes: dict):
+    if model_type not in TEXT_PARTS:
+        return transformers.AutoConfig.for_model(
+            model_type, **(SIZES | changes), attn_implementation="eager"
+        )
+    part = TEXT_PARTS[model_type]
+    vision = dict(model_type="pixtral") | VISION if model_type == "mistral3" else VISION
+    tied = {key: changes[key] for key in ("tie_word_embeddings",) if key in changes}
     return transformers.AutoConfig.for_model(
-        model_type, **(SIZES | changes), attn_implementation="eager"
+        model_type,
+        text_config=dict(model_type=part) | SIZES | changes,
+        vision_config=vision,
+        attn_implementation="eager",
+        **tied,
+        **({"mm_tokens_per_image": 1} if model_type == "gemma3" else {}),
     )
+
+
+def bare_config(model_type: str) -> dict:
+    """A file with no key but a model's sizes."""
+    if model_type in TEXT_PARTS:
+        text = {"model_type": TEXT_PARTS[model_type], **SIZES}
+        return {"model_type": model_type, "text_config": text}
+    return {"model_type": model_type, **SIZES}
+
+
+def make_model(config):
+    """A model that drops nothing."""
+    return class_of(config.model_type).from_config(config).eval()
 
 
 def in_old_spelling(config: dict) -> dict:
     """The same configuration with rotary keys as transformers wrote them before 5.0."""
     config = dict(config)
+    if "text_config" in config:
+        return config | {"text_config": in_old_spelling(config["text_config"])}
+    if "rope_parameters" not in config:
+        return config
     full = config.pop("rope_parameters")
     if "full_attention" in full:
         config["rope_local_base_freq"] = full["sliding_attention"]["rope_theta"]
@@ -221,7 +309,8 @@ def in_old_spelling(config: dict) -> dict:
     kind = full.pop("rope_type")
     config["rope_scaling"] = None if kind == "default" else full | {"type": kind}
     for new, old in ALIASES.get(config["model_type"], {}).items():
-        config[old] = config.pop(new)
+        if new in config:
+            config[old] = config.pop(new)
     return config
 
 
@@ -246,7 +335,7 @@ CHOICES = dict(
     use_bias=[True, False],
     num_key_value_heads=[1, 2, 4],
     head_dim=[8, 16, 20, 24],
-    num_hidden_layers=[1, 2, 3, 5],
+    num_hidden_layers=[1, 1, 2, 4],
     hidden_act=["silu", "gelu", "gelu_pytorch_tanh", "relu", "relu2"],
     hidden_activation=["gelu_pytorch_tanh", "gelu", "silu"],
     sliding_window=[3, 6, 40],
@@ -264,13 +353,27 @@ CHOICES = dict(
     logit_scale=[0.0625, 1.0],
     no_rope_layer_interval=[2, 4],
     use_sliding_window=[True, False],
+    layer_norm_epsilon=[1e-5, 1e-2],
+    use_parallel_residual=[True, False],
+    use_qkv_bias=[True, False],
+    clip_qkv=[None, 0.3, 3.0],
+    bias=[True, False],
+    multi_query=[True, False],
+    parallel_attn=[True, False],
+    num_kv_heads=[1, 2, 4],
+    ffn_hidden_size=[None, 80],
+    n_inner=[None, 80],
+    activation=["gelu", "gelu_pytorch_tanh"],
+    activation_function=["gelu_new", "relu"],
+    scale_attn_weights=[True, False],
 )
 
 
 def random_case(number: int) -> tuple[str, str, dict]:
     """Name, model_type and what differs from SIZES."""
     source = random.Random(number)
-    model_type = source.choice(sorted({model_type for model_type, _ in CASES.values()}))
+    families = {model_type for model_type, _ in CASES.values()} - TEXT_PARTS.keys()
+    model_type = sorted(families)[number % len(families)]  # Each in its turn.
     known = vars(transformers.AutoConfig.for_model(model_type))
     changes = {
         key: source.choice(values)
@@ -288,4 +391,7 @@ def random_case(number: int) -> tuple[str, str, dict]:
         changes.pop("attn_logit_softcapping", None)
     if model_type.startswith("glm"):
         changes["eos_token_id"] = 1
+    if model_type == "falcon" and source.random() < 0.5:
+        changes |= dict(new_decoder_architecture=True, parallel_attn=True)
+        changes["num_ln_in_parallel_attn"] = source.choice([1, 2])
     return f"random {number}, {model_type}", model_type, changes

@@ -39,8 +39,15 @@ BOOST_AUTO_TEST_CASE(more_ranks_than_elements_leave_empty_shards) {
   for (int rank = 1; rank < 4; ++rank) BOOST_TEST(layout.owned(rank).is_empty());
 }
 
-BOOST_AUTO_TEST_CASE(no_element_or_no_rank_is_refused) {
-  BOOST_CHECK_THROW(ShardLayout(0, 1), std::invalid_argument);
+BOOST_AUTO_TEST_CASE(no_element_is_padding_alone) {
+  const ShardLayout layout(0, 2);
+  BOOST_TEST(layout.padded_size() == 2 * ShardLayout::kAlignment);
+  BOOST_TEST(layout.owned(0).is_empty());
+  BOOST_TEST(layout.owned(1).is_empty());
+}
+
+BOOST_AUTO_TEST_CASE(less_than_no_element_or_no_rank_is_refused) {
+  BOOST_CHECK_THROW(ShardLayout(-1, 1), std::invalid_argument);
   BOOST_CHECK_THROW(ShardLayout(1, 0), std::invalid_argument);
 }
 

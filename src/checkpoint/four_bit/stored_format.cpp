@@ -5,6 +5,7 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "model/quantised/quantised_absmax.h"
+#include "model/tensor_names.h"
 
 namespace temper {
 namespace {
@@ -39,7 +40,7 @@ std::string describe(const QuantisationOptions& options) {
 }
 
 bool is_four_bit_matrix(const std::string& name, const std::vector<int64_t>& shape) {
-  return shape.size() == 2 && name.starts_with("model.layers.");
+  return shape.size() == 2 && is_in_block(name);
 }
 
 std::string four_bit_state_name(const std::string& matrix, FourBitKind kind) {

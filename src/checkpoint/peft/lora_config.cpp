@@ -9,6 +9,7 @@
 #include "core/concat.h"
 #include "core/message_text.h"
 #include "io/json.h"
+#include "model/family.h"
 
 namespace temper {
 namespace {
@@ -86,7 +87,8 @@ Json targets_of(const LoraOptions& options, const ModelConfig& config) {
   }
   Json names = Json::array();
   for (const LinearModule& module : linear_modules(config)) {
-    names.push_back(last_part(module.name));
+    const std::string name = last_part(module.module_name());
+    if (std::ranges::find(names, Json(name)) == names.end()) names.push_back(name);
   }
   return names;
 }
@@ -106,7 +108,8 @@ std::vector<int64_t> read_layers(const JsonKeys& keys) {
 // What would change the arithmetic.
 void require_plain(const JsonKeys& keys) {
   keys.require("bias", "none");
-  for (const char* key : {"fan_in_fan_out", "lora_bias", "use_qalora", "use_bdlora"}) {
+  keys.flag("fan_in_fan_out", false);  // peft goes by how the base stores its matrices.
+  for (const char* key : {"lora_bias", "use_qalora", "use_bdlora"}) {
     keys.require(key, false);
   }
   for (const char* key : {"exclude_modules", "layers_pattern", "layer_replication",
@@ -224,7 +227,7 @@ OrderedJson lora_keys(const LoraOptions& options, const ModelConfig& config) {
   }
   OrderedJson keys = Json{{"alpha_pattern", nullptr},
                           {"bias", "none"},
-                          {"fan_in_fan_out", false},
+                          {"fan_in_fan_out", family_of(config.model_type).is_transposed},
                           {"init_lora_weights", is_gaussian ? Json("gaussian") : Json(true)},
                           {"layers_pattern", nullptr},
                           {"layers_to_transform", null_if_empty(options.layers)},

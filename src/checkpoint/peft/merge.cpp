@@ -25,7 +25,7 @@
 #include "core/hash.h"
 #include "io/dtype.h"
 #include "io/file.h"
-#include "model/decoder_units.h"
+#include "model/tensor_names.h"
 
 namespace temper {
 namespace fs = std::filesystem;
@@ -136,7 +136,8 @@ class Merge {
         groups_of(base_, [this](const TensorSlot& slot) { return group_of(slot, slot.name); });
     // A head that was tied begins as a copy of the embedding, which is the first tensor.
     const TensorSlot& embedding = base_.units().front().slots().front();
-    if (unties_head) groups.push_back(group_of(embedding, kHeadWeight));
+    if (unties_head) groups.push_back(group_of(embedding, head_weight(base_.config())));
+    add_others(base_, groups);
     return groups;
   }
 

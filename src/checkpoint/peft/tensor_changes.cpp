@@ -16,11 +16,10 @@ at::Tensor read(const AdapterFolder& adapter, const std::string& name) {
   return read_tensor(*adapter.weights().find(name));
 }
 
-std::string matrix_of(const LoraModule& module) { return module.path + ".weight"; }
-
 at::Tensor add_lora(const AdapterFolder& adapter, const LoraModule& module, at::Tensor matrix) {
   const auto part = [&](const char* name) { return read(adapter, tensor_name(module, name)); };
-  matrix.add_(product(part(kLoraUp), part(kLoraDown)).mul_(module.scale));
+  const at::Tensor change = product(part(kLoraUp), part(kLoraDown)).mul_(module.scale);
+  matrix.add_(module.module.is_transposed ? change.t() : change);
   if (!adapter.options().lora.uses_dora) return matrix;
   const at::Tensor factors = part(kLoraMagnitude).div_(row_norms(matrix));
   return matrix.mul_(factors.unsqueeze(1));
@@ -39,12 +38,12 @@ TensorChanges tensor_changes(const AdapterFolder& adapter, const ModelConfig& ba
   const LoraOptions& options = adapter.options().lora;
   TensorChanges changes;
   for (const LoraModule& module : lora_modules(options, base)) {
-    changes[matrix_of(module)] = [&adapter, module](at::Tensor matrix) {
+    changes[module.matrix] = [&adapter, module](at::Tensor matrix) {
       return add_lora(adapter, module, std::move(matrix));
     };
   }
   for (const SavedTensor& tensor : saved_tensors(options.saved, base)) {
-    changes[tensor.module + ".weight"] = [&adapter, tensor](at::Tensor before) {
+    changes[tensor.replaced] = [&adapter, tensor](at::Tensor before) {
       return put_saved(adapter, tensor, std::move(before));
     };
   }
@@ -54,9 +53,10 @@ TensorChanges tensor_changes(const AdapterFolder& adapter, const ModelConfig& ba
 TensorChanges tensor_changes(const CombinedAdapter& adapter) {
   TensorChanges changes;
   for (const LoraModule& module : adapter.modules()) {
-    changes[matrix_of(module)] = [&adapter, &module](at::Tensor matrix) {
-      return matrix.add_(
-          product(adapter.tensor(module, kLoraUp), adapter.tensor(module, kLoraDown)));
+    changes[module.matrix] = [&adapter, &module](at::Tensor matrix) {
+      const at::Tensor change =
+          product(adapter.tensor(module, kLoraUp), adapter.tensor(module, kLoraDown));
+      return matrix.add_(module.module.is_transposed ? change.t() : change);
     };
   }
   return changes;

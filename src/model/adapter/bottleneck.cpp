@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/concat.h"
+#include "model/tensor_names.h"
 
 namespace temper {
 namespace {
@@ -13,8 +14,9 @@ namespace {
 constexpr double kDeviation = 0.02;  // As in BERT.
 
 // Where one network's tensors are: the start of their names.
-std::string place_name(const BottleneckOptions& options, int64_t layer, const char* sublayer) {
-  return concat("model.layers.", layer, '.', sublayer, "_adapters.adapters.", options.name, '.');
+std::string place_name(const BottleneckOptions& options, const std::string& block,
+                       const char* sublayer) {
+  return concat(block, '.', sublayer, "_adapters.adapters.", options.name, '.');
 }
 
 std::vector<AdapterTensor> network_tensors(const std::string& place, int64_t size, int64_t hidden,
@@ -56,7 +58,8 @@ Adapter make_bottleneck(const BottleneckOptions& options, const ModelConfig& con
   const int64_t size = options.size(config);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     const auto add = [&](const char* sublayer) {
-      const std::string place = place_name(options, layer, sublayer);
+      const std::string place =
+          place_name(options, block_name(config, layer, NameKind::kModule), sublayer);
       const auto network = network_tensors(place, size, config.hidden_size, layer);
       tensors.insert(tensors.end(), network.begin(), network.end());
     };
@@ -66,12 +69,13 @@ Adapter make_bottleneck(const BottleneckOptions& options, const ModelConfig& con
   Adapter adapter(tensors, std::make_shared<Dropout>(0.0, 0), config.num_layers);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     BlockAddition& block = adapter.blocks[static_cast<size_t>(layer)];
+    const std::string path = block_name(config, layer, NameKind::kModule);
     const int user = Adapter::block_user(layer);
     if (options.is_houlsby()) {
       block.after_attention =
-          network(place_name(options, layer, "attention"), options, user, adapter);
+          network(place_name(options, path, "attention"), options, user, adapter);
     }
-    block.after_mlp = network(place_name(options, layer, "output"), options, user, adapter);
+    block.after_mlp = network(place_name(options, path, "output"), options, user, adapter);
   }
   return adapter;
 }

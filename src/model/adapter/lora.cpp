@@ -12,6 +12,8 @@
 #include "core/message_text.h"
 #include "model/adapter/module_pattern.h"
 #include "model/adapter/option_error.h"
+#include "model/family.h"
+#include "model/tensor_names.h"
 
 namespace temper {
 namespace {
@@ -96,14 +98,16 @@ std::vector<LoraModule> all_modules(const LoraOptions& options, const ModelConfi
   std::vector<LoraModule> all;
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     for (const LinearModule& module : linear_modules(config)) {
-      const std::string path = concat("model.layers.", layer, '.', module.name);
+      const std::string path =
+          concat(block_name(config, layer, NameKind::kModule), '.', module.module_name());
       const auto* rank_of = ranks.find(path);
       const auto* alpha_of = alphas.find(path);
       const int64_t rank = rank_of == nullptr ? options.rank : rank_of->rank;
       const double alpha = alpha_of == nullptr ? options.alpha : alpha_of->alpha;
       const auto width = static_cast<double>(rank);
-      all.push_back(
-          {path, layer, module, rank, alpha / (options.uses_rslora ? std::sqrt(width) : width)});
+      all.push_back({path, layer, module, rank,
+                     alpha / (options.uses_rslora ? std::sqrt(width) : width),
+                     concat(block_name(config, layer), '.', module.name, ".weight")});
     }
   }
   return all;
@@ -127,7 +131,8 @@ void require_layers(const LoraOptions& options, const ModelConfig& config) {
 void require_targets(const LoraOptions& options, const ModelConfig& config,
                      const std::vector<LoraModule>& all) {
   std::string names = kAllLinear;
-  for (const LinearModule& module : linear_modules(config)) names += ", " + last_part(module.name);
+  for (const LinearModule& module : linear_modules(config))
+    names += ", " + last_part(module.module_name());
   for (const std::string& target : options.targets) {
     const bool is_known = std::ranges::any_of(
         all, [&](const LoraModule& module) { return is_meant(module.path, target); });
@@ -151,11 +156,9 @@ void require_ranks(const LoraOptions& options, const std::vector<LoraModule>& mo
   }
 }
 
-std::string base_tensor(const LoraModule& module) { return module.path + ".weight"; }
-
 InitialValues principal_values(const LoraOptions& options, const LoraModule& module,
                                InitialValues::Distribution part) {
-  return {part, module.scale, {}, base_tensor(module), options.pissa_iterations};
+  return {part, module.scale, {}, module.matrix, options.pissa_iterations};
 }
 
 InitialValues initial_down(const LoraOptions& options, const LoraModule& module) {
@@ -224,7 +227,7 @@ void add_tensors(std::span<const LoraModule> group, const LoraOptions& options,
   if (!options.uses_dora) return;
   for (const LoraModule& module : group) {
     tensors.push_back({{.name = tensor_name(module, kLoraMagnitude), .shape = {module.module.out}},
-                       {InitialValues::Distribution::kRowNorms, 0.0, {}, base_tensor(module)},
+                       {InitialValues::Distribution::kRowNorms, 0.0, {}, module.matrix},
                        module.layer});
   }
 }
@@ -250,9 +253,21 @@ void attach(std::span<const LoraModule> group, Adapter& adapter) {
   low_rank.place = static_cast<uint64_t>(adapter.file.find(down)->offset);
 }
 
+// What reads the matrices themselves.
+void require_readable(const LoraOptions& options, const ModelConfig& config) {
+  if (!family_of(config.model_type).is_transposed) return;
+  const bool is_dora = options.uses_dora;
+  if (!is_dora && !is_principal(options)) return;
+  throw OptionError(is_dora ? "lora.dora" : "lora.init",
+                    concat("is ", is_dora ? "true" : "pissa", ", but a ", config.model_type,
+                           " model stores its matrices transposed, which is not computed with it"),
+                    is_dora ? "set it to false" : "set it to kaiming or gaussian");
+}
+
 // The modules that are adapted, whether or not each pattern for ranks and alphas fits one of them.
 std::vector<LoraModule> targeted_modules(const LoraOptions& options, const ModelConfig& config) {
   require_layers(options, config);
+  require_readable(options, config);
   std::vector<LoraModule> modules = all_modules(options, config);
   require_targets(options, config, modules);
   const bool has_pattern = !options.target_pattern.empty();
@@ -270,7 +285,7 @@ std::vector<LoraModule> targeted_modules(const LoraOptions& options, const Model
   require_ranks(options, modules);
   if (!modules.empty()) return modules;
   throw ConfigError("the options under lora mean no module of the model: nothing would be trained",
-                    "compare them with paths such as model.layers.0.self_attn.q_proj");
+                    "compare them with paths such as " + all_modules(options, config)[0].path);
 }
 
 std::vector<std::span<const LoraModule>> groups_of(const std::vector<LoraModule>& modules) {

@@ -54,11 +54,12 @@ const char* name_of(LoraOptions::Init init);
 
 /// One module that is adapted.
 struct LoraModule {
-  std::string path;  ///< "model.layers.0.self_attn.q_proj"
+  std::string path;  ///< In transformers: "model.layers.0.self_attn.q_proj"
   int64_t layer = 0;
   LinearModule module;
   int64_t rank = 0;
   double scale = 0.0;
+  std::string matrix = {};  ///< In the model's files: "model.layers.0.self_attn.q_proj.weight"
 
   friend bool operator==(const LoraModule&, const LoraModule&) = default;
 };

@@ -3,6 +3,10 @@
 
 #include <stdexcept>
 
+#include "core/concat.h"
+#include "core/error.h"
+#include "model/family.h"
+
 namespace temper {
 
 using Kind = MethodOptions::Kind;
@@ -23,12 +27,21 @@ std::string name_of(Kind kind) {
   throw std::logic_error("a method without a name");
 }
 
+// Four bits stand for rows of [out, in] in bitsandbytes.
+void require_four_bits(const ModelConfig& config) {
+  if (!family_of(config.model_type).is_transposed) return;
+  throw ConfigError(concat("method is qlora, but a ", config.model_type,
+                           " model stores its matrices transposed, which is not computed in four "
+                           "bits"),
+                    "set method to lora");
+}
+
 std::optional<Adapter> make_adapter(const MethodOptions& options, const ModelConfig& config) {
   const auto seed = static_cast<uint64_t>(options.seed);
   switch (options.kind) {
     case Kind::kFull: break;
-    case Kind::kLora:
-    case Kind::kQlora: return make_lora(options.lora, seed, config);
+    case Kind::kQlora: require_four_bits(config); [[fallthrough]];
+    case Kind::kLora: return make_lora(options.lora, seed, config);
     case Kind::kPrefix: return make_prefix(options.prefix, config);
     case Kind::kPrompt: return make_prompt(options.prompt, seed, config);
     case Kind::kBottleneck: return make_bottleneck(options.bottleneck, config);

@@ -11,56 +11,71 @@
 #include "model/adapter/option_error.h"
 #include "model/family.h"
 #include "model/linear_modules.h"
+#include "model/tensor_names.h"
 
 namespace temper {
 namespace {
 
 using Place = SavedTensor::Place;
 
-constexpr const char* kEmbeddingModule = "model.embed_tokens";
-constexpr const char* kHeadModule = "lm_head";
+// A module's path in transformers, and its name in files.
+struct ModuleNames {
+  std::string module, file;
+};
 
-SavedTensor saved(const std::string& module, Place place, std::vector<int64_t> shape,
+SavedTensor saved(const ModuleNames& names, Place place, std::vector<int64_t> shape,
                   int64_t layer = -1) {
-  return {module, place, layer, std::move(shape), false, module + ".weight"};
+  const std::string weight = names.file + ".weight";
+  return {names.module, place, layer, std::move(shape), false, weight, weight};
+}
+
+// What `name_of` makes of the model, by both kinds of names.
+template <typename NameOf>
+ModuleNames names_by(const ModelConfig& config, NameOf name_of) {
+  return {name_of(config, NameKind::kModule), name_of(config, NameKind::kFile)};
 }
 
 // The norms of a block, in their order.
 std::vector<SavedTensor> norms_of(const ModelConfig& config, int64_t layer) {
   const Family& family = family_of(config.model_type);
-  const BlockNames& names = family.names;
   const bool is_of_all = family.query_key_norm == Family::QueryKeyNorm::kAllHeads;
   const int64_t queries = (is_of_all ? config.num_heads : 1) * config.head_dim;
   const int64_t keys = (is_of_all ? config.num_key_value_heads : 1) * config.head_dim;
   std::vector<SavedTensor> all;
-  const auto add = [&](std::string_view name, Place place, int64_t size) {
-    if (name.empty()) return;
-    all.push_back(saved(concat("model.layers.", layer, '.', name), place, {size}, layer));
+  const auto add = [&](std::string_view BlockNames::*which, Place place, int64_t size) {
+    if ((block_names(config).*which).empty()) return;
+    const auto name_of = [&](const ModelConfig& model, NameKind kind) {
+      return concat(block_name(model, layer, kind), '.', block_names(model, kind).*which);
+    };
+    all.push_back(saved(names_by(config, name_of), place, {size}, layer));
   };
-  add(names.attention_norm, Place::kAttentionNorm, config.hidden_size);
+  add(&BlockNames::attention_norm, Place::kAttentionNorm, config.hidden_size);
   if (config.has_qk_norm) {
-    add(names.query_norm, Place::kQueryNorm, queries);
-    add(names.key_norm, Place::kKeyNorm, keys);
+    add(&BlockNames::query_norm, Place::kQueryNorm, queries);
+    add(&BlockNames::key_norm, Place::kKeyNorm, keys);
   }
-  add(names.after_attention_norm, Place::kAfterAttentionNorm, config.hidden_size);
-  add(names.mlp_norm, Place::kMlpNorm, config.hidden_size);
-  add(names.after_mlp_norm, Place::kAfterMlpNorm, config.hidden_size);
+  add(&BlockNames::after_attention_norm, Place::kAfterAttentionNorm, config.hidden_size);
+  add(&BlockNames::mlp_norm, Place::kMlpNorm, config.hidden_size);
+  add(&BlockNames::after_mlp_norm, Place::kAfterMlpNorm, config.hidden_size);
   return all;
 }
 
 // All that may be trained as it is, in the order of the model: of norms, those that have no bias.
 std::vector<SavedTensor> all_tensors(const ModelConfig& config) {
   const std::vector<int64_t> matrix = {config.vocab_size, config.hidden_size};
-  const bool has_plain_norms = !family_of(config.model_type).norm.has_bias;
-  std::vector<SavedTensor> all = {saved(kEmbeddingModule, Place::kEmbedding, matrix)};
+  const NormKind kind = family_of(config.model_type).norm;
+  const bool has_plain_norms = kind.has_scale && !kind.has_bias;
+  std::vector<SavedTensor> all = {
+      saved(names_by(config, embedding_name), Place::kEmbedding, matrix)};
   for (int64_t layer = 0; has_plain_norms && layer < config.num_layers; ++layer) {
     for (SavedTensor& norm : norms_of(config, layer)) all.push_back(std::move(norm));
   }
   if (has_plain_norms) {
-    all.push_back(saved("model.norm", Place::kFinalNorm, {config.hidden_size}));
+    all.push_back(
+        saved(names_by(config, final_norm_name), Place::kFinalNorm, {config.hidden_size}));
   }
-  all.push_back(saved(kHeadModule, Place::kHead, matrix));
-  if (config.has_tied_head) all.back().base = std::string(kEmbeddingModule) + ".weight";
+  all.push_back(saved(names_by(config, head_name), Place::kHead, matrix));
+  if (config.has_tied_head) all.back().base = embedding_weight(config);
   return all;
 }
 

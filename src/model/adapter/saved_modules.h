@@ -39,7 +39,8 @@ struct SavedTensor {
   int64_t layer = -1;          ///< Of norms in a block.
   std::vector<int64_t> shape;  ///< Of the tensor, or of the rows that are trained.
   bool is_rows = false;        ///< Only the rows of tokens are trained.
-  std::string base;            ///< The tensor that it begins with.
+  std::string base;            ///< The tensor of the model that it begins with,
+  std::string replaced;        ///< and that which it takes the place of.
 
   std::string name() const;  ///< As in the files of peft.
   friend bool operator==(const SavedTensor&, const SavedTensor&) = default;

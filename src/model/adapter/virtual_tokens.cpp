@@ -4,7 +4,8 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/random.h"
-#include "model/decoder_units.h"
+#include "model/family.h"
+#include "model/tensor_names.h"
 
 namespace temper {
 namespace {
@@ -74,11 +75,18 @@ Adapter make_prompt(const PromptOptions& options, uint64_t seed, const ModelConf
                              "scale a prompt's, too: that is not computed here"),
                       "set method to prefix or lora");
   }
+  if (family_of(config.model_type).has_learned_positions()) {
+    throw ConfigError(concat("method is prompt, but a ", config.model_type,
+                             " model learns its positions, and those of a prompt are not computed "
+                             "here"),
+                      "set method to prefix or lora");
+  }
   require_tokens(options, config);
   const bool is_normal = options.init == PromptOptions::Init::kNormal;
   InitialValues initial{Distribution::kNormal, 1.0};
   if (!is_normal) {
-    initial = {Distribution::kRows, 0.0, first_tokens(options, seed, config), kEmbeddingWeight};
+    initial = {Distribution::kRows, 0.0, first_tokens(options, seed, config),
+               embedding_weight(config)};
   }
   Adapter adapter = one_matrix({options.num_tokens, config.hidden_size}, initial, config);
   adapter.prompt = adapter.use(kName, Adapter::kEmbeddingUser);

@@ -46,6 +46,25 @@ int64_t scratch_bytes(int64_t num_keys, const Heads& heads) {
 
 }  // namespace
 
+at::Tensor from_groups(const at::Tensor& grouped, const Heads& heads) {
+  const int64_t count = heads.num_key_value_heads;
+  if (count == 1) return grouped;
+  at::Tensor ordered = without_graph([&] {
+    std::vector<at::Tensor> parts = grouped.unflatten(1, {count, heads.group() + 2, heads.head_dim})
+                                        .split_with_sizes({heads.group(), 1, 1}, 2);
+    for (at::Tensor& part : parts) part = part.flatten(1);
+    return at::cat(parts, 1);
+  });
+  return with_backward(
+      std::move(ordered), {grouped},
+      [heads, count](const at::Tensor& gradient) -> std::vector<at::Tensor> {
+        const int64_t keys = heads.key_value_columns();
+        auto parts = gradient.split_with_sizes({heads.query_columns(), keys, keys}, 1);
+        for (at::Tensor& part : parts) part = part.unflatten(1, {count, -1, heads.head_dim});
+        return {at::cat(parts, 2).flatten(1)};
+      });
+}
+
 at::Tensor attention(const at::Tensor& qkv, const Heads& heads, const AttentionMask& mask) {
   if (has_flash_attention(qkv, heads)) return flash_attention(qkv, heads, mask);
   if (!qkv.is_cpu()) return elsewhere(qkv, heads, mask);

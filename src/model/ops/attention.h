@@ -31,6 +31,10 @@ struct Heads {
   int64_t first_value_column() const { return query_columns() + key_value_columns(); }
 };
 
+/// The columns of a projection that has, for each key-value head, its queries, its key and its
+/// value, in the order of `Heads`. Shapes: grouped [T, columns]; returns the same.
+at::Tensor from_groups(const at::Tensor& grouped, const Heads& heads);
+
 /// Which keys a query sees: those of its own document, not after it, and fewer than `window`
 /// tokens before it unless that is 0.
 struct AttentionMask {

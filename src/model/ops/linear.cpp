@@ -48,7 +48,11 @@ at::Tensor forward(const at::Tensor& onto, const at::Tensor& x, const LinearWeig
 at::Tensor backward(const at::Tensor& gradient, const Recompute& x, const LinearWeights& weights,
                     const Kept& kept) {
   if (at::Tensor matrix = weights.matrix.gradient(); matrix.defined()) {
-    product_out(matrix, gradient.t(), x());
+    if (weights.matrix.is_transposed()) {
+      product_out(matrix.t(), x().t(), gradient);
+    } else {
+      product_out(matrix, gradient.t(), x());
+    }
   }
   if (weights.bias.is_defined() && weights.bias.gradient().defined()) {
     column_sum_out(weights.bias.gradient(), gradient);

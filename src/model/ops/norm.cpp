@@ -147,7 +147,8 @@ at::Tensor factor(const Weight& weight, const NormKind& kind) {
   return kind.adds_one ? value + 1.0 : value;
 }
 
-Factors factors_of(const NormWeights& weights, const NormKind& kind) {
+Factors factors_of(const NormWeights& weights, const NormKind& kind, int64_t size) {
+  if (weights.is_without) return {at::ones({size}, at::kFloat), {}};
   return {factor(weights.scale, kind),
           weights.bias.is_defined() ? weights.bias.value().to(at::kFloat) : at::Tensor()};
 }
@@ -237,8 +238,9 @@ Gradients backward_on_cpu(const at::Tensor& gradient, const at::Tensor& x, const
 
 at::Tensor rows_backward(const at::Tensor& gradient, const at::Tensor& x,
                          const NormWeights& weights, const Normed& normed) {
-  const Gradients result = backward_on_cpu(gradient, x, factors_of(weights, normed.kind),
+  const Gradients result = backward_on_cpu(gradient, x, factors_of(weights, normed.kind, x.size(1)),
                                            Pieces::whole_row(x.size(1)), normed);
+  if (weights.is_without) return result.input;
   at::Tensor scale = weights.scale.gradient();
   if (scale.defined()) add_partial_sums(scale, result.weights);
   if (weights.bias.is_defined() && weights.bias.gradient().defined()) {
@@ -269,8 +271,8 @@ Normed forward_elsewhere(const at::Tensor& x, const NormWeights& weights, const 
   const at::Tensor inverses = at::rsqrt(wide.pow(2).mean(1) + kind.epsilon);
   at::Tensor normed = wide * inverses.unsqueeze(1);
   if (!kind.is_rounded_once) normed = normed.to(x.scalar_type()).to(at::kFloat);
-  const Factors factors = factors_of(weights, kind);
-  normed = normed * factors.scale;
+  const Factors factors = factors_of(weights, kind, x.size(1));
+  normed = normed * factors.scale.to(x.device());
   if (factors.bias.defined()) normed = normed + factors.bias;
   return {kind, normed.to(x.scalar_type()), means, inverses};
 }
@@ -282,12 +284,12 @@ at::Tensor backward_elsewhere(const at::Tensor& gradient, const at::Tensor& x,
   if (normed.kind.is_centred) n = n - normed.means.unsqueeze(1);
   n = n * inverse;
   const at::Tensor upper = gradient.to(at::kFloat);
-  at::Tensor scale = weights.scale.gradient();
+  at::Tensor scale = weights.is_without ? at::Tensor() : weights.scale.gradient();
   if (scale.defined()) scale.copy_((upper * n).sum(0));
   if (weights.bias.is_defined() && weights.bias.gradient().defined()) {
     weights.bias.gradient().copy_(upper.sum(0));
   }
-  const at::Tensor d = upper * factor(weights.scale, normed.kind);
+  const at::Tensor d = upper * factors_of(weights, normed.kind, x.size(1)).scale.to(x.device());
   at::Tensor result = d - n * (d * n).mean(1, /*keepdim=*/true);
   if (normed.kind.is_centred) result = result - d.mean(1, /*keepdim=*/true);
   return (inverse * result).to(x.scalar_type());
@@ -312,7 +314,8 @@ at::Tensor norm_heads_elsewhere(const at::Tensor& qkv, const Heads& heads,
 at::Tensor norm_rows(const at::Tensor& x, const NormWeights& weights, const NormKind& kind) {
   Normed result = without_graph([&] {
     if (!x.is_cpu()) return forward_elsewhere(x, weights, kind);
-    return forward_on_cpu(x, factors_of(weights, kind), Pieces::whole_row(x.size(1)), kind);
+    return forward_on_cpu(x, factors_of(weights, kind, x.size(1)), Pieces::whole_row(x.size(1)),
+                          kind);
   });
   at::Tensor output = std::exchange(result.output, {});
   return with_backward(std::move(output), {x},

@@ -12,16 +12,18 @@ namespace temper {
 struct NormKind {
   bool is_centred = false;       ///< LayerNorm: its mean is taken away first; else RMSNorm.
   bool adds_one = false;         ///< The factor is 1 + weight.
+  bool has_scale = true;         ///< It is multiplied with a weight.
   bool has_bias = false;         ///< A bias is added.
   bool is_rounded_once = false;  ///< Else to the compute dtype before the weight, too.
   double epsilon = 1e-6;
 };
 
 struct NormWeights {
-  Weight scale;  ///< [n]
-  Weight bias;   ///< [n]; undefined where there is none.
+  Weight scale;             ///< [n]
+  Weight bias;              ///< [n]; undefined where there is none.
+  bool is_without = false;  ///< There is a norm, but it has no weights.
 
-  bool is_defined() const { return scale.is_defined(); }
+  bool is_defined() const { return is_without || scale.is_defined(); }
 };
 
 /// (x - mean) / deviation * scale + bias, over each row, in fp32; of these what the kind says.
