@@ -8,6 +8,8 @@
 #include <boost/test/unit_test.hpp>
 #include <csignal>
 
+#include "model/ops/attention.h"
+#include "model/ops/backward.h"
 #include "support/simulated_device/device_counts.h"
 #include "support/simulated_device/host_views.h"
 
@@ -82,6 +84,24 @@ BOOST_AUTO_TEST_CASE(what_was_not_written_is_nan) {
   BOOST_TEST(x.cpu().isnan().all().item<bool>());
 }
 
+BOOST_AUTO_TEST_CASE(what_is_copied_without_a_wait_is_there_after_one) {
+  const at::Tensor x = numbers().to(simulated_device()), host = numbers().pin_memory();
+  host.copy_(x.mul(2.0), /*non_blocking=*/true);
+  BOOST_TEST(host.isnan().all().item<bool>());
+  x.select(0, 0).select(0, 0).item<float>();
+  BOOST_TEST(at::equal(host, numbers().mul(2.0)));
+}
+
+BOOST_AUTO_TEST_CASE(what_is_being_copied_may_not_be_changed) {
+  const at::Tensor host = numbers().pin_memory();
+  const at::Tensor x = host.to(simulated_device(), /*non_blocking=*/true);
+  host.add_(1.0);
+  BOOST_CHECK_THROW(x.cpu(), std::logic_error);
+  BOOST_TEST(at::equal(x.cpu(), numbers()));
+  host.add_(1.0);  // It is over.
+  BOOST_TEST(at::equal(x.cpu(), numbers()));
+}
+
 BOOST_AUTO_TEST_CASE(launches_copies_waits_and_memory_are_counted) {
   const DeviceCounts start = device_counts();
   const at::Tensor x = numbers().to(simulated_device());
@@ -106,6 +126,23 @@ BOOST_AUTO_TEST_CASE(launches_copies_waits_and_memory_are_counted) {
   const int64_t before = device_counts().allocations;
   for (int i = 0; i < 3; ++i) x.add(1.0);  // Served by what the first one leaves.
   BOOST_TEST(device_counts().allocations <= before + 1);
+}
+
+BOOST_AUTO_TEST_CASE(fused_attention_is_one_launch_forward_and_one_backward) {
+  const Heads heads{.num_heads = 4, .num_key_value_heads = 2, .head_dim = 8};
+  const at::Tensor qkv =
+      at::zeros({9, heads.columns()}, at::TensorOptions(simulated_device()).dtype(at::kBFloat16));
+  const DeviceCounts start = device_counts();
+  const GraphPass graph(qkv, [&](const at::Tensor& input) {
+    return attention(input, heads, {{0, 2, 9}, 3});
+  });
+  DeviceCounts counts = device_counts().since(start);
+  BOOST_TEST(counts.by_operator["aten::_flash_attention_forward"] == 1);
+  BOOST_TEST(counts.launches == 2);  // The other one: where documents begin, as int32.
+  graph.backward(graph.output());
+  counts = device_counts().since(start);
+  BOOST_TEST(counts.by_operator["aten::_flash_attention_backward"] == 1);
+  BOOST_TEST(counts.waits == 0);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

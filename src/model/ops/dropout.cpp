@@ -80,7 +80,10 @@ void Dropout::add_applied(at::Tensor sum, const at::Tensor& x, uint64_t place) c
 
 void Dropout::multiply(const at::Tensor& x, uint64_t place, float keep, at::Tensor to) const {
   if (!x.is_cpu()) {
-    const at::Tensor factors = apply(at::ones(x.sizes(), at::kFloat), place).to(x.device());
+    const at::Tensor factors =  // Drawn on the host, which does not wait for their copy.
+        apply(at::ones(x.sizes(), at::kFloat), place)
+            .pin_memory()
+            .to(x.device(), /*non_blocking=*/true);
     if (keep == 0.0F) {
       to.copy_(factors.mul(x));
     } else {

@@ -4,16 +4,17 @@
 #include <c10/core/Allocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
-#include "support/simulated_device/device_counts.h"
 #include "support/simulated_device/device_memory.h"
 #include "support/simulated_device/host_views.h"
+#include "support/simulated_device/late_copies.h"
 
 namespace temper::testing {
 namespace {
 
 constexpr auto kType = c10::DeviceType::PrivateUse1;
 
-// One device with one stream, on which all is done by the time that a call returns.
+// One device with one stream. Kernels are done by the time that a call returns, copies that the
+// host does not wait for when it next waits.
 class Guard final : public c10::impl::DeviceGuardImplInterface {
  public:
   c10::DeviceType type() const override { return kType; }
@@ -27,13 +28,13 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
   c10::Stream getDefaultStream(c10::Device) const override { return stream(); }
   c10::Stream exchangeStream(c10::Stream) const override { return stream(); }
   bool queryStream(const c10::Stream&) const override { return true; }
-  void synchronizeStream(const c10::Stream&) const override { count_wait("stream"); }
-  void synchronizeDevice(c10::DeviceIndex) const override { count_wait("device"); }
+  void synchronizeStream(const c10::Stream&) const override { LateCopies::own().wait("stream"); }
+  void synchronizeDevice(c10::DeviceIndex) const override { LateCopies::own().wait("device"); }
 
   void record(void**, const c10::Stream&, c10::DeviceIndex, c10::EventFlag) const override {}
   void block(void*, const c10::Stream&) const override {}
   bool queryEvent(void*) const override { return true; }
-  void synchronizeEvent(void*) const override { count_wait("event"); }
+  void synchronizeEvent(void*) const override { LateCopies::own().wait("event"); }
   void destroyEvent(void*, c10::DeviceIndex) const noexcept override {}
   void recordDataPtrOnStream(const c10::DataPtr&, const c10::Stream&) const override {}
 

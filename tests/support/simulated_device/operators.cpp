@@ -18,6 +18,7 @@
 #include "support/simulated_device/device_counts.h"
 #include "support/simulated_device/device_memory.h"
 #include "support/simulated_device/host_views.h"
+#include "support/simulated_device/late_copies.h"
 
 namespace temper::testing {
 namespace {
@@ -71,7 +72,7 @@ void require_on_device(const c10::OperatorHandle& op, const at::Tensor& tensor) 
 
 void run(const c10::OperatorHandle& op, c10::Stack* stack) {
   count_launch(op.schema().name());
-  if (makes_host_wait(op, *stack)) count_wait(op.schema().name());
+  if (makes_host_wait(op, *stack)) LateCopies::own().wait(op.schema().name());
   const size_t num_arguments = op.schema().arguments().size();
   const size_t first = stack->size() - num_arguments;
   HostViews views;
@@ -132,31 +133,41 @@ bool is_pinned(const at::Tensor& tensor) {
   return PinnedMemory::own().has(tensor.storage().data());
 }
 
-void count_copy(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
-  const auto num_bytes = static_cast<int64_t>(from.numel() * to.element_size());
-  if (is_simulated(from) && is_simulated(to)) return count_launch("aten::copy_");
-  if (is_simulated(to)) {
-    count_copy_in(num_bytes);
-    if (!non_blocking || !is_pinned(from)) count_wait("copy from the host");
-  } else {
-    count_copy_out(num_bytes);
-    if (!non_blocking || !is_pinned(to)) count_wait("copy to the host");
-  }
+// Of what the host does not wait for, only contiguous numbers of one dtype: CUDA would wait, too.
+bool is_late(const at::Tensor& on_host, const at::Tensor& other, bool non_blocking) {
+  return non_blocking && is_pinned(on_host) && on_host.is_contiguous() &&
+         on_host.scalar_type() == other.scalar_type();
 }
 
 at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
-  count_copy(from, to, non_blocking);
   HostViews views;
-  const auto on_host = [&](const at::Tensor& tensor) {
-    return is_simulated(tensor) ? views.of(tensor) : tensor;
-  };
-  on_host(to).copy_(on_host(from));
+  const auto num_bytes = static_cast<int64_t>(from.numel() * to.element_size());
+  if (is_simulated(from) && is_simulated(to)) {
+    count_launch("aten::copy_");
+    views.of(to).copy_(views.of(from));
+  } else if (is_simulated(to)) {
+    count_copy_in(num_bytes);
+    views.of(to).copy_(from);
+    if (is_late(from, to, non_blocking)) {
+      LateCopies::own().from_host(from);
+    } else {
+      LateCopies::own().wait("copy from the host");
+    }
+  } else {
+    count_copy_out(num_bytes);
+    if (is_late(to, from, non_blocking)) {
+      LateCopies::own().to_host(views.of(from), to);
+    } else {
+      LateCopies::own().wait("copy to the host");
+      to.copy_(views.of(from));
+    }
+  }
   return to;
 }
 
 at::Scalar to_scalar(const at::Tensor& tensor) {
   count_copy_out(tensor.element_size());
-  count_wait("item");
+  LateCopies::own().wait("item");
   HostViews views;
   return views.of(tensor).item();
 }
