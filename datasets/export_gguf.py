@@ -132,9 +132,10 @@ def open_checkpoint(source: Path, folder: Path) -> None:
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     sys.stderr.write(done.stderr if done.returncode == 0 else "")
     if done.returncode != 0:
+        problem, _, remedy = done.stderr.strip().partition("\n  try: ")
         raise DataError(
-            f"temper export could not open {source}: {done.stderr.strip()}",
-            "name a model folder, an adapter, a checkpoint or a run",
+            problem or f"temper export could not open {source}",
+            remedy or "name a model folder, an adapter, a checkpoint or a run",
         )
 
 

@@ -13,6 +13,8 @@ STEP_FIELDS = (
     "data_seconds", "tokens_per_second", "limit_share", "forward_seconds", "backward_seconds",
     "exchange_seconds", "update_seconds", "save_seconds", "bytes_sent",
 )  # fmt: skip
+# Of a step's line every so many steps: numbers by the names of the model's units.
+UNIT_FIELDS = ("unit_grad_norms", "unit_update_ratios")
 EVALUATION_FIELDS = ("name", "loss", "perplexity", "num_targets", "forgetting")
 MAX_STEP = 10**15  # what is more is no step; arbitrary
 
@@ -59,11 +61,11 @@ class Metrics:
         begin = [(step, 0.0) for step, _ in self.holdout_points(name, "loss")[:1]]
         return sorted({**dict(begin), **dict(told)}.items()) if told else []
 
-    def unit_norms(self) -> dict[str, Points]:
-        """The gradient norms of the model's units, by their names, where they were logged."""
+    def by_unit(self, field_name: str) -> dict[str, Points]:
+        """One of UNIT_FIELDS by the units' names, where it was logged."""
         found: dict[str, Points] = {}
         for entry in self.steps:
-            norms = entry.get("unit_grad_norms")
+            norms = entry.get(field_name)
             for name, value in norms.items() if isinstance(norms, dict) else ():
                 found.setdefault(name, []).append((entry["step"], number_of(value)))
         return {name: finite(points) for name, points in found.items()}
@@ -127,7 +129,7 @@ def find_strange_values(metrics: Metrics) -> list[str]:
     problems, strange, others = [], {}, {}
     for entry in metrics.steps:
         for name, value in entry.items():
-            if name in ("kind", "step", "updated", "unit_grad_norms"):
+            if name in ("kind", "step", "updated", *UNIT_FIELDS):
                 continue
             is_number = value is None or isinstance(value, (int, float))
             if name in STEP_FIELDS and not is_number:

@@ -15,6 +15,7 @@ from .run_folder import Run
 
 # Characters that TensorBoard's tags may have; others become _.
 FOREIGN = re.compile(r"[^-A-Za-z0-9_./]")
+UNIT_TAGS = {"unit_grad_norms": "grad_norm", "unit_update_ratios": "update_ratio"}
 NO_NUMBERS = {"kind", "step", "name", "updated"}
 
 
@@ -36,10 +37,11 @@ def scalars_of(run: Run) -> list[Scalar]:
     made = []
     for entry in metrics.steps:
         made += values_of(entry, "train/", ends[entry["step"]])
-        norms = entry.get("unit_grad_norms")
-        if isinstance(norms, dict):
-            parts = {"step": entry["step"], **norms}
-            made += values_of(parts, "train/grad_norm/", ends[entry["step"]])
+        for field, tag in UNIT_TAGS.items():
+            by_unit = entry.get(field)
+            if isinstance(by_unit, dict):
+                parts = {"step": entry["step"], **by_unit}
+                made += values_of(parts, f"train/{tag}/", ends[entry["step"]])
     made += [
         Scalar("train/num_input_tokens_seen", step, total, ends[step])
         for step, total in metrics.tokens()

@@ -101,6 +101,9 @@ void MetricsFile::add_step(int64_t step, const StepResult& result, const StepTim
   for (const auto& [unit, norm] : result.unit_grad_norms) {
     line["unit_grad_norms"][unit] = number_or_null(norm);
   }
+  for (const UpdateSize& size : result.update_sizes) {
+    line["unit_update_ratios"][size.unit] = number_or_null(size.update_norm / size.weight_norm);
+  }
   if (result.kl) line["kl"] = number_or_null(*result.kl);
   append(line.dump());
 }

@@ -48,15 +48,16 @@ StepResult Trainer::train_step(std::span<const PackedBatch> rank_batch, int64_t 
     if (engine_.other() != nullptr) result.kl = totals.kl.mean();
     result.grad_norm = store_.gradient_norm(scale);
     const int64_t every = options_.unit_norms_every_steps;
-    if (every > 0 && (state.step + 1) % every == 0) {
-      result.unit_grad_norms = store_.unit_gradient_norms(scale);
-    }
+    const bool is_measured = every > 0 && (state.step + 1) % every == 0;
+    if (is_measured) result.unit_grad_norms = store_.unit_gradient_norms(scale);
     result.updated = std::isfinite(result.loss) && std::isfinite(result.grad_norm);
     if (result.updated) {
       const Phase phase("update");
       const double factor = clip_factor(result.grad_norm, options_.max_grad_norm);
-      store_.update(options_.adamw, {state.num_updates + 1, result.learning_rate, scale * factor,
-                                     options_.adamw.weight_decay});
+      result.update_sizes = store_.update(options_.adamw,
+                                          {state.num_updates + 1, result.learning_rate,
+                                           scale * factor, options_.adamw.weight_decay},
+                                          is_measured ? Measured::kYes : Measured::kNo);
       if (adapter != nullptr) project_unit(*adapter, store_);
     }
   }

@@ -27,6 +27,7 @@ struct StepResult {
   int64_t num_targets = 0;        ///< Of the global batch.
   /// Of each unit that is trained, by name, where they were asked for; before clipping.
   std::vector<std::pair<std::string, double>> unit_grad_norms = {};
+  std::vector<UpdateSize> update_sizes = {};  ///< The same of the update, where there was one.
   bool updated = false;  ///< False when the loss or norm was not finite, or there was no target.
 };
 

@@ -38,6 +38,16 @@ struct StoreOptions {
   }
 };
 
+/// How far an update moved a unit's weights.
+struct UpdateSize {
+  std::string unit;
+  double update_norm = 0.0;  ///< Of the difference.
+  double weight_norm = 0.0;  ///< Of the weights before it.
+};
+
+/// Whether an update's size is asked for.
+enum class Measured { kNo, kYes };
+
 /// The units of a model and its adapter, sharded over the ranks: weights to compute with, gradients
 /// to fold, state to update. The ZeRO stage decides what `release` and `reduce` do; what is frozen
 /// is only computed with.
@@ -98,8 +108,11 @@ class UnitStore {
   std::vector<std::pair<std::string, double>> unit_gradient_norms(double scale);
 
   /// One AdamW step on what this rank keeps, then the weights for the next forward pass. The
-  /// weight decay in `step` is applied to the tensors that decay and have none of their own.
-  void update(const AdamWOptions& options, AdamWStep step);
+  /// weight decay in `step` is applied to the tensors that decay and have none of their own. If it
+  /// is measured, it returns how large it was of each unit, in their order: the same bits however
+  /// they are sharded. That takes a copy of 16 MiB of weights at a time.
+  std::vector<UpdateSize> update(const AdamWOptions& options, AdamWStep step,
+                                 Measured measured = Measured::kNo);
 
   /// The part of the step's gradient that this rank updates with. Shapes: [state(unit).kept] fp32.
   at::Tensor kept_gradient(int unit) { return gradient_of(state(unit), state(unit).kept); }
@@ -141,7 +154,8 @@ class UnitStore {
   int64_t offloaded_bytes(const std::vector<StoredUnit>& units) const;
   at::Tensor make_buffer(int64_t num_elements, at::ScalarType dtype) const;
   at::Tensor make_numbers(int64_t num_elements, at::ScalarType dtype) const;
-  std::vector<Range> pieces_of(const UnitState& at_unit) const;
+  std::vector<Range> pieces_of(const UnitState& at_unit, Measured measured = Measured::kNo) const;
+  void update_all_of(UnitState& at_unit, Range piece, const AdamWOptions& options, AdamWStep step);
   void update_piece(UnitState& at_unit, Range piece, const AdamWOptions& options, AdamWStep step);
   void pull_to_start(UnitState& at_unit, Range piece, double learning_rate) const;
   void follow_mean(UnitState& at_unit, Range piece) const;

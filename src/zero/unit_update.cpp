@@ -3,12 +3,15 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 #include <vector>
 
 #include "core/random.h"
+#include "optim/gradient_norm.h"
 #include "optim/move_towards.h"
 #include "zero/compact_update.h"
+#include "zero/sum_over_ranks.h"
 #include "zero/unit_store.h"
 
 namespace temper {
@@ -45,9 +48,9 @@ std::vector<SlotStep> slot_steps(const UnitLayout& unit, Range piece, const Adam
 }  // namespace
 
 // What is in a file is used in pieces, each of which leaves memory before the next one.
-std::vector<Range> UnitStore::pieces_of(const UnitState& at_unit) const {
+std::vector<Range> UnitStore::pieces_of(const UnitState& at_unit, Measured measured) const {
   constexpr int64_t kPiece = int64_t{1} << 22;  // Of shards' blocks: 48 MiB in fp32.
-  if (!file_) return {at_unit.kept};
+  if (!file_ && measured == Measured::kNo) return {at_unit.kept};
   std::vector<Range> pieces;
   for (int64_t begin = at_unit.kept.begin; begin < at_unit.kept.end; begin += kPiece) {
     pieces.push_back({begin, std::min(at_unit.kept.end, begin + kPiece)});
@@ -65,19 +68,39 @@ void UnitStore::round_weights(UnitState& at_unit, Range piece) {
   masters.release(piece);
 }
 
-void UnitStore::update(const AdamWOptions& options, AdamWStep step) {
+void UnitStore::update_all_of(UnitState& at_unit, Range piece, const AdamWOptions& options,
+                              AdamWStep step) {
+  if (at_unit.start.defined()) pull_to_start(at_unit, piece, step.learning_rate);
+  update_piece(at_unit, piece, options, step);
+  if (at_unit.mean.defined()) follow_mean(at_unit, piece);
+  if (!rounds_as_it_updates(at_unit)) round_weights(at_unit, piece);
+}
+
+std::vector<UpdateSize> UnitStore::update(const AdamWOptions& options, AdamWStep step,
+                                          Measured measured) {
+  std::vector<UpdateSize> sizes;
   for (const int unit : trained()) {
     UnitState& at_unit = state(unit);
-    for (const Range piece : pieces_of(at_unit)) {
-      if (at_unit.start.defined()) pull_to_start(at_unit, piece, step.learning_rate);
-      update_piece(at_unit, piece, options, step);
-      if (at_unit.mean.defined()) follow_mean(at_unit, piece);
-      if (!rounds_as_it_updates(at_unit)) round_weights(at_unit, piece);
+    ExactSum moved, weights;
+    for (const Range piece : pieces_of(at_unit, measured)) {
+      const Range own = intersection(piece, at_unit.owned);
+      const bool counts = measured == Measured::kYes && !own.is_empty();
+      at::Tensor before;
+      if (counts) before = at_unit.masters().narrow(own).numbers.clone();
+      update_all_of(at_unit, piece, options, step);
+      if (!counts) continue;
+      add_squares(before, weights);
+      add_squares(before.neg_().add_(at_unit.masters().narrow(own).numbers), moved);
+      at_unit.masters().release(piece);
     }
     at_unit.gradient.reset();
     start_publishing(unit);
+    if (measured == Measured::kNo) continue;
+    for (ExactSum* sum : {&moved, &weights}) sum_over_ranks(sum->words(), ranks_, options_.device);
+    sizes.push_back({at_unit.unit.name(), std::sqrt(moved.value()), std::sqrt(weights.value())});
   }
   finish_publishing();
+  return sizes;
 }
 
 // Where all is in memory, and the rank keeps the weights that are computed with.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import tiny_run
+from safetensors.numpy import load_file
 
 PHASES = ("forward", "backward", "exchange", "update", "save")
 
@@ -45,7 +46,31 @@ def test_norms_of_units_make_up_that_of_all_with_the_same_bits_on_any_ranks(runs
     whole = math.sqrt(sum(norm**2 for norm in norms.values()))
     assert whole == pytest.approx(steps_of(one)[1]["grad_norm"], rel=1e-12)
     assert steps_of(two)[1]["unit_grad_norms"] == norms
+    ratios = steps_of(one)[1]["unit_update_ratios"]
+    assert steps_of(two)[1]["unit_update_ratios"] == ratios and ratios.keys() == norms.keys()
     assert [line["loss"] for line in steps_of(two)] == [line["loss"] for line in steps_of(one)]
+
+
+def test_an_update_is_measured_against_the_weights_before_it(runs):
+    """By the checkpoints before and after the second step of a run in fp32."""
+    folder, _, _ = runs
+    config = folder / "run.yaml"
+    asked = ("train.log_unit_norms=1", "checkpoint.every_steps=1", "checkpoint.keep=3")
+    lines = steps_of(train(config, folder / "kept", 1, *asked))
+    before, after = (masters(folder / "kept", step) for step in (1, 2))
+    unit = "model.layers.1."
+    moved = sum(((after[name] - before[name]).astype(float) ** 2).sum() for name in before
+                if name.startswith(unit))  # fmt: skip
+    whole = sum((before[name].astype(float) ** 2).sum() for name in before if name.startswith(unit))
+    told = lines[1]["unit_update_ratios"]["layers.1"]
+    assert told == pytest.approx(math.sqrt(moved / whole), rel=1e-6)
+
+
+def masters(run: Path, step: int) -> dict:
+    found = {}
+    for file in (run / "checkpoints" / f"step-{step:08}" / "optimizer").glob("master*.safetensors"):
+        found |= load_file(file)
+    return found
 
 
 def test_a_step_is_told_by_phases_and_bytes(runs):

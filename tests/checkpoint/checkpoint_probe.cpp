@@ -103,7 +103,7 @@ int run(std::span<char*> arguments) {
                  {.max_file_bytes = std::stoll(arguments[4])});
   } else if (verb == "quantise" && arguments.size() == 7) {
     QuantisedExportOptions options;
-    options.max_file_bytes = std::stoll(arguments[4]);
+    options.files.max_file_bytes = std::stoll(arguments[4]);
     if (arguments[5] == std::string("fp4")) options.format.kind = FourBitKind::kFp4;
     options.quantises_absmax = arguments[6] == std::string("nested");
     export_quantised(ModelFolder(arguments[2]), arguments[3], options);

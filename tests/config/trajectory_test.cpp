@@ -100,7 +100,7 @@ const std::vector<std::string> kIndifferent = {
     "data.chat_template=any",       "data.chat_template=shard",
     "data.loader_threads=7",        "data.prefetch=7",
     "train.max_skipped_in_a_row=7", "train.log_every_steps=7",
-    "train.log_unit_norms=7",       "train.profile.steps=2-3",
+    "train.log_unit_norms=7",       "train.profile={steps: 2-3}",
     "train.recompute=true",         "train.threads=7",
     "optimizer.offload=elsewhere",  "parallel.stage=0",
     "parallel.prefetch=false",      "checkpoint.every_steps=7",

@@ -16,10 +16,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "datasets"), str(ROOT / "tests" / "support")]
+sys.path[:0] = [str(ROOT / name) for name in ("datasets", "tests/support", "tests/app")]
 
 import export_gguf  # noqa: E402
 import tiny_families  # noqa: E402
+import tiny_run  # noqa: E402
 from temper_data.errors import DataError  # noqa: E402
 from temper_gguf import tokenizer as gguf_tokenizer  # noqa: E402
 
@@ -227,3 +228,15 @@ def test_an_adapter_that_llama_cpp_does_not_have_is_refused(tmp_path, capsys, ke
     path.write_text(json.dumps(json.loads(path.read_text()) | keys))
     assert export(tmp_path / "adapter", tmp_path / "a.gguf") == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_run_is_opened_by_its_newest_checkpoint(tmp_path, capsys):
+    config = tiny_run.write_run(tmp_path)
+    done = tiny_run.temper("train", config, "method=lora", "lora={rank: 2, targets: [q_proj]}")
+    assert done.returncode == 0, done.stderr
+    assert export(tmp_path / "run", tmp_path / "a.gguf") == 0
+    assert "adapter=f32" in capsys.readouterr().out
+    assert {name.split(".")[2] for name in tensors_of(tmp_path / "a.gguf")} == {"attn_q"}
+    assert export(tmp_path / "none", tmp_path / "b.gguf") == 1
+    assert "none is no checkpoint, and no run that has one" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir() if "gguf" in path.name) == ["a.gguf"]

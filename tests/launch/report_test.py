@@ -111,18 +111,21 @@ def test_torn_lines_and_foreign_fields_end_nothing_and_are_told(tmp_path):
 def test_phases_and_norms_of_units_are_told_under_their_names(tmp_path):
     norms = {"layers.0": 0.5, "head": 0.25}
     run = {"kind": "run", "step": 0, "max_steps": 3}
-    lines = [run, step_line(1, forward_seconds=0.25), step_line(2, unit_grad_norms=norms),
+    lines = [run, step_line(1, forward_seconds=0.25),
+             step_line(2, unit_grad_norms=norms, unit_update_ratios={"head": 1e-3}),
              step_line(3, unit_grad_norms={"layers.0": 0.75, "head": None})]  # fmt: skip
     write_lines(tmp_path / "metrics.jsonl", lines)
     metrics = read_metrics(tmp_path / "metrics.jsonl")
     assert metrics.problems == [] and metrics.run == run and metrics.other_fields() == []
-    assert metrics.unit_norms() == {"layers.0": [(2, 0.5), (3, 0.75)], "head": [(2, 0.25)]}
+    drawn = {"layers.0": [(2, 0.5), (3, 0.75)], "head": [(2, 0.25)]}
+    assert metrics.by_unit("unit_grad_norms") == drawn
     tags = {scalar.tag for scalar in scalars_of(open_run(tmp_path)) if scalar.step == 2}
-    assert {"train/grad_norm/layers.0", "train/grad_norm/head", "train/loss"} <= tags
+    assert {"train/grad_norm/layers.0", "train/update_ratio/head", "train/loss"} <= tags
     done = launch("report", tmp_path, "-o", tmp_path / "page.html")
     assert done.returncode == 0, done
     page = (tmp_path / "page.html").read_text()
-    assert "Gradient norm by unit" in page and ">layers.0<" in page and ">Forward<" in page
+    assert "Gradient norm by unit" in page and "Update to weights by unit" in page
+    assert ">layers.0<" in page and ">Forward<" in page
 
 
 def test_damaged_files_of_a_checkpoint_are_told(tmp_path):

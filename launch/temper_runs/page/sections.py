@@ -12,6 +12,9 @@ from .curve import smoothing_span
 from .scale import short
 
 
+UNIT_TABLES = (("unit_grad_norms", "Gradient norm"), ("unit_update_ratios", "Update to weights"))
+
+
 def describe_loss(runs: list[Run]) -> Section | None:
     """The training loss alone, large: with its marks it tells most."""
     span = smoothing_span(max(len(run.metrics.steps) for run in runs))
@@ -122,19 +125,20 @@ def describe_steps(runs: list[Run]) -> Section | None:
     shown = [chart for chart in charts if chart]
     if not shown:
         return None
-    norms = [unit_table(run, len(runs) > 1) for run in runs]
-    return section("steps", "Steps", keys(runs), tag("div", shown, class_="curves"), *norms)
+    tables = [unit_table(run, field, name, len(runs) > 1) for run in runs
+              for field, name in UNIT_TABLES]  # fmt: skip
+    return section("steps", "Steps", keys(runs), tag("div", shown, class_="curves"), *tables)
 
 
-def unit_table(run: Run, names_run: bool) -> Html | None:
-    """Of the units' gradient norms, where they were logged."""
+def unit_table(run: Run, field: str, name: str, names_run: bool) -> Html | None:
+    """What was logged of each unit of the model."""
     rows = []
-    for name, points in run.metrics.unit_norms().items():
+    for unit, points in run.metrics.by_unit(field).items():
         if points:
             step, highest = max(points, key=lambda point: point[1])
             ends = [short(points[0][1]), short(highest), f"{step:,}", short(points[-1][1])]
-            rows.append([foreign(name), *ends])
-    title = f"Gradient norm by unit of {run.name}" if names_run else "Gradient norm by unit"
+            rows.append([foreign(unit), *ends])
+    title = f"{name} by unit of {run.name}" if names_run else f"{name} by unit"
     heads = ["unit", "first", "highest", "at step", "last"]
     return table(title, None, heads, rows, "tnnnn") if rows else None
 
