@@ -48,7 +48,8 @@ void visit_train(Visitor& section, RunConfig& config) {
                   {"How often the log has a line; metrics.jsonl has every step.", "steps"});
   section.integer(
       "log_unit_norms", train.log_unit_norms, kStepsOrNone,
-      {"How often metrics.jsonl has the gradient norm of each unit; 0: never.", "steps"});
+      {"How often metrics.jsonl has each unit's gradient norm and share of update; 0: never.",
+       "steps"});
   section.section("profile", [&](auto& profile) {
     profile.text("steps", train.profile_steps, kStepRange,
                  {"Steps such as 10-12 of which each rank writes a Chrome trace."});
