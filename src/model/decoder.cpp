@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "core/targets.h"
 #include "model/block.h"
 #include "model/decoder_units.h"
 #include "model/family.h"
@@ -21,8 +22,9 @@ Decoder::Decoder(ModelConfig config, std::optional<DecoderUnits> units)
   for (size_t unit = 0; unit < units_.layouts.size(); ++unit) {
     buffers_.push_back(std::make_shared<UnitBuffers>());
   }
+  balance_ = std::make_shared<BalanceLoss>(config_.num_layers, config_.experts.count);
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
-    blocks_.emplace_back(config_, layer, units_of(static_cast<int>(1 + layer)));
+    blocks_.emplace_back(config_, layer, units_of(static_cast<int>(1 + layer)), balance_);
   }
   const std::vector<PlacedUnit> last = units_of(num_users() - 1);
   embedding_ = find_weight(units_of(0), kEmbeddingWeight);
@@ -150,6 +152,10 @@ TargetScores Decoder::head_scores(const at::Tensor& hidden, const at::Tensor& ta
 
 HeadResult Decoder::head_loss_and_gradient(const at::Tensor& hidden, const at::Tensor& targets,
                                            const OtherHead* other) const {
+  if (config_.experts.balance_factor > 0.0) {
+    const auto num_targets = static_cast<double>(targets.ne(kNoTarget).sum().item<int64_t>());
+    balance_->set_worth(config_.experts.balance_factor * num_targets);
+  }
   return head_->loss_and_gradient(hidden, targets, other);
 }
 

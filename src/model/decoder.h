@@ -20,6 +20,7 @@
 
 namespace temper {
 
+class BalanceLoss;
 class Block;
 class Rotary;
 struct PlacedUnit;
@@ -128,6 +129,7 @@ class Decoder {
   DecoderUnits units_;
   std::vector<std::shared_ptr<UnitBuffers>> buffers_;  // [unit]
   std::vector<Block> blocks_;                          // [layer]
+  std::shared_ptr<BalanceLoss> balance_;               // Of its experts.
   Weight embedding_;                                   // [vocab_size, hidden_size]
   TokenRows embedding_rows_, head_rows_;               // Where only they are trained.
   std::unique_ptr<Head> head_;

@@ -21,6 +21,13 @@ class SlotList {
   void matrix(const std::string& module, int64_t out, int64_t in) {
     slots_.push_back({.name = prefix_ + module + ".weight", .shape = {out, in}});
   }
+  void matrices(std::string_view module, int64_t count, int64_t out, int64_t in) {
+    slots_.push_back({.name = concat(prefix_, module, ".weight"), .shape = {count, out, in}});
+  }
+  void router(std::string_view module, int64_t out, int64_t in) {
+    slots_.push_back(
+        {.name = concat(prefix_, module, ".weight"), .shape = {out, in}, .is_router = true});
+  }
   void norm(std::string_view module, int64_t size, bool has_bias = false) {
     if (module.empty()) return;
     vector(concat(module, ".weight"), size);
@@ -39,10 +46,24 @@ class SlotList {
   std::vector<TensorSlot> slots_;
 };
 
+// What a block has beside linear modules where experts are in the place of its MLP.
+void add_experts(const ModelConfig& config, SlotList& slots) {
+  const ExpertOptions& options = config.experts;
+  const ExpertNames& names = family_of(config.model_type).experts.names;
+  const int64_t hidden = config.hidden_size;
+  if (!names.all_gate_up.empty()) {
+    slots.matrices(names.all_gate_up, options.count, 2 * options.width, hidden);
+    slots.matrices(names.all_down, options.count, hidden, options.width);
+  }
+  if (!names.shared_gate.empty()) slots.matrix(std::string(names.shared_gate), 1, hidden);
+  slots.router(names.router, options.count, hidden);
+}
+
 UnitLayout make_block_layout(const ModelConfig& config, int64_t layer) {
   SlotList slots(concat("model.layers.", layer, "."));
-  const std::vector<LinearModule> modules = linear_modules(config);
+  const std::vector<LinearModule> modules = linear_modules(config, layer);
   for (const LinearModule& module : modules) slots.matrix(module.name, module.out, module.in);
+  if (config.has_experts(layer)) add_experts(config, slots);
   for (const LinearModule& module : modules) {
     if (module.has_bias) slots.bias(module.name, module.out);
   }

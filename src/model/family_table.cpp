@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <array>
+#include <vector>
 
 #include "model/family.h"
 
@@ -329,6 +330,13 @@ constexpr std::array kFamilies = {
 
 }  // namespace
 
-std::span<const Family> families() { return kFamilies; }
+std::span<const Family> families() {
+  static const std::vector<Family> all = [] {
+    std::vector<Family> both(kFamilies.begin(), kFamilies.end());
+    both.insert(both.end(), families_with_experts().begin(), families_with_experts().end());
+    return both;
+  }();
+  return all;
+}
 
 }  // namespace temper

@@ -15,12 +15,15 @@ enum class Product { kQueriesKeysValues, kOutput, kGateUp, kDown };
 
 /// One linear module of a block, and its place in a product.
 struct LinearModule {
+  static constexpr int64_t kNoExpert = -1;
+
   std::string name;  ///< Below the block's: "self_attn.q_proj".
   Product product;
   int64_t out = 0;
   int64_t in = 0;
   int64_t first_column = 0;  ///< Of the module's output in the product's.
   bool has_bias = false;
+  int64_t expert = kNoExpert;  ///< Which one's it is; else all tokens go through it.
 
   friend bool operator==(const LinearModule&, const LinearModule&) = default;
 };
@@ -34,10 +37,18 @@ struct ProductSize {
 /// "q_proj" of "model.layers.0.self_attn.q_proj".
 std::string last_part(const std::string& path);
 
-/// The linear modules of each block, in the order in which they lie in its unit.
-std::vector<LinearModule> linear_modules(const ModelConfig& config);
+/// The linear modules of a block, in the order in which they lie in its unit: in the place of an
+/// MLP what all tokens go through, then the experts if each has matrices of its own.
+std::vector<LinearModule> linear_modules(const ModelConfig& config, int64_t layer);
 
-/// Those of a block's products, in their order.
+/// The modules of all blocks by their names, each once, without the experts'.
+std::vector<LinearModule> common_modules(const ModelConfig& config);
+
+/// What a token goes through in the largest block, by product: as if the experts that it chooses
+/// were one MLP.
 std::array<ProductSize, 4> product_sizes(const ModelConfig& config);
+
+/// How many of the tokens go through a tensor of a block: 1 but for experts'.
+double share_of_tokens(const ModelConfig& config, const std::string& tensor);
 
 }  // namespace temper

@@ -22,7 +22,9 @@ struct TensorSlot {
   int64_t offset = 0;  ///< First element in the flat buffer; UnitLayout sets it.
 
   int64_t num_elements() const;
-  bool is_matrix() const { return shape.size() == 2; }
+  bool is_router = false;  ///< Which chooses experts: never in four bits.
+  /// A matrix, or one of each expert.
+  bool is_matrix() const { return shape.size() >= 2 && !is_router; }
   Range range() const { return {offset, offset + num_elements()}; }
 
   friend bool operator==(const TensorSlot&, const TensorSlot&) = default;

@@ -53,6 +53,9 @@ class Weight {
     return {buffers_, offset_, std::move(shape)};
   }
 
+  /// One of the matrices or vectors that lie behind each other in it, along its first dimension.
+  Weight part(int64_t index) const;
+
   /// Whether it begins in its unit where `before` ends.
   bool follows(const Weight& before) const;
 

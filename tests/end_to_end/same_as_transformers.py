@@ -79,6 +79,11 @@ TINY = {
     "phi3": "phi3, window",
     "olmo2": "olmo2",
     "cohere2": "cohere2, windows",
+    "qwen3_moe": "qwen3_moe, a dense layer, weights renormalised",
+    "qwen2_moe": "qwen2_moe, experts in each second layer",
+    "mixtral": "mixtral",
+    "olmoe": "olmoe",
+    "granitemoeshared": "granitemoeshared",
 }
 for name, case in TINY.items():
     model_type, changes = tiny_families.CASES[case]

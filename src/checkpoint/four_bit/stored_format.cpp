@@ -38,8 +38,8 @@ std::string describe(const QuantisationOptions& options) {
   return name_of(options.kind) + (options.is_double ? ", double" : ", not double");
 }
 
-bool is_four_bit_matrix(const std::string& name, const std::vector<int64_t>& shape) {
-  return shape.size() == 2 && name.starts_with("model.layers.");
+bool is_four_bit_matrix(const TensorSlot& slot) {
+  return slot.is_matrix() && slot.name.starts_with("model.layers.");
 }
 
 std::string four_bit_state_name(const std::string& matrix, FourBitKind kind) {

@@ -85,7 +85,7 @@ Json targets_of(const LoraOptions& options, const ModelConfig& config) {
     return options.targets;
   }
   Json names = Json::array();
-  for (const LinearModule& module : linear_modules(config)) {
+  for (const LinearModule& module : common_modules(config)) {
     names.push_back(last_part(module.name));
   }
   return names;

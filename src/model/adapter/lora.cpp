@@ -18,9 +18,11 @@ namespace {
 
 constexpr const char* kAllLinear = "all-linear";
 
-// As peft matches a list: the whole path, or its end after a dot.
-bool is_meant(const std::string& path, const std::string& target) {
-  return target == kAllLinear || path == target || path.ends_with("." + target);
+// As peft matches a list: the whole path, or its end after a dot. To it experts are no linear
+// modules: only their names mean them.
+bool is_meant(const LoraModule& module, const std::string& target) {
+  if (target == kAllLinear) return module.module.expert == LinearModule::kNoExpert;
+  return module.path == target || module.path.ends_with("." + target);
 }
 
 // As peft matches rank_pattern: the whole path, or its end after a dot. Patterns are read once.
@@ -95,7 +97,7 @@ std::vector<LoraModule> all_modules(const LoraOptions& options, const ModelConfi
   const PatternList alphas(options.alpha_pattern, kAlphaPattern);
   std::vector<LoraModule> all;
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    for (const LinearModule& module : linear_modules(config)) {
+    for (const LinearModule& module : linear_modules(config, layer)) {
       const std::string path = concat("model.layers.", layer, '.', module.name);
       const auto* rank_of = ranks.find(path);
       const auto* alpha_of = alphas.find(path);
@@ -127,10 +129,13 @@ void require_layers(const LoraOptions& options, const ModelConfig& config) {
 void require_targets(const LoraOptions& options, const ModelConfig& config,
                      const std::vector<LoraModule>& all) {
   std::string names = kAllLinear;
-  for (const LinearModule& module : linear_modules(config)) names += ", " + last_part(module.name);
+  for (const LinearModule& module : common_modules(config)) names += ", " + last_part(module.name);
+  for (const LoraModule& one : all) {
+    if (one.module.expert == 0) names += ", " + last_part(one.path);
+  }
   for (const std::string& target : options.targets) {
     const bool is_known = std::ranges::any_of(
-        all, [&](const LoraModule& module) { return is_meant(module.path, target); });
+        all, [&](const LoraModule& module) { return is_meant(module, target); });
     if (is_known || !options.target_pattern.empty()) continue;
     throw OptionError("lora.targets",
                       concat("names ", quote(target), ", which is no linear module of this ",
@@ -174,8 +179,13 @@ InitialValues initial_up(const LoraOptions& options, const LoraModule& module) {
   return principal_values(options, module, InitialValues::Distribution::kPrincipalUp);
 }
 
-LowRank& addition_to(Product product, BlockAddition& block) {
-  switch (product) {
+LowRank& addition_to(const LinearModule& module, int64_t num_experts, BlockAddition& block) {
+  if (module.expert != LinearModule::kNoExpert) {
+    block.experts.resize(static_cast<size_t>(num_experts));
+    BlockAddition::Expert& own = block.experts[static_cast<size_t>(module.expert)];
+    return module.product == Product::kGateUp ? own.gate_up : own.down;
+  }
+  switch (module.product) {
     case Product::kQueriesKeysValues: return block.queries_keys_values;
     case Product::kOutput: return block.output;
     case Product::kGateUp: return block.gate_up;
@@ -230,11 +240,11 @@ void add_tensors(std::span<const LoraModule> group, const LoraOptions& options,
 }
 
 // Where the tensors of one such group are used.
-void attach(std::span<const LoraModule> group, Adapter& adapter) {
+void attach(std::span<const LoraModule> group, int64_t num_experts, Adapter& adapter) {
   const LoraModule& first = group.front();
   const int user = Adapter::block_user(first.layer);
   LowRank& low_rank =
-      addition_to(first.module.product, adapter.blocks[static_cast<size_t>(first.layer)]);
+      addition_to(first.module, num_experts, adapter.blocks[static_cast<size_t>(first.layer)]);
   int64_t num_rows = 0;
   for (const LoraModule& module : group) {
     const auto weight = [&](const char* part) {
@@ -261,7 +271,7 @@ std::vector<LoraModule> targeted_modules(const LoraOptions& options, const Model
     const bool is_target =
         has_pattern ? pattern.fits(module.path)
                     : std::ranges::any_of(options.targets, [&](const std::string& target) {
-                        return is_meant(module.path, target);
+                        return is_meant(module, target);
                       });
     const auto& layers = options.layers;
     return !is_target ||
@@ -278,7 +288,8 @@ std::vector<std::span<const LoraModule>> groups_of(const std::vector<LoraModule>
   for (size_t i = 0; i < modules.size();) {
     size_t end = i;
     while (end < modules.size() && modules[end].layer == modules[i].layer &&
-           modules[end].module.product == modules[i].module.product) {
+           modules[end].module.product == modules[i].module.product &&
+           modules[end].module.expert == modules[i].module.expert) {
       ++end;
     }
     groups.emplace_back(modules.data() + i, end - i);
@@ -323,7 +334,7 @@ Adapter make_lora(const LoraOptions& options, uint64_t seed, const ModelConfig& 
   for (const auto group : groups_of(modules)) add_tensors(group, options, tensors);
   add_saved(options.saved, config, tensors);
   Adapter adapter(tensors, std::make_shared<Dropout>(options.dropout, seed), config.num_layers);
-  for (const auto group : groups_of(modules)) attach(group, adapter);
+  for (const auto group : groups_of(modules)) attach(group, config.experts.count, adapter);
   attach_saved(options.saved, config, adapter);
   return adapter;
 }
