@@ -101,17 +101,31 @@ std::vector<LinearModule> linear_modules(const ModelConfig& config, int64_t laye
   return modules.take();
 }
 
-std::vector<LinearModule> common_modules(const ModelConfig& config) {
+std::vector<LinearModule> all_modules(const ModelConfig& config) {
   std::vector<LinearModule> all;
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     for (LinearModule& module : linear_modules(config, layer)) {
+      if (module.expert > 0) break;
       const bool is_new = std::ranges::none_of(
           all, [&](const LinearModule& known) { return known.name == module.name; });
-      if (is_new && module.expert == LinearModule::kNoExpert) all.push_back(std::move(module));
+      if (is_new) all.push_back(std::move(module));
     }
     if (config.experts.count == 0) break;  // All are alike.
   }
   return all;
+}
+
+std::vector<LinearModule> common_modules(const ModelConfig& config) {
+  const std::vector<LinearModule> all = all_modules(config);
+  std::vector<LinearModule> common;
+  for (const LinearModule& module : all) {
+    const bool is_like_experts = std::ranges::any_of(all, [&](const LinearModule& other) {
+      return other.expert != LinearModule::kNoExpert &&
+             last_part(other.name) == last_part(module.name);
+    });
+    if (!is_like_experts) common.push_back(module);
+  }
+  return common;
 }
 
 std::array<ProductSize, 4> product_sizes(const ModelConfig& config) {

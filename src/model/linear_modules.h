@@ -41,7 +41,11 @@ std::string last_part(const std::string& path);
 /// MLP what all tokens go through, then the experts if each has matrices of its own.
 std::vector<LinearModule> linear_modules(const ModelConfig& config, int64_t layer);
 
-/// The modules of all blocks by their names, each once, without the experts'.
+/// The modules of all blocks by their names, each once, of experts the first one's.
+std::vector<LinearModule> all_modules(const ModelConfig& config);
+
+/// Those that peft's "all-linear" is here: without experts, and without what is called like a
+/// matrix of theirs, which peft 0.21 takes for it.
 std::vector<LinearModule> common_modules(const ModelConfig& config);
 
 /// What a token goes through in the largest block, by product: as if the experts that it chooses

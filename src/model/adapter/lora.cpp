@@ -18,10 +18,13 @@ namespace {
 
 constexpr const char* kAllLinear = "all-linear";
 
-// As peft matches a list: the whole path, or its end after a dot. To it experts are no linear
-// modules: only their names mean them.
-bool is_meant(const LoraModule& module, const std::string& target) {
-  if (target == kAllLinear) return module.module.expert == LinearModule::kNoExpert;
+// As peft matches a list: the whole path, or its end after a dot.
+bool is_meant(const LoraModule& module, const std::string& target,
+              const std::vector<LinearModule>& common) {
+  if (target == kAllLinear) {
+    return std::ranges::any_of(
+        common, [&](const LinearModule& one) { return one.name == module.module.name; });
+  }
   return module.path == target || module.path.ends_with("." + target);
 }
 
@@ -92,7 +95,7 @@ bool is_principal(const LoraOptions& options) {
 }
 
 // All modules of the model, with the rank and scale that they would have.
-std::vector<LoraModule> all_modules(const LoraOptions& options, const ModelConfig& config) {
+std::vector<LoraModule> possible_modules(const LoraOptions& options, const ModelConfig& config) {
   const PatternList ranks(options.rank_pattern, kRankPattern);
   const PatternList alphas(options.alpha_pattern, kAlphaPattern);
   std::vector<LoraModule> all;
@@ -128,14 +131,16 @@ void require_layers(const LoraOptions& options, const ModelConfig& config) {
 // A misspelt target would silently train less than was meant.
 void require_targets(const LoraOptions& options, const ModelConfig& config,
                      const std::vector<LoraModule>& all) {
+  const std::vector<LinearModule> common = common_modules(config);
   std::string names = kAllLinear;
-  for (const LinearModule& module : common_modules(config)) names += ", " + last_part(module.name);
-  for (const LoraModule& one : all) {
-    if (one.module.expert == 0) names += ", " + last_part(one.path);
+  std::set<std::string> named;
+  for (const LinearModule& module : all_modules(config)) {
+    const std::string name = last_part(module.name);
+    if (named.insert(name).second) names += ", " + name;
   }
   for (const std::string& target : options.targets) {
     const bool is_known = std::ranges::any_of(
-        all, [&](const LoraModule& module) { return is_meant(module, target); });
+        all, [&](const LoraModule& module) { return is_meant(module, target, common); });
     if (is_known || !options.target_pattern.empty()) continue;
     throw OptionError("lora.targets",
                       concat("names ", quote(target), ", which is no linear module of this ",
@@ -263,15 +268,16 @@ void attach(std::span<const LoraModule> group, int64_t num_experts, Adapter& ada
 // The modules that are adapted, whether or not each pattern for ranks and alphas fits one of them.
 std::vector<LoraModule> targeted_modules(const LoraOptions& options, const ModelConfig& config) {
   require_layers(options, config);
-  std::vector<LoraModule> modules = all_modules(options, config);
+  std::vector<LoraModule> modules = possible_modules(options, config);
   require_targets(options, config, modules);
+  const std::vector<LinearModule> common = common_modules(config);
   const bool has_pattern = !options.target_pattern.empty();
   const ModulePattern pattern(options.target_pattern, "lora.target_pattern");
   std::erase_if(modules, [&](const LoraModule& module) {
     const bool is_target =
         has_pattern ? pattern.fits(module.path)
                     : std::ranges::any_of(options.targets, [&](const std::string& target) {
-                        return is_meant(module, target);
+                        return is_meant(module, target, common);
                       });
     const auto& layers = options.layers;
     return !is_target ||
