@@ -31,7 +31,10 @@ const Family* find_family(const JsonKeys& keys) {
   }
   if (!model_type.empty()) {
     const char* text = keys.has("text_config") ? " and not the text part of another model" : "";
-    keys.refuse("model_type", concat("is ", shown(model_type), "; computed are ", known, text));
+    const std::string_view missing = missing_for(model_type);
+    keys.refuse("model_type",
+                concat("is ", shown(model_type), missing.empty() ? "" : ", which needs ", missing,
+                       "; computed are ", known, text));
   }
   return nullptr;
 }

@@ -95,7 +95,7 @@ std::vector<ExpertWeights> find_experts(const BlockWeights& weights, const Model
 }  // namespace
 
 Block::Block(const ModelConfig& config, int64_t layer, std::span<const PlacedUnit> units,
-             std::shared_ptr<BalanceLoss> balance)
+             std::shared_ptr<BalanceLoss> balance, std::shared_ptr<const ExpertLender> lender)
     : heads_{config.num_heads, config.num_key_value_heads, config.head_dim, config.attention_scale,
              config.attention_softcap},
       window_(config.windows[static_cast<size_t>(layer)]),
@@ -119,11 +119,13 @@ Block::Block(const ModelConfig& config, int64_t layer, std::span<const PlacedUni
   mlp_end_.norm = norm(family.names.after_mlp_norm);
   if (!config.has_experts(layer)) return;
   const ExpertOptions& options = config.experts;
+  std::vector<Range> groups = expert_groups(config);
+  if (groups.empty()) groups = {{0, options.count}};  // In the block's own unit.
   experts_ = {
       .rule = {options.num_chosen, family.experts.chooses_by_logits, options.renormalises},
       .load = {std::move(balance), layer},
       .router = {weights.find(concat(family.experts.names.router, ".weight")), {}, {}},
-      .weights = find_experts(weights, config),
+      .all = {find_experts(weights, config), groups, activation_, layer, std::move(lender)},
       .shared_gate = {weights.find(concat(family.experts.names.shared_gate, ".weight")), {}, {}}};
 }
 
@@ -133,8 +135,8 @@ void Block::attach(const BlockAddition& addition) {
   if (!gate_up_.empty()) gate_up_.front().low_rank = addition.gate_up;
   mlp_end_.output.low_rank = addition.down;
   for (size_t expert = 0; expert < addition.experts.size(); ++expert) {
-    experts_->weights[expert].gate_up.front().low_rank = addition.experts[expert].gate_up;
-    experts_->weights[expert].down.low_rank = addition.experts[expert].down;
+    experts_->all.weights[expert].gate_up.front().low_rank = addition.experts[expert].gate_up;
+    experts_->all.weights[expert].down.low_rank = addition.experts[expert].down;
   }
   prefix_ = addition.prefix;
   attention_end_.network = addition.after_attention;
@@ -241,7 +243,7 @@ at::Tensor Block::mix(const Activation& input) const {
     if (gate.matrix.is_defined()) shared = gate_rows(shared, linear(input, gate));
   }
   const Routing routing = route(linear(input, experts_->router), experts_->rule, experts_->load);
-  return mix_experts(shared, input, routing, experts_->weights, activation_);
+  return mix_experts(shared, input, routing, experts_->all);
 }
 
 // Where nothing is done with it, the product adds onto the residual.

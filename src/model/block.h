@@ -45,9 +45,9 @@ NormWeights find_norm(std::span<const PlacedUnit> units, const std::string& modu
 class Block {
  public:
   /// `units` have all of its weights. Where it has experts, it notes in `balance` how they are
-  /// chosen.
+  /// chosen, and asks `lender` for them.
   Block(const ModelConfig& config, int64_t layer, std::span<const PlacedUnit> units,
-        std::shared_ptr<BalanceLoss> balance = {});
+        std::shared_ptr<BalanceLoss> balance, std::shared_ptr<const ExpertLender> lender);
 
   /// From now on the block computes with what a method adds to it.
   void attach(const BlockAddition& addition);
@@ -76,7 +76,7 @@ class Block {
     RouterRule rule;
     LoadPlace load;
     LinearWeights router;
-    std::vector<ExpertWeights> weights;
+    ExpertSet all;
     LinearWeights shared_gate;  // Undefined where what is shared has none.
   };
 

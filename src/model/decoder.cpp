@@ -23,8 +23,9 @@ Decoder::Decoder(ModelConfig config, std::optional<DecoderUnits> units)
     buffers_.push_back(std::make_shared<UnitBuffers>());
   }
   balance_ = std::make_shared<BalanceLoss>(config_.num_layers, config_.experts.count);
+  lender_ = std::make_shared<ExpertLender>();
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
-    blocks_.emplace_back(config_, layer, units_of(static_cast<int>(1 + layer)), balance_);
+    blocks_.emplace_back(config_, layer, units_of(static_cast<int>(1 + layer)), balance_, lender_);
   }
   const std::vector<PlacedUnit> last = units_of(num_users() - 1);
   embedding_ = find_weight(units_of(0), kEmbeddingWeight);
@@ -70,6 +71,16 @@ void Decoder::attach(const Adapter& adapter) {
   embedding_rows_ = adapter.embedding_rows;
   head_rows_ = adapter.head_rows;
   head_->attach(adapter.final_norm, adapter.head, adapter.head_rows);
+}
+
+void Decoder::borrow_experts(ExpertLender lender) { *lender_ = std::move(lender); }
+
+void Decoder::add_expert_choices(std::vector<int64_t>& choices) const {
+  const auto num_experts = static_cast<size_t>(config_.experts.count);
+  for (size_t layer = 0; layer < balance_->loads().size(); ++layer) {
+    const std::vector<int64_t>& chosen = balance_->loads()[layer].chosen;
+    for (size_t e = 0; e < chosen.size(); ++e) choices[layer * num_experts + e] += chosen[e];
+  }
 }
 
 void Decoder::put_token_rows(int unit) const {

@@ -35,7 +35,9 @@ class SlotList {
   }
   void bias(const std::string& module, int64_t size) { vector(module + ".bias", size); }
 
-  UnitLayout finish(const std::string& unit) { return {unit, std::move(slots_)}; }
+  UnitLayout finish(const std::string& unit, ExpertGroup experts = {}) {
+    return {unit, std::move(slots_), UnitLayout::Use::kPublished, experts};
+  }
 
  private:
   void vector(const std::string& name, int64_t size) {
@@ -62,7 +64,9 @@ void add_experts(const ModelConfig& config, SlotList& slots) {
 UnitLayout make_block_layout(const ModelConfig& config, int64_t layer) {
   SlotList slots(concat("model.layers.", layer, "."));
   const std::vector<LinearModule> modules = linear_modules(config, layer);
-  for (const LinearModule& module : modules) slots.matrix(module.name, module.out, module.in);
+  for (const LinearModule& module : modules) {
+    if (module.expert == LinearModule::kNoExpert) slots.matrix(module.name, module.out, module.in);
+  }
   if (config.has_experts(layer)) add_experts(config, slots);
   for (const LinearModule& module : modules) {
     if (module.has_bias) slots.bias(module.name, module.out);
@@ -81,6 +85,21 @@ UnitLayout make_block_layout(const ModelConfig& config, int64_t layer) {
   return slots.finish(concat("layers.", layer));
 }
 
+// The experts of a block that have matrices of their own, some a unit.
+void add_expert_units(const ModelConfig& config, int64_t layer, std::vector<UnitLayout>& units) {
+  const std::vector<LinearModule> modules = linear_modules(config, layer);
+  int64_t number = 0;
+  for (const Range experts : expert_groups(config)) {
+    SlotList slots(concat("model.layers.", layer, "."));
+    for (const LinearModule& module : modules) {
+      if (module.expert < experts.begin || module.expert >= experts.end) continue;
+      slots.matrix(module.name, module.out, module.in);
+    }
+    units.push_back(slots.finish(concat("layers.", layer, ".experts.", number), {layer, number}));
+    ++number;
+  }
+}
+
 }  // namespace
 
 int DecoderUnits::lowest_trained() const {
@@ -94,6 +113,10 @@ int DecoderUnits::lowest_trained() const {
 DecoderUnits undivided(std::vector<UnitLayout> units) {
   std::vector<int> users(units.size());
   std::iota(users.begin(), users.end(), 0);
+  for (size_t unit = 0; unit < units.size(); ++unit) {
+    const ExpertGroup& experts = units[unit].expert_group();
+    if (experts.is_defined()) users[unit] = static_cast<int>(1 + experts.layer);
+  }
   return {std::move(units), std::move(users)};
 }
 
@@ -109,6 +132,9 @@ std::vector<UnitLayout> decoder_units(const ModelConfig& config) {
   if (!config.has_tied_head) head.matrix("lm_head", config.vocab_size, config.hidden_size);
   head.norm("model.norm", config.hidden_size, family_of(config.model_type).norm.has_bias);
   units.push_back(head.finish("head"));
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if (config.has_experts(layer)) add_expert_units(config, layer, units);
+  }
   return units;
 }
 

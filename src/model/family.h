@@ -144,6 +144,9 @@ std::span<const Family> families();
 /// Those of them that have experts.
 std::span<const Family> families_with_experts();
 
+/// What a family of this name would need that is not computed here; empty if nobody has looked.
+std::string_view missing_for(std::string_view model_type);
+
 /// Throws: ModelError that lists the known ones.
 const Family& family_of(std::string_view model_type);
 

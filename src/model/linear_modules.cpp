@@ -154,6 +154,18 @@ std::array<ProductSize, 4> product_sizes(const ModelConfig& config) {
   return sizes;
 }
 
+std::vector<Range> expert_groups(const ModelConfig& config) {
+  const ExpertOptions& options = config.experts;
+  if (!family_of(config.model_type).experts.names.all_gate_up.empty()) return {};
+  const int64_t size = 3 * options.width * config.hidden_size;
+  const int64_t most = std::clamp<int64_t>(options.most_in_unit / size, 1, options.count);
+  std::vector<Range> groups;
+  for (int64_t begin = 0; begin < options.count; begin += most) {
+    groups.push_back({begin, std::min(begin + most, options.count)});
+  }
+  return groups;
+}
+
 double share_of_tokens(const ModelConfig& config, const std::string& tensor) {
   if (config.experts.count == 0) return 1.0;
   const ExpertNames& names = family_of(config.model_type).experts.names;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/range.h"
 #include "model/model_config.h"
 
 namespace temper {
@@ -51,6 +52,10 @@ std::vector<LinearModule> common_modules(const ModelConfig& config);
 /// What a token goes through in the largest block, by product: as if the experts that it chooses
 /// were one MLP.
 std::array<ProductSize, 4> product_sizes(const ModelConfig& config);
+
+/// The experts of a block that lie in a unit together, in their order; none where one tensor has
+/// all of them, which is not divided.
+std::vector<Range> expert_groups(const ModelConfig& config);
 
 /// How many of the tokens go through a tensor of a block: 1 but for experts'.
 double share_of_tokens(const ModelConfig& config, const std::string& tensor);

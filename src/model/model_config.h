@@ -48,7 +48,8 @@ struct ExpertOptions {
   int64_t shared_width = 0;     ///< Of the MLP that all tokens go through beside them; 0: none.
   bool renormalises = false;    ///< The weights of the chosen ones are divided by their sum.
   double balance_factor = 0.0;  ///< Of the loss that wants experts chosen alike; 0: there is none.
-  std::vector<bool> layers = {};  ///< [num_layers], which have them.
+  std::vector<bool> layers = {};            ///< [num_layers], which have them.
+  int64_t most_in_unit = int64_t{1} << 27;  ///< Elements of a unit of several experts; arbitrary.
 };
 
 /// What a decoder is, in numbers; read from a Hugging Face config.json. What its family says for

@@ -30,6 +30,15 @@ struct TensorSlot {
   friend bool operator==(const TensorSlot&, const TensorSlot&) = default;
 };
 
+/// Which experts of a block a unit has: some of those units that it asks for while it computes.
+struct ExpertGroup {
+  int64_t layer = -1;
+  int64_t number = 0;
+
+  bool is_defined() const { return layer >= 0; }
+  friend bool operator==(const ExpertGroup&, const ExpertGroup&) = default;
+};
+
 /// Which tensor lies where in one unit: the tensors lie end to end in one flat buffer.
 ///
 /// A unit is what is gathered, used and released together: the embedding, each transformer block,
@@ -48,10 +57,12 @@ class UnitLayout {
   };
 
   /// Sets the offsets. Throws: std::invalid_argument for a unit without elements.
-  UnitLayout(std::string name, std::vector<TensorSlot> slots, Use use = Use::kPublished);
+  UnitLayout(std::string name, std::vector<TensorSlot> slots, Use use = Use::kPublished,
+             ExpertGroup experts = {});
 
   const std::string& name() const { return name_; }
   Use use() const { return use_; }
+  const ExpertGroup& expert_group() const { return experts_; }
   bool is_published() const { return use_ != Use::kPrivate && !changes_base(); }
   bool is_trained() const { return use_ == Use::kPublished || use_ == Use::kPrivate; }
   bool changes_base() const { return use_ == Use::kBaseChange; }
@@ -68,6 +79,7 @@ class UnitLayout {
   std::vector<TensorSlot> slots_;
   int64_t num_elements_ = 0;
   Use use_ = Use::kPublished;
+  ExpertGroup experts_;
 };
 
 /// Of all units together.

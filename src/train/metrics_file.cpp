@@ -71,6 +71,10 @@ void MetricsFile::add_step(int64_t step, const StepResult& result, const StepTim
             {"tokens_per_second", tokens_per_second},
             {"limit_share", timing.limit_share}};
   if (result.kl) line["kl"] = number_or_null(*result.kl);
+  if (!result.experts.shares.empty()) {
+    line["expert_shares"] = result.experts.shares;
+    line["idle_experts"] = result.experts.idle_share;
+  }
   append(line.dump());
 }
 

@@ -13,6 +13,7 @@ namespace temper {
 Trainer::Totals Trainer::add_up_gradients(std::span<const PackedBatch> rank_batch,
                                           int64_t num_micro_batches, int64_t first) {
   Totals totals;
+  ExpertCounter experts(engine_.decoder().config());
   size_t round = 0;
   for (int64_t begin = 0; begin < num_micro_batches; begin += ranks_.world_size()) {
     store_.begin_round(num_micro_batches - begin);
@@ -21,6 +22,7 @@ Trainer::Totals Trainer::add_up_gradients(std::span<const PackedBatch> rank_batc
       const MicroBatchLoss loss = engine_.forward_backward(own, first + begin + ranks_.rank());
       totals.loss.add(loss.cross_entropy, count_targets(own));
       totals.kl.add(loss.kl, count_targets(own));
+      experts.add(engine_.decoder());
     } else {
       engine_.join_forward_backward();
     }
@@ -28,6 +30,7 @@ Trainer::Totals Trainer::add_up_gradients(std::span<const PackedBatch> rank_batc
   store_.finish_gradients();
   totals.loss.combine(ranks_, store_.options().device);
   if (engine_.other() != nullptr) totals.kl.combine(ranks_, store_.options().device);
+  totals.experts = experts.combine(ranks_, store_.options().device);
   return totals;
 }
 
@@ -39,6 +42,7 @@ StepResult Trainer::train_step(std::span<const PackedBatch> rank_batch, int64_t 
 
   StepResult result;
   result.num_targets = totals.loss.num_targets();
+  result.experts = totals.experts;
   result.learning_rate = options_.adamw.learning_rate * schedule_.multiplier(state.step);
   if (result.num_targets > 0) {
     // The folded gradients are those of the summed loss: the mean's are 1 / num_targets of them.

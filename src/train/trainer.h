@@ -11,6 +11,7 @@
 #include "optim/adamw.h"
 #include "optim/schedule.h"
 #include "train/engine.h"
+#include "train/expert_use.h"
 #include "train/loss_total.h"
 #include "zero/unit_store.h"
 
@@ -21,6 +22,7 @@ struct StepResult {
   double grad_norm = 0.0;         ///< Before clipping.
   double learning_rate = 0.0;     ///< What this step used.
   std::optional<double> kl = {};  ///< The mean divergence, where the model is kept near another.
+  ExpertUse experts = {};         ///< Without shares where the model has none.
   int64_t num_targets = 0;        ///< Of the global batch.
   bool updated = false;  ///< False when the loss or norm was not finite, or there was no target.
 };
@@ -48,6 +50,7 @@ class Trainer {
  private:
   struct Totals {
     LossTotal loss, kl;
+    ExpertUse experts = {};
   };
   Totals add_up_gradients(std::span<const PackedBatch> rank_batch, int64_t num_micro_batches,
                           int64_t first);

@@ -17,9 +17,8 @@ import peft
 import same_as_transformers as full
 import torch
 import workspace
-from bitsandbytes import functional
-from safetensors.torch import load_file, save_file
-from torch.nn.utils import parametrize
+from quantised_blocks import quantise_blocks
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 # name: family, what peft is told, the same for temper, how the base is quantised
@@ -183,32 +182,6 @@ CASES = {
         ("fp4", False),
     ),
 }
-
-
-def quantise_blocks(model: torch.nn.Module, quantisation) -> None:
-    """Replaces the blocks' matrices by what bitsandbytes makes of them."""
-    if quantisation is None:
-        return
-    for name, parameter in model.named_parameters():
-        is_router = name.endswith((".mlp.gate.weight", ".router.weight"))
-        if ".layers." in name and parameter.ndim >= 2 and not is_router:
-            for matrix in matrices_of(name, parameter.data):
-                quantise(matrix, *quantisation)
-
-
-def matrices_of(name: str, tensor: torch.Tensor) -> list[torch.Tensor]:
-    """As files have them: each expert's are matrices of their own, gate and up apart."""
-    if tensor.ndim == 2:
-        return [tensor]
-    return [part for one in tensor for part in (one.chunk(2) if "gate_up" in name else [one])]
-
-
-def quantise(matrix: torch.Tensor, kind: str, is_double: bool) -> None:
-    # Flat: on CPUs bitsandbytes 0.50 dequantises blocks that cross rows wrongly.
-    quantised = functional.quantize_4bit(
-        matrix.flatten(), blocksize=64, quant_type=kind, compress_statistics=is_double
-    )
-    matrix.copy_(functional.dequantize_4bit(*quantised).view(matrix.shape))
 
 
 def write_start(folder: Path, base, options: dict, quantisation) -> peft.PeftModel:
@@ -407,98 +380,8 @@ def check_pissa(name: str, options: dict, ours: str) -> None:
     check_merged(name, folder, torch.float32)
 
 
-class Added(torch.nn.Module):
-    """Adds the products of A and B to a weight: one, or one of each expert and each of its parts,
-    by their paths."""
-
-    def __init__(self, paths: list, pairs: dict, scale: float):
-        super().__init__()
-        self.paths, self.pairs, self.scale = paths, pairs, scale
-        self.trained = torch.nn.ParameterList(
-            pairs[path][part] for path in sum(paths, []) for part in "AB"
-        )
-
-    def of(self, path: str) -> torch.Tensor:
-        return self.scale * self.pairs[path]["B"] @ self.pairs[path]["A"]
-
-    def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        added = [torch.cat([self.of(path) for path in parts]) for parts in self.paths]
-        return weight + torch.stack(added).view(weight.shape)
-
-
-def add_pairs(model: torch.nn.Module, pairs: dict, scale: float) -> None:
-    """Makes the model compute with low-rank additions to q_proj and to each matrix of experts."""
-    model.requires_grad_(False)
-    for layer, block in enumerate(model.model.layers):
-        path = f"model.layers.{layer}.self_attn.q_proj"
-        q_proj = block.self_attn.q_proj
-        parametrize.register_parametrization(q_proj, "weight", Added([[path]], pairs, scale))
-        experts = [
-            f"model.layers.{layer}.block_sparse_moe.experts.{expert}"
-            for expert in range(block.mlp.experts.num_experts)
-        ]
-        for name, parts in {"gate_up_proj": ("w1", "w3"), "down_proj": ("w2",)}.items():
-            paths = [[f"{path}.{part}" for part in parts] for path in experts]
-            parametrize.register_parametrization(
-                block.mlp.experts, name, Added(paths, pairs, scale)
-            )
-
-
-def check_experts(name: str, quantisation) -> None:
-    """LoRA on experts, by the names of files, beside plain PyTorch. peft, which in transformers 5
-    trains the experts' common tensors otherwise, loads it and merges it."""
-    folder, base, tokens = new_case(name, "mixtral")
-    targets = ["q_proj", "w1", "w2", "w3"]
-    options = peft.LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=targets)
-    options.save_pretrained(folder / "start")
-    shapes = {
-        key.removesuffix(".weight"): tensor.shape
-        for key, tensor in load_file(folder / "model/model.safetensors").items()
-        if key.removesuffix(".weight").endswith(tuple(targets))
-    }
-    pairs = {
-        path: {
-            "A": torch.nn.Parameter(0.1 * torch.randn(4, size)),
-            "B": torch.nn.Parameter(0.05 * torch.randn(out, 4)),
-        }
-        for path, (out, size) in shapes.items()
-    }
-    tensors = {
-        f"base_model.model.{path}.lora_{part}.weight": pair[part]
-        for path, pair in pairs.items()
-        for part in "AB"
-    }
-    save_file({key: one.detach().clone() for key, one in tensors.items()},
-              folder / "start/adapter_model.safetensors")  # fmt: skip
-    quantise_blocks(base, quantisation)
-    add_pairs(base, pairs, scale=2.0)
-    method = "lora" if quantisation is None else "qlora"
-    given = f"method: {method}\nlora: {{rank: 4, alpha: 8, targets: [{', '.join(targets)}]}}\n"
-    config = write_config(folder, given, folder / "start")
-    workspace.run(2, "train", config)
-    expected = full.train_in_transformers(base, lambda model: full.mean_loss(model, tokens))
-    full.assert_same_steps(name, workspace.step_lines(config), expected)
-    ours = load_file(folder / "run/final/adapter_model.safetensors")
-    assert ours.keys() == tensors.keys()
-    for key, tensor in tensors.items():
-        assert torch.allclose(ours[key], tensor, rtol=1e-3, atol=2e-4), f"{name}: {key}"
-    check_saved(name, folder, tokens, quantisation)
-    if quantisation is None:
-        merged = folder / "merged"
-        workspace.output(1, "merge", folder / "model", folder / "run/final", merged)
-        found = AutoModelForCausalLM.from_pretrained(merged).state_dict()
-        for key, tensor in merge_in_peft(
-            folder / "model", folder / "run/final", torch.float32
-        ).items():
-            assert torch.allclose(found[key], tensor, rtol=1e-5, atol=1e-6), f"{name}: {key}"
-    told = f"{full.STEPS} steps on experts" + (f" in {quantisation[0]}" if quantisation else "")
-    full.tiny_families.record("LoRA and merging", "mixtral", told)
-
-
 def main() -> None:
     foreign_adapters.check()
-    check_experts("experts", None)
-    check_experts("experts_nf4", ("nf4", True))
     check_start()
     for name, case in PISSA.items():
         check_pissa(name, *case)

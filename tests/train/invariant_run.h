@@ -38,6 +38,7 @@ struct Variant {
   ParameterOptions parameters = {};
   double l2_sp = 0.0, ema_decay = 0.0;
   KlOptions kl = {};
+  bool has_experts = false;
 
   ZeroOptions zero() const { return {stage, Reduction::kExact, prefetches}; }
 };
@@ -82,7 +83,8 @@ inline Curve run_steps(Engine& engine, UnitStore& store, Communicator& ranks, in
 
 inline Curve train(Communicator& ranks, const Variant& variant) {
   at::set_num_threads(variant.threads);
-  const ModelConfig model = tiny_config(variant.has_tied_head);
+  const ModelConfig model =
+      variant.has_experts ? tiny_config_with_experts() : tiny_config(variant.has_tied_head);
   Decoder decoder(model, trained_parameters(variant.parameters, model).units);
   const std::optional<Adapter> adapter = make_adapter(variant.method, decoder.config());
   UnitForm form{.dtype = variant.dtype};

@@ -90,22 +90,24 @@ class ExpertMlp {
 // The experts of one layer and what they keep of one micro-batch.
 class Mixture {
  public:
-  Mixture(Routing routing, const std::vector<ExpertWeights>& experts, MlpActivation activation)
+  Mixture(Routing routing, const ExpertSet& experts)
       : routing_(std::move(routing)),
         factors_(routing_.weights.detach().flatten().index_select(0, routing_.choices)),
         experts_(experts),
-        activation_(activation),
-        passes_(experts.size()) {
+        passes_(experts.weights.size()) {
     routing_.weights.reset();  // Its graph is not this one's to keep.
   }
 
   at::Tensor forward(const at::Tensor& onto, const at::Tensor& x) {
     at::Tensor made = at::empty({routing_.tokens.size(0), x.size(1)}, x.options());
-    for (size_t expert = 0; expert < experts_.size(); ++expert) {
-      if (routing_.num_tokens_of(expert) == 0) continue;
-      own(made, expert)
-          .copy_(mlp(expert).forward(x.index_select(0, own(routing_.tokens, expert)),
-                                     own(factors_, expert), passes_[expert]));
+    const ExpertLender& lender = *experts_.lender;
+    std::vector<uint8_t> used = used_groups();
+    if (lender.agree) lender.agree(experts_.layer, used);
+    for (size_t group = 0; group < used.size(); ++group) {
+      if (used[group] == 0) continue;
+      if (lender.begin) lender.begin(experts_.layer, group);
+      for_each_in(group, [&](size_t expert) { compute(x, expert, made); });
+      if (lender.end) lender.end(experts_.layer, group);
     }
     return sum_rows(onto, made, routing_.places);
   }
@@ -114,23 +116,53 @@ class Mixture {
   std::vector<at::Tensor> backward(const at::Tensor& gradient, const at::Tensor& x) const {
     at::Tensor of_rows = at::empty({routing_.tokens.size(0), x.size(1)}, x.options());
     at::Tensor of_factors = at::empty_like(factors_);
-    for (size_t expert = 0; expert < experts_.size(); ++expert) {
-      if (routing_.num_tokens_of(expert) == 0) {
-        mlp(expert).clear();
-        continue;
-      }
-      const at::Tensor tokens = own(routing_.tokens, expert);
-      own(of_rows, expert)
-          .copy_(mlp(expert).backward(gradient.index_select(0, tokens), x.index_select(0, tokens),
-                                      own(factors_, expert), passes_[expert],
-                                      own(of_factors, expert)));
+    const ExpertLender& lender = *experts_.lender;
+    for (size_t group = 0; group < experts_.groups.size(); ++group) {
+      const bool is_lent = !lender.begin_backward || lender.begin_backward(experts_.layer, group);
+      for_each_in(group, [&](size_t expert) {
+        compute_backward(gradient, x, expert, of_rows, of_factors);
+      });
+      if (is_lent && lender.end_backward) lender.end_backward(experts_.layer, group);
     }
     const at::Tensor of_weights = of_factors.index_select(0, routing_.places.flatten());
     return {sum_rows({}, of_rows, routing_.places), of_weights.view(routing_.places.sizes())};
   }
 
  private:
-  ExpertMlp mlp(size_t expert) const { return {experts_[expert], activation_}; }
+  ExpertMlp mlp(size_t expert) const { return {experts_.weights[expert], experts_.activation}; }
+
+  template <typename Function>
+  void for_each_in(size_t group, Function function) const {
+    const Range experts = experts_.groups[group];
+    for (int64_t e = experts.begin; e < experts.end; ++e) function(static_cast<size_t>(e));
+  }
+
+  std::vector<uint8_t> used_groups() const {
+    std::vector<uint8_t> used(experts_.groups.size(), 0);
+    for (size_t group = 0; group < used.size(); ++group) {
+      for_each_in(group, [&](size_t expert) {
+        if (routing_.num_tokens_of(expert) > 0) used[group] = 1;
+      });
+    }
+    return used;
+  }
+
+  void compute(const at::Tensor& x, size_t expert, const at::Tensor& made) {
+    if (routing_.num_tokens_of(expert) == 0) return;
+    own(made, expert)
+        .copy_(mlp(expert).forward(x.index_select(0, own(routing_.tokens, expert)),
+                                   own(factors_, expert), passes_[expert]));
+  }
+
+  void compute_backward(const at::Tensor& gradient, const at::Tensor& x, size_t expert,
+                        const at::Tensor& of_rows, const at::Tensor& of_factors) const {
+    if (routing_.num_tokens_of(expert) == 0) return mlp(expert).clear();
+    const at::Tensor tokens = own(routing_.tokens, expert);
+    own(of_rows, expert)
+        .copy_(mlp(expert).backward(gradient.index_select(0, tokens), x.index_select(0, tokens),
+                                    own(factors_, expert), passes_[expert],
+                                    own(of_factors, expert)));
+  }
 
   // The part of rows by expert that is one's own.
   at::Tensor own(const at::Tensor& rows, size_t expert) const {
@@ -139,16 +171,15 @@ class Mixture {
 
   Routing routing_;
   at::Tensor factors_;  // [T * chosen] fp32, by expert.
-  const std::vector<ExpertWeights>& experts_;
-  MlpActivation activation_;
+  const ExpertSet& experts_;
   std::vector<ExpertPass> passes_;  // [expert]
 };
 
 }  // namespace
 
 at::Tensor mix_experts(const at::Tensor& onto, const Activation& x, const Routing& routing,
-                       const std::vector<ExpertWeights>& experts, MlpActivation activation) {
-  const auto mixture = std::make_shared<Mixture>(routing, experts, activation);
+                       const ExpertSet& experts) {
+  const auto mixture = std::make_shared<Mixture>(routing, experts);
   at::Tensor y = without_graph([&] { return mixture->forward(onto, x.value); });
   std::vector<at::Tensor> inputs{x.value, routing.weights};
   if (onto.defined()) inputs.push_back(onto);
