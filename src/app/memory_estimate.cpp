@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "app/user_bytes.h"
 #include "model/adapter/lora.h"
 #include "model/head.h"
 #include "model/linear_modules.h"
@@ -73,7 +74,8 @@ int64_t four_bit_bytes(const StoredUnit& unit, const ZeroOptions& zero, int num_
   const bool is_double = unit.form.four_bit->is_double;
   const int64_t kept = kept_weights(matrices, zero, num_ranks);
   return format.num_bytes(kept) + format.num_blocks(kept) * (is_double ? 1 : kFloatBytes) +
-         (is_double ? scales : 0) + kept_weights(rest, zero, num_ranks) * element_bytes(unit.form);
+         (is_double ? scales : 0) +
+         (rest > 0 ? kept_weights(rest, zero, num_ranks) * element_bytes(unit.form) : 0);
 }
 
 // The most that a rank has of it, with scales: shards are equal, but for what lies in them.
@@ -136,24 +138,9 @@ std::vector<StoredUnit> units_of_start(const RunConfig& config, const MemoryFact
 int64_t start_head_bytes(const RunConfig& config, const MemoryFacts& facts) {
   const std::vector<StoredUnit> units = units_of_start(config, facts);
   if (units.empty()) return 0;
-  return whole_bytes(units.back(), facts) +
+  return whole_bytes(units[static_cast<size_t>(num_users(facts) - 1)], facts) +
          (facts.model.has_tied_head ? whole_bytes(units.front(), facts) : 0);
 }
-
-// Of the units that one user computes with.
-struct UserBytes {
-  int64_t packed = 0;     // Whole, as they are gathered.
-  int64_t all = 0;        // Whole, as they are computed with.
-  int64_t trained = 0;    // Those of them that are trained.
-  int64_t gradients = 0;  // As they are added up.
-
-  void raise_to(const UserBytes& other) {
-    packed = std::max(packed, other.packed);
-    all = std::max(all, other.all);
-    trained = std::max(trained, other.trained);
-    gradients += other.gradients;
-  }
-};
 
 // Those of the embedding, of the fullest block and of the head. The gradients are of all blocks,
 // with an adapter's.
@@ -164,18 +151,22 @@ struct DecoderBytes {
 };
 
 DecoderBytes decoder_bytes(const RunConfig& config, const MemoryFacts& facts) {
-  std::vector<UserBytes> users(static_cast<size_t>(num_users(facts)));
+  std::vector<UserBytes> users(static_cast<size_t>(num_users(facts))), experts(users.size());
   UserBytes adapter;
   for (size_t i = 0; i < facts.units.size(); ++i) {
     const StoredUnit& unit = facts.units[i];
     const bool is_own = i < static_cast<size_t>(num_decoder_units(facts));
-    UserBytes& user = is_own ? users[user_of(i, facts)] : adapter;
     const int64_t bytes = whole_bytes(unit, facts);
-    user.packed += unit.form.four_bit ? four_bit_bytes(unit, {.stage = 0}, facts.num_ranks) : bytes;
-    user.all += bytes;
-    if (unit.form.is_trained) user.trained += bytes;
-    user.gradients += gradient_bytes(unit, config.parallel, facts.num_ranks);
+    const UserBytes one{
+        unit.form.four_bit ? four_bit_bytes(unit, {.stage = 0}, facts.num_ranks) : bytes, bytes,
+        unit.form.is_trained ? bytes : 0, gradient_bytes(unit, config.parallel, facts.num_ranks)};
+    if (unit.layout.expert_group().is_defined()) {
+      experts[user_of(i, facts)].raise_to(one);
+    } else {
+      (is_own ? users[user_of(i, facts)] : adapter).add(one);
+    }
   }
+  for (size_t user = 0; user < users.size(); ++user) users[user].add_largest(experts[user]);
   DecoderBytes result{users.front(), {.gradients = adapter.gradients}, users.back()};
   for (size_t user = 1; user + 1 < users.size(); ++user) result.block.raise_to(users[user]);
   return result;

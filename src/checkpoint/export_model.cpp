@@ -246,7 +246,7 @@ void export_quantised(const ModelFolder& source, const std::filesystem::path& de
   }
   content.groups = groups_of(source, [&](const TensorSlot& slot) {
     const Place& place = *source.weights().find(slot.name);
-    const bool is_matrix = is_four_bit_matrix(slot.name, slot.shape);
+    const bool is_matrix = is_four_bit_matrix(slot);
     return is_matrix ? quantised(place, options) : copy_of(place);
   });
   // A folder that cannot be opened is not published.

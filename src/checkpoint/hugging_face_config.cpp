@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "checkpoint/config_keys.h"
+#include "checkpoint/expert_config.h"
 #include "checkpoint/json_keys.h"
 #include "checkpoint/layer_config.h"
 #include "checkpoint/rope_config.h"
@@ -40,7 +41,10 @@ const Family* find_family(const JsonKeys& keys) {
     for (const Whole& whole : kWholes) {
       wholes += concat(wholes.empty() ? ", and the text part of " : ", ", whole.model_type);
     }
-    keys.refuse("model_type", concat("is ", shown(model_type), "; computed are ", known, wholes));
+    const std::string_view missing = missing_for(model_type);
+    keys.refuse("model_type",
+                concat("is ", shown(model_type), missing.empty() ? "" : ", which needs ", missing,
+                       "; computed are ", known, wholes));
   }
   return nullptr;
 }
@@ -286,6 +290,7 @@ void read_model(const JsonKeys& keys, ModelConfig& config, std::vector<std::stri
   read_scalars(keys, *family, config);
   read_rope(keys, *family, config, problems, unknown_keys);
   read_layers(keys, *family, config);
+  read_experts(keys, *family, config);
   if (!keys.is_null("eos_token_id")) {
     for (const int64_t token : family->default_end_tokens) {
       if (token >= 0) config.eos_token_ids.push_back(token);

@@ -48,20 +48,21 @@ void read_windows(const JsonKeys& keys, const Family& family, ModelConfig& confi
   const Windows rule = family.windows;
   config.windows.assign(static_cast<size_t>(config.num_layers), 0);
   if (rule == Windows::kNone) return;
-  if (rule == Windows::kEveryLayer && keys.has("layer_types")) {
+  const bool is_every = rule == Windows::kEveryLayer || rule == Windows::kEveryLayerIfUsed;
+  if (is_every && keys.has("layer_types")) {
     return keys.refuse("layer_types", concat("is no key of the family ", family.model_type));
   }
-  const bool is_on = rule == Windows::kAboveLayer || rule == Windows::kWithoutRope
-                         ? keys.flag("use_sliding_window", false)
-                         : true;
+  const bool is_always_on =
+      rule == Windows::kEveryLayer || rule == Windows::kByPattern || rule == Windows::kByLayerTypes;
+  const bool is_on = is_always_on || keys.flag("use_sliding_window", false);
   // A null is not an absent key: it says that there is no window.
   const bool has_window = is_on && !keys.is_null("sliding_window") &&
                           (family.default_window > 0 || keys.has("sliding_window"));
   const int64_t window =
       has_window ? keys.integer("sliding_window", kPositions, family.default_window) : 0;
-  const int64_t first = rule == Windows::kAboveLayer
-                            ? keys.integer("max_window_layers", Range{0, kLayers.end}, 28)
-                            : 0;
+  const bool has_border = rule == Windows::kAboveLayer || rule == Windows::kEvenBelowLayer;
+  const int64_t first =
+      has_border ? keys.integer("max_window_layers", Range{0, kLayers.end}, 28) : 0;
   const std::string pattern_key(family.pattern_key);
   const bool has_pattern = !pattern_key.empty() && keys.has(pattern_key.c_str());
   if (keys.has("layer_types")) return read_layer_types(keys, window, config);
@@ -70,6 +71,7 @@ void read_windows(const JsonKeys& keys, const Family& family, ModelConfig& confi
   fill_windows(config, window, [&](int64_t layer) {
     switch (rule) {
       case Windows::kAboveLayer: return layer >= first;
+      case Windows::kEvenBelowLayer: return layer < first && layer % 2 == 0;
       case Windows::kByPattern: return (layer + 1) % pattern != 0;
       case Windows::kWithoutRope: return config.positions_of(layer) == LayerPositions::kNone;
       default: return true;

@@ -85,7 +85,7 @@ std::vector<WantedTensor> tensors_of(const std::vector<UnitLayout>& units,
   std::vector<WantedTensor> wanted;
   for (const UnitLayout& unit : units) {
     for (const TensorSlot& slot : unit.slots()) {
-      if (!quantisation || !is_four_bit_matrix(slot.name, slot.shape)) {
+      if (!quantisation || !is_four_bit_matrix(slot)) {
         wanted.push_back({slot.name, slot.shape, {}});
         continue;
       }
@@ -116,7 +116,7 @@ DType check_stored(const SafetensorsFolder& weights, const std::vector<UnitLayou
   std::optional<DType> dtype;
   for (const UnitLayout& unit : units) {
     for (const TensorSlot& slot : unit.slots()) {
-      if (!is_four_bit_matrix(slot.name, slot.shape)) continue;
+      if (!is_four_bit_matrix(slot)) continue;
       const StoredMatrix matrix(weights, slot, quantisation);
       if (!dtype) dtype = matrix.dtype();
     }
@@ -155,7 +155,7 @@ bool has_same_values(const SafetensorsFolder::Place& a, const SafetensorsFolder:
 bool has_dense_matrices(const SafetensorsFolder& weights, const std::vector<UnitLayout>& units) {
   for (const UnitLayout& unit : units) {
     for (const TensorSlot& slot : unit.slots()) {
-      if (!is_four_bit_matrix(slot.name, slot.shape)) continue;
+      if (!is_four_bit_matrix(slot)) continue;
       const auto* place = weights.find(slot.name);
       const bool is_dense = place != nullptr && is_convertible(place->tensor->dtype) &&
                             place->tensor->shape == slot.shape;
@@ -298,7 +298,7 @@ std::vector<TextFile> ModelFolder::companions() const {
 }
 
 bool ModelFolder::is_four_bit(const TensorSlot& slot) const {
-  return quantisation_ && is_four_bit_matrix(slot.name, slot.shape);
+  return quantisation_ && is_four_bit_matrix(slot);
 }
 
 std::string tokenizer_sha256_of(const std::filesystem::path& folder) {

@@ -54,9 +54,10 @@ inline constexpr std::array kWarningKinds = {
     WarningKind{"truncation", 0.0, 0.1,
                 "a cut answer teaches to stop in the middle, and its end is never learnt; raise "
                 "data.sequence_length, or drop long ones in preparation (too_long: drop)"},
-    // Given while a run goes on; train/loss_trend.h has their bounds.
+    // Given while a run goes on; train/loss_trend.h and train/expert_use.h have their bounds.
     WarningKind{"rising_holdout", 0.0, kNoBound, ""},
     WarningKind{"rising_loss", 0.0, kNoBound, ""},
+    WarningKind{"idle_experts", 0.0, kNoBound, ""},
 };
 
 /// The highest peak rate that raises no warning, by method and size of the model: twice to ten

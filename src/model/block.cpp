@@ -6,11 +6,13 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/concat.h"
 #include "model/family.h"
 #include "model/linear_modules.h"
+#include "model/ops/expert_rows.h"
 #include "model/tensor_names.h"
 
 namespace temper {
@@ -36,10 +38,11 @@ struct BlockWeights {
 
   Weight find(const std::string& name) const { return find_weight(units, prefix + name); }
 
-  SideBySide side_by_side(Product product) const {
+  // Those of a product, or of one of an expert's.
+  SideBySide side_by_side(Product product, int64_t expert = LinearModule::kNoExpert) const {
     SideBySide all;
     for (const LinearModule& module : modules) {
-      if (module.product != product) continue;
+      if (module.product != product || module.expert != expert) continue;
       const Weight matrix = find(module.name + ".weight");
       const LinearWeights next{
           module.is_transposed ? matrix.transposed() : matrix, find(module.name + ".bias"), {}};
@@ -76,7 +79,29 @@ NormWeights find_norm(std::span<const PlacedUnit> units, const NormKind& kind,
   return {find_weight(units, module + ".weight"), find_weight(units, module + ".bias")};
 }
 
-Block::Block(const ModelConfig& config, int64_t layer, std::span<const PlacedUnit> units)
+namespace {
+
+// A matrix of an expert: its own, or its part of all of them.
+std::vector<ExpertWeights> find_experts(const BlockWeights& weights, const ModelConfig& config) {
+  const ExpertNames& names = family_of(config.model_type).experts.names;
+  const auto all = [&](std::string_view module) { return weights.find(concat(module, ".weight")); };
+  std::vector<ExpertWeights> experts;
+  for (int64_t expert = 0; expert < config.experts.count; ++expert) {
+    if (names.all_gate_up.empty()) {
+      experts.push_back({weights.side_by_side(Product::kGateUp, expert),
+                         weights.side_by_side(Product::kDown, expert).front()});
+    } else {
+      experts.push_back({{{all(names.all_gate_up).part(expert), {}, {}}},
+                         {all(names.all_down).part(expert), {}, {}}});
+    }
+  }
+  return experts;
+}
+
+}  // namespace
+
+Block::Block(const ModelConfig& config, int64_t layer, std::span<const PlacedUnit> units,
+             std::shared_ptr<BalanceLoss> balance, std::shared_ptr<const ExpertLender> lender)
     : heads_{config.num_heads, config.num_key_value_heads, config.head_dim, config.attention_scale,
              config.attention_softcap},
       window_(config.windows[static_cast<size_t>(layer)]),
@@ -90,7 +115,7 @@ Block::Block(const ModelConfig& config, int64_t layer, std::span<const PlacedUni
   activation_ = {config.activation, family.is_gated()};
   const std::string block = block_name(config, layer) + ".";
   const BlockNames names = block_names(config);
-  const BlockWeights weights{units, block, linear_modules(config)};
+  const BlockWeights weights{units, block, linear_modules(config, layer)};
   const auto norm = [&](std::string_view name) {
     return name.empty() ? NormWeights() : find_norm(units, norm_, concat(block, name));
   };
@@ -101,15 +126,29 @@ Block::Block(const ModelConfig& config, int64_t layer, std::span<const PlacedUni
   attention_end_.norm = norm(names.after_attention_norm);
   mlp_norm_ = norm(names.mlp_norm);
   gate_up_ = weights.side_by_side(Product::kGateUp);
-  mlp_end_.output = weights.side_by_side(Product::kDown).front();
+  if (!gate_up_.empty()) mlp_end_.output = weights.side_by_side(Product::kDown).front();
   mlp_end_.norm = norm(names.after_mlp_norm);
+  if (!config.has_experts(layer)) return;
+  const ExpertOptions& options = config.experts;
+  std::vector<Range> groups = expert_groups(config);
+  if (groups.empty()) groups = {{0, options.count}};  // In the block's own unit.
+  experts_ = {
+      .rule = {options.num_chosen, family.experts.chooses_by_logits, options.renormalises},
+      .load = {std::move(balance), layer},
+      .router = {weights.find(concat(family.experts.names.router, ".weight")), {}, {}},
+      .all = {find_experts(weights, config), groups, activation_, layer, std::move(lender)},
+      .shared_gate = {weights.find(concat(family.experts.names.shared_gate, ".weight")), {}, {}}};
 }
 
 void Block::attach(const BlockAddition& addition) {
   qkv_.front().low_rank = addition.queries_keys_values;
   attention_end_.output.low_rank = addition.output;
-  gate_up_.front().low_rank = addition.gate_up;
+  if (!gate_up_.empty()) gate_up_.front().low_rank = addition.gate_up;
   mlp_end_.output.low_rank = addition.down;
+  for (size_t expert = 0; expert < addition.experts.size(); ++expert) {
+    experts_->all.weights[expert].gate_up.front().low_rank = addition.experts[expert].gate_up;
+    experts_->all.weights[expert].down.low_rank = addition.experts[expert].down;
+  }
   prefix_ = addition.prefix;
   attention_end_.network = addition.after_attention;
   mlp_end_.network = addition.after_mlp;
@@ -199,9 +238,27 @@ at::Tensor Block::add_sublayers(const at::Tensor& hidden, const Activation& inpu
   const at::Tensor sum = add_sublayer(hidden, attended, attention_end_);
   const at::Tensor& read = residual_ == Residual::kSequential ? sum : hidden;
   const bool is_shared = residual_ == Residual::kParallel;
-  const at::Tensor gate_up = side_by_side(is_shared ? input : normed(read, mlp_norm_), gate_up_);
-  const auto activated = [gate_up, kind = activation_] { return activate_mlp(gate_up, kind); };
-  return add_sublayer(sum, recomputed(activated), mlp_end_);
+  const Activation mlp_input = is_shared ? input : normed(read, mlp_norm_);
+  if (experts_) return add_output(sum, mix(mlp_input), mlp_end_);
+  return add_sublayer(sum, mlp_inner(mlp_input), mlp_end_);
+}
+
+// What the MLP's last product reads.
+Activation Block::mlp_inner(const Activation& input) const {
+  const at::Tensor gate_up = side_by_side(input, gate_up_);
+  return recomputed([gate_up, kind = activation_] { return activate_mlp(gate_up, kind); });
+}
+
+// What experts make of each token, and what all tokens go through beside them.
+at::Tensor Block::mix(const Activation& input) const {
+  at::Tensor shared;
+  if (!gate_up_.empty()) {
+    shared = linear(mlp_inner(input), mlp_end_.output);
+    const LinearWeights& gate = experts_->shared_gate;
+    if (gate.matrix.is_defined()) shared = gate_rows(shared, linear(input, gate));
+  }
+  const Routing routing = route(linear(input, experts_->router), experts_->rule, experts_->load);
+  return mix_experts(shared, input, routing, experts_->all);
 }
 
 // Where nothing is done with it, the product adds onto the residual.
@@ -209,16 +266,18 @@ at::Tensor Block::add_sublayer(const at::Tensor& residual, const Activation& x,
                                const SublayerEnd& end) const {
   const bool is_read = end.network.is_defined() && !end.network.reads_sum;
   const bool is_plain = !end.norm.is_defined() && residual_scale_ == 1.0;
-  const auto output = [&] {
-    const at::Tensor y = linear(x, end.output);
-    return end.norm.is_defined() ? norm_rows(y, end.norm, norm_) : y;
-  };
-  if (is_read) {
-    const at::Tensor y = output();
+  if (is_read || !is_plain) return add_output(residual, linear(x, end.output), end);
+  const at::Tensor sum = linear_onto(residual, x, end.output);
+  return end.network.is_defined() ? bottleneck(sum, end.network) : sum;
+}
+
+at::Tensor Block::add_output(const at::Tensor& residual, const at::Tensor& made,
+                             const SublayerEnd& end) const {
+  const at::Tensor y = end.norm.is_defined() ? norm_rows(made, end.norm, norm_) : made;
+  if (end.network.is_defined() && !end.network.reads_sum) {
     return bottleneck_onto(residual, residual_scale_ == 1.0 ? y : y * residual_scale_, end.network);
   }
-  const at::Tensor sum = is_plain ? linear_onto(residual, x, end.output)
-                                  : at::add(residual, output(), residual_scale_);
+  const at::Tensor sum = at::add(residual, y, residual_scale_);
   return end.network.is_defined() ? bottleneck(sum, end.network) : sum;
 }
 

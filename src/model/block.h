@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -12,9 +13,11 @@
 #include "model/model_config.h"
 #include "model/ops/attention.h"
 #include "model/ops/linear.h"
+#include "model/ops/mixture.h"
 #include "model/ops/mlp_activation.h"
 #include "model/ops/norm.h"
 #include "model/ops/rotary.h"
+#include "model/ops/router.h"
 #include "model/packed_batch.h"
 #include "model/unit_layout.h"
 #include "model/weight.h"
@@ -43,8 +46,10 @@ NormWeights find_norm(std::span<const PlacedUnit> units, const NormKind& kind,
 /// gradients of the block's weights.
 class Block {
  public:
-  /// `units` have all of its weights.
-  Block(const ModelConfig& config, int64_t layer, std::span<const PlacedUnit> units);
+  /// `units` have all of its weights. Where it has experts, it notes in `balance` how they are
+  /// chosen, and asks `lender` for them.
+  Block(const ModelConfig& config, int64_t layer, std::span<const PlacedUnit> units,
+        std::shared_ptr<BalanceLoss> balance, std::shared_ptr<const ExpertLender> lender);
 
   /// From now on the block computes with what a method adds to it.
   void attach(const BlockAddition& addition);
@@ -67,6 +72,16 @@ class Block {
     BottleneckWeights network;  // Undefined where there is none.
   };
 
+  // Experts in the place of an MLP, beside what all tokens go through: `gate_up_` and `mlp_end_`,
+  // where there is that.
+  struct Experts {
+    RouterRule rule;
+    LoadPlace load;
+    LinearWeights router;
+    ExpertSet all;
+    LinearWeights shared_gate;  // Undefined where what is shared has none.
+  };
+
   at::Tensor attend(const at::Tensor& qkv, const PackedBatch& batch) const;
   at::Tensor attend_within(const at::Tensor& qkv,
                            const std::vector<int64_t>& document_begins) const;
@@ -76,8 +91,12 @@ class Block {
   void begin_with_prefix(KeyValueCache& cache, at::ScalarType dtype) const;
   at::Tensor add_sublayers(const at::Tensor& hidden, const Activation& input,
                            const at::Tensor& attended) const;
+  Activation mlp_inner(const Activation& input) const;
+  at::Tensor mix(const Activation& input) const;
   at::Tensor add_sublayer(const at::Tensor& residual, const Activation& x,
                           const SublayerEnd& end) const;
+  at::Tensor add_output(const at::Tensor& residual, const at::Tensor& made,
+                        const SublayerEnd& end) const;
 
   Heads heads_;
   int64_t window_;
@@ -95,6 +114,7 @@ class Block {
   NormWeights mlp_norm_;  // Likewise.
   SideBySide gate_up_;
   SublayerEnd mlp_end_;
+  std::optional<Experts> experts_;
   PrefixWeights prefix_;  // Undefined where there is none.
 };
 

@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "core/targets.h"
 #include "model/block.h"
 #include "model/decoder_units.h"
 #include "model/family.h"
@@ -22,8 +23,10 @@ Decoder::Decoder(ModelConfig config, std::optional<DecoderUnits> units)
   for (size_t unit = 0; unit < units_.layouts.size(); ++unit) {
     buffers_.push_back(std::make_shared<UnitBuffers>());
   }
+  balance_ = std::make_shared<BalanceLoss>(config_.num_layers, config_.experts.count);
+  lender_ = std::make_shared<ExpertLender>();
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
-    blocks_.emplace_back(config_, layer, units_of(static_cast<int>(1 + layer)));
+    blocks_.emplace_back(config_, layer, units_of(static_cast<int>(1 + layer)), balance_, lender_);
   }
   const std::vector<PlacedUnit> last = units_of(num_users() - 1);
   embedding_ = find_weight(units_of(0), embedding_weight(config_));
@@ -73,6 +76,16 @@ void Decoder::attach(const Adapter& adapter) {
   embedding_rows_ = adapter.embedding_rows;
   head_rows_ = adapter.head_rows;
   head_->attach(adapter.final_norm, adapter.head, adapter.head_rows);
+}
+
+void Decoder::borrow_experts(ExpertLender lender) { *lender_ = std::move(lender); }
+
+void Decoder::add_expert_choices(std::vector<int64_t>& choices) const {
+  const auto num_experts = static_cast<size_t>(config_.experts.count);
+  for (size_t layer = 0; layer < balance_->loads().size(); ++layer) {
+    const std::vector<int64_t>& chosen = balance_->loads()[layer].chosen;
+    for (size_t e = 0; e < chosen.size(); ++e) choices[layer * num_experts + e] += chosen[e];
+  }
 }
 
 void Decoder::put_token_rows(int unit) const {
@@ -166,6 +179,10 @@ TargetScores Decoder::head_scores(const at::Tensor& hidden, const HeadTargets& t
 
 HeadResult Decoder::head_loss_and_gradient(const at::Tensor& hidden, const HeadTargets& targets,
                                            const OtherHead* other) const {
+  if (config_.experts.balance_factor > 0.0) {
+    const auto num_targets = static_cast<double>(targets.ne(kNoTarget).sum().item<int64_t>());
+    balance_->set_worth(config_.experts.balance_factor * num_targets);
+  }
   return head_->loss_and_gradient(hidden, targets, other);
 }
 

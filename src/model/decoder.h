@@ -20,7 +20,9 @@
 
 namespace temper {
 
+class BalanceLoss;
 class Block;
+struct ExpertLender;
 class Rotary;
 struct PlacedUnit;
 struct RotaryAngles;
@@ -69,6 +71,14 @@ class Decoder {
 
   /// The buffers unit `unit` computes on; the engine sets their tensors before each call below.
   UnitBuffers& buffers(int unit) { return *buffers_[static_cast<size_t>(unit)]; }
+
+  /// From now on blocks ask `lender` for their experts' units while they compute: the buffers of
+  /// these are set by it, not before.
+  void borrow_experts(ExpertLender lender);
+
+  /// Adds how often the last micro-batch has chosen each expert of each layer.
+  /// Shape: choices [num_layers * experts].
+  void add_expert_choices(std::vector<int64_t>& choices) const;
 
   /// Looks the tokens up, scales their rows and adds those of their positions, where these are
   /// learned. Reads unit 0's weights. Returns [T, hidden].
@@ -130,6 +140,8 @@ class Decoder {
   DecoderUnits units_;
   std::vector<std::shared_ptr<UnitBuffers>> buffers_;  // [unit]
   std::vector<Block> blocks_;                          // [layer]
+  std::shared_ptr<BalanceLoss> balance_;               // Of its experts,
+  std::shared_ptr<ExpertLender> lender_;               // and where they come from.
   Weight embedding_;                                   // [vocab_size, hidden_size]
   Weight learned_positions_;  // [max_positions, hidden_size]; undefined where there are none.
   TokenRows embedding_rows_, head_rows_;  // Where only they are trained.

@@ -22,6 +22,13 @@ class SlotList {
   void matrix(const std::string& module, std::vector<int64_t> shape) {
     slots_.push_back({.name = prefix_ + module + ".weight", .shape = std::move(shape)});
   }
+  void matrices(std::string_view module, int64_t count, int64_t out, int64_t in) {
+    slots_.push_back({.name = concat(prefix_, module, ".weight"), .shape = {count, out, in}});
+  }
+  void router(std::string_view module, int64_t out, int64_t in) {
+    slots_.push_back(
+        {.name = concat(prefix_, module, ".weight"), .shape = {out, in}, .is_router = true});
+  }
   void norm(std::string_view module, int64_t size, const NormKind& kind) {
     if (module.empty()) return;
     if (kind.has_scale) vector(concat(module, ".weight"), size);
@@ -29,7 +36,9 @@ class SlotList {
   }
   void bias(const std::string& module, int64_t size) { vector(module + ".bias", size); }
 
-  UnitLayout finish(const std::string& unit) { return {unit, std::move(slots_)}; }
+  UnitLayout finish(const std::string& unit, ExpertGroup experts = {}) {
+    return {unit, std::move(slots_), UnitLayout::Use::kPublished, experts};
+  }
 
  private:
   void vector(const std::string& name, int64_t size) {
@@ -40,10 +49,26 @@ class SlotList {
   std::vector<TensorSlot> slots_;
 };
 
+// What a block has beside linear modules where experts are in the place of its MLP.
+void add_experts(const ModelConfig& config, SlotList& slots) {
+  const ExpertOptions& options = config.experts;
+  const ExpertNames& names = family_of(config.model_type).experts.names;
+  const int64_t hidden = config.hidden_size;
+  if (!names.all_gate_up.empty()) {
+    slots.matrices(names.all_gate_up, options.count, 2 * options.width, hidden);
+    slots.matrices(names.all_down, options.count, hidden, options.width);
+  }
+  if (!names.shared_gate.empty()) slots.matrix(std::string(names.shared_gate), {1, hidden});
+  slots.router(names.router, options.count, hidden);
+}
+
 UnitLayout make_block_layout(const ModelConfig& config, int64_t layer) {
   SlotList slots(block_name(config, layer) + ".");
-  const std::vector<LinearModule> modules = linear_modules(config);
-  for (const LinearModule& module : modules) slots.matrix(module.name, module.stored_shape());
+  const std::vector<LinearModule> modules = linear_modules(config, layer);
+  for (const LinearModule& module : modules) {
+    if (module.expert == LinearModule::kNoExpert) slots.matrix(module.name, module.stored_shape());
+  }
+  if (config.has_experts(layer)) add_experts(config, slots);
   for (const LinearModule& module : modules) {
     if (module.has_bias) slots.bias(module.name, module.out);
   }
@@ -60,6 +85,21 @@ UnitLayout make_block_layout(const ModelConfig& config, int64_t layer) {
   return slots.finish(concat("layers.", layer));
 }
 
+// The experts of a block that have matrices of their own, some a unit.
+void add_expert_units(const ModelConfig& config, int64_t layer, std::vector<UnitLayout>& units) {
+  const std::vector<LinearModule> modules = linear_modules(config, layer);
+  int64_t number = 0;
+  for (const Range experts : expert_groups(config)) {
+    SlotList slots(block_name(config, layer) + ".");
+    for (const LinearModule& module : modules) {
+      if (module.expert < experts.begin || module.expert >= experts.end) continue;
+      slots.matrix(module.name, module.stored_shape());
+    }
+    units.push_back(slots.finish(concat("layers.", layer, ".experts.", number), {layer, number}));
+    ++number;
+  }
+}
+
 }  // namespace
 
 int DecoderUnits::lowest_trained() const {
@@ -73,6 +113,10 @@ int DecoderUnits::lowest_trained() const {
 DecoderUnits undivided(std::vector<UnitLayout> units) {
   std::vector<int> users(units.size());
   std::iota(users.begin(), users.end(), 0);
+  for (size_t unit = 0; unit < units.size(); ++unit) {
+    const ExpertGroup& experts = units[unit].expert_group();
+    if (experts.is_defined()) users[unit] = static_cast<int>(1 + experts.layer);
+  }
   return {std::move(units), std::move(users)};
 }
 
@@ -94,6 +138,9 @@ std::vector<UnitLayout> decoder_units(const ModelConfig& config) {
   if (config.has_head_bias) head.bias(head_name(config), config.vocab_size);
   head.norm(final_norm_name(config), config.hidden_size, family_of(config.model_type).norm);
   units.push_back(head.finish("head"));
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if (config.has_experts(layer)) add_expert_units(config, layer, units);
+  }
   return units;
 }
 

@@ -40,6 +40,22 @@ struct PartNames {
   std::string_view head = "lm_head";
 };
 
+/// Where a family's files have the router and the experts of a block, below it: a matrix an expert,
+/// or one tensor with a matrix of each.
+struct ExpertNames {
+  std::string_view router = "mlp.gate";
+  std::string_view experts = "mlp.experts";  ///< Then the expert's number and one of these three.
+  std::string_view gate = "gate_proj";
+  std::string_view up = "up_proj";
+  std::string_view down = "down_proj";
+  std::string_view all_gate_up = "";     ///< Of all experts: [count, 2 width, hidden],
+  std::string_view all_down = "";        ///< and [count, hidden, width]; empty: a matrix each.
+  std::string_view shared = "";          ///< The MLP beside them, whose matrices are named alike,
+  std::string_view shared_gate_up = "";  ///< or gate and up as one
+  std::string_view shared_down = "";     ///< and the matrix behind them;
+  std::string_view shared_gate = "";     ///< and what its output is multiplied with the sigmoid of.
+};
+
 /// How a family of models differs from Llama: what its Hugging Face configuration class assumes
 /// where a key is absent, which keys it knows, and what its blocks are made of. A further family is
 /// a further entry.
@@ -55,11 +71,13 @@ struct Family {
   };
   enum class Windows {
     kNone,
-    kEveryLayer,    ///< `sliding_window`, where it is not null.
-    kAboveLayer,    ///< Under `use_sliding_window`: `layer_types`, or from `max_window_layers` on.
-    kByPattern,     ///< `layer_types`, or all but each `sliding_window_pattern`th layer.
-    kByLayerTypes,  ///< `layer_types`, or every layer.
-    kWithoutRope,   ///< Under `use_sliding_window`: `layer_types`, or those that do not rotate.
+    kEveryLayer,        ///< `sliding_window`, where it is not null.
+    kEveryLayerIfUsed,  ///< Likewise, under `use_sliding_window`.
+    kAboveLayer,  ///< Under `use_sliding_window`: `layer_types`, or from `max_window_layers` on.
+    kEvenBelowLayer,  ///< Likewise, or every other layer from the first on, below that one.
+    kByPattern,       ///< `layer_types`, or all but each `sliding_window_pattern`th layer.
+    kByLayerTypes,    ///< `layer_types`, or every layer.
+    kWithoutRope,     ///< Under `use_sliding_window`: `layer_types`, or those that do not rotate.
   };
   enum class Rotated {
     kEveryLayer,
@@ -130,6 +148,23 @@ struct Family {
   double default_logit_softcap = 0.0;
   double default_logit_scale = 0.0;  ///< `logit_scale`; 0: no such key.
 
+  /// Of a family with experts.
+  struct Experts {
+    std::string_view count_key = "";  ///< Empty: the family has none.
+    int64_t default_count = 0;
+    int64_t default_chosen = 0;  ///< `num_experts_per_tok`
+    std::string_view width_key = "intermediate_size";
+    int64_t default_width = 0;  ///< 0: the key has to be there.
+    std::string_view shared_width_key = "";
+    int64_t default_shared_width = 0;
+    bool chooses_by_logits = false;  ///< The softmax is of the chosen ones alone.
+    Flag renormalises = {"norm_topk_prob", false};
+    bool knows_dense_layers = false;  ///< `decoder_sparse_step` and `mlp_only_layers`.
+    double default_balance_factor = 0.001;
+    ExpertNames names = {};
+  };
+  Experts experts = {};
+
   bool has_learned_positions() const { return !parts.positions.empty(); }
   bool is_gated() const { return !names.gate.empty() || !names.gate_up.empty(); }
 };
@@ -142,6 +177,12 @@ std::span<const Family> families();
 /// weights, parallel residuals, learned positions, other names.
 std::span<const Family> llama_families();
 std::span<const Family> older_families();
+
+/// Those of them that have experts.
+std::span<const Family> families_with_experts();
+
+/// What a family of this name would need that is not computed here; empty if nobody has looked.
+std::string_view missing_for(std::string_view model_type);
 
 /// Throws: ModelError that lists the known ones.
 const Family& family_of(std::string_view model_type);

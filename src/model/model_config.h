@@ -46,6 +46,19 @@ enum class Residual {
   kParallelApart,  ///< Each reads a norm of its own of that.
 };
 
+/// The experts in the place of some layers' MLPs: each token is computed by a few of them, which a
+/// router chooses.
+struct ExpertOptions {
+  int64_t count = 0;            ///< Of each such layer; 0: the model has none.
+  int64_t num_chosen = 0;       ///< For a token.
+  int64_t width = 0;            ///< What intermediate_size is to an MLP.
+  int64_t shared_width = 0;     ///< Of the MLP that all tokens go through beside them; 0: none.
+  bool renormalises = false;    ///< The weights of the chosen ones are divided by their sum.
+  double balance_factor = 0.0;  ///< Of the loss that wants experts chosen alike; 0: there is none.
+  std::vector<bool> layers = {};            ///< [num_layers], which have them.
+  int64_t most_in_unit = int64_t{1} << 27;  ///< Elements of a unit of several experts; arbitrary.
+};
+
 /// What a decoder is, in numbers; read from a Hugging Face config.json. What its family says for
 /// all its models is in family.h.
 struct ModelConfig {
@@ -82,8 +95,12 @@ struct ModelConfig {
   double logit_softcap = 0.0;             ///< Bounds scaled logits likewise: Gemma 2.
   std::vector<int64_t> windows;           ///< [num_layers], sliding window; 0 where it is full.
   std::vector<LayerPositions> positions;  ///< [num_layers]; empty: kRope in each.
+  ExpertOptions experts;
   std::vector<int64_t> eos_token_ids;
 
+  bool has_experts(int64_t layer) const {
+    return experts.count > 0 && experts.layers[static_cast<size_t>(layer)];
+  }
   LayerPositions positions_of(int64_t layer) const {
     return positions.empty() ? LayerPositions::kRope : positions[static_cast<size_t>(layer)];
   }

@@ -156,10 +156,12 @@ TrainedParameters trained_parameters(const ParameterOptions& options, const Mode
   result.groups.resize(options.groups.size());
   std::vector<UnitLayout> parts;  // Of units that are trained in part.
   std::vector<int> users;
-  int64_t depth = model.num_layers + 1;  // Units below the head, down from the embedding.
-  for (const UnitLayout& whole : decoder_units(model)) {
+  const DecoderUnits all = undivided(decoder_units(model));
+  for (size_t unit = 0; unit < all.layouts.size(); ++unit) {
+    const UnitLayout& whole = all.layouts[unit];
     std::vector<TensorSlot> frozen, trained;
-    const double ratio = std::pow(options.layer_decay, static_cast<double>(depth--));
+    const int64_t depth = model.num_layers + 1 - all.users[unit];  // Below the head.
+    const double ratio = std::pow(options.layer_decay, static_cast<double>(depth));
     for (TensorSlot slot : whole.slots()) {
       if (!selection.is_trained(slot.name)) {
         frozen.push_back(std::move(slot));
@@ -175,14 +177,15 @@ TrainedParameters trained_parameters(const ParameterOptions& options, const Mode
       trained.push_back(std::move(slot));
     }
     if (!frozen.empty() && !trained.empty()) {
-      users.push_back(static_cast<int>(result.units.layouts.size()));
-      parts.emplace_back(whole.name() + ".trained", std::move(trained));
+      users.push_back(all.users[unit]);
+      parts.emplace_back(whole.name() + ".trained", std::move(trained), UnitLayout::Use::kPublished,
+                         whole.expert_group());
       trained.clear();
     }
     const bool is_frozen = !frozen.empty();
     result.units.layouts.emplace_back(
         whole.name(), is_frozen ? std::move(frozen) : std::move(trained),
-        is_frozen ? UnitLayout::Use::kFrozen : UnitLayout::Use::kPublished);
+        is_frozen ? UnitLayout::Use::kFrozen : UnitLayout::Use::kPublished, whole.expert_group());
   }
   for (size_t group = 0; group < result.groups.size(); ++group) {
     selection.require_members(group, result.groups[group].size());

@@ -12,8 +12,9 @@ int64_t TensorSlot::num_elements() const {
   return product;
 }
 
-UnitLayout::UnitLayout(std::string name, std::vector<TensorSlot> slots, Use use)
-    : name_(std::move(name)), slots_(std::move(slots)), use_(use) {
+UnitLayout::UnitLayout(std::string name, std::vector<TensorSlot> slots, Use use,
+                       ExpertGroup experts)
+    : name_(std::move(name)), slots_(std::move(slots)), use_(use), experts_(experts) {
   for (TensorSlot& slot : slots_) {
     slot.offset = num_elements_;
     num_elements_ += slot.num_elements();

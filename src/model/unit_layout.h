@@ -22,10 +22,21 @@ struct TensorSlot {
   int64_t offset = 0;  ///< First element in the flat buffer; UnitLayout sets it.
 
   int64_t num_elements() const;
-  bool is_matrix() const { return shape.size() == 2; }
+  bool is_router = false;  ///< Which chooses experts: never in four bits.
+  /// A matrix, or one of each expert.
+  bool is_matrix() const { return shape.size() >= 2 && !is_router; }
   Range range() const { return {offset, offset + num_elements()}; }
 
   friend bool operator==(const TensorSlot&, const TensorSlot&) = default;
+};
+
+/// Which experts of a block a unit has: some of those units that it asks for while it computes.
+struct ExpertGroup {
+  int64_t layer = -1;
+  int64_t number = 0;
+
+  bool is_defined() const { return layer >= 0; }
+  friend bool operator==(const ExpertGroup&, const ExpertGroup&) = default;
 };
 
 /// Which tensor lies where in one unit: the tensors lie end to end in one flat buffer.
@@ -47,10 +58,12 @@ class UnitLayout {
   };
 
   /// Sets the offsets. A tied head whose norm has no weights is a unit without elements.
-  UnitLayout(std::string name, std::vector<TensorSlot> slots, Use use = Use::kPublished);
+  UnitLayout(std::string name, std::vector<TensorSlot> slots, Use use = Use::kPublished,
+             ExpertGroup experts = {});
 
   const std::string& name() const { return name_; }
   Use use() const { return use_; }
+  const ExpertGroup& expert_group() const { return experts_; }
   bool is_published() const { return use_ != Use::kPrivate && !changes_base(); }
   bool is_trained() const { return use_ == Use::kPublished || use_ == Use::kPrivate; }
   bool changes_base() const { return use_ == Use::kBaseChange; }
@@ -67,6 +80,7 @@ class UnitLayout {
   std::vector<TensorSlot> slots_;
   int64_t num_elements_ = 0;
   Use use_ = Use::kPublished;
+  ExpertGroup experts_;
 };
 
 /// Of all units together.

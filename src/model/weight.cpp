@@ -27,6 +27,12 @@ Weight::Weight(std::shared_ptr<const UnitBuffers> buffers, int64_t offset,
                std::vector<int64_t> shape)
     : buffers_(std::move(buffers)), offset_(offset), shape_(std::move(shape)) {}
 
+Weight Weight::part(int64_t index) const {
+  std::vector<int64_t> shape(shape_.begin() + 1, shape_.end());
+  const int64_t offset = offset_ + index * size_of(shape);
+  return {buffers_, offset, std::move(shape)};
+}
+
 bool Weight::follows(const Weight& before) const {
   return buffers_ == before.buffers_ && offset_ == before.offset_ + size_of(before.shape_);
 }

@@ -53,6 +53,9 @@ class Weight {
     return {buffers_, offset_, std::move(shape)};
   }
 
+  /// One of the matrices or vectors that lie behind each other in it, along its first dimension.
+  Weight part(int64_t index) const;
+
   /// The transpose of the matrix that lies there.
   Weight transposed() const;
   bool is_transposed() const { return is_transposed_; }

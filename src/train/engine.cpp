@@ -35,6 +35,7 @@ BatchFacts after_rows(const BatchFacts& facts, const std::vector<int64_t>& docum
 Engine::Engine(Decoder& decoder, UnitStore& store, Activations activations, const Adapter* adapter)
     : decoder_(decoder),
       store_(store),
+      experts_(decoder, store),
       activations_(activations),
       adapter_(adapter),
       needs_(static_cast<size_t>(decoder.num_users())),
@@ -44,7 +45,10 @@ Engine::Engine(Decoder& decoder, UnitStore& store, Activations activations, cons
       last_(decoder.num_users() - 1) {
   const auto num_own = static_cast<int>(decoder_.units().size());
   for (int unit = 0; unit < num_own; ++unit) {
-    need(decoder_.user_of(unit), unit, decoder_.buffers(unit));
+    const int user = decoder_.user_of(unit);
+    if (store_.is_trained(unit)) lowest_trained_ = std::min(lowest_trained_, user);
+    if (ExpertUnits::has(decoder_.units()[static_cast<size_t>(unit)])) continue;
+    need(user, unit, decoder_.buffers(unit));
   }
   if (decoder_.config().has_tied_head) need(head(), kEmbedding, decoder_.buffers(kEmbedding));
   if (adapter_ == nullptr) return;
@@ -147,9 +151,11 @@ MicroBatchLoss Engine::forward_backward(const PackedBatch& batch, int64_t number
 }
 
 void Engine::join_forward() {
+  experts_.set_direction(ExpertUnits::Direction::kForward);
   for (int user = kEmbedding; user < head(); ++user) {
     acquire(user);
     prefetch(next_forward(user));
+    if (user != kEmbedding) experts_.join_forward(user - 1);
     release(user, next_forward(user));
   }
 }
@@ -157,6 +163,7 @@ void Engine::join_forward() {
 void Engine::join_forward_backward() {
   if (other_ != nullptr) other_->join_forward();
   join_forward();
+  experts_.set_direction(ExpertUnits::Direction::kBackward);
   for (int user = head(); user >= std::max(1, lowest_trained_); --user) {
     const int next = next_backward(user);
     const bool has_other = user == head() && other_ != nullptr;
@@ -164,6 +171,7 @@ void Engine::join_forward_backward() {
     if (has_other) other_->acquire(user);
     prefetch(next);
     lend_gradients(user);
+    if (user != head()) join_experts_backward(user - 1);
     if (has_other) other_->release(user, kNobody);
     release(user, next);
     reduce(user);
@@ -173,6 +181,12 @@ void Engine::join_forward_backward() {
     reduce(kEmbedding);
   }
   CollectiveRing::own().begin_idle();
+}
+
+// A block that is computed again asks for them twice.
+void Engine::join_experts_backward(int layer) {
+  if (activations_ == Activations::kRecomputed) experts_.join_forward(layer);
+  experts_.join_backward(layer);
 }
 
 // What head_pass(hidden, targets) returns, without gradients.
@@ -194,8 +208,10 @@ TargetScores Engine::scores(const PackedBatch& batch) {
 }
 
 void Engine::join_loss() {
+  experts_.set_direction(ExpertUnits::Direction::kForward);
   for (int user = kEmbedding; user < head(); ++user) {
     acquire(user);
+    if (user != kEmbedding) experts_.join_forward(user - 1);
     release(user, user + 1);
   }
   acquire(head());
@@ -237,6 +253,7 @@ at::Tensor Engine::embed(const PackedBatch& batch, Documents documents) {
 
 at::Tensor Engine::forward_blocks(at::Tensor hidden, const PackedBatch& batch,
                                   std::vector<BlockPass>* passes) {
+  experts_.set_direction(ExpertUnits::Direction::kForward);
   for (int layer = 0; layer < num_layers(); ++layer) {
     const TracedBlock traced("block", layer);
     const int user = 1 + layer;
@@ -284,6 +301,7 @@ HeadResult Engine::head_with_gradient(const at::Tensor& hidden, const PackedBatc
 
 at::Tensor Engine::backward_blocks(at::Tensor gradient, const PackedBatch& batch,
                                    std::vector<BlockPass> passes) {
+  experts_.set_direction(ExpertUnits::Direction::kBackward);
   for (int user = num_layers(); user >= std::max(1, lowest_trained_); --user) {
     const TracedBlock traced("block backward", user - 1);
     const int next = next_backward(user);
@@ -324,6 +342,7 @@ at::Tensor Engine::extend(const PackedBatch& batch, std::span<KeyValueCaches* co
     whole.positions = batch.positions.add(count);
     if (whole.facts) whole.facts->largest_position += count;
   }
+  experts_.set_direction(ExpertUnits::Direction::kForward);
   at::Tensor hidden = embed(batch, begins ? Documents::kBegin : Documents::kGoOn);
   for (int layer = 0; layer < num_layers(); ++layer) {
     acquire(1 + layer);

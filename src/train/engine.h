@@ -9,6 +9,7 @@
 #include "model/decoder.h"
 #include "model/ops/virtual_rows.h"
 #include "model/packed_batch.h"
+#include "train/expert_units.h"
 #include "zero/unit_store.h"
 
 namespace temper {
@@ -103,6 +104,7 @@ class Engine {
   at::Tensor states_at_targets(const PackedBatch& batch);
   int next_forward(int user) const { return user < last_ ? user + 1 : kNobody; }
   void join_forward();
+  void join_experts_backward(int layer);
   template <typename HeadPass>
   auto forward(const PackedBatch& batch, HeadPass head_pass);
   HeadResult head_with_gradient(const at::Tensor& hidden, const PackedBatch& batch,
@@ -113,6 +115,7 @@ class Engine {
 
   Decoder& decoder_;
   UnitStore& store_;
+  ExpertUnits experts_;
   Activations activations_;
   const Adapter* adapter_;
   std::vector<Needs> needs_;           // [user], a unit of the decoder.

@@ -33,7 +33,8 @@ double flop_of(const Decoder& decoder, int64_t num_tokens, int64_t num_targets,
     const int count = num_products(layout, user);
     for (const TensorSlot& slot : layout.slots()) {
       if (!slot.is_matrix()) continue;
-      flop += kPerProduct * count * static_cast<double>(slot.num_elements() * rows);
+      flop += kPerProduct * count * static_cast<double>(slot.num_elements() * rows) *
+              share_of_tokens(decoder.config(), slot.name);
     }
   }
   return flop;

@@ -105,6 +105,10 @@ void MetricsFile::add_step(int64_t step, const StepResult& result, const StepTim
     line["unit_update_ratios"][size.unit] = number_or_null(size.update_norm / size.weight_norm);
   }
   if (result.kl) line["kl"] = number_or_null(*result.kl);
+  if (!result.experts.shares.empty()) {
+    line["expert_shares"] = result.experts.shares;
+    line["idle_experts"] = result.experts.idle_share;
+  }
   append(line.dump());
 }
 

@@ -14,6 +14,7 @@ namespace temper {
 Trainer::Totals Trainer::add_up_gradients(std::span<const PackedBatch> rank_batch,
                                           int64_t num_micro_batches, int64_t first) {
   Totals totals;
+  ExpertCounter experts(engine_.decoder().config());
   size_t round = 0;
   for (int64_t begin = 0; begin < num_micro_batches; begin += ranks_.world_size()) {
     store_.begin_round(num_micro_batches - begin);
@@ -22,6 +23,7 @@ Trainer::Totals Trainer::add_up_gradients(std::span<const PackedBatch> rank_batc
       const MicroBatchLoss loss = engine_.forward_backward(own, first + begin + ranks_.rank());
       totals.loss.add(loss.cross_entropy, count_targets(own));
       totals.kl.add(loss.kl, count_targets(own));
+      experts.add(engine_.decoder());
     } else {
       engine_.join_forward_backward();
     }
@@ -29,6 +31,7 @@ Trainer::Totals Trainer::add_up_gradients(std::span<const PackedBatch> rank_batc
   store_.finish_gradients();
   totals.loss.combine(ranks_);
   if (engine_.other() != nullptr) totals.kl.combine(ranks_);
+  totals.experts = experts.combine(ranks_);
   return totals;
 }
 
@@ -40,6 +43,7 @@ StepResult Trainer::train_step(std::span<const PackedBatch> rank_batch, int64_t 
 
   StepResult result;
   result.num_targets = totals.loss.num_targets();
+  result.experts = totals.experts;
   result.learning_rate = options_.adamw.learning_rate * schedule_.multiplier(state.step);
   if (result.num_targets > 0) {
     // The folded gradients are those of the summed loss: the mean's are 1 / num_targets of them.

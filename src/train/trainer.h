@@ -14,6 +14,7 @@
 #include "optim/adamw.h"
 #include "optim/schedule.h"
 #include "train/engine.h"
+#include "train/expert_use.h"
 #include "train/loss_total.h"
 #include "zero/unit_store.h"
 
@@ -24,6 +25,7 @@ struct StepResult {
   double grad_norm = 0.0;         ///< Before clipping.
   double learning_rate = 0.0;     ///< What this step used.
   std::optional<double> kl = {};  ///< The mean divergence, where the model is kept near another.
+  ExpertUse experts = {};         ///< Without shares where the model has none.
   int64_t num_targets = 0;        ///< Of the global batch.
   /// Of each unit that is trained, by name, where they were asked for; before clipping.
   std::vector<std::pair<std::string, double>> unit_grad_norms = {};
@@ -55,6 +57,7 @@ class Trainer {
  private:
   struct Totals {
     LossTotal loss, kl;
+    ExpertUse experts = {};
   };
   Totals add_up_gradients(std::span<const PackedBatch> rank_batch, int64_t num_micro_batches,
                           int64_t first);

@@ -178,6 +178,7 @@ void TrainingLoop::record(const RunState& state, const StepResult& result,
   parts_.metrics->add_step(state.step, result, timing);
   progress_.show(state.step, result, timing);
   warn("rising_loss", loss_watch_.add(state.step, result.loss));
+  warn("idle_experts", expert_watch_.add(state.step, result.experts));
 }
 
 // Whether nothing that is due is left: an evaluation that was cut off is not recorded. Where a run

@@ -104,6 +104,7 @@ class TrainingLoop {
   Stop stop_;
   bool is_stopped_early_ = false;
   LossWatch loss_watch_;
+  ExpertWatch expert_watch_;
 };
 
 }  // namespace temper

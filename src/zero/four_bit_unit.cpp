@@ -50,15 +50,19 @@ FourBitUnit::FourBitUnit(const StoredUnit& unit, Communicator& ranks, at::Device
       scales_(matrices_.size()) {
   const int64_t num_matrix_elements = matrices_.back().range().end;
   matrix_shards_ = ShardLayout(num_matrix_elements, ranks.world_size());
-  vector_shards_ =
-      ShardLayout(unit.layout.num_elements() - num_matrix_elements, ranks.world_size());
+  const int64_t num_others = unit.layout.num_elements() - num_matrix_elements;
+  if (num_others > 0) vector_shards_.emplace(num_others, ranks.world_size());
   if (unpacking == Unpacking::kByLibTorch || !device.is_cpu()) by_torch_.emplace(format_, device);
 }
 
 int64_t FourBitUnit::slice_bytes() const {
   const int64_t size = matrix_shards_.shard_size();
-  return FourBitFormat::num_bytes(size) + format_.num_blocks(size) * scale_bytes() +
-         vector_shards_.shard_size() * static_cast<int64_t>(at::elementSize(dtype_));
+  return FourBitFormat::num_bytes(size) + format_.num_blocks(size) * scale_bytes() + vector_bytes();
+}
+
+int64_t FourBitUnit::vector_bytes() const {
+  if (!vector_shards_) return 0;
+  return vector_shards_->shard_size() * static_cast<int64_t>(at::elementSize(dtype_));
 }
 
 at::Tensor FourBitUnit::slice_of(const at::Tensor& packed, int rank) const {
@@ -78,14 +82,13 @@ at::Tensor FourBitUnit::scales_of(const at::Tensor& slice, Range elements) const
 }
 
 Range FourBitUnit::kept_vectors() const {
-  const Range block = vector_shards_.block(ranks_->rank());
   const int64_t first = matrix_shards_.num_elements();
+  const Range block = vector_shards_ ? vector_shards_->block(ranks_->rank()) : Range{0, 0};
   return {first + block.begin, first + block.end};
 }
 
 at::Tensor FourBitUnit::vectors(const at::Tensor& slice) const {
-  const int64_t size = vector_shards_.shard_size() * static_cast<int64_t>(at::elementSize(dtype_));
-  return slice.narrow(0, slice_bytes() - size, size).view(dtype_);
+  return slice.narrow(0, slice_bytes() - vector_bytes(), vector_bytes()).view(dtype_);
 }
 
 void FourBitUnit::read(const ReadElements& read, const at::Tensor& slice) {
@@ -152,8 +155,8 @@ void FourBitUnit::finish_scales(size_t i, const at::Tensor& slice) {
 
 void FourBitUnit::unpack(const at::Tensor& packed, const at::Tensor& out) const {
   for (size_t i = 0; i < matrices_.size(); ++i) unpack_matrix(packed, i, out);
-  for (int rank = 0; rank < ranks_->world_size(); ++rank) {
-    const Range part = vector_shards_.owned(rank);
+  for (int rank = 0; vector_shards_ && rank < ranks_->world_size(); ++rank) {
+    const Range part = vector_shards_->owned(rank);
     if (part.is_empty()) continue;
     out.narrow(0, matrix_shards_.num_elements() + part.begin, part.size())
         .copy_(vectors(slice_of(packed, rank)).narrow(0, 0, part.size()));

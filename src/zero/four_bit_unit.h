@@ -72,6 +72,7 @@ class FourBitUnit {
   int64_t shared_bytes() const;
 
  private:
+  int64_t vector_bytes() const;
   int64_t scale_bytes() const { return quantisation_.is_double ? 1 : sizeof(float); }
   at::Tensor slice_of(const at::Tensor& packed, int rank) const;
   at::Tensor codes_of(const at::Tensor& slice, Range elements) const;
@@ -85,9 +86,9 @@ class FourBitUnit {
   at::ScalarType dtype_;
   QuantisationOptions quantisation_;
   FourBitFormat format_;
-  std::vector<TensorSlot> matrices_;  // From the start of the unit, back to back.
-  ShardLayout matrix_shards_{1, 1};   // Of the matrices' elements,
-  ShardLayout vector_shards_{1, 1};   // and of those after them.
+  std::vector<TensorSlot> matrices_;          // From the start of the unit, back to back.
+  ShardLayout matrix_shards_{1, 1};           // Of the matrices' elements,
+  std::optional<ShardLayout> vector_shards_;  // and of those after them, if there are any.
   std::optional<DeviceDequantiser> by_torch_;
   std::vector<QuantisedAbsmax> scales_;   // [matrix], without codes: the same on all ranks.
   std::vector<at::Tensor> absmax_;        // [matrix], of `scales_`, for `by_torch_`.

@@ -85,6 +85,14 @@ class UnitStore {
   /// The gathered weights may be dropped; at stages 0 to 2 they stay.
   void release(int unit);
 
+  /// Whether a unit's weights are needed on this rank can depend on its data, and gathering them on
+  /// all ranks: makes of each flag whether any rank has set it, if units are gathered for each use.
+  /// Collective, then.
+  void agree_on_any(std::vector<uint8_t>& flags) const;
+
+  /// Whether `agree_on_any` tells of all ranks: what none of them uses has no gradient.
+  bool knows_use_of_all() const { return is_sharded_in_compute() || ranks_.world_size() == 1; }
+
   /// From here on gradients are those of one micro-batch a rank, but only of the first ranks if
   /// there are no more than `num_micro_batches`: what the others hand over is not added.
   void begin_round(int64_t num_micro_batches);

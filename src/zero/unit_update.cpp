@@ -7,11 +7,11 @@
 #include <utility>
 #include <vector>
 
+#include "comm/agree.h"
 #include "core/random.h"
 #include "optim/gradient_norm.h"
 #include "optim/move_towards.h"
 #include "zero/compact_update.h"
-#include "zero/sum_over_ranks.h"
 #include "zero/unit_store.h"
 
 namespace temper {
@@ -96,7 +96,7 @@ std::vector<UpdateSize> UnitStore::update(const AdamWOptions& options, AdamWStep
     at_unit.gradient.reset();
     start_publishing(unit);
     if (measured == Measured::kNo) continue;
-    for (ExactSum* sum : {&moved, &weights}) sum_over_ranks(sum->words(), ranks_, options_.device);
+    for (ExactSum* sum : {&moved, &weights}) reduce_words(ranks_, sum->words(), ReduceOp::kSum);
     sizes.push_back({at_unit.unit.name(), std::sqrt(moved.value()), std::sqrt(weights.value())});
   }
   finish_publishing();

@@ -167,6 +167,18 @@ CASES = {
         "rank: 4, alpha: 8, target_pattern: '.*language_model.*(q_proj|up_proj)'",
         None,
     ),
+    "beside_experts": (
+        "mixtral",
+        dict(r=4, lora_alpha=8, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"]),
+        "rank: 4, alpha: 8, targets: all-linear",
+        None,
+    ),
+    "beside_experts_nf4": (
+        "qwen2_moe",
+        dict(r=4, lora_alpha=8, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"]),
+        "rank: 4, alpha: 8, targets: all-linear",
+        ("nf4", True),
+    ),
     "fp4": (
         "qwen2",
         dict(r=4, lora_alpha=8, target_modules=["q_proj", "up_proj"]),

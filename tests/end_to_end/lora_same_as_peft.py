@@ -17,25 +17,10 @@ import peft
 import same_as_transformers as full
 import torch
 import workspace
-from bitsandbytes import functional
 from lora_cases import CASES
+from quantised_blocks import quantise_blocks
 from safetensors.torch import load_file
 from same_as_transformers import family_files, tiny_families
-
-
-def quantise_blocks(model: torch.nn.Module, quantisation) -> None:
-    """Replaces the blocks' matrices by what bitsandbytes makes of them."""
-    if quantisation is None:
-        return
-    kind, is_double = quantisation
-    for name, parameter in model.named_parameters():
-        if ".layers." in name and parameter.ndim == 2:
-            # Flat: on CPUs bitsandbytes 0.50 dequantises blocks that cross rows wrongly.
-            flat = parameter.data.flatten()
-            quantised = functional.quantize_4bit(
-                flat, blocksize=64, quant_type=kind, compress_statistics=is_double
-            )
-            parameter.data.copy_(functional.dequantize_4bit(*quantised).view(parameter.shape))
 
 
 def write_start(folder: Path, base, options: dict, quantisation) -> peft.PeftModel:

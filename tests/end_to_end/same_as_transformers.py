@@ -89,6 +89,11 @@ TINY = {
     "exaone": "exaone",
     "gemma3": "gemma3, with a part that sees",
     "mistral3": "mistral3, with a part that sees",
+    "qwen3_moe": "qwen3_moe, a dense layer, weights renormalised",
+    "qwen2_moe": "qwen2_moe, experts in each second layer",
+    "mixtral": "mixtral",
+    "olmoe": "olmoe",
+    "granitemoeshared": "granitemoeshared",
 }
 for name, case in TINY.items():
     model_type, changes = tiny_families.CASES[case]

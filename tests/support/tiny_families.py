@@ -233,6 +233,70 @@ CASES = {
         "hunyuan_v1_dense",
         dict(head_dim=16, **rope("dynamic", factor=1.0, alpha=1000.0)),
     ),
+    "qwen3_moe, a dense layer, weights renormalised": (
+        "qwen3_moe",
+        dict(
+            num_experts=7,
+            num_experts_per_tok=3,
+            moe_intermediate_size=40,
+            norm_topk_prob=True,
+            mlp_only_layers=[1],
+            num_hidden_layers=3,
+            head_dim=24,
+        ),
+    ),
+    "qwen3_moe, windows, balanced": (
+        "qwen3_moe",
+        dict(
+            num_experts=6,
+            num_experts_per_tok=2,
+            moe_intermediate_size=32,
+            use_sliding_window=True,
+            sliding_window=6,
+            head_dim=16,
+            output_router_logits=True,
+            router_aux_loss_coef=0.3,
+        ),
+    ),
+    "qwen2_moe, experts in each second layer": (
+        "qwen2_moe",
+        dict(
+            num_experts=5,
+            num_experts_per_tok=2,
+            moe_intermediate_size=32,
+            shared_expert_intermediate_size=48,
+            decoder_sparse_step=2,
+            num_hidden_layers=3,
+            use_sliding_window=True,
+            sliding_window=5,
+            max_window_layers=2,
+        ),
+    ),
+    "mixtral": ("mixtral", dict(num_local_experts=4, sliding_window=7)),
+    "mixtral, balanced, one expert a token": (
+        "mixtral",
+        dict(
+            num_local_experts=3,
+            num_experts_per_tok=1,
+            output_router_logits=True,
+            router_aux_loss_coef=0.5,
+        ),
+    ),
+    "olmoe": ("olmoe", dict(num_experts=6, num_experts_per_tok=3, attention_bias=True)),
+    "granitemoe, balanced": (
+        "granitemoe",
+        dict(
+            num_local_experts=5,
+            num_experts_per_tok=3,
+            output_router_logits=True,
+            router_aux_loss_coef=0.2,
+            **MULTIPLIERS,
+        ),
+    ),
+    "granitemoeshared": (
+        "granitemoeshared",
+        dict(num_local_experts=4, shared_intermediate_size=40, tie_word_embeddings=True),
+    ),
 }  # fmt: skip
 
 # What keys are called in files of who published a family first.
@@ -244,6 +308,7 @@ ALIASES = {
         "rms_norm_eps": "layer_norm_epsilon",
         "hidden_act": "activation_function",
     },
+    "qwen3_moe": {"num_local_experts": "num_experts"},
 }
 
 # What sees, and what makes it the text's size.
@@ -289,6 +354,11 @@ def bare_config(model_type: str) -> dict:
 def make_model(config):
     """A model that drops nothing."""
     return class_of(config.model_type).from_config(config).eval()
+
+
+def num_experts(config) -> int | None:
+    """Of each layer that has some; None where a family has none."""
+    return getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None)
 
 
 def in_old_spelling(config: dict) -> dict:
@@ -366,6 +436,23 @@ CHOICES = dict(
     activation=["gelu", "gelu_pytorch_tanh"],
     activation_function=["gelu_new", "relu"],
     scale_attn_weights=[True, False],
+    max_window_layers=[0, 1, 2],
+    num_experts_per_tok=[1, 2, 3],
+    norm_topk_prob=[True, False],
+    decoder_sparse_step=[1, 2],
+    mlp_only_layers=[[], [0]],
+    output_router_logits=[True, False],
+    router_aux_loss_coef=[0.0, 0.01, 0.4],
+)
+
+# Always one of these, where a family's class knows the key: their defaults are large.
+SMALL = dict(
+    num_experts=[3, 4, 7],
+    num_local_experts=[3, 4, 7],
+    moe_intermediate_size=[16, 40],
+    shared_expert_intermediate_size=[24, 48],
+    shared_intermediate_size=[0, 40],
+    num_experts_per_tok=[1, 2, 3],
 )
 
 
@@ -380,9 +467,17 @@ def random_case(number: int) -> tuple[str, str, dict]:
         for key, values in CHOICES.items()
         if (key in known or key == "num_hidden_layers") and source.random() < 0.6
     }
+    for key, values in SMALL.items():
+        if key in known:
+            changes.setdefault(key, source.choice(values))
     # Heads of what is given, or of hidden_size by the number of heads.
     if "head_dim" in known:
         changes.setdefault("head_dim", 16)
+    # Without a layer that has experts transformers finds no logits of routers.
+    if changes.get("num_hidden_layers") == 1 or "mlp_only_layers" in changes:
+        changes.pop("decoder_sparse_step", None)
+    if changes.get("num_hidden_layers") == 1:
+        changes.pop("mlp_only_layers", None)
     # InternLM3's class wants both alike, and Exaone's has no pattern without a window.
     if model_type == "internlm3":
         changes["mlp_bias"] = changes["attention_bias"] = source.random() < 0.5

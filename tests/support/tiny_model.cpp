@@ -32,6 +32,20 @@ ModelConfig tiny_config(bool has_tied_head) {
   return config;
 }
 
+ModelConfig tiny_config_with_experts() {
+  ModelConfig config = tiny_config(/*has_tied_head=*/false);
+  config.model_type = "qwen3_moe";
+  config.has_qk_norm = true;
+  config.experts = {.count = 7,
+                    .num_chosen = 2,
+                    .width = 20,
+                    .renormalises = true,
+                    .balance_factor = 0.1,
+                    .layers = {true, false, true},
+                    .most_in_unit = 2 * 3 * 20 * config.hidden_size};
+  return config;
+}
+
 namespace {
 
 void fill(const std::string& unit, const TensorSlot& slot, Range range, std::span<float> values) {

@@ -99,6 +99,35 @@ BOOST_DATA_TEST_CASE_F(RanksFixture, prefetching_recomputation_and_threads_do_no
   check_other_ways(world, variant, alone(self, adapter.name, variant));
 }
 
+// Full training, and methods on a model with experts in units of their own.
+std::vector<Named> ways_with_experts() {
+  MethodOptions full, experts;
+  experts.kind = MethodOptions::Kind::kLora;
+  experts.lora = {.rank = 3, .alpha = 6.0, .targets = {"q_proj", "gate_proj", "down_proj"}};
+  MethodOptions packed = experts;
+  packed.kind = MethodOptions::Kind::kQlora;
+  std::vector<Named> ways{{"full", full}, {"lora", experts}, {"qlora", packed}};
+  for (const Named& adapter : adapters()) {
+    const std::string name = adapter.name;
+    if (name == "bottleneck" || name == "prefix" || name == "prompt") ways.push_back(adapter);
+  }
+  return ways;
+}
+
+BOOST_DATA_TEST_CASE_F(RanksFixture, experts_give_the_bits_of_one_rank,
+                       data::make(ways_with_experts()), way) {
+  const std::string name = std::string("experts, ") + way.name;
+  Variant variant = variant_of(way, at::kFloat);
+  variant.has_experts = true;
+  for (const int stage : {0, 1, 2, 3}) {
+    variant.stage = stage;
+    check_stage(world, self, name, variant);
+  }
+  check_other_ways(world, variant, alone(self, name, variant));
+  variant.dtype = at::kBFloat16;
+  check_stage(world, self, name, variant);
+}
+
 // Of one rank, in their order: g for a gather, d for a decomposition.
 thread_local std::string events;
 

@@ -39,6 +39,7 @@ struct Variant {
   ParameterOptions parameters = {};
   double l2_sp = 0.0, ema_decay = 0.0;
   KlOptions kl = {};
+  bool has_experts = false;
 
   ZeroOptions zero() const { return {stage, Reduction::kExact, prefetches}; }
 };
@@ -87,7 +88,8 @@ inline Curve run_steps(Engine& engine, UnitStore& store, Communicator& ranks, in
 template <typename Use>
 auto with_model(Communicator& ranks, const Variant& variant, Use use) {
   at::set_num_threads(variant.threads);
-  ModelConfig model = tiny_config(variant.has_tied_head);
+  ModelConfig model =
+      variant.has_experts ? tiny_config_with_experts() : tiny_config(variant.has_tied_head);
   model.head_dim = variant.head_dim;
   Decoder decoder(model, trained_parameters(variant.parameters, model).units);
   const std::optional<Adapter> adapter = make_adapter(variant.method, decoder.config());

@@ -39,8 +39,8 @@ std::string describe(const QuantisationOptions& options) {
   return name_of(options.kind) + (options.is_double ? ", double" : ", not double");
 }
 
-bool is_four_bit_matrix(const std::string& name, const std::vector<int64_t>& shape) {
-  return shape.size() == 2 && is_in_block(name);
+bool is_four_bit_matrix(const TensorSlot& slot) {
+  return slot.is_matrix() && is_in_block(slot.name);
 }
 
 std::string four_bit_state_name(const std::string& matrix, FourBitKind kind) {

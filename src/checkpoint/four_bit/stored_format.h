@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "io/safetensors_layout.h"
+#include "model/unit_layout.h"
 #include "zero/quantisation_options.h"
 
 namespace temper {
@@ -19,7 +20,7 @@ std::string name_of(FourBitKind kind);
 std::string describe(const QuantisationOptions& options);
 
 /// Whether transformers makes a four-bit module of this weight: a matrix of a transformer block.
-bool is_four_bit_matrix(const std::string& name, const std::vector<int64_t>& shape);
+bool is_four_bit_matrix(const TensorSlot& slot);
 
 /// "<matrix>.quant_state.bitsandbytes__nf4": the tensor whose bytes are the JSON of its QuantState.
 std::string four_bit_state_name(const std::string& matrix, FourBitKind kind);

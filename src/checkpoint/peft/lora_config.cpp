@@ -86,7 +86,7 @@ Json targets_of(const LoraOptions& options, const ModelConfig& config) {
     return options.targets;
   }
   Json names = Json::array();
-  for (const LinearModule& module : linear_modules(config)) {
+  for (const LinearModule& module : common_modules(config)) {
     const std::string name = last_part(module.module_name());
     if (std::ranges::find(names, Json(name)) == names.end()) names.push_back(name);
   }

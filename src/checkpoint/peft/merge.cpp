@@ -145,7 +145,7 @@ class Merge {
   // The tensor `name`, from that of the slot.
   TensorGroup group_of(const TensorSlot& slot, const std::string& name) const {
     const Place& place = *base_.weights().find(slot.name);
-    const bool is_new = quantisation_ && is_four_bit_matrix(slot.name, slot.shape);
+    const bool is_new = quantisation_ && is_four_bit_matrix(slot);
     const bool is_changed = changes_.contains(name) || name != slot.name;
     if (!is_new && !is_changed) return copy_of(place);
     const DType dtype = base_.is_four_bit(slot) ? base_.stored_dtype() : place.tensor->dtype;
@@ -157,7 +157,7 @@ class Merge {
 
   // Only matrices of blocks are quantised.
   at::Tensor merged(const TensorSlot& slot, const std::string& name) const {
-    const bool is_quantised = quantisation_ && is_four_bit_matrix(slot.name, slot.shape);
+    const bool is_quantised = quantisation_ && is_four_bit_matrix(slot);
     at::Tensor before = is_quantised ? dequantised_matrix(base_, slot, *quantisation_)
                                      : read_tensor(*base_.weights().find(slot.name));
     const auto change = changes_.find(name);

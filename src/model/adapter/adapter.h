@@ -23,6 +23,12 @@ struct BlockAddition {
   LowRank output;
   LowRank gate_up;
   LowRank down;
+  /// To one expert's products.
+  struct Expert {
+    LowRank gate_up;
+    LowRank down;
+  };
+  std::vector<Expert> experts;  ///< [expert]; empty where no expert is adapted.
   PrefixWeights prefix;
   BottleneckWeights after_attention;
   BottleneckWeights after_mlp;

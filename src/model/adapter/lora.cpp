@@ -21,8 +21,13 @@ namespace {
 constexpr const char* kAllLinear = "all-linear";
 
 // As peft matches a list: the whole path, or its end after a dot.
-bool is_meant(const std::string& path, const std::string& target) {
-  return target == kAllLinear || path == target || path.ends_with("." + target);
+bool is_meant(const LoraModule& module, const std::string& target,
+              const std::vector<LinearModule>& common) {
+  if (target == kAllLinear) {
+    return std::ranges::any_of(
+        common, [&](const LinearModule& one) { return one.name == module.module.name; });
+  }
+  return module.path == target || module.path.ends_with("." + target);
 }
 
 // As peft matches rank_pattern: the whole path, or its end after a dot. Patterns are read once.
@@ -92,12 +97,12 @@ bool is_principal(const LoraOptions& options) {
 }
 
 // All modules of the model, with the rank and scale that they would have.
-std::vector<LoraModule> all_modules(const LoraOptions& options, const ModelConfig& config) {
+std::vector<LoraModule> possible_modules(const LoraOptions& options, const ModelConfig& config) {
   const PatternList ranks(options.rank_pattern, kRankPattern);
   const PatternList alphas(options.alpha_pattern, kAlphaPattern);
   std::vector<LoraModule> all;
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    for (const LinearModule& module : linear_modules(config)) {
+    for (const LinearModule& module : linear_modules(config, layer)) {
       const std::string path =
           concat(block_name(config, layer, NameKind::kModule), '.', module.module_name());
       const auto* rank_of = ranks.find(path);
@@ -130,12 +135,16 @@ void require_layers(const LoraOptions& options, const ModelConfig& config) {
 // A misspelt target would silently train less than was meant.
 void require_targets(const LoraOptions& options, const ModelConfig& config,
                      const std::vector<LoraModule>& all) {
+  const std::vector<LinearModule> common = common_modules(config);
   std::string names = kAllLinear;
-  for (const LinearModule& module : linear_modules(config))
-    names += ", " + last_part(module.module_name());
+  std::set<std::string> named;
+  for (const LinearModule& module : all_modules(config)) {
+    const std::string name = last_part(module.module_name());
+    if (named.insert(name).second) names += ", " + name;
+  }
   for (const std::string& target : options.targets) {
     const bool is_known = std::ranges::any_of(
-        all, [&](const LoraModule& module) { return is_meant(module.path, target); });
+        all, [&](const LoraModule& module) { return is_meant(module, target, common); });
     if (is_known || !options.target_pattern.empty()) continue;
     throw OptionError("lora.targets",
                       concat("names ", quote(target), ", which is no linear module of this ",
@@ -177,8 +186,13 @@ InitialValues initial_up(const LoraOptions& options, const LoraModule& module) {
   return principal_values(options, module, InitialValues::Distribution::kPrincipalUp);
 }
 
-LowRank& addition_to(Product product, BlockAddition& block) {
-  switch (product) {
+LowRank& addition_to(const LinearModule& module, int64_t num_experts, BlockAddition& block) {
+  if (module.expert != LinearModule::kNoExpert) {
+    block.experts.resize(static_cast<size_t>(num_experts));
+    BlockAddition::Expert& own = block.experts[static_cast<size_t>(module.expert)];
+    return module.product == Product::kGateUp ? own.gate_up : own.down;
+  }
+  switch (module.product) {
     case Product::kQueriesKeysValues: return block.queries_keys_values;
     case Product::kOutput: return block.output;
     case Product::kGateUp: return block.gate_up;
@@ -233,11 +247,11 @@ void add_tensors(std::span<const LoraModule> group, const LoraOptions& options,
 }
 
 // Where the tensors of one such group are used.
-void attach(std::span<const LoraModule> group, Adapter& adapter) {
+void attach(std::span<const LoraModule> group, int64_t num_experts, Adapter& adapter) {
   const LoraModule& first = group.front();
   const int user = Adapter::block_user(first.layer);
   LowRank& low_rank =
-      addition_to(first.module.product, adapter.blocks[static_cast<size_t>(first.layer)]);
+      addition_to(first.module, num_experts, adapter.blocks[static_cast<size_t>(first.layer)]);
   int64_t num_rows = 0;
   for (const LoraModule& module : group) {
     const auto weight = [&](const char* part) {
@@ -268,15 +282,16 @@ void require_readable(const LoraOptions& options, const ModelConfig& config) {
 std::vector<LoraModule> targeted_modules(const LoraOptions& options, const ModelConfig& config) {
   require_layers(options, config);
   require_readable(options, config);
-  std::vector<LoraModule> modules = all_modules(options, config);
+  std::vector<LoraModule> modules = possible_modules(options, config);
   require_targets(options, config, modules);
+  const std::vector<LinearModule> common = common_modules(config);
   const bool has_pattern = !options.target_pattern.empty();
   const ModulePattern pattern(options.target_pattern, "lora.target_pattern");
   std::erase_if(modules, [&](const LoraModule& module) {
     const bool is_target =
         has_pattern ? pattern.fits(module.path)
                     : std::ranges::any_of(options.targets, [&](const std::string& target) {
-                        return is_meant(module.path, target);
+                        return is_meant(module, target, common);
                       });
     const auto& layers = options.layers;
     return !is_target ||
@@ -293,7 +308,8 @@ std::vector<std::span<const LoraModule>> groups_of(const std::vector<LoraModule>
   for (size_t i = 0; i < modules.size();) {
     size_t end = i;
     while (end < modules.size() && modules[end].layer == modules[i].layer &&
-           modules[end].module.product == modules[i].module.product) {
+           modules[end].module.product == modules[i].module.product &&
+           modules[end].module.expert == modules[i].module.expert) {
       ++end;
     }
     groups.emplace_back(modules.data() + i, end - i);
@@ -338,7 +354,7 @@ Adapter make_lora(const LoraOptions& options, uint64_t seed, const ModelConfig& 
   for (const auto group : groups_of(modules)) add_tensors(group, options, tensors);
   add_saved(options.saved, config, tensors);
   Adapter adapter(tensors, std::make_shared<Dropout>(options.dropout, seed), config.num_layers);
-  for (const auto group : groups_of(modules)) attach(group, adapter);
+  for (const auto group : groups_of(modules)) attach(group, config.experts.count, adapter);
   attach_saved(options.saved, config, adapter);
   return adapter;
 }

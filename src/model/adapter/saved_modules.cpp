@@ -87,7 +87,7 @@ void require_modules(const SavedModuleOptions& options, const ModelConfig& confi
                      const std::vector<SavedTensor>& all) {
   for (const std::string& module : options.modules) {
     if (std::ranges::any_of(all, [&](const auto& one) { return is_meant(one, module); })) continue;
-    const auto linear = linear_modules(config);
+    const auto linear = all_modules(config);
     if (std::ranges::any_of(linear, [&](const auto& one) { return one.name.ends_with(module); })) {
       throw OptionError("lora.modules_to_save",
                         concat("names ", quote(module), ", a matrix of the blocks"),

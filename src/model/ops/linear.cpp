@@ -8,19 +8,9 @@
 #include "model/ops/product.h"
 
 namespace temper {
-namespace {
 
-using Recompute = std::function<at::Tensor()>;
-
-// What the low-rank part leaves for its backward pass: one of them, or neither.
-struct Kept {
-  at::Tensor projected;
-  DecomposedPass decomposed;
-};
-
-// onto + x W^T + b, and what LoRA adds. `onto` may be undefined.
-at::Tensor forward(const at::Tensor& onto, const at::Tensor& x, const LinearWeights& weights,
-                   Kept& kept) {
+at::Tensor linear_forward(const at::Tensor& onto, const at::Tensor& x, const LinearWeights& weights,
+                          LinearPass& kept) {
   const bool has_bias = weights.bias.is_defined();
   if (weights.low_rank.has_magnitude()) {
     at::Tensor y = decomposed_product(x, weights.matrix, weights.low_rank, kept.decomposed);
@@ -44,9 +34,8 @@ at::Tensor forward(const at::Tensor& onto, const at::Tensor& x, const LinearWeig
   return y;
 }
 
-// Writes the gradients of what is trained, and returns that of x.
-at::Tensor backward(const at::Tensor& gradient, const Recompute& x, const LinearWeights& weights,
-                    const Kept& kept) {
+at::Tensor linear_backward(const at::Tensor& gradient, const std::function<at::Tensor()>& x,
+                           const LinearWeights& weights, const LinearPass& kept) {
   if (at::Tensor matrix = weights.matrix.gradient(); matrix.defined()) {
     if (weights.matrix.is_transposed()) {
       product_out(matrix.t(), x().t(), gradient);
@@ -66,15 +55,13 @@ at::Tensor backward(const at::Tensor& gradient, const Recompute& x, const Linear
   return product(gradient, weights.matrix.value());
 }
 
-}  // namespace
-
 at::Tensor linear(const Activation& x, const LinearWeights& weights) {
-  Kept kept;
-  at::Tensor y = without_graph([&] { return forward({}, x.value, weights, kept); });
+  LinearPass kept;
+  at::Tensor y = without_graph([&] { return linear_forward({}, x.value, weights, kept); });
   return with_backward(std::move(y), {x.value},
                        [x = x.again, weights, kept = std::move(kept)](
                            const at::Tensor& gradient) -> std::vector<at::Tensor> {
-                         return {backward(gradient, x, weights, kept)};
+                         return {linear_backward(gradient, x, weights, kept)};
                        });
 }
 
@@ -96,12 +83,12 @@ at::Tensor side_by_side(const Activation& x, const SideBySide& modules) {
 
 at::Tensor linear_onto(const at::Tensor& residual, const Activation& x,
                        const LinearWeights& weights) {
-  Kept kept;
-  at::Tensor y = without_graph([&] { return forward(residual, x.value, weights, kept); });
+  LinearPass kept;
+  at::Tensor y = without_graph([&] { return linear_forward(residual, x.value, weights, kept); });
   return with_backward(std::move(y), {residual, x.value},
                        [x = x.again, weights, kept = std::move(kept)](
                            const at::Tensor& gradient) -> std::vector<at::Tensor> {
-                         return {gradient, backward(gradient, x, weights, kept)};
+                         return {gradient, linear_backward(gradient, x, weights, kept)};
                        });
 }
 

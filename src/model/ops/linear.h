@@ -35,6 +35,22 @@ Activation recomputed(Compute compute) {
   return {compute(), compute};
 }
 
+/// What the low-rank part of a product leaves for its backward pass: one of them, or neither.
+struct LinearPass {
+  at::Tensor projected;
+  DecomposedPass decomposed;
+};
+
+/// onto + x W^T + b, and what LoRA adds, without a graph. `onto` may be undefined.
+/// Shapes: onto [T, out], x [T, in]; returns [T, out], and fills `pass`.
+at::Tensor linear_forward(const at::Tensor& onto, const at::Tensor& x, const LinearWeights& weights,
+                          LinearPass& pass);
+
+/// Writes the gradients of what is trained, and returns that of x.
+/// Shapes: gradient [T, out], x [T, in], which is asked for only where it is needed.
+at::Tensor linear_backward(const at::Tensor& gradient, const std::function<at::Tensor()>& x,
+                           const LinearWeights& weights, const LinearPass& pass);
+
 /// x W^T + b, and what LoRA adds. The backward pass writes the gradients of what is trained.
 /// Shapes: x [T, in]; returns [T, out].
 at::Tensor linear(const Activation& x, const LinearWeights& weights);

@@ -108,4 +108,11 @@ at::Tensor activate_mlp(const at::Tensor& x, MlpActivation activation) {
                        });
 }
 
+at::Tensor activate_mlp_backward(const at::Tensor& x, MlpActivation activation,
+                                 const at::Tensor& gradient) {
+  if (x.is_cpu()) return backward_on_cpu(x, activation, gradient.contiguous());
+  return GraphPass(x, [&](const at::Tensor& input) { return elsewhere(input, activation); })
+      .backward(gradient);
+}
+
 }  // namespace temper

@@ -18,4 +18,8 @@ struct MlpActivation {
 /// Source: Shazeer, "GLU variants improve transformer", 2020.
 at::Tensor activate_mlp(const at::Tensor& x, MlpActivation activation);
 
+/// From the gradient of its result to that of x, without a graph. Shapes: as above.
+at::Tensor activate_mlp_backward(const at::Tensor& x, MlpActivation activation,
+                                 const at::Tensor& gradient);
+
 }  // namespace temper
