@@ -20,6 +20,7 @@ from transformers.core_model_loading import revert_weight_conversion
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import family_files  # noqa: E402
+import random_families  # noqa: E402
 import tiny_families  # noqa: E402
 
 LENGTHS = (37, 9, 14)  # Of the documents that are packed into one batch,
@@ -274,7 +275,7 @@ def compare(program, name, model_type, changes) -> Finding:
 
 def compare_random(program, number) -> tuple[str, float]:
     """Of a random configuration, in either spelling: its family, and the worst element."""
-    name, model_type, changes = tiny_families.random_case(number)
+    name, model_type, changes = random_families.random_case(number)
     documents = make_documents(SHORT_LENGTHS)
     model = make_model(tiny_families.make_config(model_type, changes))
     exact = run_reference(model, documents)
