@@ -5,7 +5,6 @@
 
 #include <utility>
 
-#include "core/targets.h"
 #include "model/block.h"
 #include "model/decoder_units.h"
 #include "model/family.h"
@@ -180,7 +179,7 @@ TargetScores Decoder::head_scores(const at::Tensor& hidden, const HeadTargets& t
 HeadResult Decoder::head_loss_and_gradient(const at::Tensor& hidden, const HeadTargets& targets,
                                            const OtherHead* other) const {
   if (config_.experts.balance_factor > 0.0) {
-    const auto num_targets = static_cast<double>(targets.ne(kNoTarget).sum().item<int64_t>());
+    const auto num_targets = static_cast<double>(targets.rows.numel());
     balance_->set_worth(config_.experts.balance_factor * num_targets);
   }
   return head_->loss_and_gradient(hidden, targets, other);

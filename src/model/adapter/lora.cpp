@@ -300,7 +300,7 @@ std::vector<LoraModule> targeted_modules(const LoraOptions& options, const Model
   require_ranks(options, modules);
   if (!modules.empty()) return modules;
   throw ConfigError("the options under lora mean no module of the model: nothing would be trained",
-                    "compare them with paths such as " + all_modules(options, config)[0].path);
+                    "compare them with paths such as " + possible_modules(options, config)[0].path);
 }
 
 std::vector<std::span<const LoraModule>> groups_of(const std::vector<LoraModule>& modules) {
