@@ -50,9 +50,9 @@ void visit_train(Visitor& section, RunConfig& config) {
       "log_unit_norms", train.log_unit_norms, kStepsOrNone,
       {"How often metrics.jsonl has each unit's gradient norm and share of update; 0: never.",
        "steps"});
-  section.section("profile", [&](auto& profile) {
+  section.section("profile", {"What steps spend their time on."}, [&](auto& profile) {
     profile.text("steps", train.profile_steps, kStepRange,
-                 {"Steps such as 10-12 of which each rank writes a Chrome trace."});
+                 {"Of which each rank writes a Chrome trace, such as 10-12."});
   });
   section.integer("evaluate_every_steps", train.evaluate_every_steps, kStepsOrNone,
                   {"How often hold-outs are evaluated; 0: only before the first step and after the "
