@@ -208,12 +208,7 @@ TargetScores Engine::scores(const PackedBatch& batch) {
 }
 
 void Engine::join_loss() {
-  experts_.set_direction(ExpertUnits::Direction::kForward);
-  for (int user = kEmbedding; user < head(); ++user) {
-    acquire(user);
-    if (user != kEmbedding) experts_.join_forward(user - 1);
-    release(user, user + 1);
-  }
+  join_forward();
   acquire(head());
   release(head(), kNobody);
 }
