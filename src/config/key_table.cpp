@@ -23,7 +23,10 @@ Json range_of(const Rule<T>& rule) {
 Json range_of(const TextRule& rule) {
   if (!rule.names.empty()) return {{"enum", rule.names}};
   if (rule.pattern.empty()) return Json::object();
-  return {{"pattern", rule.pattern}};
+  Json range{{"pattern", rule.pattern}};
+  // YAML's `true` is a text, too, where the reader wants one.
+  if (!rule.accepts("true")) range["type"] = {"string", "number"};
+  return range;
 }
 
 // A value that its rule refuses is no default: the key is required.

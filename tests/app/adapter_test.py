@@ -49,7 +49,8 @@ def generate(trained: Path, adapter: Path):
 def test_the_folder_has_what_peft_wants(trained):
     final = trained / "run/final"
     names = {path.name for path in final.iterdir()}
-    assert names == {"adapter_config.json", "adapter_model.safetensors", "base.json", "README.md"}
+    assert names == {"adapter_config.json", "adapter_model.safetensors", "base.json", "README.md",
+                     "trainer_state.json"}  # fmt: skip
     config = json.loads((final / "adapter_config.json").read_text())
     assert config["peft_type"] == "LORA" and config["r"] == 2 and config["lora_alpha"] == 32
     assert config["target_modules"] == ["q_proj", "down_proj"]

@@ -49,7 +49,8 @@ def generate(model: Path, adapter: Path):
 def test_the_folder_has_what_adapter_hub_wants(trained):
     final = trained / "run/final"
     names = {path.name for path in final.iterdir()}
-    assert names == {"adapter_config.json", "adapter.safetensors", "base.json", "README.md"}
+    assert names == {"adapter_config.json", "adapter.safetensors", "base.json", "README.md",
+                     "trainer_state.json"}  # fmt: skip
     config = json.loads((final / "adapter_config.json").read_text())
     assert config["version"].startswith("adapters.") and config["name"] == "a_task"
     assert config["config"]["reduction_factor"] == 4 and config["hidden_size"] == HIDDEN
