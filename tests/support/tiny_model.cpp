@@ -104,7 +104,7 @@ PackedBatch tiny_batch(const ModelConfig& config, int64_t index, at::Device devi
   PackedBatch batch{on_device(tokens, device), on_device(positions, device),
                     on_device(targets, device), begins};
   if (device.is_cpu()) return batch;
-  BatchFacts& facts = batch.facts.emplace(std::ranges::max(positions));
+  BatchFacts& facts = batch.facts.emplace(BatchFacts{std::ranges::max(positions)});
   for (size_t t = 0; t < targets.size(); ++t) {
     if (targets[t] != kNoTarget) facts.target_rows.push_back(static_cast<int64_t>(t));
   }
