@@ -48,15 +48,15 @@ def write_model(folder: Path, path: Path, type_name: str) -> None:
         writer.add_quantization_version(2)
         add_sizes(config, family, vocab_size, writer)
         add_tokenizer(folder, vocab_size, writer)
-        for name, values in position_tensors(config).items():
+        positions = position_tensors(config)
+        for name, values in positions.items():
             writer.add_tensor(name, values)
-        extra = list(position_tensors(config).values())
         for tensor in tensors:
             writer.add_tensor_info(tensor.name, tensor.shape, "float32", tensor.num_bytes,
                                    raw_dtype=tensor.kind)  # fmt: skip
         write_all(writer)
         writer.write_ti_data_to_file()
-        for values in extra:
+        for values in positions.values():
             writer.write_tensor_data(values)
         for index, tensor in enumerate(tensors):
             values = read_values(tensor, weights, config, family)

@@ -142,15 +142,21 @@ def build(folder: Path, data: bytes) -> Tokenizer:
     return tokenizer
 
 
-def find_stops(folder: Path, eos_id: int | None) -> frozenset[int]:
-    """`eos_token_id` of generation_config.json or config.json, else the tokenizer's end token."""
+def told_stops(folder: Path) -> list[int]:
+    """`eos_token_id` of generation_config.json or config.json, as listed; [] if neither has one."""
     for name in ("generation_config.json", "config.json"):
         value = read_json(folder / name).get("eos_token_id")
         values = value if isinstance(value, list) else [value]
-        found = frozenset(item for item in values if isinstance(item, int))
+        found = [item for item in values if isinstance(item, int)]
         if found:
             return found
-    return frozenset() if eos_id is None else frozenset([eos_id])
+    return []
+
+
+def find_stops(folder: Path, eos_id: int | None) -> frozenset[int]:
+    """What the folder's configuration tells, else the tokenizer's end token."""
+    told = told_stops(folder)
+    return frozenset(told or ([] if eos_id is None else [eos_id]))
 
 
 def embedding_rows(folder: Path, tokens: int) -> int:

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFType, GGUFWriter, Keys
 from temper_data.errors import DataError
+from temper_data.model_tokenizer import read_json
 
-from .config import Config, read_json
+from .config import Config
 from .families import Family
 from .tensors import Names, pair_neighbours
 from .weights import Weights

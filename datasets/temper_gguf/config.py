@@ -1,24 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The keys of a config.json that GGUF has, whichever transformers wrote it."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from temper_data.errors import DataError
-
-
-def read_json(path: Path) -> dict:
-    """{} if there is no such file. Raises DataError if it is no JSON object."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} is no JSON: {error}", "export the folder again") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path} is no JSON object", "export the folder again")
-    return value
+from temper_data.model_tokenizer import read_json
 
 
 @dataclass(frozen=True)

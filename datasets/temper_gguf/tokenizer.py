@@ -11,8 +11,7 @@ from pathlib import Path
 
 from gguf import GGUFWriter, SpecialVocab, TokenType
 from temper_data.errors import DataError
-
-from .config import read_json
+from temper_data.model_tokenizer import read_json, told_stops
 
 CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 WORDS = (
@@ -128,18 +127,9 @@ def scores_of(tokenizer: dict, tokens: list[str]) -> list[float]:
     return [-float(ranks.get(token, len(ranks))) for token in tokens]
 
 
-def stop_tokens(folder: Path) -> list[int]:
-    """The ids that end a text, the first one first."""
-    for name in ("generation_config.json", "config.json"):
-        told = read_json(folder / name).get("eos_token_id")
-        if told is not None:
-            return told if isinstance(told, list) else [told]
-    return []
-
-
 def add_special(folder: Path, is_byte_level: bool, vocab_size: int, writer: GGUFWriter) -> None:
     special = SpecialVocab(folder, load_merges=is_byte_level, n_vocab=vocab_size)
-    stops = [token for token in stop_tokens(folder) if token < vocab_size]
+    stops = [token for token in told_stops(folder) if token < vocab_size]
     ids = special.special_token_ids
     if stops:
         if ids.get("eos") not in stops:

@@ -15,8 +15,9 @@ namespace temper {
 /// All ranks of the job, by the library that suits where the model lives: NCCL for GPUs, MPI for
 /// the CPU and for any other accelerator that LibTorch knows. A GPU without an index is the one of
 /// this rank's place on its node; with a launcher that shows each rank its own GPU alone, the only
-/// one. Collective: all ranks. Throws: CommError; ConfigError for a device that this build does not
-/// know; LaunchError for ranks
+/// one.
+/// Collective: all ranks.
+/// Throws: CommError; ConfigError for a device that this build does not know; LaunchError for ranks
 ///   that have no GPU of their own.
 std::unique_ptr<Communicator> make_communicator(const MpiSession& session, at::Device device);
 

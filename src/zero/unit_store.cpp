@@ -199,12 +199,9 @@ void UnitStore::release(int unit) {
 
 void UnitStore::agree_on_any(std::vector<uint8_t>& flags) const {
   if (!is_sharded_in_compute() || flags.empty()) return;
-  const std::vector<int64_t> own(flags.begin(), flags.end());
-  const at::Tensor all = at::tensor(own, at::kLong).to(options_.device);
-  ranks_.all_reduce(all, ReduceOp::kMax).wait();
-  const at::Tensor agreed = all.cpu();
-  const auto* values = agreed.const_data_ptr<int64_t>();
-  for (size_t i = 0; i < flags.size(); ++i) flags[i] = values[i] != 0;
+  std::vector<int64_t> words(flags.begin(), flags.end());
+  reduce_words(ranks_, words, ReduceOp::kMax);
+  std::ranges::transform(words, flags.begin(), [](int64_t word) { return word != 0; });
 }
 
 void UnitStore::begin_round(int64_t num_micro_batches) {

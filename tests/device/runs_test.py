@@ -53,11 +53,6 @@ def train(ranks: int, config: Path, *overrides: str) -> str:
     return log
 
 
-def losses(config: Path) -> list[float]:
-    metrics = tiny_job.metrics_of(config.parent / "run")
-    return [entry["loss"] for entry in metrics if "loss" in entry]
-
-
 def test_without_one_it_is_refused(tmp_path):
     done = tiny_run.temper("train", write(tmp_path, "cuda"), cwd=tmp_path)
     tiny_run.assert_refused(done, CONFIGURATION, "this build of temper knows no device cuda")
@@ -80,7 +75,7 @@ def test_a_killed_run_has_the_bits_of_one_rank_and_the_numbers_of_the_cpu(
     found, expected = tiny_job.result(killed), tiny_job.result(undisturbed)
     assert found[0] == expected[0]
     assert weights_of(found[1]) == weights_of(expected[1])
-    assert losses(undisturbed) == pytest.approx(losses(host), rel=1e-4)
+    assert tiny_job.losses_of(undisturbed) == pytest.approx(tiny_job.losses_of(host), rel=1e-4)
     for path in (host.parent / "run" / "final").glob("*.safetensors"):
         ours = load_file(undisturbed.parent / "run" / "final" / path.name)
         for name, tensor in load_file(path).items():

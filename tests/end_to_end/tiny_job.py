@@ -146,6 +146,12 @@ def steps_of(run: Path) -> list[dict]:
     return [entry for entry in metrics_of(run) if entry["kind"] == "step"]
 
 
+def losses_of(config: Path) -> list[float]:
+    """Of the run's steps and evaluations."""
+    metrics = metrics_of(config.parent / "run")
+    return [entry["loss"] for entry in metrics if "loss" in entry]
+
+
 def metrics_of(run: Path) -> list[dict]:
     """All whole lines."""
     path = run / "metrics.jsonl"

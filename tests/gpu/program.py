@@ -23,8 +23,7 @@ def losses(ranks: int, folder: Path, device: str, *overrides: str) -> list[float
     code, log = tiny_job.train(ranks, config, *overrides)
     if code != 0:
         raise SystemExit(f"{folder}: temper ended with {code}\n{log}")
-    metrics = tiny_job.metrics_of(config.parent / "run")
-    return [entry["loss"] for entry in metrics if "loss" in entry]
+    return tiny_job.losses_of(config)
 
 
 def main() -> int:
