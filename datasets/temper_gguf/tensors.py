@@ -24,6 +24,7 @@ class FileType:
 
 
 TYPES = {
+    "f32": FileType(GGMLQuantizationType.F32, GGMLQuantizationType.F32, LlamaFileType.ALL_F32),
     "f16": FileType(GGMLQuantizationType.F16, GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
     "bf16": FileType(
         GGMLQuantizationType.BF16, GGMLQuantizationType.BF16, LlamaFileType.MOSTLY_BF16
