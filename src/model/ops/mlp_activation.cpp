@@ -5,6 +5,8 @@
 
 #include "model/ops/activation_formula.h"
 #include "model/ops/backward.h"
+#include "model/ops/kernel_call.h"
+#include "model/ops/mlp_activation_kernel.h"
 #include "model/ops/rows.h"
 
 namespace temper {
@@ -91,6 +93,60 @@ at::Tensor backward_on_cpu(const at::Tensor& x, MlpActivation activation,
   return out;
 }
 
+// Whether a device has kernels of ours for it.
+bool has_kernel(MlpActivation activation) {
+  using enum ActivationFunction;
+  const bool is_known = activation.function == kSwish || activation.function == kGeluNew;
+  return kHasKernels && activation.is_gated && is_known;
+}
+
+GateFormula formula_of(MlpActivation activation) {
+  const bool is_swish = activation.function == ActivationFunction::kSwish;
+  return {is_swish ? GateFormula::Kind::kSwish : GateFormula::Kind::kGeluNew};
+}
+
+template <typename T>
+RowChunks<T> chunks_of(const at::Tensor& x) {
+  return {static_cast<uint32_t>(x.size(0)), static_cast<uint32_t>(x.size(1) / 2)};
+}
+
+at::Tensor forward_by_kernel(const at::Tensor& x, MlpActivation activation) {
+  const at::Tensor out = at::empty({x.size(0), x.size(1) / 2}, x.options());
+  dispatch_kernel(x.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    launch(MlpActivationKernel<T>{source_of<T>(x), place_of<T>(out), chunks_of<T>(x),
+                                  formula_of(activation)},
+           stream_of(x));
+  });
+  return out;
+}
+
+at::Tensor backward_by_kernel(const at::Tensor& x, MlpActivation activation,
+                              const at::Tensor& gradient) {
+  const at::Tensor out = at::empty_like(x);
+  dispatch_kernel(x.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    launch(MlpActivationBackwardKernel<T>{source_of<T>(x), source_of<T>(gradient), place_of<T>(out),
+                                          chunks_of<T>(x), formula_of(activation)},
+           stream_of(x));
+  });
+  return out;
+}
+
+at::Tensor forward(const at::Tensor& x, MlpActivation activation) {
+  if constexpr (kHasKernels) {
+    if (!x.is_cpu()) return forward_by_kernel(x, activation);
+  }
+  return forward_on_cpu(x, activation);
+}
+
+at::Tensor backward(const at::Tensor& x, MlpActivation activation, const at::Tensor& gradient) {
+  if constexpr (kHasKernels) {
+    if (!x.is_cpu()) return backward_by_kernel(x, activation, gradient);
+  }
+  return backward_on_cpu(x, activation, gradient);
+}
+
 // By differentiable ATen operations.
 at::Tensor elsewhere(const at::Tensor& x, MlpActivation activation) {
   if (!activation.is_gated) return activate(activation.function, x);
@@ -101,16 +157,18 @@ at::Tensor elsewhere(const at::Tensor& x, MlpActivation activation) {
 }  // namespace
 
 at::Tensor activate_mlp(const at::Tensor& x, MlpActivation activation) {
-  if (!x.is_cpu()) return elsewhere(x, activation);
-  return with_backward(forward_on_cpu(x, activation), {x},
+  if (!x.is_cpu() && !has_kernel(activation)) return elsewhere(x, activation);
+  return with_backward(forward(x, activation), {x},
                        [x, activation](const at::Tensor& gradient) -> std::vector<at::Tensor> {
-                         return {backward_on_cpu(x, activation, gradient.contiguous())};
+                         return {backward(x, activation, gradient.contiguous())};
                        });
 }
 
 at::Tensor activate_mlp_backward(const at::Tensor& x, MlpActivation activation,
                                  const at::Tensor& gradient) {
-  if (x.is_cpu()) return backward_on_cpu(x, activation, gradient.contiguous());
+  if (x.is_cpu() || has_kernel(activation)) {
+    return backward(x, activation, gradient.contiguous());
+  }
   return GraphPass(x, [&](const at::Tensor& input) { return elsewhere(input, activation); })
       .backward(gradient);
 }
