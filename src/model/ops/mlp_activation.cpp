@@ -131,7 +131,7 @@ at::Tensor backward_on_cpu(const at::Tensor& x, MlpActivation activation,
 bool has_kernel(MlpActivation activation) {
   using enum ActivationFunction;
   const bool is_known = activation.function == kSwish || activation.function == kGeluNew;
-  return kHasKernels && activation.is_gated && is_known;
+  return kHasKernels && activation.is_gated && activation.bound == 0.0 && is_known;
 }
 
 GateFormula formula_of(MlpActivation activation) {
