@@ -39,14 +39,22 @@ function(temper_program name main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
 endfunction()
 
-# All users of LibTorch share one precompiled header: reading ATen takes seconds for each file.
+# All users of LibTorch share one precompiled header: reading ATen takes seconds for each file. A
+# folder that compiles with flags of its own, or reads more, names another of these headers in
+# TEMPER_TORCH_HEADERS.
+set(TEMPER_TORCH_HEADERS temper_torch_headers)
 function(temper_precompile_torch target)
-  if(NOT TARGET temper_torch_headers)
-    file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/torch_headers.cpp CONTENT "")
-    add_library(temper_torch_headers OBJECT ${PROJECT_BINARY_DIR}/torch_headers.cpp)
-    target_link_libraries(temper_torch_headers PRIVATE Torch::Torch temper_options temper_warnings)
-    target_precompile_headers(temper_torch_headers PRIVATE
-      <ATen/ATen.h> <ATen/Parallel.h> <torch/csrc/autograd/autograd.h>)
+  if(NOT TARGET ${TEMPER_TORCH_HEADERS})
+    temper_torch_headers(${TEMPER_TORCH_HEADERS})
   endif()
-  target_precompile_headers(${target} REUSE_FROM temper_torch_headers)
+  target_precompile_headers(${target} REUSE_FROM ${TEMPER_TORCH_HEADERS})
+endfunction()
+
+# temper_torch_headers(<name> <more headers...>)
+function(temper_torch_headers name)
+  file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/torch_headers.cpp CONTENT "")
+  add_library(${name} OBJECT ${PROJECT_BINARY_DIR}/torch_headers.cpp)
+  target_link_libraries(${name} PRIVATE Torch::Torch temper_options temper_warnings)
+  target_precompile_headers(${name} PRIVATE
+    <ATen/ATen.h> <ATen/Parallel.h> <torch/csrc/autograd/autograd.h> ${ARGN})
 endfunction()
