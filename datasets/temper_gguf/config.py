@@ -62,6 +62,8 @@ class Config:
         found = dict(found.get("full_attention", found))
         found.setdefault("rope_theta", self.get("rope_theta", 10000.0))
         found.setdefault("rope_type", found.get("type", "default"))
+        if self.family == "hunyuan_v1_dense" and found.get("alpha"):
+            found["rope_theta"] *= found["alpha"] ** (self.head_dim / (self.head_dim - 2))
         return found
 
     @property

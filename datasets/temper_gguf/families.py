@@ -99,6 +99,30 @@ def cohere(config: Config, writer: GGUFWriter) -> None:
         refuse(config, "has norms of queries and keys")
 
 
+def cohere2(config: Config, writer: GGUFWriter) -> None:
+    cohere(config, writer)
+    three_windows(config, writer)
+
+
+def three_windows(config: Config, writer: GGUFWriter) -> None:
+    """In all but each fourth layer."""
+    alternate(config, config.get("sliding_window_pattern", 4))
+    alternate(config, 4)
+    writer.add_sliding_window(config.get("sliding_window", 4096))
+
+
+def exaone4(config: Config, writer: GGUFWriter) -> None:
+    if config.get("sliding_window") is not None:
+        refuse(config, f"has a window of {config.get('sliding_window')} tokens")
+
+
+def ministral3(config: Config, writer: GGUFWriter) -> None:
+    no_windows(config, writer)
+    rope = config.rope
+    if rope.get("llama_4_scaling_beta"):
+        writer.add_attn_temperature_scale(rope["llama_4_scaling_beta"])
+
+
 def no_windows(config: Config, writer: GGUFWriter) -> None:
     if config.get("use_sliding_window", "use_sliding_window" not in config.keys):
         window = config.get("sliding_window")
@@ -158,6 +182,27 @@ FAMILIES = {
         activations=frozenset({"relu2"}),
     ),
     "olmo2": Family(MODEL_ARCH.OLMO2),
+    "olmo3": Family(
+        MODEL_ARCH.OLMO2, rope=frozenset(PLAIN | {"yarn"}), extra=three_windows
+    ),
+    "ernie4_5": Family(MODEL_ARCH.ERNIE4_5),
+    "glm4": Family(MODEL_ARCH.GLM4, has_biases=True),
+    "exaone4": Family(MODEL_ARCH.EXAONE4, extra=exaone4),
+    "hunyuan_v1_dense": Family(MODEL_ARCH.HUNYUAN_DENSE),
+    "nemotron": Family(
+        MODEL_ARCH.NEMOTRON,
+        norm_offset=1.0,
+        epsilon="norm_eps",
+        has_layer_norm=True,
+        has_biases=True,
+        activations=frozenset({"relu2"}),
+    ),
+    "ministral3": Family(
+        MODEL_ARCH.MISTRAL3, swaps_pairs=True, rope=frozenset(SCALED), extra=ministral3
+    ),
+    "cohere2": Family(
+        MODEL_ARCH.COHERE2, epsilon="layer_norm_eps", has_layer_norm=True, extra=cohere2
+    ),
     "cohere": Family(
         MODEL_ARCH.COMMAND_R, epsilon="layer_norm_eps", has_layer_norm=True, extra=cohere
     ),

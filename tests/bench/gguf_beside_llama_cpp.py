@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT / "tests" / "datasets"), str(ROOT / "datasets")]
 
 from export_gguf_test import export, write_adapter, write_model  # noqa: E402
 
-CONTEXT, NUM_NEW, NEAR = 64, 10, 0.05
+CONTEXT, NUM_NEW, NEAR = 64, 10, 0.06
 LONG = dict(
     rope_type="longrope", rope_theta=1e4, original_max_position_embeddings=512,
     short_factor=[1.0 + 0.5 * i for i in range(8)], long_factor=[2.0 + i for i in range(8)],
@@ -31,6 +31,9 @@ LONG = dict(
 YARN = dict(
     rope_type="yarn", rope_theta=1e4, factor=4.0, original_max_position_embeddings=16
 )
+ALPHA = dict(rope_type="dynamic", rope_theta=1e4, factor=1.0, alpha=1000.0)
+FULL_YARN = dict(full_attention=YARN, sliding_attention=dict(rope_type="default", rope_theta=1e4))
+GROWING = YARN | dict(llama_4_scaling_beta=0.3)
 LLAMA3 = dict(
     rope_type="llama3", rope_theta=500.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
     original_max_position_embeddings=32,
@@ -56,6 +59,14 @@ CASES = [
     ("arcee", dict(rope_parameters=YARN)),
     ("olmo2", {}),
     ("cohere", dict(logit_scale=0.2)),
+    ("cohere2", dict(logit_scale=0.2, sliding_window=6, num_hidden_layers=4)),
+    ("olmo3", dict(sliding_window=6, num_hidden_layers=4, rope_parameters=FULL_YARN)),
+    ("nemotron", dict(attention_bias=True, mlp_bias=True, head_dim=16)),
+    ("ernie4_5", dict(head_dim=24)),
+    ("glm4", dict(head_dim=24)),
+    ("exaone4", dict(sliding_window=None, layer_types=["full_attention"] * 2)),
+    ("hunyuan_v1_dense", dict(head_dim=16, rope_parameters=ALPHA)),
+    ("ministral3", dict(head_dim=16, sliding_window=None, rope_parameters=GROWING)),
 ]  # fmt: skip
 
 

@@ -36,6 +36,7 @@ READ_BACK = {
     "phi3": dict(sliding_window=None, pad_token_id=0),
     "starcoder2": dict(sliding_window=None, use_bias=True),
     "gemma2": dict(head_dim=256),  # As before.
+    "nemotron": {},
 }
 
 
@@ -128,6 +129,25 @@ def test_tokenizer_template_and_ends_are_in_the_file(tmp_path, capsys):
     assert read.convert_tokens_to_ids(read.tokenize("abcd")) == ours[:1]
 
 
+@pytest.mark.parametrize(
+    ("stops", "kinds"),
+    [
+        ([7, 260, 5], {"eos": 260, "eot": 7, "eom": 5}),  # The tokenizer's own comes first.
+        ([7, 5], {"eos": 7, "eot": 5}),  # It ends no text here: the first that does.
+        ([5, 7, 9, 11], {"eos": 5, "eot": 7, "eom": 9}),  # There is room for three.
+        (7, {"eos": 7}),
+    ],
+)
+def test_which_of_several_end_tokens_comes_first(tmp_path, stops, kinds):
+    write_model(tmp_path / "model")
+    told = json.dumps({"eos_token_id": stops})
+    (tmp_path / "model" / "generation_config.json").write_text(told)
+    assert export(tmp_path / "model", tmp_path / "m.gguf") == 0
+    fields = fields_of(tmp_path / "m.gguf")
+    found = {kind: fields.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom")}
+    assert found == {"eot": None, "eom": None} | kinds
+
+
 def test_a_turn_that_ends_no_text_is_told(tmp_path, capsys):
     write_model(tmp_path / "model")
     (tmp_path / "model" / "generation_config.json").write_text('{"eos_token_id": 259}')
@@ -142,6 +162,8 @@ def test_a_turn_that_ends_no_text_is_told(tmp_path, capsys):
     [
         ("glm", {}, "models of family glm are not written as GGUF here"),
         ("mistral", {"sliding_window": 5}, "has a window of 5 tokens"),
+        ("exaone4", {"sliding_window": 5}, "has a window of 5 tokens"),
+        ("cohere2", {"layer_types": ["full_attention"] * 2}, "windows in layers other than all but"),
         ("llama", {"hidden_act": "gelu"}, "has the activation gelu"),
         ("gemma2", {"head_dim": 16}, "has query_pre_attn_scalar 256, not 16"),
         ("olmo2", {"attention_bias": True}, "has no bias model.layers.0.self_attn."),
