@@ -32,6 +32,7 @@ LONG = dict(
 YARN = dict(
     rope_type="yarn", rope_theta=1e4, factor=4.0, original_max_position_embeddings=16
 )
+TWO_TABLES = dict(full_attention=YARN, sliding_attention=dict(rope_type="default", rope_theta=1e4))
 LLAMA3 = dict(
     rope_type="llama3", rope_theta=500.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
     original_max_position_embeddings=32,
@@ -69,7 +70,7 @@ CASES = [
     ("ministral3", dict(head_dim=16, rope_parameters=YARN | dict(
         llama_4_scaling_beta=0.0, mscale=1.0, mscale_all_dim=0.5))),
     ("nemotron", dict(attention_bias=True, mlp_bias=True)),
-    ("olmo3", dict(sliding_window=6, num_hidden_layers=4, rope_parameters=YARN)),
+    ("olmo3", dict(sliding_window=6, num_hidden_layers=4, rope_parameters=TWO_TABLES)),
     ("mixtral", dict(num_local_experts=4, sliding_window=None)),
     ("qwen2_moe", dict(num_experts=5, num_experts_per_tok=2, moe_intermediate_size=32,
                        shared_expert_intermediate_size=48, use_sliding_window=False)),

@@ -37,6 +37,7 @@ READ_BACK = {
     "phi3": dict(sliding_window=None, pad_token_id=0),
     "starcoder2": dict(sliding_window=None, use_bias=True),
     "gemma2": dict(head_dim=256),  # As before.
+    "nemotron": {},
 }
 
 
