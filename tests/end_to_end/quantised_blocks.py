@@ -11,7 +11,8 @@ def quantise_blocks(model: torch.nn.Module, quantisation) -> None:
         return
     for name, parameter in model.named_parameters():
         is_router = name.endswith((".mlp.gate.weight", ".router.weight"))
-        if ".layers." in name and parameter.ndim >= 2 and not is_router:
+        is_bias = name.endswith("_bias")  # Of all experts.
+        if ".layers." in name and parameter.ndim >= 2 and not is_router and not is_bias:
             for matrix in matrices_of(name, parameter.data):
                 quantise(matrix, *quantisation)
 
