@@ -163,7 +163,7 @@ def test_a_turn_that_ends_no_text_is_told(tmp_path, capsys):
         ("glm", {}, "models of family glm are not written as GGUF here"),
         ("mistral", {"sliding_window": 5}, "has a window of 5 tokens"),
         ("exaone4", {"sliding_window": 5}, "has a window of 5 tokens"),
-        ("cohere2", {"layer_types": ["full_attention"] * 2}, "windows in layers other than all but"),
+        ("cohere2", {"layer_types": ["full_attention"] * 2}, "windows in layers other than"),
         ("llama", {"hidden_act": "gelu"}, "has the activation gelu"),
         ("gemma2", {"head_dim": 16}, "has query_pre_attn_scalar 256, not 16"),
         ("olmo2", {"attention_bias": True}, "has no bias model.layers.0.self_attn."),
