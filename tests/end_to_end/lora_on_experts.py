@@ -97,10 +97,10 @@ def check_experts(name: str, quantisation) -> None:
         ).items():
             assert torch.allclose(found[key], tensor, rtol=1e-5, atol=1e-6), f"{name}: {key}"
     column = "QLoRA on experts" if quantisation else "LoRA on experts"
-    full.tiny_families.record(column, "mixtral", f"{full.STEPS} steps")
+    full.family_results.record(column, "mixtral", f"{full.STEPS} steps")
 
 
 if __name__ == "__main__":
-    full.tiny_families.forget(("LoRA on experts", "QLoRA on experts"), ("mixtral",))
+    full.family_results.forget(("LoRA on experts", "QLoRA on experts"), ("mixtral",))
     check_experts("experts", None)
     check_experts("experts_nf4", ("nf4", True))

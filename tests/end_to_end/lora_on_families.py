@@ -15,7 +15,7 @@ import same_as_transformers as full
 import torch
 import workspace
 from safetensors.torch import load_file
-from same_as_transformers import family_files, tiny_families
+from same_as_transformers import family_files, family_results, tiny_families
 
 STEPS = 3
 OVERRIDES = (
@@ -92,19 +92,19 @@ def check_refused(name: str, folder: Path) -> None:
 
 def main() -> None:
     families = {name: config for name, config in full.FAMILIES.items() if is_dense(config)}
-    tiny_families.forget(COLUMNS, {config.model_type for config in families.values()})
+    family_results.forget(COLUMNS, {config.model_type for config in families.values()})
     for name, config in families.items():
         folder, _, tokens = lora.new_case(f"family_{name}", name)
         check_training(name, folder, tokens, None)
-        tiny_families.record("LoRA", config.model_type, f"{STEPS} steps")
+        family_results.record("LoRA", config.model_type, f"{STEPS} steps")
         check_merged(name, folder)
-        tiny_families.record("merging", config.model_type, "bits of peft's")
+        family_results.record("merging", config.model_type, "bits of peft's")
         if config.model_type in STORED_TRANSPOSED:
             check_refused(name, folder)
-            tiny_families.record("QLoRA", config.model_type, "refused")
+            family_results.record("QLoRA", config.model_type, "refused")
         else:
             check_training(name, folder, tokens, QUANTISATION)
-            tiny_families.record("QLoRA", config.model_type, f"{STEPS} steps on nf4")
+            family_results.record("QLoRA", config.model_type, f"{STEPS} steps on nf4")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import workspace
 from lora_cases import CASES
 from quantised_blocks import quantise_blocks
 from safetensors.torch import load_file
-from same_as_transformers import family_files, tiny_families
+from same_as_transformers import family_files, family_results, tiny_families
 
 
 def write_start(folder: Path, base, options: dict, quantisation) -> peft.PeftModel:
@@ -151,8 +151,8 @@ def check_case(name: str, family: str, options: dict, ours: str, quantisation) -
     if tiny_families.num_experts(base.config.get_text_config()) is not None:
         column = "QLoRA" if quantisation else "LoRA"
         told = f"{full.STEPS} steps" + (f" on {quantisation[0]}" if quantisation else "")
-        tiny_families.record(column, base.config.model_type, f"{told}, beside experts")
-        tiny_families.record("merging", base.config.model_type, "bits of peft's")
+        family_results.record(column, base.config.model_type, f"{told}, beside experts")
+        family_results.record("merging", base.config.model_type, "bits of peft's")
 
 
 def new_case(name: str, family: str) -> tuple[Path, torch.nn.Module, torch.Tensor]:

@@ -29,6 +29,7 @@ from transformers import (
 sys.path.insert(0, str(workspace.ROOT / "datasets"))
 sys.path.insert(0, str(workspace.ROOT / "tests" / "support"))
 import family_files  # noqa: E402
+import family_results  # noqa: E402
 import tiny_families  # noqa: E402
 from temper_data.shard_writer import ShardIdentity, ShardWriter  # noqa: E402
 
@@ -383,12 +384,12 @@ def check_answers(name: str, folder: Path) -> None:
 
 def main() -> None:
     columns = ("training and saving", "greedy answers")
-    tiny_families.forget(columns, {config.model_type for config in FAMILIES.values()})
+    family_results.forget(columns, {config.model_type for config in FAMILIES.values()})
     for name, config in FAMILIES.items():
         folder = check_family(name, config)
-        tiny_families.record(columns[0], config.model_type, f"{STEPS} steps")
+        family_results.record(columns[0], config.model_type, f"{STEPS} steps")
         check_answers(name, folder)
-        tiny_families.record(columns[1], config.model_type, f"{NUM_NEW_TOKENS} tokens")
+        family_results.record(columns[1], config.model_type, f"{NUM_NEW_TOKENS} tokens")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from transformers.core_model_loading import revert_weight_conversion
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import family_files  # noqa: E402
+import family_results  # noqa: E402
 import random_families  # noqa: E402
 import tiny_families  # noqa: E402
 
@@ -303,7 +304,8 @@ def compare_random(program, number) -> tuple[str, float, float]:
     documents = make_documents(SHORT_LENGTHS)
     model = make_model(tiny_families.make_config(model_type, changes))
     exact = run_reference(model, documents)
-    options = {"config": tiny_families.in_old_spelling(model.config.to_dict())} if number % 2 else {}
+    config = tiny_families.in_old_spelling(model.config.to_dict()) if number % 2 else None
+    options = {"config": config}
     error = worst_element(run_probe(program, model, documents, "float32", **options), exact)
     noise_share = float("nan")
     if tiny_families.num_experts(model.config) is None:
@@ -348,7 +350,9 @@ def main():
         for model_type, found in compared.items():
             errors, shares = zip(*found, strict=True)
             told = f"{max(errors):.0e} fp32, {max(shares):.2f} of its bf16 noise in {len(found)}"
-            tiny_families.record("random configurations", model_type, told)
+            is_good = max(errors) <= RANDOM_BOUND and not max(shares) > RANDOM_NOISE_BOUND
+            told += "" if is_good else ", FAILED"
+            family_results.record("random configurations", model_type, told)
         shares = [found[1] for family in compared.values() for found in family]
         mean = numpy.nanmean(shares)
         print(f"random configurations: noise {mean:.3f} in the mean")
@@ -361,7 +365,9 @@ def main():
             worst = max(default_error, *(finding.float32 for finding in found))
             noise_share = max(finding.noise for finding in found)
             told = f"{worst:.0e} fp32, {noise_share:.2f} of its bf16 noise"
-            tiny_families.record("logits and gradients", model_type, told)
+            is_good = all(one.is_good(FLOAT32_BOUND, NOISE_BOUND) for one in found)
+            told += "" if is_good and default_error <= FLOAT32_BOUND else ", FAILED"
+            family_results.record("logits and gradients", model_type, told)
     for name in failures:
         print("FAILED:", name)
     return len(failures) > 0

@@ -4,11 +4,6 @@
 Each is described by transformers' own configuration class, and what differs from SIZES.
 """
 
-import itertools
-import os
-from collections.abc import Iterable
-from pathlib import Path
-
 import tiny_mixtures
 import transformers
 from family_files import TEXT_PARTS, class_of
@@ -335,23 +330,3 @@ def in_old_spelling(config: dict) -> dict:
 def longest_context(name: str) -> int:
     """What temper is told of a case: the reference decides by each text alone."""
     return LONGEST_CONTEXT if "long longrope" in name else 1
-
-
-def results_folder() -> Path | None:
-    """Where `launch/families` finds what tests have shown."""
-    build = os.environ.get("TEMPER_BUILD_DIR")
-    return Path(build) / "families" if build else None
-
-
-def forget(tests: Iterable[str], model_types: Iterable[str]) -> None:
-    """Removes what an earlier run has shown: one that fails now shows nothing."""
-    if folder := results_folder():
-        for test, model_type in itertools.product(tests, model_types):
-            (folder / f"{model_type}.{test}").unlink(missing_ok=True)
-
-
-def record(test: str, model_type: str, result: str) -> None:
-    """Leaves what a test has shown of a family where `launch/families` finds it."""
-    if folder := results_folder():
-        folder.mkdir(exist_ok=True)
-        (folder / f"{model_type}.{test}").write_text(f"{result}\n")
