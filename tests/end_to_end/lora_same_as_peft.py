@@ -148,8 +148,11 @@ def check_case(name: str, family: str, options: dict, ours: str, quantisation) -
     check_saved(name, folder, tokens, quantisation)
     for dtype in (torch.float32, torch.bfloat16):
         check_merged(name, folder, dtype)
-    told = f"{full.STEPS} steps" + (f" on {quantisation[0]}" if quantisation else "")
-    tiny_families.record("LoRA and merging", base.config.model_type, told)
+    if tiny_families.num_experts(base.config.get_text_config()) is not None:
+        column = "QLoRA" if quantisation else "LoRA"
+        told = f"{full.STEPS} steps" + (f" on {quantisation[0]}" if quantisation else "")
+        tiny_families.record(column, base.config.model_type, f"{told}, beside experts")
+        tiny_families.record("merging", base.config.model_type, "bits of peft's")
 
 
 def new_case(name: str, family: str) -> tuple[Path, torch.nn.Module, torch.Tensor]:

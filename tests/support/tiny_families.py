@@ -4,7 +4,9 @@
 Each is described by transformers' own configuration class, and what differs from SIZES.
 """
 
+import itertools
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import tiny_mixtures
@@ -229,6 +231,15 @@ CASES = {
         "mistral3",
         dict(head_dim=20, sliding_window=None, tie_word_embeddings=False),
     ),
+    "mistral3, with ministral3's text": (
+        "mistral3",
+        dict(
+            model_type="ministral3",
+            head_dim=16,
+            tie_word_embeddings=True,
+            **rope("yarn", **YARN, llama_4_scaling_beta=0.3),
+        ),
+    ),
     "hunyuan_v1_dense, stretched base": (
         "hunyuan_v1_dense",
         dict(head_dim=16, **rope("dynamic", factor=1.0, alpha=1000.0)),
@@ -326,9 +337,21 @@ def longest_context(name: str) -> int:
     return LONGEST_CONTEXT if "long longrope" in name else 1
 
 
+def results_folder() -> Path | None:
+    """Where `launch/families` finds what tests have shown."""
+    build = os.environ.get("TEMPER_BUILD_DIR")
+    return Path(build) / "families" if build else None
+
+
+def forget(tests: Iterable[str], model_types: Iterable[str]) -> None:
+    """Removes what an earlier run has shown: one that fails now shows nothing."""
+    if folder := results_folder():
+        for test, model_type in itertools.product(tests, model_types):
+            (folder / f"{model_type}.{test}").unlink(missing_ok=True)
+
+
 def record(test: str, model_type: str, result: str) -> None:
     """Leaves what a test has shown of a family where `launch/families` finds it."""
-    if "TEMPER_BUILD_DIR" in os.environ:
-        folder = Path(os.environ["TEMPER_BUILD_DIR"]) / "families"
+    if folder := results_folder():
         folder.mkdir(exist_ok=True)
         (folder / f"{model_type}.{test}").write_text(f"{result}\n")
