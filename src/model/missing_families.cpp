@@ -33,8 +33,7 @@ constexpr Missing kMissing[] = {
     {"recurrent layers", "recurrent_gemma rwkv xlstm"},
     {"linear attention that decays", "minimax"},
     {"short convolutions", "lfm2 lfm2_moe lfm3"},
-    {"short convolutions, and scores by distance",
-     "inkling2_loop_text inkling2_text inkling_text"},
+    {"short convolutions, and scores by distance", "inkling2_loop_text inkling2_text inkling_text"},
     {"chunked attention, and experts that read weighted inputs", "llama4 llama4_text"},
     {"embeddings a layer, and heads that differ by layer",
      "gemma3n gemma3n_text gemma4 gemma4_assistant gemma4_text gemma4_unified "

@@ -303,7 +303,8 @@ def compare_random(program, number) -> tuple[str, float, float]:
     documents = make_documents(SHORT_LENGTHS)
     model = make_model(tiny_families.make_config(model_type, changes))
     exact = run_reference(model, documents)
-    options = {"config": tiny_families.in_old_spelling(model.config.to_dict())} if number % 2 else {}
+    is_old = number % 2 == 1
+    options = {"config": tiny_families.in_old_spelling(model.config.to_dict())} if is_old else {}
     error = worst_element(run_probe(program, model, documents, "float32", **options), exact)
     noise_share = float("nan")
     if tiny_families.num_experts(model.config) is None:
