@@ -126,16 +126,17 @@ struct Group {
 };
 Group group;
 
-void add_message(bool is_send, const void* place, size_t count, int peer, ncclComm_t comm,
-                 cudaStream_t stream) {
+void add_message(const Group::Message& message, ncclComm_t comm, cudaStream_t stream) {
   if (group.depth == 0) throw std::logic_error("a message outside of a group may wait for ever");
   if (group.comm != nullptr && (group.comm != comm || group.stream != stream)) {
     throw std::logic_error("a group of two communicators or streams");
   }
-  if (peer < 0 || peer >= comm->world_size) throw std::invalid_argument("no such rank");
+  if (message.peer < 0 || message.peer >= comm->world_size) {
+    throw std::invalid_argument("no such rank");
+  }
   group.comm = comm;
   group.stream = stream;
-  group.messages.push_back({is_send, place_of(place), static_cast<int>(count), peer});
+  group.messages.push_back(message);
 }
 
 // Receives first, so that a send to oneself has where to go.
@@ -295,14 +296,18 @@ ncclResult_t ncclGroupStart() {
 ncclResult_t ncclSend(const void* from, size_t count, ncclDataType_t dtype, int peer,
                       ncclComm_t comm, cudaStream_t stream) {
   return guarded("ncclSend", [&] {
-    add_message(/*is_send=*/true, from, count * type_of(dtype).size, peer, comm, stream);
+    const auto size = static_cast<int>(count * type_of(dtype).size);
+    add_message({.is_send = true, .place = place_of(from), .size = size, .peer = peer}, comm,
+                stream);
   });
 }
 
 ncclResult_t ncclRecv(void* to, size_t count, ncclDataType_t dtype, int peer, ncclComm_t comm,
                       cudaStream_t stream) {
   return guarded("ncclRecv", [&] {
-    add_message(/*is_send=*/false, to, count * type_of(dtype).size, peer, comm, stream);
+    const auto size = static_cast<int>(count * type_of(dtype).size);
+    add_message({.is_send = false, .place = place_of(to), .size = size, .peer = peer}, comm,
+                stream);
   });
 }
 
