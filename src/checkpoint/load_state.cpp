@@ -46,7 +46,7 @@ void read_tensor(const SafetensorsFolder::Place& place, Range range, at::Tensor 
     if (!is_direct && !buffer.defined()) buffer = at::empty({kPieceElements}, at::kFloat);
     const at::Tensor host = is_direct ? target : buffer.narrow(0, 0, piece.size());
     const std::span numbers(host.mutable_data_ptr<float>(), static_cast<size_t>(piece.size()));
-    place.file->read_floats(*place.tensor, piece, numbers);
+    place.read_floats(piece, numbers);
     CollectiveRing::own().begin_idle();  // The others may wait long for this rank.
     if (non_finite == NonFinite::kRefused) require_finite(numbers, place);
     if (!is_direct) target.copy_(host);
@@ -61,8 +61,7 @@ void fill_in_pieces(const SafetensorsFolder::Place& place, const TensorSlot& slo
   for (int64_t begin = wanted.begin; begin < wanted.end;) {
     const Range piece{begin, std::min(wanted.end, (begin / kPieceElements + 1) * kPieceElements)};
     buffer.resize(static_cast<size_t>(piece.size()));
-    place.file->read_floats(*place.tensor, {piece.begin - slot.offset, piece.end - slot.offset},
-                            buffer);
+    place.read_floats({piece.begin - slot.offset, piece.end - slot.offset}, buffer);
     CollectiveRing::own().begin_idle();
     if (non_finite == NonFinite::kRefused) require_finite(buffer, place);
     numbers.write(piece, buffer);
@@ -159,7 +158,7 @@ void read_matrices(const ModelFolder& folder, UnitState& state) {
   }
   const auto read = [&](const TensorSlot& slot, Range range, std::span<float> values) {
     const SafetensorsFolder::Place place = *folder.weights().find(slot.name);
-    place.file->read_floats(*place.tensor, range, values);
+    place.read_floats(range, values);
   };
   state.four_bit->read(read, slice);
 }

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/concat.h"
@@ -60,29 +59,6 @@ std::span<const Family> families() {
     return all;
   }();
   return kAll;
-}
-
-std::string_view missing_for(std::string_view model_type) {
-  constexpr std::string_view kLatent = "latent attention";
-  constexpr std::string_view kDelta = "gated DeltaNet layers";
-  constexpr std::pair<std::string_view, std::string_view> kMissing[] = {
-      {"glm4_moe", "sigmoid routing with a correction that stays in fp32"},
-      {"gpt_oss", "attention sinks, biases and bounded gates of experts, MXFP4 files"},
-      {"phimoe", "routing that is drawn at random"},
-      {"deepseek_v2", kLatent},
-      {"deepseek_v3", kLatent},
-      {"minicpm3", kLatent},
-      {"qwen3_next", kDelta},
-      {"qwen3_5_text", kDelta},
-      {"qwen3_5_moe_text", kDelta},
-      {"granitemoehybrid", "Mamba layers"},
-      {"llama4_text", "chunked attention, and experts that read weighted inputs"},
-      {"gemma4_text", "embeddings a layer, and heads that differ by layer"},
-  };
-  for (const auto& [name, missing] : kMissing) {
-    if (name == model_type) return missing;
-  }
-  return {};
 }
 
 const Family& family_of(std::string_view model_type) {

@@ -4,9 +4,12 @@
 Each is described by transformers' own configuration class, and what differs from SIZES.
 """
 
+import itertools
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
+import tiny_mixtures
 import transformers
 from family_files import TEXT_PARTS, class_of
 
@@ -228,74 +231,20 @@ CASES = {
         "mistral3",
         dict(head_dim=20, sliding_window=None, tie_word_embeddings=False),
     ),
+    "mistral3, with ministral3's text": (
+        "mistral3",
+        dict(
+            model_type="ministral3",
+            head_dim=16,
+            tie_word_embeddings=True,
+            **rope("yarn", **YARN, llama_4_scaling_beta=0.3),
+        ),
+    ),
     "hunyuan_v1_dense, stretched base": (
         "hunyuan_v1_dense",
         dict(head_dim=16, **rope("dynamic", factor=1.0, alpha=1000.0)),
     ),
-    "qwen3_moe, a dense layer, weights renormalised": (
-        "qwen3_moe",
-        dict(
-            num_experts=7,
-            num_experts_per_tok=3,
-            moe_intermediate_size=40,
-            norm_topk_prob=True,
-            mlp_only_layers=[1],
-            num_hidden_layers=3,
-            head_dim=24,
-        ),
-    ),
-    "qwen3_moe, windows, balanced": (
-        "qwen3_moe",
-        dict(
-            num_experts=6,
-            num_experts_per_tok=2,
-            moe_intermediate_size=32,
-            use_sliding_window=True,
-            sliding_window=6,
-            head_dim=16,
-            output_router_logits=True,
-            router_aux_loss_coef=0.3,
-        ),
-    ),
-    "qwen2_moe, experts in each second layer": (
-        "qwen2_moe",
-        dict(
-            num_experts=5,
-            num_experts_per_tok=2,
-            moe_intermediate_size=32,
-            shared_expert_intermediate_size=48,
-            decoder_sparse_step=2,
-            num_hidden_layers=3,
-            use_sliding_window=True,
-            sliding_window=5,
-            max_window_layers=2,
-        ),
-    ),
-    "mixtral": ("mixtral", dict(num_local_experts=4, sliding_window=7)),
-    "mixtral, balanced, one expert a token": (
-        "mixtral",
-        dict(
-            num_local_experts=3,
-            num_experts_per_tok=1,
-            output_router_logits=True,
-            router_aux_loss_coef=0.5,
-        ),
-    ),
-    "olmoe": ("olmoe", dict(num_experts=6, num_experts_per_tok=3, attention_bias=True)),
-    "granitemoe, balanced": (
-        "granitemoe",
-        dict(
-            num_local_experts=5,
-            num_experts_per_tok=3,
-            output_router_logits=True,
-            router_aux_loss_coef=0.2,
-            **MULTIPLIERS,
-        ),
-    ),
-    "granitemoeshared": (
-        "granitemoeshared",
-        dict(num_local_experts=4, shared_intermediate_size=40, tie_word_embeddings=True),
-    ),
+    **tiny_mixtures.CASES,
 }  # fmt: skip
 
 # What keys are called in files of who published a family first.
@@ -388,9 +337,21 @@ def longest_context(name: str) -> int:
     return LONGEST_CONTEXT if "long longrope" in name else 1
 
 
+def results_folder() -> Path | None:
+    """Where `launch/families` finds what tests have shown."""
+    build = os.environ.get("TEMPER_BUILD_DIR")
+    return Path(build) / "families" if build else None
+
+
+def forget(tests: Iterable[str], model_types: Iterable[str]) -> None:
+    """Removes what an earlier run has shown: one that fails now shows nothing."""
+    if folder := results_folder():
+        for test, model_type in itertools.product(tests, model_types):
+            (folder / f"{model_type}.{test}").unlink(missing_ok=True)
+
+
 def record(test: str, model_type: str, result: str) -> None:
     """Leaves what a test has shown of a family where `launch/families` finds it."""
-    if "TEMPER_BUILD_DIR" in os.environ:
-        folder = Path(os.environ["TEMPER_BUILD_DIR"]) / "families"
+    if folder := results_folder():
         folder.mkdir(exist_ok=True)
         (folder / f"{model_type}.{test}").write_text(f"{result}\n")
