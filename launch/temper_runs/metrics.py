@@ -12,7 +12,7 @@ STEP_FIELDS = (
     "loss", "grad_norm", "learning_rate", "num_targets", "num_tokens", "updated", "seconds",
     "data_seconds", "tokens_per_second", "limit_share", "forward_seconds", "backward_seconds",
     "exchange_seconds", "update_seconds", "save_seconds", "bytes_sent", "num_padding",
-    "straggler_seconds", "slowest_rank", "cpu_joules", "gpu_joules",
+    "straggler_seconds", "slowest_rank", "cpu_joules",
 )  # fmt: skip
 # Of a step's line: lists by source, in the order of the run's line, and by powers of two.
 LIST_FIELDS = ("source_losses", "source_targets", "document_lengths")

@@ -105,7 +105,6 @@ void MetricsFile::add_step(int64_t step, const StepResult& result, const StepTim
   line["straggler_seconds"] = timing.content.straggler_seconds;
   line["slowest_rank"] = timing.content.slowest_rank;
   if (timing.content.cpu_joules) line["cpu_joules"] = *timing.content.cpu_joules;
-  if (timing.content.gpu_joules) line["gpu_joules"] = *timing.content.gpu_joules;
   for (const SourceLoss& source : result.sources) {
     line["source_losses"].push_back(source.loss ? number_or_null(*source.loss) : Json(nullptr));
     line["source_targets"].push_back(source.num_targets);

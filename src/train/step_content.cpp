@@ -13,7 +13,7 @@ namespace {
 constexpr double kMicro = 1e6;  // Seconds and joules are added up as whole millionths.
 
 // Places of what is added up over ranks; behind them are the lengths.
-enum Place : size_t { kTokens, kBusy, kCpu, kCpuSilent, kGpu, kGpuSilent, kLengths };
+enum Place : size_t { kTokens, kBusy, kCpu, kCpuSilent, kLengths };
 constexpr size_t kMostLengths = 48;  // More bits than a row's tokens may have.
 
 int64_t to_micro(double number) { return std::llround(number * kMicro); }
@@ -40,8 +40,6 @@ StepContent content_of(const OwnStep& own, Communicator& ranks) {
   sums[kBusy] = busy;
   sums[kCpu] = to_micro(own.cpu_joules.value_or(0.0));
   sums[kCpuSilent] = own.is_first_of_node && !own.cpu_joules ? 1 : 0;
-  sums[kGpu] = to_micro(own.gpu_joules.value_or(0.0));
-  sums[kGpuSilent] = own.gpu_joules ? 0 : 1;
   // The largest of both is the slowest rank's.
   const int64_t world_size = ranks.world_size();
   int64_t slowest = busy * world_size + ranks.rank();
@@ -59,7 +57,6 @@ StepContent content_of(const OwnStep& own, Communicator& ranks) {
   content.straggler_seconds = (static_cast<double>(slowest / world_size) - mean) / kMicro;
   content.slowest_rank = slowest % world_size;
   content.cpu_joules = told(sums[kCpu], sums[kCpuSilent]);
-  content.gpu_joules = told(sums[kGpu], sums[kGpuSilent]);
   return content;
 }
 

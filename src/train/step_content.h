@@ -16,7 +16,6 @@ struct OwnStep {
   std::span<const PackedBatch> micro_batches;
   double busy_seconds = 0.0;              ///< Without waiting for other ranks.
   std::optional<double> cpu_joules = {};  ///< Of its node; nothing where it does not tell.
-  std::optional<double> gpu_joules = {};  ///< Of its card, likewise.
   bool is_first_of_node = false;          ///< It tells of the node.
 };
 
@@ -29,7 +28,6 @@ struct StepContent {
   double straggler_seconds = 0.0;         ///< By so much the slowest rank was above the mean.
   int64_t slowest_rank = 0;               ///< The last of equals.
   std::optional<double> cpu_joules = {};  ///< Of all nodes, where each tells.
-  std::optional<double> gpu_joules = {};  ///< Of all ranks' cards, likewise.
 };
 
 /// Of all ranks. Collective. Throws: CommError.

@@ -124,7 +124,6 @@ def describe_steps(runs: list[Run]) -> Section | None:
         (Chart("Stragglers", "seconds that the slowest rank is above the mean", span, True),
          "straggler_seconds"),
         (Chart("Processors", "joules of a step", span), "cpu_joules"),
-        (Chart("GPUs", "joules of a step", span), "gpu_joules"),
     ]
     charts = [chart.html(curves_of(runs, name)) for chart, name in rows]
     shown = [chart for chart in charts if chart]
