@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model or a LoRA adapter as a GGUF file, for llama.cpp, Ollama and LM Studio.
 
-    launch/export-gguf SOURCE FILE.gguf [--type f16|bf16|q8_0|q4_0] [--base FOLDER]
+    launch/export-gguf SOURCE FILE.gguf [--type f32|f16|bf16|q8_0|q4_0] [--base FOLDER]
 
 SOURCE is a model folder, the folder of an adapter of peft, a checkpoint, or a run: its newest whole
 checkpoint. Tokenizer and chat template go into the file. q8_0 and q4_0 keep vectors in float32, and

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 
 include(headers)
+include(kernels)
 
 # temper_module(<name> [TORCH] HEADERS ... SOURCES ... [KERNELS ...]
-#               [USES <modules>] [LIBRARIES <targets>])
+#               [CUDA ...] [USES <modules>] [LIBRARIES <targets>])
 # One static library per folder of src/, called from the CMakeLists.txt in that folder. USES is
 # every module it may include. TORCH links LibTorch and precompiles its headers. KERNELS are more
 # sources, those that compute with floating-point numbers themselves: they are compiled one by one
 # in any case, since a function that is inlined into another file's may round otherwise, and numbers
-# are not to depend on TEMPER_UNITY.
+# are not to depend on TEMPER_UNITY. CUDA are the kernels for GPUs: src/kernels.cmake.
 function(temper_module name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "" "HEADERS;SOURCES;KERNELS;USES;LIBRARIES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "" "HEADERS;SOURCES;KERNELS;CUDA;USES;LIBRARIES")
   list(TRANSFORM arg_USES PREPEND temper_)
   add_library(temper_${name} STATIC ${arg_SOURCES} ${arg_KERNELS})
   target_sources(temper_${name} PUBLIC
@@ -21,6 +22,7 @@ function(temper_module name)
     set_target_properties(temper_${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 12)
     set_source_files_properties(${arg_KERNELS} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
   endif()
+  temper_add_kernels(${name} ${arg_CUDA})
   temper_check_headers(${name} ${arg_HEADERS})
   if(arg_TORCH)
     target_link_libraries(temper_${name} PUBLIC Torch::Torch)

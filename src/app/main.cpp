@@ -82,8 +82,7 @@ void add_export(CLI::App& app, Verb& verb) {
                    "add: the token that ends turns in the training data ends texts, too")
       ->transform(CLI::CheckedTransformer(ends))
       ->option_text("add|keep");
-  command
-      ->add_option("--gguf", arguments->gguf, "Through launch/export-gguf: f16, bf16, q8_0, q4_0")
+  command->add_option("--gguf", arguments->gguf, "Through launch/export-gguf, which lists types")
       ->option_text("TYPE");
   command->callback([=, &verb] { verb = [=] { return run_export(*from, *to, *arguments); }; });
 }

@@ -74,6 +74,7 @@ constexpr const char* kHarmlessConfigKeys[] = {
     "gradient_checkpointing",
     "hidden_dropout",
     "image_token_id",
+    "initial_context_length",
     "is_decoder",
     "is_llama_config",
     "keys_to_ignore_at_inference",

@@ -27,8 +27,27 @@ namespace {
 
 using Place = SafetensorsFolder::Place;
 
+constexpr int64_t kPieceElements = int64_t{1} << 20;  // Arbitrary; whole blocks of any size.
+
+// What is stored in MXFP4, as what it stands for.
+void write_unpacked(const Place& place, const File& file, int64_t offset) {
+  const DType dtype = place.tensor->dtype;
+  const int64_t size = place.tensor->num_elements(), element_bytes = num_bits(dtype) / 8;
+  std::vector<float> numbers;
+  std::vector<std::byte> bytes;
+  for (int64_t begin = 0; begin < size; begin += kPieceElements) {
+    const Range piece{begin, std::min(begin + kPieceElements, size)};
+    numbers.resize(static_cast<size_t>(piece.size()));
+    bytes.resize(numbers.size() * static_cast<size_t>(element_bytes));
+    place.read_floats(piece, numbers);
+    from_floats(dtype, numbers, bytes);
+    file.write(offset + begin * element_bytes, bytes);
+  }
+}
+
 // With what belongs to its codes, if it is in four bits.
 TensorGroup copy_whole(const ModelFolder& source, const Place& place) {
+  if (place.packed) return copy_of(place);
   const std::string prefix = place.tensor->name + ".";
   std::vector<Place> places = {place};
   const auto& tensors = source.weights().tensors();
@@ -48,8 +67,7 @@ TensorGroup copy_whole(const ModelFolder& source, const Place& place) {
   return group;
 }
 
-constexpr int64_t kPieceElements = int64_t{1} << 20;  // Arbitrary; whole blocks of any size.
-constexpr int64_t kOffsetCharacters = 24;             // No double has more in its shortest form.
+constexpr int64_t kOffsetCharacters = 24;  // No double has more in its shortest form.
 
 /// One matrix, and the tensors that bitsandbytes stores for it.
 class QuantisedMatrix {
@@ -105,8 +123,8 @@ std::vector<float> QuantisedMatrix::write_codes(const File& file, int64_t offset
   for (int64_t begin = 0; begin < size_; begin += kPieceElements) {
     const int64_t count = std::min(kPieceElements, size_ - begin);
     const at::Tensor piece = floats.narrow(0, 0, count);
-    place_.file->read_floats(*place_.tensor, {begin, begin + count},
-                             {piece.mutable_data_ptr<float>(), static_cast<size_t>(count)});
+    place_.read_floats({begin, begin + count},
+                       {piece.mutable_data_ptr<float>(), static_cast<size_t>(count)});
     std::vector<uint8_t> codes(static_cast<size_t>(FourBitFormat::num_bytes(count)));
     quantise(piece, format, codes,
              std::span(absmax).subspan(static_cast<size_t>(begin / format.block_size),
@@ -182,6 +200,7 @@ TensorGroup copy_of(const Place& place) {
   const SafetensorsTensor& tensor = *place.tensor;
   return {{{tensor.name, tensor.dtype, tensor.shape}},
           [place](const File& file, std::span<const int64_t> offsets) {
+            if (place.packed) return write_unpacked(place, file, offsets[0]);
             place.file->copy(place.tensor->bytes, file, offsets[0]);
           }};
 }
@@ -203,11 +222,16 @@ void add_others(const ModelFolder& source, std::vector<TensorGroup>& groups) {
 
 // What bitsandbytes would make four-bit modules of is more than the matrices of the blocks there.
 void require_quantisable(const ModelFolder& source) {
-  const bool is_transposed = family_of(source.config().model_type).is_transposed;
-  if (!is_transposed && source.others().empty()) return;
-  throw ModelError(concat(source.path().string(), " cannot be exported in four bits: ",
-                          is_transposed ? "its matrices are stored transposed"
-                                        : "it has other parts beside the one that reads text"),
+  const Family& family = family_of(source.config().model_type);
+  const ExpertNames& experts = family.experts.names;
+  const std::string_view problem =
+      family.is_transposed          ? "its matrices are stored transposed"
+      : !experts.all_down.empty()   ? "one tensor has the matrices of all experts"
+      : !experts.correction.empty() ? "it has tensors that correct its routers"
+      : !source.others().empty()    ? "it has other parts beside the one that reads text"
+                                    : "";
+  if (problem.empty()) return;
+  throw ModelError(concat(source.path().string(), " cannot be exported in four bits: ", problem),
                    "export it without --quantize");
 }
 

@@ -20,16 +20,16 @@ void read_range(const SafetensorsFolder& base, const UnitLayout& unit, Range ran
     const Range part = intersection(slot.range(), range);
     if (part.is_empty()) continue;
     const Place& place = *base.find(slot.name);
-    place.file->read_floats(*place.tensor, {part.begin - slot.offset, part.end - slot.offset},
-                            numbers.subspan(static_cast<size_t>(part.begin - range.begin),
-                                            static_cast<size_t>(part.size())));
+    place.read_floats({part.begin - slot.offset, part.end - slot.offset},
+                      numbers.subspan(static_cast<size_t>(part.begin - range.begin),
+                                      static_cast<size_t>(part.size())));
   }
 }
 
 // The beginning of a tensor in a dtype.
 std::vector<std::byte> sample(const Place& place, DType dtype) {
   std::vector<float> numbers(static_cast<size_t>(std::min(kSample, place.tensor->num_elements())));
-  place.file->read_floats(*place.tensor, {0, std::ssize(numbers)}, numbers);
+  place.read_floats({0, std::ssize(numbers)}, numbers);
   std::vector<std::byte> bytes(numbers.size() * static_cast<size_t>(num_bits(dtype) / 8));
   from_floats(dtype, numbers, bytes);
   return bytes;

@@ -124,7 +124,8 @@ void read_flags(const JsonKeys& keys, const Family& family, ModelConfig& config)
   config.has_qkv_bias = read_flag(keys, family.qkv_bias);
   config.has_output_bias = read_flag(keys, family.output_bias);
   config.has_mlp_bias = read_flag(keys, family.mlp_bias);
-  config.has_qk_norm = family.query_key_norm != Family::QueryKeyNorm::kNone;
+  config.has_qk_norm =
+      family.query_key_norm != Family::QueryKeyNorm::kNone && read_flag(keys, family.norms_queries);
   config.has_tied_head = keys.flag("tie_word_embeddings", family.is_tied_by_default);
   config.has_head_bias = family.has_head_bias;
   if (!read_flag(keys, family.parallel)) return;

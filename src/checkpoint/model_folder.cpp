@@ -15,11 +15,13 @@
 #include "checkpoint/hugging_face_config.h"
 #include "core/concat.h"
 #include "core/error.h"
+#include "core/floats.h"
 #include "core/hash.h"
 #include "core/log.h"
 #include "core/message_text.h"
 #include "io/file.h"
 #include "model/decoder_units.h"
+#include "model/family.h"
 #include "model/tensor_names.h"
 
 namespace temper {
@@ -144,8 +146,8 @@ bool has_same_values(const SafetensorsFolder::Place& a, const SafetensorsFolder:
   for (int64_t begin = 0; begin < num_elements; begin += kPiece) {
     const Range piece{begin, std::min(begin + kPiece, num_elements)};
     const auto size = static_cast<size_t>(piece.size());
-    a.file->read_floats(*a.tensor, piece, std::span(left).first(size));
-    b.file->read_floats(*b.tensor, piece, std::span(right).first(size));
+    a.read_floats(piece, std::span(left).first(size));
+    b.read_floats(piece, std::span(right).first(size));
     if (!std::equal(left.begin(), left.begin() + piece.size(), right.begin())) return false;
   }
   return true;
@@ -202,7 +204,9 @@ ModelFolder::ModelFolder(std::filesystem::path folder, WeightForms accepted,
   look_at_head(has_own_head);
   units_ = decoder_units(config_);
   look_at_others();
-  look_at_quantisation();
+  read_corrections();
+  unpack_experts();
+  if (!has_stale_quantisation_) look_at_quantisation();
   if (quantisation_ && accepted == WeightForms::kDense) {
     throw ModelError(concat(path_.string(), " has its weights in four bits (",
                             describe(*quantisation_), "), which only method qlora trains on"),
@@ -234,14 +238,65 @@ void ModelFolder::look_at_names() {
   }
 }
 
+// Whether no unit has a tensor of that name, though it is of the model.
+bool ModelFolder::is_other(const std::string& name) const {
+  if (config_.has_other_parts) {
+    return !name.starts_with(config_.file_base) && name != head_weight(config_);
+  }
+  const Family::Experts& family = family_of(config_.model_type).experts;
+  if (!family.names.correction.empty() && name.ends_with(family.names.correction)) return true;
+  if (!family.begins_dense) return false;
+  const std::optional<int64_t> layer = layer_of(name, blocks_prefix(config_));
+  return layer && *layer >= config_.num_layers;
+}
+
 void ModelFolder::look_at_others() {
-  if (!config_.has_other_parts) return;
   for (const auto& [name, place] : weights_.tensors()) {
-    const bool is_own = name.starts_with(config_.file_base) || name == head_weight(config_);
-    if (!is_own) others_.push_back(place);
+    if (is_other(name)) others_.push_back(place);
   }
   std::ranges::stable_sort(others_, std::greater(),
                            [](const auto& place) { return place.tensor->dtype; });
+}
+
+// They are numbers of the configuration to whoever computes with them: a few floats a layer.
+void ModelFolder::read_corrections() {
+  const std::string_view name = family_of(config_.model_type).experts.names.correction;
+  if (name.empty()) return;
+  for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+    std::vector<float>& own = config_.experts.corrections.emplace_back();
+    if (!config_.has_experts(layer)) continue;
+    const std::string full = concat(block_name(config_, layer), '.', name);
+    const auto* place = weights_.find(full);
+    const std::vector<int64_t> shape = {config_.experts.count};
+    if (place == nullptr || place->tensor->shape != shape) {
+      throw ModelError(concat(path_.string(), " does not have ", full, ' ', to_text(shape),
+                              ", by which tokens choose their experts"),
+                       "restore the folder, or use the model as it was published");
+    }
+    own.resize(static_cast<size_t>(shape[0]));
+    place->read_floats({0, shape[0]}, own);
+    if (all_finite(own)) continue;
+    throw ModelError(concat(place->file->path().string(), ": the tensor ", full,
+                            " has numbers that are not finite"),
+                     "use a model whose weights are whole");
+  }
+}
+
+// From then on they are bfloat16 to all that read them.
+void ModelFolder::unpack_experts() {
+  if (!names_mxfp4(config_text_)) return;
+  bool is_packed = false;
+  for (const UnitLayout& unit : units_) {
+    for (const TensorSlot& slot : unit.slots()) {
+      const bool may_be = slot.is_matrix() && weights_.find(slot.name) == nullptr;
+      if (may_be && weights_.unpack(slot.name)) is_packed = true;
+    }
+  }
+  if (!is_packed) return;
+  has_stale_quantisation_ = true;
+  warn_once(concat(path_.string(),
+                   " has its experts in MXFP4: they are read as the bfloat16 numbers that they "
+                   "stand for, in four times the room, and so is what is saved of them"));
 }
 
 bool ModelFolder::is_ignored(const std::string& name) const {
@@ -319,8 +374,7 @@ std::string ModelFolder::fingerprint() const {
 at::Tensor read_tensor(const SafetensorsFolder::Place& place) {
   at::Tensor values = at::empty(place.tensor->shape, at::kFloat);
   const auto count = static_cast<size_t>(values.numel());
-  place.file->read_floats(*place.tensor, {0, values.numel()},
-                          {values.mutable_data_ptr<float>(), count});
+  place.read_floats({0, values.numel()}, {values.mutable_data_ptr<float>(), count});
   return values;
 }
 

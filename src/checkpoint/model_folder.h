@@ -52,8 +52,8 @@ class ModelFolder {
   const std::vector<UnitLayout>& units() const { return units_; }
   const SafetensorsFolder& weights() const { return weights_; }
 
-  /// The tensors of what else the model has, such as a part that sees: nothing here computes with
-  /// them. Widest dtype first, then by name.
+  /// The tensors of what else the model has, such as a part that sees, or layers that predict
+  /// further tokens, and what corrects routers: no unit has them. Widest dtype first, then by name.
   const std::vector<SafetensorsFolder::Place>& others() const { return others_; }
 
   /// These as a unit of bytes, for checkpoints; nothing if there are none.
@@ -82,6 +82,9 @@ class ModelFolder {
  private:
   void look_at_names();
   void look_at_others();
+  bool is_other(const std::string& name) const;
+  void read_corrections();
+  void unpack_experts();
   bool is_ignored(const std::string& name) const;
   void look_at_head(std::optional<bool> has_own_head);
   void look_at_quantisation();

@@ -185,15 +185,6 @@ RopeOptions read_table(const RopeTable& table, double theta, std::vector<std::st
   return rope;
 }
 
-// What Ministral 3's class has where the file has nothing.
-const Json& positions_of_ministral() {
-  static const Json kPositionsOfMinistral = {
-      {"rope_type", "yarn"},        {"rope_theta", 1e6}, {"factor", 16.0},
-      {kOriginal, 16384},           {"mscale", 1.0},     {"mscale_all_dim", 1.0},
-      {"llama_4_scaling_beta", 0.1}};
-  return kPositionsOfMinistral;
-}
-
 const Json& empty_section() {
   static const Json kEmpty = Json::object();
   return kEmpty;
@@ -208,7 +199,8 @@ void read_rope(const JsonKeys& top, const Family& family, ModelConfig& config,
   const bool is_new = top.has("rope_parameters") && !top["rope_parameters"].empty();
   const std::string name = is_old ? "rope_scaling" : "rope_parameters";
   const bool is_given = is_old || is_new;
-  const Json& fallback = family.has_query_growth ? positions_of_ministral() : empty_section();
+  const Json fallback =
+      family.default_rope.empty() ? empty_section() : Json::parse(family.default_rope);
   const JsonKeys keys(is_given ? top[name.c_str()] : fallback, name + ".", problems);
   if (family.rotated != Family::Rotated::kTwoTables) {
     config.rope = read_table({keys, top, family, config, false}, theta, unknown_keys, name);

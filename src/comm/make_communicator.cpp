@@ -6,13 +6,8 @@
 #ifdef TEMPER_CUDA
 #include <cuda_runtime.h>
 
-#include <cstring>
-#include <span>
-#include <vector>
-
-#include "comm/bytes.h"
-#include "comm/gpu_of_rank.h"
 #include "comm/nccl_communicator.h"
+#include "comm/take_gpu.h"
 #endif
 
 #include "comm/mpi_communicator.h"
@@ -23,26 +18,9 @@ namespace temper {
 namespace {
 
 #ifdef TEMPER_CUDA
-GpuOfRank own_gpu(int local_rank, at::Device device) {
-  GpuOfRank gpu;
-  if (cudaGetDeviceCount(&gpu.num_visible) != cudaSuccess) gpu.num_visible = 0;
-  gpu.index = device.has_index() ? device.index() : choose_gpu(local_rank, gpu.num_visible);
-  cudaDeviceProp properties{};
-  if (gpu.index == GpuOfRank::kNone ||
-      cudaGetDeviceProperties(&properties, gpu.index) != cudaSuccess) {
-    return {.num_visible = gpu.num_visible};
-  }
-  std::memcpy(gpu.uuid.data(), &properties.uuid, gpu.uuid.size());
-  return gpu;
-}
-
-std::unique_ptr<Communicator> make_gpu_communicator(const MpiSession& session, at::Device device) {
+std::unique_ptr<Communicator> make_gpu_communicator(const MpiSession& session, at::Device) {
   MpiCommunicator meeting(MPI_COMM_WORLD);
-  const GpuOfRank own = own_gpu(session.local_rank(), device);
-  std::vector<GpuOfRank> all(static_cast<size_t>(session.world_size()));
-  gather_bytes(meeting, std::as_bytes(std::span(&own, 1)), std::as_writable_bytes(std::span(all)));
-  require_own_gpus(all, session.host_names());
-  device.set_index(static_cast<c10::DeviceIndex>(own.index));
+  const at::Device device = take_gpu(session, meeting);
   return std::make_unique<NcclCommunicator>(meeting, device);
 }
 

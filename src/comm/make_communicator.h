@@ -13,9 +13,8 @@
 namespace temper {
 
 /// All ranks of the job, by the library that suits where the model lives: NCCL for GPUs, MPI for
-/// the CPU and for any other accelerator that LibTorch knows. A GPU without an index is the one of
-/// this rank's place on its node; with a launcher that shows each rank its own GPU alone, the only
-/// one.
+/// the CPU and for any other accelerator that LibTorch knows. A rank's GPU is the one that
+/// share_gpus() gives it.
 /// Collective: all ranks.
 /// Throws: CommError; ConfigError for a device that this build does not know; LaunchError for ranks
 ///   that have no GPU of their own.

@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <span>
 
+#include "core/kernel.h"
+
 namespace temper {
 
 /// The fp32 number of a bfloat16's bits: bfloat16 is the upper half of fp32.
-inline float from_bf16(uint16_t bits) {
+TEMPER_HOST_DEVICE inline float from_bf16(uint16_t bits) {
   return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
 }
 

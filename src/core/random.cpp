@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "core/hash.h"
+#include "core/philox.h"
 
 namespace temper {
 
@@ -13,46 +14,18 @@ namespace {
 
 constexpr size_t kLanes = 16;  // Counters at a time: what two vectors of AVX2 hold.
 
-// One word of each of several counters.
-using Lanes = std::array<uint32_t, kLanes>;
-
-// The ten rounds of the cipher, on `kCount` counters side by side.
-template <size_t kCount>
-void mix(uint64_t key, std::array<std::array<uint32_t, kCount>, 4>& counters) {
-  constexpr uint64_t kMultiplier0 = 0xD2511F53;
-  constexpr uint64_t kMultiplier1 = 0xCD9E8D57;
-  constexpr uint32_t kWeyl0 = 0x9E3779B9;
-  constexpr uint32_t kWeyl1 = 0xBB67AE85;
-  auto key0 = static_cast<uint32_t>(key);
-  auto key1 = static_cast<uint32_t>(key >> 32);
-  auto& [a, b, c, d] = counters;
-  for (int round = 0; round < 10; ++round) {
-    for (size_t i = 0; i < kCount; ++i) {
-      const uint64_t product0 = kMultiplier0 * a[i];
-      const uint64_t product1 = kMultiplier1 * c[i];
-      a[i] = static_cast<uint32_t>(product1 >> 32) ^ b[i] ^ key0;
-      b[i] = static_cast<uint32_t>(product1);
-      c[i] = static_cast<uint32_t>(product0 >> 32) ^ d[i] ^ key1;
-      d[i] = static_cast<uint32_t>(product0);
-    }
-    key0 += kWeyl0;
-    key1 += kWeyl1;
-  }
-}
-
 }  // namespace
 
 std::array<uint32_t, 4> philox(uint64_t key, std::array<uint32_t, 4> counter) {
-  std::array<std::array<uint32_t, 1>, 4> one{
-      {{counter[0]}, {counter[1]}, {counter[2]}, {counter[3]}}};
-  mix(key, one);
+  uint32_t one[4][1] = {{counter[0]}, {counter[1]}, {counter[2]}, {counter[3]}};
+  philox_mix(key, one);
   return {one[0][0], one[1][0], one[2][0], one[3][0]};
 }
 
 void philox_run(uint64_t key, uint64_t first, std::array<uint32_t, 2> upper,
                 std::span<uint32_t> words) {
   if (words.size() % 4 != 0) throw std::invalid_argument("philox_run wants four words a counter");
-  std::array<Lanes, 4> counters;
+  uint32_t counters[4][kLanes];
   for (size_t done = 0; done < words.size() / 4; done += kLanes) {
     for (size_t i = 0; i < kLanes; ++i) {
       const uint64_t number = first + done + i;
@@ -61,7 +34,7 @@ void philox_run(uint64_t key, uint64_t first, std::array<uint32_t, 2> upper,
       counters[2][i] = upper[0];
       counters[3][i] = upper[1];
     }
-    mix(key, counters);
+    philox_mix(key, counters);
     const size_t count = std::min(kLanes, words.size() / 4 - done);
     for (size_t i = 0; i < count; ++i) {
       for (size_t word = 0; word < 4; ++word) words[4 * (done + i) + word] = counters[word][i];

@@ -97,7 +97,24 @@ void SafetensorsFolder::open_index(const fs::path& path, FilePurpose purpose) {
 void SafetensorsFolder::add_file(fs::path path, FilePurpose purpose) {
   files_.push_back(std::make_unique<SafetensorsFile>(std::move(path), purpose));
   const SafetensorsFile& file = *files_.back();
-  for (const SafetensorsTensor& tensor : file.tensors()) tensors_[tensor.name] = {&file, &tensor};
+  for (const SafetensorsTensor& tensor : file.tensors()) {
+    tensors_[tensor.name] = {&file, &tensor, {}};
+  }
+}
+
+bool SafetensorsFolder::unpack(const std::string& name) {
+  const auto codes = tensors_.find(name + "_blocks"), scales = tensors_.find(name + "_scales");
+  if (codes == tensors_.end() || scales == tensors_.end()) return false;
+  const SafetensorsFile* file = codes->second.file;
+  const auto packed = std::make_shared<const Mxfp4Matrices>(
+      Mxfp4Matrices::Part{file, codes->second.tensor},
+      Mxfp4Matrices::Part{scales->second.file, scales->second.tensor});
+  unpacked_.push_back(std::make_unique<SafetensorsTensor>(
+      SafetensorsTensor{name, DType::kBF16, packed->shape(), codes->second.tensor->bytes}));
+  tensors_.erase(codes);
+  tensors_.erase(scales);
+  tensors_[name] = {file, unpacked_.back().get(), packed};
+  return true;
 }
 
 const SafetensorsFolder::Place* SafetensorsFolder::find(const std::string& name) const {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "io/mxfp4.h"
 #include "io/safetensors_file.h"
 
 namespace temper {
@@ -21,10 +22,17 @@ namespace temper {
 /// Throws: the Error of `purpose`.
 class SafetensorsFolder {
  public:
-  /// A tensor and the file that has it.
+  /// A tensor and the file that has it, or, of one in MXFP4, its codes.
   struct Place {
     const SafetensorsFile* file = nullptr;
     const SafetensorsTensor* tensor = nullptr;
+    std::shared_ptr<const Mxfp4Matrices> packed = {};
+
+    /// As SafetensorsFile::read_floats.
+    void read_floats(Range elements, std::span<float> floats) const {
+      return packed ? packed->read_floats(elements, floats)
+                    : file->read_floats(*tensor, elements, floats);
+    }
   };
 
   explicit SafetensorsFolder(const std::filesystem::path& folder, const std::string& stem = "model",
@@ -36,6 +44,11 @@ class SafetensorsFolder {
   /// nullptr if there is no such tensor.
   const Place* find(const std::string& name) const;
 
+  /// Puts a tensor in the place of `<name>_blocks` and `<name>_scales`, which have it in MXFP4: one
+  /// of bfloat16, which holds all that MXFP4 does. Returns whether these are there.
+  /// Throws: as Mxfp4Matrices.
+  bool unpack(const std::string& name);
+
   const std::vector<std::unique_ptr<SafetensorsFile>>& files() const { return files_; }
 
  private:
@@ -44,6 +57,7 @@ class SafetensorsFolder {
 
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
   std::map<std::string, Place> tensors_;
+  std::vector<std::unique_ptr<SafetensorsTensor>> unpacked_;  // As if a file had them.
 };
 
 /// `model.safetensors` for one of one file, else as `model-00001-of-00003.safetensors`; `index`

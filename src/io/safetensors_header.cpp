@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
+#include <numeric>
 #include <optional>
 
 #include "core/concat.h"
@@ -125,7 +127,9 @@ void require_cover(std::vector<SafetensorsTensor>& tensors, int64_t data_bytes,
 
 }  // namespace
 
-int64_t SafetensorsTensor::num_elements() const { return bytes.size() * 8 / num_bits(dtype); }
+int64_t SafetensorsTensor::num_elements() const {
+  return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies());
+}
 
 int64_t safetensors_json_bytes(std::string_view prefix, int64_t file_bytes,
                                const JsonOrigin& origin) {

@@ -83,27 +83,50 @@ namespace {
 
 // A matrix of an expert: its own, or its part of all of them.
 std::vector<ExpertWeights> find_experts(const BlockWeights& weights, const ModelConfig& config) {
-  const ExpertNames& names = family_of(config.model_type).experts.names;
-  const auto all = [&](std::string_view module) { return weights.find(concat(module, ".weight")); };
+  const Family::Experts& family = family_of(config.model_type).experts;
+  const ExpertNames& names = family.names;
+  const auto part = [&](std::string_view tensor, int64_t expert) {
+    return tensor.empty() ? Weight() : weights.find(std::string(tensor)).part(expert);
+  };
+  const auto matrix = [&](std::string_view tensor, int64_t expert) {
+    const Weight own = part(tensor, expert);
+    return family.is_transposed ? own.transposed() : own;
+  };
   std::vector<ExpertWeights> experts;
   for (int64_t expert = 0; expert < config.experts.count; ++expert) {
     if (names.all_gate_up.empty()) {
       experts.push_back({weights.side_by_side(Product::kGateUp, expert),
-                         weights.side_by_side(Product::kDown, expert).front()});
+                         weights.side_by_side(Product::kDown, expert).front(),
+                         {}});
     } else {
-      experts.push_back({{{all(names.all_gate_up).part(expert), {}, {}}},
-                         {all(names.all_down).part(expert), {}, {}}});
+      experts.push_back(
+          {{{matrix(names.all_gate_up, expert), part(names.all_gate_up_bias, expert), {}}},
+           {matrix(names.all_down, expert), {}, {}},
+           part(names.all_down_bias, expert)});
     }
   }
   return experts;
+}
+
+RouterRule router_rule(const ModelConfig& config, int64_t layer) {
+  const ExpertOptions& options = config.experts;
+  RouterRule rule{.num_chosen = options.num_chosen,
+                  .scores = family_of(config.model_type).experts.scores,
+                  .renormalises = options.renormalises,
+                  .num_groups = options.num_groups,
+                  .chosen_groups = options.chosen_groups,
+                  .scale = options.weight_scale};
+  if (!options.corrections.empty())
+    rule.correction = options.corrections[static_cast<size_t>(layer)];
+  return rule;
 }
 
 }  // namespace
 
 Block::Block(const ModelConfig& config, int64_t layer, std::span<const PlacedUnit> units,
              std::shared_ptr<BalanceLoss> balance, std::shared_ptr<const ExpertLender> lender)
-    : heads_{config.num_heads, config.num_key_value_heads, config.head_dim, config.attention_scale,
-             config.attention_softcap},
+    : heads_{config.num_heads,       config.num_key_value_heads, config.head_dim,
+             config.attention_scale, config.attention_softcap,   {}},
       window_(config.windows[static_cast<size_t>(layer)]),
       norm_(norm_kind(config)),
       qkv_bound_(config.qkv_bound),
@@ -119,6 +142,7 @@ Block::Block(const ModelConfig& config, int64_t layer, std::span<const PlacedUni
   const auto norm = [&](std::string_view name) {
     return name.empty() ? NormWeights() : find_norm(units, norm_, concat(block, name));
   };
+  if (!names.sinks.empty()) heads_.sinks = weights.find(std::string(names.sinks));
   attention_norm_ = norm(names.attention_norm);
   qkv_ = weights.side_by_side(Product::kQueriesKeysValues);
   head_norms_ = {norm(names.query_norm).scale, norm(names.key_norm).scale};
@@ -129,15 +153,20 @@ Block::Block(const ModelConfig& config, int64_t layer, std::span<const PlacedUni
   if (!gate_up_.empty()) mlp_end_.output = weights.side_by_side(Product::kDown).front();
   mlp_end_.norm = norm(names.after_mlp_norm);
   if (!config.has_experts(layer)) return;
-  const ExpertOptions& options = config.experts;
   std::vector<Range> groups = expert_groups(config);
-  if (groups.empty()) groups = {{0, options.count}};  // In the block's own unit.
-  experts_ = {
-      .rule = {options.num_chosen, family.experts.chooses_by_logits, options.renormalises},
-      .load = {std::move(balance), layer},
-      .router = {weights.find(concat(family.experts.names.router, ".weight")), {}, {}},
-      .all = {find_experts(weights, config), groups, activation_, layer, std::move(lender)},
-      .shared_gate = {weights.find(concat(family.experts.names.shared_gate, ".weight")), {}, {}}};
+  if (groups.empty()) groups = {{0, config.experts.count}};  // In the block's own unit.
+  MlpActivation activation = activation_;
+  if (config.experts.bound > 0.0) {
+    activation = {ActivationFunction::kQuickGelu, true, config.experts.bound};
+  }
+  const ExpertNames& expert_names = family.experts.names;
+  experts_ = {.rule = router_rule(config, layer),
+              .load = {std::move(balance), layer},
+              .router = {weights.find(concat(expert_names.router, ".weight")),
+                         weights.find(concat(expert_names.router, ".bias")),
+                         {}},
+              .all = {find_experts(weights, config), groups, activation, layer, std::move(lender)},
+              .shared_gate = {weights.find(concat(expert_names.shared_gate, ".weight")), {}, {}}};
 }
 
 void Block::attach(const BlockAddition& addition) {
@@ -257,7 +286,8 @@ at::Tensor Block::mix(const Activation& input) const {
     const LinearWeights& gate = experts_->shared_gate;
     if (gate.matrix.is_defined()) shared = gate_rows(shared, linear(input, gate));
   }
-  const Routing routing = route(linear(input, experts_->router), experts_->rule, experts_->load);
+  const RouterRule& rule = experts_->rule;
+  const Routing routing = route(router_logits(input, experts_->router, rule), rule, experts_->load);
   return mix_experts(shared, input, routing, experts_->all);
 }
 

@@ -22,8 +22,8 @@ class SlotList {
   void matrix(const std::string& module, std::vector<int64_t> shape) {
     slots_.push_back({.name = prefix_ + module + ".weight", .shape = std::move(shape)});
   }
-  void matrices(std::string_view module, int64_t count, int64_t out, int64_t in) {
-    slots_.push_back({.name = concat(prefix_, module, ".weight"), .shape = {count, out, in}});
+  void matrices(std::string_view tensor, std::vector<int64_t> shape) {
+    slots_.push_back({.name = concat(prefix_, tensor), .shape = std::move(shape)});
   }
   void router(std::string_view module, int64_t out, int64_t in) {
     slots_.push_back(
@@ -35,16 +35,19 @@ class SlotList {
     if (kind.has_bias) vector(concat(module, ".bias"), size);
   }
   void bias(const std::string& module, int64_t size) { vector(module + ".bias", size); }
+  void biases(std::string_view tensor, int64_t count, int64_t size) {
+    if (tensor.empty()) return;
+    slots_.push_back({.name = concat(prefix_, tensor), .shape = {count, size}, .decays = false});
+  }
+  void vector(const std::string& name, int64_t size) {
+    slots_.push_back({.name = prefix_ + name, .shape = {size}, .decays = false});
+  }
 
   UnitLayout finish(const std::string& unit, ExpertGroup experts = {}) {
     return {unit, std::move(slots_), UnitLayout::Use::kPublished, experts};
   }
 
  private:
-  void vector(const std::string& name, int64_t size) {
-    slots_.push_back({.name = prefix_ + name, .shape = {size}, .decays = false});
-  }
-
   std::string prefix_;
   std::vector<TensorSlot> slots_;
 };
@@ -52,14 +55,27 @@ class SlotList {
 // What a block has beside linear modules where experts are in the place of its MLP.
 void add_experts(const ModelConfig& config, SlotList& slots) {
   const ExpertOptions& options = config.experts;
-  const ExpertNames& names = family_of(config.model_type).experts.names;
+  const Family::Experts& family = family_of(config.model_type).experts;
+  const ExpertNames& names = family.names;
   const int64_t hidden = config.hidden_size;
+  const auto all = [&](std::string_view tensor, int64_t out, int64_t in) {
+    slots.matrices(tensor, family.is_transposed ? std::vector{options.count, in, out}
+                                                : std::vector{options.count, out, in});
+  };
   if (!names.all_gate_up.empty()) {
-    slots.matrices(names.all_gate_up, options.count, 2 * options.width, hidden);
-    slots.matrices(names.all_down, options.count, hidden, options.width);
+    all(names.all_gate_up, 2 * options.width, hidden);
+    all(names.all_down, hidden, options.width);
   }
   if (!names.shared_gate.empty()) slots.matrix(std::string(names.shared_gate), {1, hidden});
   slots.router(names.router, options.count, hidden);
+}
+
+void add_expert_biases(const ModelConfig& config, SlotList& slots) {
+  const ExpertOptions& options = config.experts;
+  const Family::Experts& family = family_of(config.model_type).experts;
+  if (family.has_router_bias) slots.bias(std::string(family.names.router), options.count);
+  slots.biases(family.names.all_gate_up_bias, options.count, 2 * options.width);
+  slots.biases(family.names.all_down_bias, options.count, config.hidden_size);
 }
 
 UnitLayout make_block_layout(const ModelConfig& config, int64_t layer) {
@@ -74,6 +90,8 @@ UnitLayout make_block_layout(const ModelConfig& config, int64_t layer) {
   }
   const Family& family = family_of(config.model_type);
   const BlockNames names = block_names(config);
+  if (config.has_experts(layer)) add_expert_biases(config, slots);
+  if (!names.sinks.empty()) slots.vector(std::string(names.sinks), config.num_heads);
   if (config.has_qk_norm) {
     const bool is_of_all = family.query_key_norm == Family::QueryKeyNorm::kAllHeads;
     slots.norm(names.query_norm, (is_of_all ? config.num_heads : 1) * config.head_dim, {});

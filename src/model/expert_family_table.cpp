@@ -86,11 +86,11 @@ constexpr Family granite_moe() {
           .experts = {.count_key = "num_local_experts",
                       .default_count = 8,
                       .default_chosen = 2,
-                      .chooses_by_logits = true,
+                      .scores = RouterScores::kSoftmaxOfChosen,
                       .renormalises = {},
                       .names = {.router = "block_sparse_moe.router.layer",
-                                .all_gate_up = "block_sparse_moe.input_linear",
-                                .all_down = "block_sparse_moe.output_linear"}}};
+                                .all_gate_up = "block_sparse_moe.input_linear.weight",
+                                .all_down = "block_sparse_moe.output_linear.weight"}}};
 }
 
 constexpr Family granite_moe_shared() {
@@ -103,8 +103,70 @@ constexpr Family granite_moe_shared() {
   return family;
 }
 
+constexpr Family kGptOss{
+    .model_type = "gpt_oss",
+    .architecture = "GptOssForCausalLM",
+    .names = {.sinks = "self_attn.sinks"},
+    .norm = {.is_rounded_once = true},
+    .aliases = {{{"num_experts", "num_local_experts"}}},
+    .default_heads = 64,
+    .default_key_value_heads = 8,
+    .default_head_dim = 64,
+    .default_max_positions = 131072,
+    .default_epsilon = 1e-5,
+    .qkv_bias = {"attention_bias", true},
+    .output_bias = {"attention_bias", true},
+    .windows = Family::Windows::kByPattern,
+    .default_window = 128,
+    .default_pattern = 2,
+    .default_theta = 150000.0,
+    .default_rope =
+        R"({"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0,
+            "truncate": false, "original_max_position_embeddings": 4096})",
+    .experts = {.count_key = "num_local_experts",
+                .default_count = 128,
+                .default_chosen = 4,
+                .scores = RouterScores::kSoftmaxOfChosen,
+                .renormalises = {},
+                .is_transposed = true,
+                .has_router_bias = true,
+                .default_bound = 7.0,
+                .names = {.router = "mlp.router",
+                          .all_gate_up = "mlp.experts.gate_up_proj",
+                          .all_down = "mlp.experts.down_proj",
+                          .all_gate_up_bias = "mlp.experts.gate_up_proj_bias",
+                          .all_down_bias = "mlp.experts.down_proj_bias"}}};
+
+constexpr Family kGlm4Moe{.model_type = "glm4_moe",
+                          .architecture = "Glm4MoeForCausalLM",
+                          .aliases = {{{"num_local_experts", "n_routed_experts"},
+                                       {"num_mtp_layers", "num_nextn_predict_layers"}}},
+                          .default_key_value_heads = 8,
+                          .default_max_positions = 131072,
+                          .default_epsilon = 1e-5,
+                          .qkv_bias = kBiasByKey,
+                          .query_key_norm = Family::QueryKeyNorm::kEachHead,
+                          .norms_queries = {"use_qk_norm", false},
+                          .default_rotated_share = 0.5,
+                          .knows_rotated_share = true,
+                          .experts = {.count_key = "n_routed_experts",
+                                      .default_count = 128,
+                                      .default_chosen = 8,
+                                      .width_key = "moe_intermediate_size",
+                                      .default_width = 1408,
+                                      .shared_width_key = "n_shared_experts",
+                                      .default_shared_width = 1,
+                                      .counts_shared = true,
+                                      .scores = RouterScores::kSigmoid,
+                                      .has_groups = true,
+                                      .renormalises = {"norm_topk_prob", true},
+                                      .begins_dense = true,
+                                      .has_balance_loss = false,
+                                      .names = {.correction = "mlp.gate.e_score_correction_bias",
+                                                .shared = "mlp.shared_experts"}}};
+
 constexpr std::array kFamiliesWithExperts = {
-    kQwen3Moe, kQwen2Moe, kMixtral, kOlmoe, granite_moe(), granite_moe_shared(),
+    kQwen3Moe, kQwen2Moe, kMixtral, kOlmoe, granite_moe(), granite_moe_shared(), kGptOss, kGlm4Moe,
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "model/model_config.h"
 #include "model/ops/norm.h"
+#include "model/ops/router.h"
 
 namespace temper {
 
@@ -24,6 +25,7 @@ struct BlockNames {
   std::string_view after_mlp_norm = "";  ///< Of what the MLP adds.
   std::string_view query_norm = "self_attn.q_norm";
   std::string_view key_norm = "self_attn.k_norm";
+  std::string_view sinks = "";                ///< A tensor's; empty: attention has none.
   std::string_view queries_keys_values = "";  ///< Where the three are one matrix.
   std::string_view gate_up = "";              ///< Where the two are one.
   std::string_view gate = "mlp.gate_proj";    ///< Empty: the MLP has none.
@@ -48,12 +50,15 @@ struct ExpertNames {
   std::string_view gate = "gate_proj";
   std::string_view up = "up_proj";
   std::string_view down = "down_proj";
-  std::string_view all_gate_up = "";     ///< Of all experts: [count, 2 width, hidden],
-  std::string_view all_down = "";        ///< and [count, hidden, width]; empty: a matrix each.
-  std::string_view shared = "";          ///< The MLP beside them, whose matrices are named alike,
-  std::string_view shared_gate_up = "";  ///< or gate and up as one
-  std::string_view shared_down = "";     ///< and the matrix behind them;
-  std::string_view shared_gate = "";     ///< and what its output is multiplied with the sigmoid of.
+  std::string_view all_gate_up = "";  ///< The tensors of all experts: [count, 2 width, hidden],
+  std::string_view all_down = "";     ///< and [count, hidden, width]; empty: a matrix each.
+  std::string_view all_gate_up_bias = "";  ///< [count, 2 width]
+  std::string_view all_down_bias = "";     ///< [count, hidden]
+  std::string_view correction = "";        ///< Beside the router: ExpertOptions::corrections.
+  std::string_view shared = "";            ///< The MLP beside them, whose matrices are named alike,
+  std::string_view shared_gate_up = "";    ///< or gate and up as one
+  std::string_view shared_down = "";       ///< and the matrix behind them;
+  std::string_view shared_gate = "";  ///< and what its output is multiplied with the sigmoid of.
 };
 
 /// How a family of models differs from Llama: what its Hugging Face configuration class assumes
@@ -119,8 +124,9 @@ struct Family {
   Flag output_bias = {};
   Flag mlp_bias = {};
   QueryKeyNorm query_key_norm = QueryKeyNorm::kNone;
-  Flag parallel = {};     ///< Attention and MLP read norms of the block's input:
-  bool is_apart = false;  ///< each its own, else the same one,
+  Flag norms_queries = {"", true};  ///< Whether it has that.
+  Flag parallel = {};               ///< Attention and MLP read norms of the block's input:
+  bool is_apart = false;            ///< each its own, else the same one,
   std::string_view attention_norm_apart = "", mlp_norm_apart = "";  ///< by these names, if any.
   bool has_falcon_keys = false;                                     ///< Falcon's two generations.
   bool has_head_bias = false;
@@ -139,7 +145,8 @@ struct Family {
   bool knows_rotated_share = false;    ///< which other classes do not look at.
   bool has_longrope = false;           ///< Its stretched positions are longrope, however called.
   bool has_rope_alpha = false;         ///< `dynamic` positions with `alpha` change the base.
-  bool has_query_growth = false;       ///< `llama_4_scaling_beta`, and yarn where no key is.
+  bool has_query_growth = false;       ///< `llama_4_scaling_beta`.
+  std::string_view default_rope = "";  ///< Where neither file nor class has other positions: JSON.
   bool scales_embedding = false;       ///< By the root of hidden_size.
   bool has_multipliers = false;        ///< Granite's four.
   double default_query_scalar = 0.0;   ///< `query_pre_attn_scalar`; 0: no such key.
@@ -157,10 +164,18 @@ struct Family {
     int64_t default_width = 0;  ///< 0: the key has to be there.
     std::string_view shared_width_key = "";
     int64_t default_shared_width = 0;
-    bool chooses_by_logits = false;  ///< The softmax is of the chosen ones alone.
+    bool counts_shared = false;  ///< That key says how many experts wide it is.
+    RouterScores scores = RouterScores::kSoftmax;
+    bool has_groups = false;  ///< `n_group`, `topk_group` and `routed_scaling_factor`.
     Flag renormalises = {"norm_topk_prob", false};
     bool knows_dense_layers = false;  ///< `decoder_sparse_step` and `mlp_only_layers`.
+    bool begins_dense = false;        ///< `first_k_dense_replace`, and layers behind the last one
+                                      ///< predict further tokens: they are passed on.
+    bool has_balance_loss = true;
     double default_balance_factor = 0.001;
+    bool is_transposed = false;  ///< The tensors of all experts: [count, in, out].
+    bool has_router_bias = false;
+    double default_bound = 0.0;  ///< `swiglu_limit`; 0: no such key.
     ExpertNames names = {};
   };
   Experts experts = {};

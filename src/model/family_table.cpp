@@ -147,6 +147,10 @@ constexpr std::array kFamilies = {
            family.default_epsilon = 1e-5;
            family.default_window = 0;
            family.has_query_growth = true;
+           family.default_rope =
+               R"({"rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0,
+                   "original_max_position_embeddings": 16384, "mscale": 1.0,
+                   "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1})";
          }),
     Family{.model_type = "smollm3",
            .architecture = "SmolLM3ForCausalLM",

@@ -198,12 +198,12 @@ std::vector<Range> expert_groups(const ModelConfig& config) {
 double share_of_tokens(const ModelConfig& config, const std::string& tensor) {
   if (config.experts.count == 0) return 1.0;
   const ExpertNames& names = family_of(config.model_type).experts.names;
-  const auto is_in = [&](std::string_view module) {
-    return !module.empty() && tensor.find(concat('.', module, '.')) != std::string::npos;
+  const auto is_one = [&](std::string_view name) {
+    return !name.empty() && tensor.ends_with(concat('.', name));
   };
   const bool is_experts = names.all_gate_up.empty()
-                              ? is_in(names.experts)
-                              : is_in(names.all_gate_up) || is_in(names.all_down);
+                              ? tensor.find(concat('.', names.experts, '.')) != std::string::npos
+                              : is_one(names.all_gate_up) || is_one(names.all_down);
   return is_experts ? static_cast<double>(config.experts.num_chosen) /
                           static_cast<double>(config.experts.count)
                     : 1.0;

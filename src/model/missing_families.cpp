@@ -17,8 +17,6 @@ struct Missing {
 
 // Source: transformers 5.24, modeling_<model_type>.py.
 constexpr Missing kMissing[] = {
-    {"sigmoid routing with a correction that stays in fp32", "glm4_moe"},
-    {"attention sinks, biases and bounded gates of experts, MXFP4 files", "gpt_oss"},
     {"routing that is drawn at random", "phimoe"},
     {"latent attention",
      "axk1 axk2 deepseek_v2 deepseek_v3 deepseek_v32 dots3_note dots3_note_text glm4_moe_lite "
@@ -75,7 +73,7 @@ constexpr Missing kMissing[] = {
      "emu3 git got_ocr2 moss_transcribe_diarize phi4_multimodal"},
     {"attention to what another part sees", "mllama"},
     {"several streams of tokens", "moshi"},
-    {"patches of bytes", "blt"},
+    {"patches of bytes, and attention between them", "blt"},
 };
 
 bool is_among(std::string_view model_type, std::string_view names) {

@@ -49,13 +49,20 @@ enum class Residual {
 /// The experts in the place of some layers' MLPs: each token is computed by a few of them, which a
 /// router chooses.
 struct ExpertOptions {
-  int64_t count = 0;            ///< Of each such layer; 0: the model has none.
-  int64_t num_chosen = 0;       ///< For a token.
-  int64_t width = 0;            ///< What intermediate_size is to an MLP.
-  int64_t shared_width = 0;     ///< Of the MLP that all tokens go through beside them; 0: none.
-  bool renormalises = false;    ///< The weights of the chosen ones are divided by their sum.
+  int64_t count = 0;          ///< Of each such layer; 0: the model has none.
+  int64_t num_chosen = 0;     ///< For a token.
+  int64_t width = 0;          ///< What intermediate_size is to an MLP.
+  int64_t shared_width = 0;   ///< Of the MLP that all tokens go through beside them; 0: none.
+  bool renormalises = false;  ///< The weights of the chosen ones are divided by their sum,
+  double weight_scale = 1.0;  ///< and then multiplied with this.
+  int64_t num_groups = 1;     ///< Of which these are chosen before experts are.
+  int64_t chosen_groups = 1;
+  double bound = 0.0;           ///< MlpActivation::bound.
   double balance_factor = 0.0;  ///< Of the loss that wants experts chosen alike; 0: there is none.
-  std::vector<bool> layers = {};            ///< [num_layers], which have them.
+  std::vector<bool> layers = {};  ///< [num_layers], which have them.
+  /// [num_layers][count], what is added to scores for the choice alone; empty where there is none.
+  /// They lie beside the weights, are not trained, and are never rounded.
+  std::vector<std::vector<float>> corrections = {};
   int64_t most_in_unit = int64_t{1} << 27;  ///< Elements of a unit of several experts; arbitrary.
 };
 

@@ -17,21 +17,7 @@ namespace {
 constexpr std::string_view kLayers = "layers.";
 constexpr std::string_view kWeight = ".weight";
 constexpr std::string_view kBias = ".bias";
-
-// Takes a number off the beginning of a text; nothing if none is there, or one of more than nine
-// digits.
-std::optional<int64_t> take_number(std::string_view& text) {
-  constexpr size_t kMostDigits = 9;
-  size_t count = 0;
-  int64_t number = 0;
-  while (count < text.size() && text[count] >= '0' && text[count] <= '9') {
-    if (count == kMostDigits) return std::nullopt;
-    number = 10 * number + (text[count++] - '0');
-  }
-  if (count == 0) return std::nullopt;
-  text.remove_prefix(count);
-  return number;
-}
+constexpr std::string_view kBiasOfAll = "_bias";  // Of all experts.
 
 // Takes "layers.4" or "layers.4-11", and a dot behind it, off the beginning.
 std::optional<Range> take_layers(std::string_view& text) {
@@ -46,13 +32,6 @@ std::optional<Range> take_layers(std::string_view& text) {
   if (!last || !(rest.empty() || rest.starts_with('.'))) return std::nullopt;
   text = rest.substr(rest.empty() ? 0 : 1);
   return Range{*first, *last + 1};
-}
-
-// The block that a parameter lies in; nothing if it is in none.
-std::optional<int64_t> layer_of(std::string_view parameter, const std::string& blocks) {
-  if (!parameter.starts_with(blocks)) return std::nullopt;
-  parameter.remove_prefix(blocks.size());
-  return take_number(parameter);
 }
 
 // As their modules are called: "input_layernorm", "ln_1".
@@ -99,7 +78,7 @@ bool ParameterPattern::fits_rest(const std::string& parameter) const {
     case Word::kEmbedding: return std::ranges::find(embedding_, parameter) != embedding_.end();
     case Word::kHead: return std::ranges::find(head_, parameter) != head_.end();
     case Word::kNorms: return is_norm(parameter);
-    case Word::kBiases: return parameter.ends_with(kBias);
+    case Word::kBiases: return parameter.ends_with(kBias) || parameter.ends_with(kBiasOfAll);
     case Word::kNone: break;
   }
   if (!pattern_) return true;

@@ -69,6 +69,25 @@ std::array<std::string_view, 4> norm_names(const BlockNames& names) {
   return {names.attention_norm, names.after_attention_norm, names.mlp_norm, names.after_mlp_norm};
 }
 
+std::optional<int64_t> take_number(std::string_view& text) {
+  constexpr size_t kMostDigits = 9;
+  size_t count = 0;
+  int64_t number = 0;
+  while (count < text.size() && text[count] >= '0' && text[count] <= '9') {
+    if (count == kMostDigits) return std::nullopt;
+    number = 10 * number + (text[count++] - '0');
+  }
+  if (count == 0) return std::nullopt;
+  text.remove_prefix(count);
+  return number;
+}
+
+std::optional<int64_t> layer_of(std::string_view parameter, const std::string& blocks) {
+  if (!parameter.starts_with(blocks)) return std::nullopt;
+  parameter.remove_prefix(blocks.size());
+  return take_number(parameter);
+}
+
 bool is_in_block(std::string_view tensor) {
   while (!tensor.empty()) {
     const std::string_view part = tensor.substr(0, tensor.find('.'));

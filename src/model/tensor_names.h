@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -37,6 +38,13 @@ BlockNames block_names(const ModelConfig& config, NameKind kind = NameKind::kFil
 /// Of a block's norms: before and after attention, before and after the MLP; empty where there is
 /// none.
 std::array<std::string_view, 4> norm_names(const BlockNames& names);
+
+/// Takes a number off the beginning of a text; nothing if none is there, or one of more than nine
+/// digits.
+std::optional<int64_t> take_number(std::string_view& text);
+
+/// The block that a parameter lies in, by what goes before the number of one; nothing if in none.
+std::optional<int64_t> layer_of(std::string_view parameter, const std::string& blocks);
 
 /// Whether the numbers before a dot in a tensor's name say that it lies in a block.
 bool is_in_block(std::string_view tensor);

@@ -23,8 +23,8 @@ struct TensorSlot {
 
   int64_t num_elements() const;
   bool is_router = false;  ///< Which chooses experts: never in four bits.
-  /// A matrix, or one of each expert.
-  bool is_matrix() const { return shape.size() >= 2 && !is_router; }
+  /// A matrix, or one of each expert, but not a bias of each.
+  bool is_matrix() const { return shape.size() >= 2 && decays && !is_router; }
   Range range() const { return {offset, offset + num_elements()}; }
 
   friend bool operator==(const TensorSlot&, const TensorSlot&) = default;

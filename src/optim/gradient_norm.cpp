@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "optim/gradient_norm.h"
 
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <array>
 #include <stdexcept>
 #include <vector>
+
+#include "optim/squares_kernel.h"
 
 namespace temper {
 namespace {
@@ -39,8 +43,22 @@ double sum_of_squares(const float* elements, int64_t size) {
 
 int64_t num_blocks(int64_t size) { return (size + kNormBlock - 1) / kNormBlock; }
 
-// By LibTorch's operators, block by block. Shapes: returns [blocks] fp64, on the device.
+at::Tensor sums_by_kernel(const at::Tensor& gradients) {
+  static_assert(SquaresKernel::kSize == kNormBlock);
+  const SquaresKernel kernel{gradients.const_data_ptr<float>(), nullptr, gradients.numel()};
+  const at::Tensor sums = at::empty({kernel.num_blocks()}, gradients.options().dtype(at::kDouble));
+  const auto stream = at::accelerator::getCurrentStream(gradients.device().index());
+  launch(SquaresKernel{kernel.numbers, sums.mutable_data_ptr<double>(), kernel.size},
+         stream.native_handle());
+  return sums;
+}
+
+// Block by block, by LibTorch's operators, or a kernel with the same bits. Shapes: returns [blocks]
+// fp64, on the device.
 at::Tensor sums_of_squares(const at::Tensor& gradients) {
+  if constexpr (kHasKernels) {
+    if (!gradients.is_cpu()) return sums_by_kernel(gradients);
+  }
   const int64_t blocks = num_blocks(gradients.numel());
   at::Tensor squares =
       at::constant_pad_nd(gradients.view(-1), {0, blocks * kNormBlock - gradients.numel()})

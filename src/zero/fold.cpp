@@ -9,6 +9,8 @@
 
 #include "core/floats.h"
 #include "core/range.h"
+#include "model/ops/kernel_call.h"
+#include "zero/fold_kernel.h"
 
 namespace temper {
 namespace {
@@ -59,11 +61,23 @@ void fold_on_device(const at::Tensor& blocks, int num_blocks, at::Tensor& sum, F
   }
 }
 
+void fold_by_kernel(const at::Tensor& blocks, int num_blocks, at::Tensor& sum, FoldStart start) {
+  dispatch_kernel(blocks.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    launch(FoldKernel<T>{source_of<T>(blocks), place_of<float>(sum), num_blocks, sum.numel(),
+                         start == FoldStart::kFresh},
+           stream_of(sum));
+  });
+}
+
 }  // namespace
 
 void fold_blocks(const at::Tensor& blocks, int num_blocks, at::Tensor sum, FoldStart start) {
   if (num_blocks < 1 || blocks.numel() != num_blocks * sum.numel()) {
     throw std::invalid_argument("fold_blocks: blocks must hold num_blocks times the sum");
+  }
+  if constexpr (kHasKernels) {
+    if (!sum.is_cpu()) return fold_by_kernel(blocks, num_blocks, sum, start);
   }
   if (!sum.is_cpu()) return fold_on_device(blocks, num_blocks, sum, start);
   if (blocks.scalar_type() == at::kFloat) {

@@ -10,8 +10,10 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/floats.h"
+#include "model/ops/kernel_call.h"
 #include "model/quantised/dequantise.h"
 #include "model/quantised/quantise.h"
+#include "zero/four_bit_kernel.h"
 
 namespace temper {
 namespace {
@@ -181,7 +183,34 @@ at::Tensor FourBitUnit::absmax_of(const at::Tensor& packed, size_t i) const {
   return absmax;
 }
 
+void FourBitUnit::unpack_by_kernel(const at::Tensor& packed, size_t i,
+                                   const at::Tensor& out) const {
+  const TensorSlot& slot = matrices_[i];
+  const QuantisedAbsmax& scales = scales_[i];
+  const bool is_double = quantisation_.is_double;
+  const PackedMatrix matrix{
+      .packed = source_of<uint8_t>(packed),
+      .slice_bytes = slice_bytes(),
+      .shard_size = matrix_shards_.shard_size(),
+      .begin = slot.offset,
+      .size = slot.num_elements(),
+      .block_size = format_.block_size,
+      .scale_values = is_double ? source_of<float>(by_torch_->scale_values()) : nullptr,
+      .scale_absmax = is_double ? source_of<float>(absmax_[i]) : nullptr,
+      .scale_offset = scales.offset};
+  const at::Tensor values = out.narrow(0, slot.offset, slot.num_elements());
+  dispatch_kernel(out.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    FourBitKernel<T> kernel{matrix, place_of<T>(values), {}};
+    std::ranges::copy(four_bit_values(format_.kind), kernel.values);
+    launch(kernel, stream_of(out));
+  });
+}
+
 void FourBitUnit::unpack_matrix(const at::Tensor& packed, size_t i, const at::Tensor& out) const {
+  if constexpr (kHasKernels) {
+    if (!out.is_cpu()) return unpack_by_kernel(packed, i, out);
+  }
   const TensorSlot& slot = matrices_[i];
   const at::Tensor all_absmax = absmax_of(packed, i);
   for (int rank = 0; rank < ranks_->world_size(); ++rank) {

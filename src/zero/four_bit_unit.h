@@ -79,6 +79,7 @@ class FourBitUnit {
   at::Tensor scales_of(const at::Tensor& slice, Range elements) const;
   void finish_scales(size_t matrix, const at::Tensor& slice);
   at::Tensor absmax_of(const at::Tensor& packed, size_t matrix) const;
+  void unpack_by_kernel(const at::Tensor& packed, size_t matrix, const at::Tensor& out) const;
   void unpack_matrix(const at::Tensor& packed, size_t matrix, const at::Tensor& out) const;
 
   Communicator* ranks_;

@@ -16,7 +16,7 @@ def tracked(root, *folders):
 
 
 def cpp(root, *folders):
-    return [path for path in tracked(root, *folders) if path.suffix in (".h", ".cpp")]
+    return [path for path in tracked(root, *folders) if path.suffix in (".h", ".cpp", ".cu")]
 
 
 def first_line(path):

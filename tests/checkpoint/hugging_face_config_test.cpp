@@ -202,6 +202,8 @@ struct Refusal {
 
 const Refusal kRefusals[] = {
     {"bert", Json::object(), "model_type is \"bert\"; computed are llama, mistral, qwen2, qwen3"},
+    {"deepseek_v3", Json::object(),
+     "model_type is \"deepseek_v3\", which needs latent attention; c"},
     {"llama", {{"model_type", nullptr}}, "model_type is missing"},
     {"llama", {{"model_type", 7}}, "model_type is 7, wanted a string"},
     {"llama", {{"vocab_size", nullptr}}, "vocab_size is missing"},
@@ -276,6 +278,14 @@ const Refusal kRefusals[] = {
     {"qwen2", {{"layer_types", {"full_attention"}}}, "layer_types is not a list of 4 layers"},
     {"mistral", {{"layer_types", {"full_attention"}}}, "layer_types is not a list of 4 layers"},
     {"phi3", {{"layer_types", {"full_attention"}}}, "layer_types is no key of the family phi3"},
+    {"glm4_moe", {{"n_group", 3}}, "n_group is 3, but 128 experts are no such groups"},
+    {"glm4_moe", {{"n_group", 128}}, "n_group is 128, but 128 experts are no such groups of two"},
+    {"glm4_moe", {{"topk_group", 2}}, "topk_group is 2, but there are 1 groups of 128 experts"},
+    {"glm4_moe",
+     {{"n_group", 32}},
+     "topk_group is 1, but there are 32 groups of 4 experts, of which 8 are chosen"},
+    {"glm4_moe", {{"first_k_dense_replace", 5}}, "first_k_dense_replace is 5, wanted a whole"},
+    {"gpt_oss", {{"swiglu_alpha", 1.0}}, "swiglu_alpha is 1.0, wanted 1.702"},
     {"llama", {{"eos_token_id", 100}}, "eos_token_id is 100, wanted a token id"},
     {"llama", {{"eos_token_id", {1, "x"}}}, "eos_token_id is [1,\"x\"], wanted a token id"},
 };

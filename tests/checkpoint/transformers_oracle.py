@@ -19,6 +19,7 @@ import torch
 import transformers
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import load_file, save_file
+from transformers.integrations.mxfp4 import _convert_moe_packed_tensors
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers import (
@@ -267,6 +268,38 @@ class Oracle(unittest.TestCase):
                         self.assertEqual([each.name for each in weights], ["model.safetensors"])
                     else:
                         self.assertGreater(len(weights), 2)
+
+    def test_experts_in_mxfp4_are_what_transformers_makes_of_them(self):
+        config = tiny_families.make_config(
+            "gpt_oss", dict(num_local_experts=3, num_experts_per_tok=2, head_dim=16))
+        wanted = self.source(config, torch.bfloat16)
+        source = self.folder / "source"
+        others, codes, scales = load_file(source / "model.safetensors"), {}, {}
+        for name in [name for name in others if name.endswith(("gate_up_proj", "down_proj"))]:
+            count, size, out = others.pop(name).shape
+            shape = (count, out, size // 32)
+            codes[f"{name}_blocks"] = torch.randint(256, (*shape, 16), dtype=torch.uint8)
+            scales[f"{name}_scales"] = torch.randint(90, 140, shape, dtype=torch.uint8)
+            wanted[name] = _convert_moe_packed_tensors(
+                codes[f"{name}_blocks"], scales[f"{name}_scales"])
+        (source / "model.safetensors").unlink()
+        files = {"a.safetensors": others | codes, "b.safetensors": scales}
+        for file, tensors in files.items():
+            save_file(tensors, source / file, metadata={"format": "pt"})
+        index = {name: file for file, tensors in files.items() for name in tensors}
+        (source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+        text = json.loads((source / "config.json").read_text())
+        text["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": []}
+        (source / "config.json").write_text(json.dumps(text))
+        probe("save", source, self.folder / "run", "auto")
+        probe("export", source, self.folder / "exported", 5_000_000_000)
+        for made in (self.folder / "run/checkpoints/latest/model", self.folder / "exported"):
+            self.assertNotIn("quantization_config", json.loads((made / "config.json").read_text()))
+            self.assert_same_model(made, wanted, torch.bfloat16)
+        scales = {name: tensor[:, 1:] for name, tensor in scales.items()}
+        save_file({k: v.contiguous() for k, v in scales.items()}, source / "b.safetensors")
+        with self.assertRaisesRegex(AssertionError, r"_scales is U8 \[3, 191, 2\], wanted U8"):
+            probe("export", source, self.folder / "damaged", 5_000_000_000)
 
     def test_an_export_is_cut_into_files_as_huggingface_hub_does(self):
         self.source(CONFIGS["llama"], torch.bfloat16)

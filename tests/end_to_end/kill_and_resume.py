@@ -15,6 +15,7 @@ import workspace
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 SEQUENCE_LENGTH = 32  # Bits depend on it no more than on the rest of the model, which is whole.
+NUM_ROWS = 3  # One a rank, then 2 and 1, then 3: as each is exchanged in full, more cost seconds.
 
 
 def train_with_two_kills(config: Path) -> None:
@@ -65,7 +66,7 @@ def check_transformers_opens(final: Path) -> None:
 def main() -> None:
     model, shard = workspace.prepare()
     undisturbed, disturbed = (
-        workspace.write_config(name, model, shard, SEQUENCE_LENGTH)
+        workspace.write_config(name, model, shard, SEQUENCE_LENGTH, NUM_ROWS)
         for name in ("undisturbed", "disturbed")
     )
     workspace.run(2, "train", undisturbed)

@@ -167,6 +167,18 @@ CASES = {
         "rank: 4, alpha: 8, targets: all-linear",
         ("nf4", True),
     ),
+    "beside_sinks_nf4": (
+        "gpt_oss",
+        dict(r=4, lora_alpha=8, target_modules="all-linear"),
+        "rank: 4, alpha: 8, targets: all-linear",
+        ("nf4", False),
+    ),
+    "beside_corrections": (
+        "glm4_moe",
+        dict(r=4, lora_alpha=8, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"]),
+        "rank: 4, alpha: 8, targets: all-linear",
+        None,
+    ),
     "fp4": (
         "qwen2",
         dict(r=4, lora_alpha=8, target_modules=["q_proj", "up_proj"]),

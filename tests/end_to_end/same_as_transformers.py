@@ -95,6 +95,8 @@ TINY = {
     "mixtral": "mixtral",
     "olmoe": "olmoe",
     "granitemoeshared": "granitemoeshared",
+    "gpt_oss": "gpt_oss, windows, narrow bounds",
+    "glm4_moe": "glm4_moe, groups, norms of heads",
 }
 # The families whose blocks are made of what is in those above.
 OF_KNOWN_PARTS = {
@@ -153,6 +155,9 @@ def write_base(folder: Path, config) -> torch.nn.Module:
     model = tiny_families.make_model(config).float()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.08)
+    for buffer_name, buffer in model.named_buffers():
+        if buffer_name.endswith("_correction_bias"):
+            torch.nn.init.normal_(buffer, std=0.1)
     model.save_pretrained(folder / "model")
     (folder / "model" / "tokenizer.json").write_text('{"model": {}}')
     return model
@@ -204,7 +209,7 @@ def train_in_transformers(
     groups = {}
     for name, parameter in named.items():
         ratio, own_decay = group_of(name)
-        decays = parameter.ndim > 1 or "magnitude" in name
+        decays = (parameter.ndim > 1 and not name.endswith("bias")) or "magnitude" in name
         own_decay = own_decay if own_decay is not None else decay if decays else 0.0
         groups.setdefault((ratio, own_decay), []).append(parameter)
     optimizer = torch.optim.AdamW(
@@ -355,7 +360,7 @@ def check_passed_on(name: str, folder: Path) -> None:
     for after in others:
         assert before.keys() == after.keys(), f"{name}: {before.keys() ^ after.keys()}"
         for key, tensor in before.items():
-            if "vision" in key or "multi_modal" in key:
+            if any(part in key for part in ("vision", "multi_modal", "correction_bias")):
                 assert torch.equal(tensor.view(torch.uint8), after[key].view(torch.uint8)), key
 
 

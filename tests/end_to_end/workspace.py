@@ -25,7 +25,7 @@ data:
   train:
     - path: {shard}
   sequence_length: {sequence_length}
-  global_batch: 6
+  global_batch: {rows}
   micro_batch: 1
   seed: 7
 train:
@@ -64,8 +64,10 @@ def prepare() -> tuple[Path, Path]:
     return model, FOLDER / "shards" / "train.h5"
 
 
-def write_config(name: str, model: Path, shard: Path, length: int = SEQUENCE_LENGTH) -> Path:
-    """A configuration whose run folder is fresh, for rows of so many tokens."""
+def write_config(
+    name: str, model: Path, shard: Path, length: int = SEQUENCE_LENGTH, rows: int = 6
+) -> Path:
+    """A configuration whose run folder is fresh, for rows of so many tokens, so many a step."""
     run_folder = FOLDER / name
     shutil.rmtree(run_folder, ignore_errors=True)
     path = FOLDER / f"{name}.yaml"
@@ -75,6 +77,7 @@ def write_config(name: str, model: Path, shard: Path, length: int = SEQUENCE_LEN
             model=model,
             shard=shard,
             sequence_length=length,
+            rows=rows,
             num_steps=NUM_STEPS,
         )
     )

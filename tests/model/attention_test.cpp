@@ -11,6 +11,7 @@
 #include <boost/test/unit_test.hpp>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -38,9 +39,19 @@ struct Case {
 
 std::ostream& operator<<(std::ostream& out, const Case& one) {
   out << one.heads.num_heads << '/' << one.heads.num_key_value_heads << " heads of "
-      << one.heads.head_dim << ", window " << one.window << ", documents of";
+      << one.heads.head_dim << (one.heads.sinks.is_defined() ? " with sinks" : "") << ", window "
+      << one.window << ", documents of";
   for (const int64_t size : one.sizes) out << ' ' << size;
   return out;
+}
+
+// Sinks below, among and above scores.
+Heads with_sinks(Heads heads) {
+  auto buffers = std::make_shared<UnitBuffers>();
+  buffers->weights = at::linspace(-3.0, 4.0, heads.num_heads);
+  buffers->gradients = at::empty({heads.num_heads});
+  heads.sinks = Weight(std::move(buffers), 0, {heads.num_heads});
+  return heads;
 }
 
 // Documents within a tile of queries and beyond, within a block of keys and beyond; windows that
@@ -55,6 +66,8 @@ const std::vector<Case> kCases = {
     {{2, 1, 64}, {700, 20}, 256},
     {{2, 2, 32}, {513}, 300},
     {{2, 1, 7}, {70, 3}, 0},
+    {with_sinks({4, 2, 16}), {1, 40, 300}, 5},
+    {with_sinks({3, 1, 64}), {130, 3}, 0},
 };
 
 struct Inputs {
@@ -69,19 +82,26 @@ struct Inputs {
 
 struct Outputs {
   at::Tensor output, gradient;
+  at::Tensor of_sinks = at::zeros({1});  // Their gradient.
 };
 
 Outputs outputs_of(const Case& one, const Inputs& inputs) {
   const at::Tensor qkv = inputs.qkv.detach().clone().set_requires_grad(true);
   const at::Tensor output = attention(qkv, one.heads, one.mask());
   output.backward(inputs.gradient);
-  return {output.detach(), qkv.grad()};
+  Outputs outputs{output.detach(), qkv.grad()};
+  if (one.heads.sinks.is_defined()) outputs.of_sinks = one.heads.sinks.gradient().clone();
+  return outputs;
 }
 
-// softmax(q k^T / sqrt(head_dim)) v in fp64, with all scores at once.
+// softmax(q k^T / sqrt(head_dim)) v in fp64, with all scores at once, and with sinks beside them.
 Outputs formula(const Case& one, const Inputs& inputs) {
   const Heads& heads = one.heads;
   const at::Tensor qkv = inputs.qkv.to(at::kDouble).set_requires_grad(true);
+  at::Tensor sinks;
+  if (heads.sinks.is_defined()) {
+    sinks = heads.sinks.value().to(at::kDouble).set_requires_grad(true);
+  }
   std::vector<at::Tensor> outputs;
   for (const at::Tensor& rows : qkv.split_with_sizes(one.sizes)) {
     const auto part = [&](int64_t column, int64_t num_heads) {
@@ -97,15 +117,20 @@ Outputs formula(const Case& one, const Inputs& inputs) {
     const at::Tensor keys = part(heads.first_key_column(), heads.num_key_value_heads);
     const at::Tensor scores = part(0, heads.num_heads).matmul(keys.transpose(1, 2)) /
                               std::sqrt(static_cast<double>(heads.head_dim));
-    const at::Tensor weights =
-        scores.masked_fill(is_seen.logical_not(), -std::numeric_limits<double>::infinity())
-            .softmax(-1);
+    at::Tensor all =
+        scores.masked_fill(is_seen.logical_not(), -std::numeric_limits<double>::infinity());
+    if (sinks.defined()) {
+      all = at::cat({all, sinks.view({-1, 1, 1}).expand({-1, rows.size(0), 1})}, 2);
+    }
+    const at::Tensor weights = all.softmax(-1).narrow(2, 0, rows.size(0));
     const at::Tensor values = part(heads.first_value_column(), heads.num_key_value_heads);
     outputs.push_back(weights.matmul(values).transpose(0, 1).flatten(1));
   }
   const at::Tensor output = at::cat(outputs);
   output.backward(inputs.gradient.to(at::kDouble));
-  return {output.detach(), qkv.grad()};
+  Outputs expected{output.detach(), qkv.grad()};
+  if (sinks.defined()) expected.of_sinks = sinks.grad();
+  return expected;
 }
 
 double distance(const at::Tensor& found, const at::Tensor& expected) {
@@ -122,6 +147,8 @@ BOOST_DATA_TEST_CASE(attention_is_what_its_formula_says,
   const double bound = dtype == at::kFloat ? 2e-6 : 4e-3;
   BOOST_TEST(distance(found.output, expected.output) < bound);
   BOOST_TEST(distance(found.gradient, expected.gradient) < bound);
+  const double most = std::max(1.0, expected.of_sinks.norm().item<double>());
+  BOOST_TEST((found.of_sinks - expected.of_sinks).norm().item<double>() < bound * most);
   // Row by row, so that no single query or key is wrong among many.
   const at::Tensor worst = (found.output.to(at::kDouble) - expected.output).abs().max();
   BOOST_TEST(worst.item<double>() < 10 * bound);
@@ -137,6 +164,7 @@ BOOST_DATA_TEST_CASE(the_bits_are_those_of_one_thread,
     const Outputs many = outputs_of(one, inputs);
     BOOST_TEST(at::equal(many.output, alone.output), num_threads << " threads");
     BOOST_TEST(at::equal(many.gradient, alone.gradient), num_threads << " threads");
+    BOOST_TEST(at::equal(many.of_sinks, alone.of_sinks), num_threads << " threads");
   }
 }
 

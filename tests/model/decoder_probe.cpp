@@ -4,8 +4,9 @@
 // Runs decoders forward and backward for a test that compares them with others. Each line of its
 // input is a folder, which has:
 //   config.json   as transformers writes it
-//   config.txt    lines `key value...`: `tensors`, `dtype`, `threads`, `longest_context` and
-//                 `device`, which is cpu, or accelerator for the one that LibTorch finds
+//   config.txt    lines `key value...`: `tensors`, `dtype`, `threads`, `longest_context`, the
+//                 `corrections` of all routers, if there are any, and `device`, which is cpu, or
+//                 accelerator for the one that LibTorch finds
 //   weights.bin   fp32 numbers of all tensors, in the order in which the line `tensors` names them
 //   batch.txt     likewise lines, of a batch
 // There it leaves logits.bin [T, vocab_size] and gradients.bin (in the order of weights.bin), all
@@ -50,6 +51,14 @@ class Fields {
   std::vector<int64_t> integers(const std::string& key) const {
     std::vector<int64_t> numbers;
     for (const std::string& word : list(key)) numbers.push_back(std::stoll(word));
+    return numbers;
+  }
+
+  /// None where there is no such line.
+  std::vector<float> floats(const std::string& key) const {
+    std::vector<float> numbers;
+    if (!values_.contains(key)) return numbers;
+    for (const std::string& word : list(key)) numbers.push_back(std::stof(word));
     return numbers;
   }
 
@@ -118,7 +127,18 @@ struct Model {
  private:
   ModelConfig config() const {
     const std::string path = folder + "/config.json";
-    return parse_hugging_face_config(read_file(path, FilePurpose::kModel), path);
+    ModelConfig config = parse_hugging_face_config(read_file(path, FilePurpose::kModel), path);
+    const std::vector<float> corrections = fields.floats("corrections");
+    auto next = corrections.begin();
+    for (int64_t layer = 0; layer < config.num_layers && next != corrections.end(); ++layer) {
+      const int64_t count = config.has_experts(layer) ? config.experts.count : 0;
+      config.experts.corrections.emplace_back(next, next + count);
+      next += count;
+    }
+    if (!config.experts.corrections.empty()) {
+      config.experts.corrections.resize(static_cast<size_t>(config.num_layers));
+    }
+    return config;
   }
 
   at::Device device() const {

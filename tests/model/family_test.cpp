@@ -3,6 +3,7 @@
 
 #include <boost/test/unit_test.hpp>
 #include <string>
+#include <utility>
 
 #include "core/error.h"
 #include "io/says.h"
@@ -57,6 +58,35 @@ BOOST_AUTO_TEST_CASE(an_unknown_family_is_refused_with_the_known_ones) {
   BOOST_CHECK_EXCEPTION(family_of("bert"), ModelError,
                         says("model_type is \"bert\", which is not computed here\n"
                              "  try: choose a model of one of these: llama, mistral, qwen2"));
+}
+
+// What people ask for first, by the names in their files.
+BOOST_AUTO_TEST_CASE(a_family_that_is_not_computed_has_words_for_what_is_missing) {
+  const std::pair<const char*, const char*> kMissing[] = {
+      {"deepseek_v2", "latent attention"},
+      {"deepseek_v3", "latent attention"},
+      {"deepseek_v32", "latent attention"},
+      {"glm4_moe_lite", "latent attention"},
+      {"minicpm3", "latent attention"},
+      {"qwen3_next", "gated DeltaNet layers"},
+      {"qwen3_5", "gated DeltaNet layers"},
+      {"qwen3_5_moe", "gated DeltaNet layers"},
+      {"granitemoehybrid", "Mamba layers"},
+      {"falcon_h1", "Mamba layers"},
+      {"nemotron_h", "Mamba layers"},
+      {"lfm2", "short convolutions"},
+      {"phimoe", "routing that is drawn at random"},
+      {"llama4", "chunked attention, and experts that read weighted inputs"},
+      {"llama4_text", "chunked attention, and experts that read weighted inputs"},
+      {"gemma4", "embeddings a layer, and heads that differ by layer"},
+      {"gemma3n", "embeddings a layer, and heads that differ by layer"}};
+  for (const auto& [model_type, missing] : kMissing) {
+    BOOST_TEST(missing_for(model_type) == missing, model_type);
+  }
+  BOOST_TEST(missing_for("bert") == "");
+  for (const Family& family : families()) {
+    BOOST_TEST(missing_for(family.model_type) == "", family.model_type);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(a_prompt_is_refused_where_embeddings_are_scaled) {

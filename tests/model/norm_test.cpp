@@ -15,7 +15,7 @@ namespace data = boost::unit_test::data;
 namespace {
 
 constexpr NormKind kKind{.epsilon = 1e-5};
-constexpr Heads kHeads{4, 2, 24};
+const Heads kHeads{4, 2, 24};
 
 // Queries, keys and values of 70 tokens, more than one block of rows, and both weights.
 struct Fixture {

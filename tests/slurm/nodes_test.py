@@ -34,7 +34,7 @@ def test_a_power_cut_in_an_allocation_with_a_spare_node(config, undisturbed, who
     assert_finished(job, undisturbed)
     lost = job.line(f"lost rank=1 node={victim} step=")
     assert 'reason="' in lost and "exit=15" in lost
-    assert f"bad_node={victim}: nothing can be started on it" in job.text()
+    assert f"bad_node={victim}: 'true' cannot be started on it" in job.text()
     assert "starting again in this allocation" in job.text()
     assert job.field("Restarts") == "0"
     assert end_codes(config)[-1] == FINISHED and end_codes(config)[0] in (LOST, 137)

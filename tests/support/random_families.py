@@ -52,6 +52,10 @@ CHOICES = dict(
     mlp_only_layers=[[], [0]],
     output_router_logits=[True, False],
     router_aux_loss_coef=[0.0, 0.01, 0.4],
+    swiglu_limit=[0.5, 7.0],
+    use_qk_norm=[True, False],
+    routed_scaling_factor=[1.0, 2.5],
+    first_k_dense_replace=[0, 1, 2],
 )
 
 # Always one of these, where a family's class knows the key: their defaults are large.
@@ -62,6 +66,8 @@ SMALL = dict(
     shared_expert_intermediate_size=[24, 48],
     shared_intermediate_size=[0, 40],
     num_experts_per_tok=[1, 2, 3],
+    n_routed_experts=[4, 8],
+    n_shared_experts=[1, 2],
 )
 
 
@@ -98,6 +104,11 @@ def random_case(number: int) -> tuple[str, str, dict]:
         changes.pop("clip_qkv", None)
     if model_type.startswith("glm"):
         changes["eos_token_id"] = 1
+    if model_type == "glm4_moe":
+        groups = dict(zip(("n_group", "topk_group"), source.choice([(1, 1), (2, 1), (4, 2)])))
+        most = changes["n_routed_experts"] * groups["topk_group"] // groups["n_group"]
+        if most >= changes["num_experts_per_tok"] and changes["n_routed_experts"] > 4:
+            changes |= groups
     if model_type == "falcon" and source.random() < 0.5:
         changes |= dict(new_decoder_architecture=True, parallel_attn=True)
         changes["num_ln_in_parallel_attn"] = source.choice([1, 2])

@@ -4,6 +4,7 @@
 Each is described by transformers' own configuration class, and what differs from SIZES.
 """
 
+import tiny_mixtures
 import transformers
 from family_files import TEXT_PARTS, class_of
 
@@ -238,70 +239,7 @@ CASES = {
         "hunyuan_v1_dense",
         dict(head_dim=16, **rope("dynamic", factor=1.0, alpha=1000.0)),
     ),
-    "qwen3_moe, a dense layer, weights renormalised": (
-        "qwen3_moe",
-        dict(
-            num_experts=7,
-            num_experts_per_tok=3,
-            moe_intermediate_size=40,
-            norm_topk_prob=True,
-            mlp_only_layers=[1],
-            num_hidden_layers=3,
-            head_dim=24,
-        ),
-    ),
-    "qwen3_moe, windows, balanced": (
-        "qwen3_moe",
-        dict(
-            num_experts=6,
-            num_experts_per_tok=2,
-            moe_intermediate_size=32,
-            use_sliding_window=True,
-            sliding_window=6,
-            head_dim=16,
-            output_router_logits=True,
-            router_aux_loss_coef=0.3,
-        ),
-    ),
-    "qwen2_moe, experts in each second layer": (
-        "qwen2_moe",
-        dict(
-            num_experts=5,
-            num_experts_per_tok=2,
-            moe_intermediate_size=32,
-            shared_expert_intermediate_size=48,
-            decoder_sparse_step=2,
-            num_hidden_layers=3,
-            use_sliding_window=True,
-            sliding_window=5,
-            max_window_layers=2,
-        ),
-    ),
-    "mixtral": ("mixtral", dict(num_local_experts=4, sliding_window=7)),
-    "mixtral, balanced, one expert a token": (
-        "mixtral",
-        dict(
-            num_local_experts=3,
-            num_experts_per_tok=1,
-            output_router_logits=True,
-            router_aux_loss_coef=0.5,
-        ),
-    ),
-    "olmoe": ("olmoe", dict(num_experts=6, num_experts_per_tok=3, attention_bias=True)),
-    "granitemoe, balanced": (
-        "granitemoe",
-        dict(
-            num_local_experts=5,
-            num_experts_per_tok=3,
-            output_router_logits=True,
-            router_aux_loss_coef=0.2,
-            **MULTIPLIERS,
-        ),
-    ),
-    "granitemoeshared": (
-        "granitemoeshared",
-        dict(num_local_experts=4, shared_intermediate_size=40, tie_word_embeddings=True),
-    ),
+    **tiny_mixtures.CASES,
 }  # fmt: skip
 
 # What keys are called in files of who published a family first.

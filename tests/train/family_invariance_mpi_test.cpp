@@ -37,6 +37,7 @@ ModelConfig model_of_family(std::string_view model_type, std::string_view furthe
       R"({"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "vocab_size": 61,
           "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "n_inner": 40,
           "ffn_hidden_size": 40, "max_position_embeddings": 64, "sliding_window": 5,
+          "moe_intermediate_size": 24,
           "eos_token_id": null, "model_type": ")",
       model_type, '"', further_keys, '}');
   return parse_hugging_face_config(text, concat("the configuration of ", model_type));

@@ -70,6 +70,12 @@ bool names_quantisation(std::string_view config) {
   return json.is_object() && json.contains(kSection) && !json[kSection].is_null();
 }
 
+bool names_mxfp4(std::string_view config) {
+  if (!names_quantisation(config)) return false;
+  const Json section = Json::parse(config)[kSection];
+  return section.is_object() && section.value("quant_method", Json()) == "mxfp4";
+}
+
 std::optional<QuantisationOptions> parse_quantization_config(std::string_view config,
                                                              const std::string& name) {
   if (!names_quantisation(config)) return {};

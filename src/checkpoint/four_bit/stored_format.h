@@ -33,6 +33,9 @@ std::vector<TensorSpec> four_bit_specs(const std::string& matrix, int64_t num_el
 /// Whether a config.json has a `quantization_config`.
 bool names_quantisation(std::string_view config);
 
+/// Whether that says MXFP4, which is not computed in four bits here but read as what it stands for.
+bool names_mxfp4(std::string_view config);
+
 /// How the matrices of a model are stored, by the `quantization_config` of its config.json; nothing
 /// if there is none. `name` is the file's, for messages.
 /// Throws: ModelError that lists all that is not read here: other methods than bitsandbytes, eight

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "model/ops/attention_sinks.h"
 #include "model/ops/attention_task.h"
 #include "model/ops/attention_tile.h"
 #include "model/ops/backward.h"
@@ -73,7 +74,9 @@ at::Tensor attention(const at::Tensor& qkv, const Heads& heads, const AttentionM
       result.output, {qkv},
       [qkv, heads, mask, kept = AttentionResult{result.output.detach(), result.log_sums}](
           const at::Tensor& gradient) -> std::vector<at::Tensor> {
-        return {attention_backward(gradient.contiguous(), qkv, heads, mask, kept)};
+        const at::Tensor given = gradient.contiguous();
+        write_sink_gradients(given, kept, heads);
+        return {attention_backward(given, qkv, heads, mask, kept)};
       });
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/range.h"
+#include "model/weight.h"
 
 namespace temper {
 
@@ -19,6 +20,8 @@ struct Heads {
   int64_t head_dim = 0;
   double scale = 0.0;    ///< By which scores are multiplied; 0: 1 / sqrt(head_dim).
   double softcap = 0.0;  ///< Scaled scores s are then bounded: softcap tanh(s / softcap); 0: not.
+  Weight sinks = {};     ///< [num_heads], a score of each beside those of keys, whose value is 0;
+                         ///< undefined where there are none.
 
   float score_scale() const {
     return scale > 0.0 ? static_cast<float>(scale) : 1.0F / std::sqrt(static_cast<float>(head_dim));
@@ -42,7 +45,8 @@ struct AttentionMask {
   int64_t window = 0;
 };
 
-/// softmax(q k^T / sqrt(head_dim)) v for each query head, with what `heads` say of the scores.
+/// softmax(q k^T / sqrt(head_dim)) v for each query head, with what `heads` say of the scores. The
+/// backward pass writes the gradient of the sinks.
 /// Shapes: qkv [T, columns]; returns [T, query_columns].
 /// Source: Dao, "FlashAttention-2", 2023, for the backward pass from the row's log-sum-exp.
 at::Tensor attention(const at::Tensor& qkv, const Heads& heads, const AttentionMask& mask);

@@ -5,6 +5,7 @@
 #include <limits>
 #include <vector>
 
+#include "model/ops/attention_sinks.h"
 #include "model/ops/attention_task.h"
 #include "model/ops/attention_tile.h"
 
@@ -18,6 +19,12 @@ struct Softmax {
   TileRow decay;   // By which what was summed before the last block is to be multiplied.
 
   Softmax() { maxima.fill(std::numeric_limits<float>::lowest()); }
+
+  // With a score that comes before those of all keys.
+  Softmax(float sink, float scale) {
+    maxima.fill(sink / scale);
+    sums.fill(1.0F);
+  }
 };
 
 // Turns scores into exponentials that are not yet divided by their sum.
@@ -73,13 +80,12 @@ struct ForwardFactors {
 // Leaves the sums of one tile in scratch.sum, [head_dim, kQueriesPerTile], not yet divided.
 template <typename Tile>
 Softmax attend_tile(const QueryTile& tile, const QueryFactors<Tile>& queries,
-                    const ForwardFactors<Tile>& in, const Heads& heads) {
+                    const ForwardFactors<Tile>& in, const Heads& heads, Softmax softmax) {
   AttentionScratch& scratch = AttentionScratch::of_this_thread();
   const ScoreRule rule(heads);
   const int64_t head_dim = heads.head_dim;
   float* scores = scratch.scores.of(kKeysPerBlock * kQueriesPerTile);
   float* sum = scratch.sum.of(head_dim * kQueriesPerTile);
-  Softmax softmax;
   tile.for_each_block([&](Range block) {
     const int64_t count = block.size();
     multiply_tiles({count, kQueriesPerTile, in.keys.depth}, in.keys.from(block.begin),
@@ -101,7 +107,8 @@ Softmax attend_tile(const QueryTile& tile, const QueryFactors<Tile>& queries,
 template <typename T>
 struct HeadOutput {
   HeadColumns<T> rows;
-  float* log_sums;  // [size]
+  float* log_sums;    // [size]
+  const float* sink;  // Of the head, or null.
 };
 
 template <typename Tile, typename T>
@@ -114,7 +121,8 @@ void attend(const HeadOfDocument<const T>& in, const HeadOutput<T>& output,
     const QueryTile tile(first, document, window);
     const QueryFactors<Tile> queries(in.queries.rows(tile.begin, tile.end),
                                      QueryFactors<Tile>::Needs::kColumns, scratch.queries);
-    const Softmax softmax = attend_tile(tile, queries, factors, heads);
+    const Softmax begun = output.sink == nullptr ? Softmax() : Softmax(*output.sink, scale);
+    const Softmax softmax = attend_tile(tile, queries, factors, heads, begun);
     float* sum = scratch.sum.of(heads.head_dim * kQueriesPerTile);
     scale_columns(sum, heads.head_dim,
                   finish(softmax, scale, tile.size(), output.log_sums + tile.begin));
@@ -131,6 +139,8 @@ AttentionResult attention_forward(const at::Tensor& qkv, const Heads& heads,
   AttentionResult result{at::empty({num_rows, heads.query_columns()}, qkv.options()),
                          at::empty({heads.num_heads, num_rows}, at::kFloat)};
   float* log_sums = result.log_sums.mutable_data_ptr<float>();
+  const at::Tensor sinks = sink_values(heads);
+  const float* first_sink = sinks.defined() ? sinks.const_data_ptr<float>() : nullptr;
   const std::vector<Document> documents = longest_first(documents_of(mask));
   dispatch_tiles(qkv.scalar_type(), [&](auto element, auto tile) {
     using T = decltype(element);
@@ -139,7 +149,8 @@ AttentionResult attention_forward(const at::Tensor& qkv, const Heads& heads,
     for_each_head(documents, heads, [&](const Document& document, int64_t head) {
       const HeadOfDocument<const T> in(from, document, head, heads);
       const HeadOutput<T> out{query_head(to, document, head, heads),
-                              log_sums + head * num_rows + document.begin};
+                              log_sums + head * num_rows + document.begin,
+                              first_sink == nullptr ? nullptr : first_sink + head};
       attend<decltype(tile)>(in, out, document, heads, mask.window);
     });
   });

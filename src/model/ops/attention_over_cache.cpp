@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "model/ops/attention.h"
+#include "model/ops/attention_sinks.h"
 #include "model/ops/attention_task.h"
 #include "model/ops/rows.h"
 
@@ -54,11 +55,15 @@ void add_scaled(float factor, const float* row, int64_t size, float* sum) {
 }
 
 // Turns a row of scores into exponentials that are not yet divided by their sum, and returns it.
-float exponentiate(float* row, int64_t size) {
-  const Vector shift(at::vec::reduce_all<float>(
-      [](Vector a, Vector b) { return at::vec::maximum(a, b); }, row, size));
+// `sink` is one more score, if there is one.
+float exponentiate(float* row, int64_t size, const float* sink) {
+  float most = at::vec::reduce_all<float>([](Vector a, Vector b) { return at::vec::maximum(a, b); },
+                                          row, size);
+  if (sink != nullptr) most = std::max(most, *sink);
+  const Vector shift(most);
   at::vec::map<float>([&](Vector x) { return (x - shift).exp(); }, row, row, size);
-  return at::vec::reduce_all<float>([](Vector a, Vector b) { return a + b; }, row, size);
+  const float sum = at::vec::reduce_all<float>([](Vector a, Vector b) { return a + b; }, row, size);
+  return sink == nullptr ? sum : sum + std::exp(*sink - most);
 }
 
 void bound(float* scores, int64_t size, float softcap) {
@@ -73,6 +78,7 @@ struct CachedTask {
   T* output;
   int64_t num_queries, num_heads, num_keys, num_key_value_heads, head_dim;
   float scale, softcap;
+  const float* sinks;  // [num_heads], or null.
 
   int64_t group() const { return num_heads / num_key_value_heads; }
   int64_t size() const { return num_queries * num_key_value_heads; }
@@ -102,7 +108,8 @@ void attend(const CachedTask<T>& in, int64_t window, int64_t task) {
   std::fill_n(sums, group * size, 0.0F);
   for (int64_t i = 0; i < group; ++i) {
     float* own = scores + i * visible;
-    const Vector scale(1.0F / exponentiate(own, visible));
+    const float* sink = in.sinks == nullptr ? nullptr : in.sinks + head * group + i;
+    const Vector scale(1.0F / exponentiate(own, visible, sink));
     at::vec::map<float>([&](Vector x) { return x * scale; }, own, own, visible);
   }
   const T* values = in.values + first * row_step + head * size;
@@ -120,6 +127,7 @@ template <typename T>
 void on_cpu(const at::Tensor& queries, const std::vector<CachedSequence>& sequences,
             const Heads& heads, int64_t window, const at::Tensor& output) {
   const int64_t columns = output.size(1);
+  const at::Tensor sinks = sink_values(heads);
   std::vector<CachedTask<T>> tasks;
   std::vector<int64_t> ends;  // Of each one's parts, among those of all.
   for (const CachedSequence& one : sequences) {
@@ -127,7 +135,8 @@ void on_cpu(const at::Tensor& queries, const std::vector<CachedSequence>& sequen
     tasks.push_back({queries.const_data_ptr<T>() + place, one.keys.const_data_ptr<T>(),
                      one.values.const_data_ptr<T>(), output.mutable_data_ptr<T>() + place,
                      one.queries.size(), queries.size(1), one.keys.size(0), one.keys.size(1),
-                     one.keys.size(2), heads.score_scale(), static_cast<float>(heads.softcap)});
+                     one.keys.size(2), heads.score_scale(), static_cast<float>(heads.softcap),
+                     sinks.defined() ? sinks.const_data_ptr<float>() : nullptr});
     ends.push_back((ends.empty() ? 0 : ends.back()) + tasks.back().size());
   }
   run_tasks(ends.back(), [&](int64_t part) {
@@ -147,14 +156,15 @@ at::Tensor visible_keys(int64_t num_queries, int64_t num_keys, int64_t window, a
   return window > 0 ? is_past.logical_and(distance < window) : is_past;
 }
 
+// `sinks` has those of each query, or is undefined. Shapes: [T, num_heads] fp32.
 at::Tensor elsewhere(const at::Tensor& queries, const CachedSequence& sequence, const Heads& heads,
-                     int64_t window) {
+                     int64_t window, const at::Tensor& sinks) {
   const auto by_head = [](const at::Tensor& tokens) { return tokens.transpose(0, 1).unsqueeze(0); };
   const at::Tensor own = queries.narrow(0, sequence.queries.begin, sequence.queries.size());
   const int64_t num_keys = sequence.keys.size(0);
   const bool is_causal = own.size(0) == num_keys && (window == 0 || window >= num_keys);
   const auto scale = heads.scale > 0.0 ? std::optional(heads.scale) : std::nullopt;
-  if (heads.softcap == 0.0) {
+  if (heads.softcap == 0.0 && !sinks.defined()) {
     const at::Tensor visible =  // None where a kernel knows the mask by itself.
         is_causal ? at::Tensor() : visible_keys(own.size(0), num_keys, window, queries.device());
     const at::Tensor out = at::scaled_dot_product_attention(
@@ -168,10 +178,15 @@ at::Tensor elsewhere(const at::Tensor& queries, const CachedSequence& sequence, 
   };
   const at::Tensor products =
       own.transpose(0, 1).matmul(repeated(sequence.keys).transpose(1, 2)).to(at::kFloat);
-  const double inner = static_cast<double>(heads.score_scale()) / heads.softcap;
-  const at::Tensor scores = (products * inner).tanh() * heads.softcap;
+  at::Tensor scores = products * static_cast<double>(heads.score_scale());
+  if (heads.softcap > 0.0) scores = (scores / heads.softcap).tanh() * heads.softcap;
   const at::Tensor visible = visible_keys(own.size(0), num_keys, window, queries.device());
-  const at::Tensor weights = at::softmax(scores.masked_fill(visible.logical_not(), -INFINITY), 2);
+  scores = scores.masked_fill(visible.logical_not(), -INFINITY);
+  if (sinks.defined()) {
+    const at::Tensor own_sinks = sinks.narrow(0, sequence.queries.begin, own.size(0));
+    scores = at::cat({scores, own_sinks.t().unsqueeze(2)}, 2);
+  }
+  const at::Tensor weights = at::softmax(scores, 2).narrow(2, 0, num_keys);
   const at::Tensor out = weights.to(own.scalar_type()).matmul(repeated(sequence.values));
   return out.transpose(0, 1).flatten(1);
 }
@@ -183,8 +198,9 @@ at::Tensor attention_over_caches(const at::Tensor& queries,
                                  int64_t window) {
   if (!queries.is_cpu()) {
     std::vector<at::Tensor> outputs;
+    const at::Tensor sinks = sinks_of_rows(queries, heads);
     for (const CachedSequence& sequence : sequences) {
-      outputs.push_back(elsewhere(queries, sequence, heads, window));
+      outputs.push_back(elsewhere(queries, sequence, heads, window, sinks));
     }
     return at::cat(outputs);
   }

@@ -99,7 +99,7 @@ HeadColumns<T> query_head(T* tensor, const Document& document, int64_t head, con
 /// What the backward pass needs of the forward pass.
 struct AttentionResult {
   at::Tensor output;    ///< [T, query_columns]
-  at::Tensor log_sums;  ///< [num_heads, T] fp32, of each row's exponentials.
+  at::Tensor log_sums;  ///< [num_heads, T] fp32, of each row's exponentials and its head's sink.
 };
 AttentionResult attention_forward(const at::Tensor& qkv, const Heads& heads,
                                   const AttentionMask& mask);

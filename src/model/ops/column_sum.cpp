@@ -37,7 +37,7 @@ at::Tensor sum_on_cpu(const at::Tensor& matrix) {
 
 void column_sum_out(at::Tensor sums, const at::Tensor& matrix) {
   if (!matrix.is_cpu()) {
-    at::sum_out(sums, matrix, {0});
+    sums.copy_(at::sum(matrix, {0}, /*keepdim=*/false, at::kFloat));
     return;
   }
   add_partial_sums(std::move(sums), sum_on_cpu(matrix.contiguous()));

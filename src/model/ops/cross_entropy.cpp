@@ -9,6 +9,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "model/ops/cross_entropy_kernel.h"
+#include "model/ops/kernel_call.h"
 #include "model/ops/rows.h"
 
 namespace temper {
@@ -174,6 +176,19 @@ at::Tensor losses_on_cpu(const at::Tensor& logits, const at::Tensor& targets) {
   return losses;
 }
 
+template <Write write>
+at::Tensor losses_by_kernel(const at::Tensor& logits, const at::Tensor& targets) {
+  const at::Tensor losses = at::empty({logits.size(0)}, logits.options().dtype(at::kFloat));
+  dispatch_kernel(logits.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    launch(CrossEntropyKernel<T>{place_of<T>(logits), source_of<int64_t>(targets),
+                                 place_of<float>(losses), logits.size(0), logits.size(1),
+                                 write == Write::kGradient},
+           stream_of(logits));
+  });
+  return losses;
+}
+
 NearLosses near_losses_by_operators(const at::Tensor& logits, const at::Tensor& targets,
                                     const at::Tensor& other, const KlOptions& kl) {
   const at::Tensor wide = logits.to(at::kFloat);
@@ -193,6 +208,7 @@ NearLosses near_losses_by_operators(const at::Tensor& logits, const at::Tensor& 
 
 at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& targets) {
   if (logits.is_cpu()) return losses_on_cpu<Write::kNothing>(logits, targets);
+  if constexpr (kHasKernels) return losses_by_kernel<Write::kNothing>(logits, targets);
   return at::cross_entropy_loss(logits.to(at::kFloat), targets, {}, at::Reduction::None);
 }
 
@@ -222,6 +238,7 @@ NearLosses near_losses_with_gradient(at::Tensor logits, const at::Tensor& target
 
 at::Tensor cross_entropy_with_gradient(at::Tensor logits, const at::Tensor& targets) {
   if (logits.is_cpu()) return losses_on_cpu<Write::kGradient>(logits, targets);
+  if constexpr (kHasKernels) return losses_by_kernel<Write::kGradient>(logits, targets);
   const at::Tensor wide = logits.to(at::kFloat);
   at::Tensor probabilities = at::softmax(wide, 1);
   const at::Tensor losses = at::cross_entropy_loss(wide, targets, {}, at::Reduction::None);

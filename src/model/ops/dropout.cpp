@@ -11,41 +11,45 @@
 #include <utility>
 
 #include "core/random.h"
+#include "model/ops/dropout_kernel.h"
+#include "model/ops/kernel_call.h"
 #include "model/ops/rows.h"
 
 namespace temper {
 namespace {
 
-// One call of the generator decides on so many elements, with 16 bits each.
-constexpr int64_t kPerCall = 8;
 constexpr int64_t kPiece = 1024;  // Elements that are computed at once.
 constexpr int64_t kGrain = 8;     // Pieces that are worth a thread: arbitrary.
 
 /// What elements are multiplied with.
 class DropoutFactors {
  public:
-  DropoutFactors(uint64_t key, double probability)
-      : key_(key),
-        threshold_(static_cast<uint32_t>(std::lround(probability * 65536.0))),
-        kept_(static_cast<float>(1.0 / (1.0 - probability))) {}
+  explicit DropoutFactors(DropoutDraw draw) : draw_(draw) {}
 
   // Of one piece, to [kPiece] of them.
   void write(int64_t piece, float* factors) const {
     std::array<uint32_t, kPiece / 2> words;
-    philox_run(key_, static_cast<uint64_t>(piece * (kPiece / kPerCall)), {0, 0}, words);
+    philox_run(draw_.key, static_cast<uint64_t>(piece * (kPiece / DropoutDraw::kPerCall)), {0, 0},
+               words);
     for (size_t i = 0; i < words.size(); ++i) {
-      factors[2 * i] = (words[i] & 0xFFFFU) < threshold_ ? 0.0F : kept_;
-      factors[2 * i + 1] = (words[i] >> 16) < threshold_ ? 0.0F : kept_;
+      factors[2 * i] = (words[i] & 0xFFFFU) < draw_.threshold ? 0.0F : draw_.kept;
+      factors[2 * i + 1] = (words[i] >> 16) < draw_.threshold ? 0.0F : draw_.kept;
     }
   }
 
  private:
-  uint64_t key_;
-  uint32_t threshold_;
-  float kept_;
+  DropoutDraw draw_;
 };
 
-// to = factors x + keep * to.
+// to = factors x + keep * to, in one launch. Shapes: x, to dense and of one order.
+void multiply_by_kernel(const at::Tensor& x, DropoutDraw draw, float keep, const at::Tensor& to) {
+  dispatch_kernel(x.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    launch(DropoutKernel<T>{source_of<T>(x), place_of<T>(to), x.numel(), keep, draw}, stream_of(x));
+  });
+}
+
+// The same on the CPU.
 template <typename T>
 void multiply_factors(std::span<const T> x, const DropoutFactors& factors, float keep, T* to) {
   const int64_t size = std::ssize(x);
@@ -79,6 +83,12 @@ void Dropout::add_applied(at::Tensor sum, const at::Tensor& x, uint64_t place) c
 }
 
 void Dropout::multiply(const at::Tensor& x, uint64_t place, float keep, at::Tensor to) const {
+  const uint64_t key = random_word(seed_ ^ (place << 32), static_cast<uint64_t>(*number_));
+  const DropoutDraw draw{key, static_cast<uint32_t>(std::lround(probability_ * 65536.0)),
+                         static_cast<float>(1.0 / (1.0 - probability_))};
+  if constexpr (kHasKernels) {
+    if (!x.is_cpu()) return multiply_by_kernel(x, draw, keep, to);
+  }
   if (!x.is_cpu()) {
     const at::Tensor factors =  // Drawn on the host, which does not wait for their copy.
         apply(at::ones(x.sizes(), at::kFloat), place)
@@ -91,8 +101,7 @@ void Dropout::multiply(const at::Tensor& x, uint64_t place, float keep, at::Tens
     }
     return;
   }
-  const uint64_t key = random_word(seed_ ^ (place << 32), static_cast<uint64_t>(*number_));
-  const DropoutFactors factors(key, probability_);
+  const DropoutFactors factors(draw);
   dispatch_dtype(x.scalar_type(), [&](auto element) {
     using T = decltype(element);
     const std::span<const T> numbers(x.const_data_ptr<T>(), static_cast<size_t>(x.numel()));

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "model/on_device.h"
+#include "model/ops/embedding_kernel.h"
+#include "model/ops/kernel_call.h"
 #include "model/ops/product.h"
 #include "model/ops/rows.h"
 
@@ -69,6 +71,17 @@ void add_on_cpu(const at::Tensor& sums, const at::Tensor& gradient, const at::Te
   });
 }
 
+void add_by_kernel(const at::Tensor& sums, const at::Tensor& gradient, const at::Tensor& sorted,
+                   const at::Tensor& order) {
+  dispatch_kernel(sums.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    launch(EmbeddingKernel<T>{place_of<T>(sums), source_of<T>(gradient), source_of<int64_t>(sorted),
+                              source_of<int64_t>(order), static_cast<uint32_t>(sorted.numel()),
+                              static_cast<uint32_t>(sums.size(1))},
+           stream_of(sums));
+  });
+}
+
 // In the order of the positions, too: equal tokens lie side by side in order, each of such groups
 // is a row of its own in fp32, and what is added to one row by index_put_ is added in order, also
 // by CUDA. Rows that a group's members write back are the same.
@@ -76,6 +89,7 @@ void add_by_operators(const at::Tensor& sums, const at::Tensor& gradient,
                       const at::Tensor& tokens) {
   if (tokens.numel() == 0) return;
   const auto [sorted, order] = at::sort(tokens, /*stable=*/true, /*dim=*/0, /*descending=*/false);
+  if constexpr (kHasKernels) return add_by_kernel(sums, gradient.contiguous(), sorted, order);
   at::Tensor begins = at::zeros_like(sorted);
   begins.slice(0, 1).copy_(sorted.slice(0, 1).ne(sorted.slice(0, 0, -1)));
   const at::Tensor group = begins.cumsum(0);

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "model/on_device.h"
+#include "model/ops/attention_sinks.h"
+#include "model/ops/attention_task.h"
 #include "model/ops/backward.h"
 
 namespace temper {
@@ -75,7 +77,9 @@ Kept forward(const at::Tensor& qkv, const Call& call) {
       call.queries(qkv), call.keys(qkv), call.values(qkv), call.begins, call.begins, call.longest,
       call.longest, /*dropout_p=*/0.0, /*is_causal=*/true, /*return_debug_mask=*/false,
       call.scale(), call.tokens_before, /*window_size_right=*/0);
-  return {output, log_sums, random_state, unused};
+  if (!call.heads.sinks.is_defined()) return {output, log_sums, random_state, unused};
+  const AttentionResult whole = with_sinks({output.flatten(1), log_sums}, call.heads);
+  return {whole.output.view_as(output), whole.log_sums, random_state, unused};
 }
 
 at::Tensor backward(const at::Tensor& gradient, const at::Tensor& qkv, const Kept& kept,
@@ -111,7 +115,9 @@ at::Tensor flash_attention(const at::Tensor& qkv, const Heads& heads, const Atte
   return with_backward(
       kept.output.flatten(1), {qkv},
       [qkv = qkv.detach(), kept, call](const at::Tensor& gradient) -> std::vector<at::Tensor> {
-        return {backward(gradient.contiguous(), qkv, kept, call)};
+        const at::Tensor given = gradient.contiguous();
+        write_sink_gradients(given, {kept.output.flatten(1), kept.log_sums}, call.heads);
+        return {backward(given, qkv, kept, call)};
       });
 }
 

@@ -8,7 +8,9 @@
 #include <utility>
 
 #include "model/ops/backward.h"
+#include "model/ops/column_sum.h"
 #include "model/ops/expert_rows.h"
+#include "model/ops/product.h"
 
 namespace temper {
 namespace {
@@ -21,18 +23,19 @@ struct ExpertPass {
 };
 
 // Zeros for what no token has chosen.
+void clear_gradient(const Weight& weight) {
+  if (!weight.is_defined()) return;
+  if (at::Tensor gradient = weight.gradient(); gradient.defined()) gradient.zero_();
+}
+
 void clear_gradients(const LinearWeights& weights) {
-  const auto clear = [](const Weight& weight) {
-    if (!weight.is_defined()) return;
-    if (at::Tensor gradient = weight.gradient(); gradient.defined()) gradient.zero_();
-  };
-  clear(weights.matrix);
-  clear(weights.bias);
+  clear_gradient(weights.matrix);
+  clear_gradient(weights.bias);
   if (!weights.low_rank.is_defined()) return;
-  clear(weights.low_rank.down);
+  clear_gradient(weights.low_rank.down);
   for (const LowRankPart& part : weights.low_rank.parts) {
-    clear(part.up);
-    clear(part.magnitude);
+    clear_gradient(part.up);
+    clear_gradient(part.magnitude);
   }
 }
 
@@ -49,7 +52,8 @@ class ExpertMlp {
       outputs.push_back(linear_forward({}, x, one, pass.products.emplace_back()));
     }
     pass.gate_up = outputs.size() == 1 ? outputs.front() : at::cat(outputs, 1);
-    return linear_forward({}, weigh_rows(activate_mlp(pass.gate_up, activation_), factors),
+    return linear_forward(weighed_bias(factors),
+                          weigh_rows(activate_mlp(pass.gate_up, activation_), factors),
                           weights_.down, pass.down);
   }
 
@@ -59,7 +63,8 @@ class ExpertMlp {
     const at::Tensor inner = activate_mlp(pass.gate_up, activation_);
     const at::Tensor of_inner = linear_backward(
         gradient, [&] { return weigh_rows(inner, factors); }, weights_.down, pass.down);
-    weigh_rows_backward(of_inner, inner, factors, std::move(factor_gradients));
+    weigh_rows_backward(of_inner, inner, factors, factor_gradients);
+    weighed_bias_backward(gradient, factors, std::move(factor_gradients));
     const at::Tensor of_gate_up = activate_mlp_backward(pass.gate_up, activation_, of_inner);
     at::Tensor of_x;
     int64_t first = 0;
@@ -80,9 +85,28 @@ class ExpertMlp {
   void clear() const {
     for (const LinearWeights& one : weights_.gate_up) clear_gradients(one);
     clear_gradients(weights_.down);
+    clear_gradient(weights_.down_bias);
   }
 
  private:
+  // What `down` adds to each row: its bias, by weight. Undefined where it has none.
+  at::Tensor weighed_bias(const at::Tensor& factors) const {
+    if (!weights_.down_bias.is_defined()) return {};
+    const at::Tensor bias = weights_.down_bias.value();
+    return weigh_rows(bias.expand({factors.size(0), bias.size(0)}).contiguous(), factors);
+  }
+
+  void weighed_bias_backward(const at::Tensor& gradient, const at::Tensor& factors,
+                             at::Tensor factor_gradients) const {
+    if (!weights_.down_bias.is_defined()) return;
+    const at::Tensor wide = gradient.to(at::kFloat);
+    factor_gradients.add_(
+        product(wide, weights_.down_bias.value().to(at::kFloat).unsqueeze(1)).squeeze(1));
+    if (at::Tensor own = weights_.down_bias.gradient(); own.defined()) {
+      column_sum_out(own, weigh_rows(wide, factors));
+    }
+  }
+
   const ExpertWeights& weights_;
   MlpActivation activation_;
 };

@@ -18,7 +18,8 @@ namespace temper {
 /// One expert's MLP.
 struct ExpertWeights {
   SideBySide gate_up;
-  LinearWeights down;
+  LinearWeights down;  ///< Without its bias,
+  Weight down_bias;    ///< which is multiplied with the weight; undefined where there is none.
 };
 
 /// Where the weights of experts come from and go to while they compute, a group of them at a time.

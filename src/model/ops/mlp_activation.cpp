@@ -3,8 +3,14 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
 #include "model/ops/activation_formula.h"
 #include "model/ops/backward.h"
+#include "model/ops/kernel_call.h"
+#include "model/ops/mlp_activation_kernel.h"
 #include "model/ops/rows.h"
 
 namespace temper {
@@ -16,6 +22,22 @@ struct MlpRow {
   int64_t size;
   bool is_gated;
 };
+
+// A row of gates and ups by turns as one with gates first, bounded. Shapes: both [2 size].
+void put_apart(const float* row, int64_t size, float bound, float* out) {
+  for (int64_t i = 0; i < size; ++i) {
+    out[i] = std::min(row[2 * i], bound);
+    out[size + i] = std::clamp(row[2 * i + 1], -bound, bound) + 1.0F;
+  }
+}
+
+// From the gradient of such a row to that of `row`, which has none beyond the bounds.
+void put_together(const float* apart, const float* row, int64_t size, float bound, float* out) {
+  for (int64_t i = 0; i < size; ++i) {
+    out[2 * i] = row[2 * i] <= bound ? apart[i] : 0.0F;
+    out[2 * i + 1] = std::abs(row[2 * i + 1]) <= bound ? apart[size + i] : 0.0F;
+  }
+}
 
 template <typename Formula>
 void forward_row(const MlpRow& row, float* out) {
@@ -50,16 +72,22 @@ void dispatch(const at::Tensor& x, MlpActivation activation, Function function) 
 at::Tensor forward_on_cpu(const at::Tensor& x, MlpActivation activation) {
   const int64_t num_rows = x.size(0), width = x.size(1);
   const int64_t size = activation.is_gated ? width / 2 : width;
+  const auto bound = static_cast<float>(activation.bound);
   at::Tensor out = at::empty({num_rows, size}, x.options());
   dispatch(x, activation, [&](auto zero, auto formula) {
     using T = decltype(zero);
     const T* from = x.const_data_ptr<T>();
     T* to = out.mutable_data_ptr<T>();
     at::parallel_for(0, num_rows, 1, [&](int64_t begin, int64_t end) {
-      RowScratch scratch(width + size);
+      RowScratch scratch(2 * width + size);
       for (int64_t row = begin; row < end; ++row) {
         const float* values = read_row(from + row * width, scratch.data(), width);
         float* result = row_buffer(to + row * size, scratch.data() + width);
+        if (bound > 0.0F) {
+          float* apart = scratch.data() + width + size;
+          put_apart(values, size, bound, apart);
+          values = apart;
+        }
         forward_row<decltype(formula)>({values, size, activation.is_gated}, result);
         write_row(to + row * size, result, size);
       }
@@ -71,6 +99,7 @@ at::Tensor forward_on_cpu(const at::Tensor& x, MlpActivation activation) {
 at::Tensor backward_on_cpu(const at::Tensor& x, MlpActivation activation,
                            const at::Tensor& gradient) {
   const int64_t num_rows = x.size(0), width = x.size(1), size = gradient.size(1);
+  const auto bound = static_cast<float>(activation.bound);
   at::Tensor out = at::empty_like(x);
   dispatch(x, activation, [&](auto zero, auto formula) {
     using T = decltype(zero);
@@ -78,12 +107,19 @@ at::Tensor backward_on_cpu(const at::Tensor& x, MlpActivation activation,
     const T* upper = gradient.const_data_ptr<T>();
     T* to = out.mutable_data_ptr<T>();
     at::parallel_for(0, num_rows, 1, [&](int64_t begin, int64_t end) {
-      RowScratch scratch(2 * width + size);
+      RowScratch scratch(4 * width + size);
       for (int64_t row = begin; row < end; ++row) {
         const float* values = read_row(from + row * width, scratch.data(), width);
         const float* d = read_row(upper + row * size, scratch.data() + width, size);
         float* result = row_buffer(to + row * width, scratch.data() + width + size);
-        backward_row<decltype(formula)>({values, size, activation.is_gated}, d, result);
+        if (bound > 0.0F) {
+          float* apart = scratch.data() + 2 * width + size;
+          put_apart(values, size, bound, apart);
+          backward_row<decltype(formula)>({apart, size, true}, d, apart + width);
+          put_together(apart + width, values, size, bound, result);
+        } else {
+          backward_row<decltype(formula)>({values, size, activation.is_gated}, d, result);
+        }
         write_row(to + row * width, result, width);
       }
     });
@@ -91,9 +127,68 @@ at::Tensor backward_on_cpu(const at::Tensor& x, MlpActivation activation,
   return out;
 }
 
+// Whether a device has kernels of ours for it.
+bool has_kernel(MlpActivation activation) {
+  using enum ActivationFunction;
+  const bool is_known = activation.function == kSwish || activation.function == kGeluNew;
+  return kHasKernels && activation.is_gated && activation.bound == 0.0 && is_known;
+}
+
+GateFormula formula_of(MlpActivation activation) {
+  const bool is_swish = activation.function == ActivationFunction::kSwish;
+  return {is_swish ? GateFormula::Kind::kSwish : GateFormula::Kind::kGeluNew};
+}
+
+template <typename T>
+RowChunks<T> chunks_of(const at::Tensor& x) {
+  return {static_cast<uint32_t>(x.size(0)), static_cast<uint32_t>(x.size(1) / 2)};
+}
+
+at::Tensor forward_by_kernel(const at::Tensor& x, MlpActivation activation) {
+  const at::Tensor out = at::empty({x.size(0), x.size(1) / 2}, x.options());
+  dispatch_kernel(x.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    launch(MlpActivationKernel<T>{source_of<T>(x), place_of<T>(out), chunks_of<T>(x),
+                                  formula_of(activation)},
+           stream_of(x));
+  });
+  return out;
+}
+
+at::Tensor backward_by_kernel(const at::Tensor& x, MlpActivation activation,
+                              const at::Tensor& gradient) {
+  const at::Tensor out = at::empty_like(x);
+  dispatch_kernel(x.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    launch(MlpActivationBackwardKernel<T>{source_of<T>(x), source_of<T>(gradient), place_of<T>(out),
+                                          chunks_of<T>(x), formula_of(activation)},
+           stream_of(x));
+  });
+  return out;
+}
+
+at::Tensor forward(const at::Tensor& x, MlpActivation activation) {
+  if constexpr (kHasKernels) {
+    if (!x.is_cpu()) return forward_by_kernel(x, activation);
+  }
+  return forward_on_cpu(x, activation);
+}
+
+at::Tensor backward(const at::Tensor& x, MlpActivation activation, const at::Tensor& gradient) {
+  if constexpr (kHasKernels) {
+    if (!x.is_cpu()) return backward_by_kernel(x, activation, gradient);
+  }
+  return backward_on_cpu(x, activation, gradient);
+}
+
 // By differentiable ATen operations.
 at::Tensor elsewhere(const at::Tensor& x, MlpActivation activation) {
   if (!activation.is_gated) return activate(activation.function, x);
+  if (activation.bound > 0.0) {
+    const at::Tensor gate = x.slice(1, 0, std::nullopt, 2).clamp_max(activation.bound);
+    const at::Tensor up = x.slice(1, 1, std::nullopt, 2).clamp(-activation.bound, activation.bound);
+    return activate(activation.function, gate) * (up + 1.0);
+  }
   const auto halves = x.chunk(2, 1);
   return activate(activation.function, halves[0]) * halves[1];
 }
@@ -101,16 +196,18 @@ at::Tensor elsewhere(const at::Tensor& x, MlpActivation activation) {
 }  // namespace
 
 at::Tensor activate_mlp(const at::Tensor& x, MlpActivation activation) {
-  if (!x.is_cpu()) return elsewhere(x, activation);
-  return with_backward(forward_on_cpu(x, activation), {x},
+  if (!x.is_cpu() && !has_kernel(activation)) return elsewhere(x, activation);
+  return with_backward(forward(x, activation), {x},
                        [x, activation](const at::Tensor& gradient) -> std::vector<at::Tensor> {
-                         return {backward_on_cpu(x, activation, gradient.contiguous())};
+                         return {backward(x, activation, gradient.contiguous())};
                        });
 }
 
 at::Tensor activate_mlp_backward(const at::Tensor& x, MlpActivation activation,
                                  const at::Tensor& gradient) {
-  if (x.is_cpu()) return backward_on_cpu(x, activation, gradient.contiguous());
+  if (x.is_cpu() || has_kernel(activation)) {
+    return backward(x, activation, gradient.contiguous());
+  }
   return GraphPass(x, [&](const at::Tensor& input) { return elsewhere(input, activation); })
       .backward(gradient);
 }

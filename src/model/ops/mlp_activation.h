@@ -12,10 +12,14 @@ namespace temper {
 struct MlpActivation {
   ActivationFunction function = ActivationFunction::kSwish;
   bool is_gated = true;
+  /// 0: not. Else gates are at most that, `up` is between that and its negative, and then 1 more;
+  /// and a row has the two by turns. So do the experts of gpt-oss.
+  double bound = 0.0;
 };
 
 /// Shapes: x [T, 2 n], gate first, or [T, n] without a gate; returns [T, n].
-/// Source: Shazeer, "GLU variants improve transformer", 2020.
+/// Source: Shazeer, "GLU variants improve transformer", 2020; modeling_gpt_oss.py of transformers
+///   5.24 for what is bounded.
 at::Tensor activate_mlp(const at::Tensor& x, MlpActivation activation);
 
 /// From the gradient of its result to that of x, without a graph. Shapes: as above.

@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "model/ops/backward.h"
+#include "model/ops/kernel_call.h"
+#include "model/ops/rotary_kernel.h"
 #include "model/ops/rows.h"
 
 namespace temper {
@@ -99,7 +101,7 @@ void rotate_row(T* row, const RowAngles& angles, const Heads& heads, RopeOptions
   }
 }
 
-void rotate_in_place(const at::Tensor& qkv, const RotaryAngles& angles, const Heads& heads) {
+void rotate_on_cpu(const at::Tensor& qkv, const RotaryAngles& angles, const Heads& heads) {
   const int64_t columns = heads.columns(), num_pairs = angles.cosines.size(1);
   dispatch_dtype(qkv.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
@@ -115,6 +117,32 @@ void rotate_in_place(const at::Tensor& qkv, const RotaryAngles& angles, const He
       }
     });
   });
+}
+
+// In one launch.
+void rotate_by_kernel(const at::Tensor& qkv, const RotaryAngles& angles, const Heads& heads) {
+  const auto narrow = [](int64_t size) { return static_cast<uint32_t>(size); };
+  dispatch_kernel(qkv.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    launch(RotaryKernel<T>{.qkv = place_of<T>(qkv),
+                           .cosines = source_of<float>(angles.cosines),
+                           .sines = source_of<float>(angles.sines),
+                           .num_rows = narrow(qkv.size(0)),
+                           .columns = narrow(qkv.size(1)),
+                           .num_heads = narrow(heads.num_heads + heads.num_key_value_heads),
+                           .head_dim = narrow(heads.head_dim),
+                           .num_pairs = narrow(angles.cosines.size(1)),
+                           .is_halves = angles.pairs == RopeOptions::Pairs::kHalves},
+           stream_of(qkv));
+  });
+}
+
+void rotate_in_place(const at::Tensor& qkv, const RotaryAngles& angles, const Heads& heads) {
+  if (qkv.is_cpu()) {
+    rotate_on_cpu(qkv, angles, heads);
+  } else if constexpr (kHasKernels) {
+    rotate_by_kernel(qkv, angles, heads);
+  }
   if (angles.query_factors.defined()) {
     const at::NoGradGuard no_graph;
     qkv.narrow(1, 0, heads.query_columns()).mul_(angles.query_factors.unsqueeze(1));
@@ -198,15 +226,16 @@ void Rotary::extend(int64_t num_positions, at::ScalarType dtype) {
 
 at::Tensor rotate(const at::Tensor& qkv, const RotaryAngles& angles, const Heads& heads) {
   if (!angles.cosines.defined()) return qkv;
-  if (!qkv.is_cpu()) return rotate_elsewhere(qkv, angles, heads);
+  if (!qkv.is_cpu() && !kHasKernels) return rotate_elsewhere(qkv, angles, heads);
   rotate_in_place(qkv, angles, heads);
   // The gradient turns back. It comes from the attention alone, so it too is overwritten.
   return with_backward(qkv.detach(), {qkv},
                        [angles, heads](const at::Tensor& gradient) -> std::vector<at::Tensor> {
                          RotaryAngles back = angles;
                          back.sines = angles.sines.neg();
-                         rotate_in_place(gradient, back, heads);
-                         return {gradient};
+                         const at::Tensor turned = gradient.contiguous();
+                         rotate_in_place(turned, back, heads);
+                         return {turned};
                        });
 }
 

@@ -41,7 +41,8 @@ class Rotary {
 };
 
 /// Rotates the numbers of each query and key head in pairs; those behind the rotated ones are
-/// passed on. `qkv` itself is overwritten on a CPU, so nothing else may hold it. Shapes: qkv [T,
+/// passed on. `qkv` itself is overwritten, but where neither a CPU nor a kernel of ours
+/// computes, so nothing else may hold it. Shapes: qkv [T,
 /// columns].
 at::Tensor rotate(const at::Tensor& qkv, const RotaryAngles& angles, const Heads& heads);
 

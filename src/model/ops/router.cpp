@@ -5,12 +5,28 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <utility>
 
 #include "model/ops/backward.h"
+#include "model/ops/product.h"
 
 namespace temper {
 namespace {
+
+// The places of the largest of `count` numbers, the lower one first where two are alike; what is no
+// number comes last.
+void find_largest(const float* numbers, int64_t count, std::span<int64_t> places) {
+  for (size_t i = 0; i < places.size(); ++i) {
+    const auto found = places.first(i);
+    int64_t best = -1;
+    for (int64_t place = 0; place < count; ++place) {
+      if (std::ranges::find(found, place) != found.end()) continue;
+      if (best < 0 || numbers[place] > numbers[best]) best = place;
+    }
+    places[i] = best;
+  }
+}
 
 // One router's decisions about its tokens.
 class Decisions {
@@ -19,12 +35,13 @@ class Decisions {
       : rule_(rule),
         num_tokens_(logits.size(0)),
         num_experts_(logits.size(1)),
-        probabilities_(at::softmax(logits.to(at::kFloat).cpu().contiguous(), 1)),
         weights_(at::empty({num_tokens_, rule.num_chosen}, at::kFloat)),
         chosen_(static_cast<size_t>(num_tokens_ * rule.num_chosen)) {
     const at::Tensor numbers = logits.to(at::kFloat).cpu().contiguous();
+    probabilities_ = has_sigmoids() ? at::sigmoid(numbers) : at::softmax(numbers, 1);
+    const at::Tensor ranked = has_sigmoids() ? for_choice() : numbers;
     for (int64_t token = 0; token < num_tokens_; ++token) {
-      choose(numbers.const_data_ptr<float>() + token * num_experts_, token);
+      choose(ranked.const_data_ptr<float>() + token * num_experts_, token);
       weigh(numbers.const_data_ptr<float>() + token * num_experts_, token);
     }
   }
@@ -71,10 +88,10 @@ class Decisions {
     for (int64_t token = 0; token < num_tokens_; ++token) {
       float* row = result.mutable_data_ptr<float>() + token * num_experts_;
       const float* d = given.const_data_ptr<float>() + token * rule_.num_chosen;
-      if (rule_.chooses_by_logits) {
-        backward_by_logits(token, d, row);
-      } else {
-        backward_by_probabilities(token, d, row);
+      switch (rule_.scores) {
+        case RouterScores::kSoftmaxOfChosen: backward_by_logits(token, d, row); break;
+        case RouterScores::kSoftmax: backward_by_probabilities(token, d, row); break;
+        case RouterScores::kSigmoid: backward_by_sigmoids(token, d, row); break;
       }
       if (!slopes.empty()) add_softmax_backward(token, slopes.data(), row);
     }
@@ -92,30 +109,57 @@ class Decisions {
     return probabilities_.const_data_ptr<float>() + token * num_experts_;
   }
 
-  // By the larger logit, then by the lower number; what is no number comes last.
-  void choose(const float* logits, int64_t token) {
-    int64_t* chosen = chosen_.data() + token * rule_.num_chosen;
-    for (int64_t i = 0; i < rule_.num_chosen; ++i) {
-      int64_t best = -1;
-      for (int64_t e = 0; e < num_experts_; ++e) {
-        if (std::find(chosen, chosen + i, e) != chosen + i) continue;
-        if (best < 0 || logits[e] > logits[best]) best = e;
-      }
-      chosen[i] = best;
+  bool has_sigmoids() const { return rule_.scores == RouterScores::kSigmoid; }
+
+  // What experts are chosen by where they have sigmoids: none of a group that is not chosen.
+  at::Tensor for_choice() const {
+    at::Tensor ranked = probabilities_.clone();
+    if (!rule_.correction.empty()) ranked.add_(at::tensor(rule_.correction));
+    if (rule_.chosen_groups == rule_.num_groups) return ranked;
+    for (int64_t token = 0; token < num_tokens_; ++token) {
+      keep_groups(ranked.mutable_data_ptr<float>() + token * num_experts_);
     }
+    return ranked;
+  }
+
+  void keep_groups(float* row) const {
+    const int64_t size = num_experts_ / rule_.num_groups;
+    std::vector<float> sums;  // [group], of its two best.
+    for (int64_t group = 0; group < rule_.num_groups; ++group) {
+      const float* own = row + group * size;
+      int64_t best[2];
+      find_largest(own, size, best);
+      sums.push_back(own[best[0]] + own[best[1]]);
+    }
+    std::vector<int64_t> chosen(static_cast<size_t>(rule_.chosen_groups));
+    find_largest(sums.data(), rule_.num_groups, chosen);
+    for (int64_t group = 0; group < rule_.num_groups; ++group) {
+      if (std::ranges::find(chosen, group) != chosen.end()) continue;
+      std::fill_n(row + group * size, size, -INFINITY);
+    }
+  }
+
+  void choose(const float* numbers, int64_t token) {
+    const auto num_chosen = static_cast<size_t>(rule_.num_chosen);
+    find_largest(numbers, num_experts_,
+                 std::span(chosen_).subspan(static_cast<size_t>(token) * num_chosen, num_chosen));
   }
 
   void weigh(const float* logits, int64_t token) {
     const int64_t* chosen = chosen_of(token);
     float* weights = weights_of(token);
-    float sum = 0.0F;
+    const bool is_of_chosen = rule_.scores == RouterScores::kSoftmaxOfChosen;
+    float sum = has_sigmoids() ? kLeastSum : 0.0F;
     for (int64_t i = 0; i < rule_.num_chosen; ++i) {
-      weights[i] = rule_.chooses_by_logits ? std::exp(logits[chosen[i]] - logits[chosen[0]])
-                                           : probabilities_of(token)[chosen[i]];
+      weights[i] = is_of_chosen ? std::exp(logits[chosen[i]] - logits[chosen[0]])
+                                : probabilities_of(token)[chosen[i]];
       sum += weights[i];
     }
-    if (!rule_.chooses_by_logits && !rule_.renormalises) return;
-    for (int64_t i = 0; i < rule_.num_chosen; ++i) weights[i] /= sum;
+    const auto scale = static_cast<float>(rule_.scale);
+    if (is_of_chosen || rule_.renormalises) {
+      for (int64_t i = 0; i < rule_.num_chosen; ++i) weights[i] /= sum;
+    }
+    for (int64_t i = 0; i < rule_.num_chosen; ++i) weights[i] *= scale;
   }
 
   float mean_of(const float* d, int64_t token) const {
@@ -147,6 +191,23 @@ class Decisions {
     add_softmax_backward(token, slopes.data(), row);
   }
 
+  // Each by itself: s (1 - s) is the slope of a sigmoid.
+  void backward_by_sigmoids(int64_t token, const float* d, float* row) const {
+    const float* sigmoids = probabilities_of(token);
+    const int64_t* chosen = chosen_of(token);
+    const auto scale = static_cast<float>(rule_.scale);
+    float sum = 1.0F, mean = 0.0F;
+    if (rule_.renormalises) {
+      sum = kLeastSum;
+      for (int64_t i = 0; i < rule_.num_chosen; ++i) sum += sigmoids[chosen[i]];
+      mean = mean_of(d, token);
+    }
+    for (int64_t i = 0; i < rule_.num_chosen; ++i) {
+      const float s = sigmoids[chosen[i]];
+      row[chosen[i]] = (scale * d[i] - mean) / sum * s * (1.0F - s);
+    }
+  }
+
   void add_softmax_backward(int64_t token, const float* slopes, float* row) const {
     const float* probabilities = probabilities_of(token);
     float mean = 0.0F;
@@ -154,9 +215,11 @@ class Decisions {
     for (int64_t e = 0; e < num_experts_; ++e) row[e] += probabilities[e] * (slopes[e] - mean);
   }
 
+  static constexpr float kLeastSum = 1e-20F;  // As in the source.
+
   RouterRule rule_;
   int64_t num_tokens_, num_experts_;
-  at::Tensor probabilities_;     // [T, experts] fp32
+  at::Tensor probabilities_;     // [T, experts] fp32; or sigmoids.
   at::Tensor weights_;           // [T, chosen] fp32
   std::vector<int64_t> chosen_;  // [T, chosen]
 };
@@ -196,6 +259,21 @@ std::vector<float> BalanceLoss::slopes() const {
                                         (all.num_tokens * all.num_tokens)));
   }
   return slopes;
+}
+
+at::Tensor router_logits(const Activation& x, const LinearWeights& router, const RouterRule& rule) {
+  if (rule.scores != RouterScores::kSigmoid) return linear(x, router);
+  const auto wide = [](const at::Tensor& numbers) { return numbers.to(at::kFloat); };
+  at::Tensor logits =
+      without_graph([&] { return product(wide(x.value), wide(router.matrix.value()).t()); });
+  return with_backward(std::move(logits), {x.value},
+                       [x = x.again, router, wide, dtype = x.value.scalar_type()](
+                           const at::Tensor& gradient) -> std::vector<at::Tensor> {
+                         if (at::Tensor matrix = router.matrix.gradient(); matrix.defined()) {
+                           matrix.copy_(product(gradient.t(), wide(x())));
+                         }
+                         return {product(gradient, wide(router.matrix.value())).to(dtype)};
+                       });
 }
 
 Routing route(const at::Tensor& logits, const RouterRule& rule, const LoadPlace& place) {

@@ -7,13 +7,26 @@
 #include <memory>
 #include <vector>
 
+#include "model/ops/linear.h"
+
 namespace temper {
+
+/// What weighs an expert.
+enum class RouterScores {
+  kSoftmax,          ///< Its part of the softmax of all logits,
+  kSoftmaxOfChosen,  ///< of those of the chosen ones alone;
+  kSigmoid,          ///< or the sigmoid of its logit.
+};
 
 /// How tokens choose their experts by the router's logits, and the weights of the chosen ones.
 struct RouterRule {
   int64_t num_chosen = 1;
-  bool chooses_by_logits = false;  ///< The softmax is of the chosen ones alone, else of all.
-  bool renormalises = false;       ///< Weights are divided by their sum.
+  RouterScores scores = RouterScores::kSoftmax;
+  bool renormalises = false;  ///< Weights are divided by their sum.
+  int64_t num_groups = 1;     ///< Of as many experts each, of which these are chosen first:
+  int64_t chosen_groups = 1;  ///< those whose two best experts are the best together.
+  double scale = 1.0;         ///< Multiplies weights, at last.
+  std::vector<float> correction = {};  ///< [experts], added to sigmoids for the choice; or empty.
 };
 
 /// Of one layer and one micro-batch: how often each expert was chosen, and the sum over tokens of
@@ -78,8 +91,15 @@ struct LoadPlace {
   int64_t layer = 0;
 };
 
-/// Chooses the experts of each token: those with the largest logits, and the lower number where two
-/// are alike. Decided on the host, whatever the device. Shapes: logits [T, experts].
+/// A router's logits, in fp32 from the first product on where it weighs by sigmoids: with
+/// corrections, small differences decide. Shapes: x [T, hidden]; returns [T, experts].
+at::Tensor router_logits(const Activation& x, const LinearWeights& router, const RouterRule& rule);
+
+/// Chooses the experts of each token: those with the largest logits, or sigmoids with what corrects
+/// them, and the lower number where two are alike. Decided on the host, whatever the device.
+/// Shapes: logits [T, experts].
+/// Source: for groups and corrections DeepSeek-AI, "DeepSeek-V3 technical report",
+///   arXiv:2412.19437, section 2.1.2, as modeling_glm4_moe.py of transformers 5.24 has it.
 Routing route(const at::Tensor& logits, const RouterRule& rule, const LoadPlace& place);
 
 }  // namespace temper

@@ -27,6 +27,9 @@ class DeviceDequantiser {
   at::Tensor dequantise_absmax(const at::Tensor& codes, const at::Tensor& absmax,
                                float offset) const;
 
+  /// The value of each code of a scale. Shapes: [256] fp32.
+  const at::Tensor& scale_values() const { return scales_; }
+
  private:
   FourBitFormat format_;
   at::Tensor pairs_;   // [256, 2]: the values of a byte's two codes.

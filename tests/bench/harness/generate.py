@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures greedy generation of temper and of transformers.generate, side by side on the same
-prompts: one at a time, and many at once. Loading and warming up are not counted."""
+"""Measures greedy generation of temper, of transformers.generate and, if it is there, of llama.cpp,
+side by side on the same prompts: one at a time, and many at once. Loading and warming up are not
+counted."""
 
 import argparse
 import json
@@ -16,8 +17,9 @@ import report
 from run import make_empty
 from shard import ROOT
 
-PEER = Path(__file__).resolve().parents[1] / "peers" / "transformers_generate.py"
+PEERS = Path(__file__).resolve().parents[1] / "peers"
 WARM_UP_TOKENS = 8
+GGUF_TYPES = {"float32": "f32", "bfloat16": "bf16"}
 
 
 def parse_options() -> argparse.Namespace:
@@ -32,6 +34,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2, help="runs of each, taking turns")
+    there = "where pip install --target FOLDER --no-deps xllamacpp went"
+    parser.add_argument("--llama-cpp", type=Path, metavar="FOLDER", help=there)
     return parser.parse_args()
 
 
@@ -86,58 +90,67 @@ def run_temper(job: dict, binary: Path) -> dict:
     return found
 
 
-def run_transformers(job: dict) -> dict:
-    """Raises CalledProcessError."""
+def run_peer(job: dict, name: str, packages: Path | None = None) -> dict:
+    """The peer's figures, found with `packages` beside the tests' Python. Raises
+    CalledProcessError."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(job["threads"])}
+    if packages:
+        environment["PYTHONPATH"] = str(packages.resolve())
     done = subprocess.run(
-        [os.environ["TEMPER_TESTS_PYTHON"], PEER], input=json.dumps(job), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True,
-        env=os.environ | {"OMP_NUM_THREADS": str(job["threads"])},
+        [os.environ["TEMPER_TESTS_PYTHON"], PEERS / f"{name}_generate.py"], input=json.dumps(job),
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, env=environment,
     )  # fmt: skip
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def to_record(system: str, job: dict, runs: list[dict]) -> dict:
     count = job["new_tokens"] * len(job["prompts"])
+    made = runs[0].get("tokens", count)
     return {
         "system": system, "ranks": 1, "threads": job["threads"], "dtype": job["dtype"],
-        "batch": len(job["prompts"]), "problem": None, "versions": runs[0].get("versions", {}),
+        "batch": len(job["prompts"]), "versions": runs[0].get("versions", {}),
+        "problem": None if made == count else f"MADE {made} TOKENS, NOT {count}",
         "tokens_per_second": count / median(run["seconds"] for run in runs),
         "cpu_ms_per_token": 1000 * median(run["cpu_seconds"] for run in runs) / count,
-        "times_transformers": None, "cpu_times_transformers": None, "answers": runs[0]["answers"],
+        "times": None, "cpu_times": None, "answers": runs[0]["answers"],
     }  # fmt: skip
 
 
 def measure(options: argparse.Namespace, job: dict) -> list[dict]:
-    """Both systems' records of one job."""
-    runs: dict[str, list[dict]] = {"temper": [], "transformers": []}
+    """All systems' records of one job, temper's first; the peers' tell how much faster it is."""
+    runs: dict[str, list[dict]] = {}
     for number in range(1, options.rounds + 1):
         print(f"round {number}: {len(job['prompts'])} at once, {job['dtype']}", file=sys.stderr)
-        runs["temper"].append(run_temper(job, options.binary))
-        runs["transformers"].append(run_transformers(job))
-    records = [to_record(system, job, found) for system, found in runs.items()]
-    ours, theirs = (record["tokens_per_second"] for record in records)
-    records[0]["times_transformers"] = ours / theirs
-    ours, theirs = (record["cpu_ms_per_token"] for record in records)
-    records[0]["cpu_times_transformers"] = theirs / ours if ours else None
+        runs.setdefault("temper", []).append(run_temper(job, options.binary))
+        runs.setdefault("transformers", []).append(run_peer(job, "transformers"))
+        if options.llama_cpp:
+            runs.setdefault("llama.cpp", []).append(run_peer(job, "llama_cpp", options.llama_cpp))
+    ours, *peers = records = [to_record(system, job, found) for system, found in runs.items()]
+    for peer in peers:
+        peer["times"] = ours["tokens_per_second"] / peer["tokens_per_second"]
+        if ours["cpu_ms_per_token"]:
+            peer["cpu_times"] = peer["cpu_ms_per_token"] / ours["cpu_ms_per_token"]
     return records
 
 
 def disagreements(records: list[dict]) -> list[str]:
-    """Of greedy answers in float32, which are the same token for token."""
-    pairs = zip(records[::2], records[1::2], strict=True)
+    """Of temper's greedy answers in float32 with transformers', which are the same token for token;
+    llama.cpp keeps keys and values in halves."""
+    ours = {(r["batch"], r["dtype"]): r["answers"] for r in records if r["system"] == "temper"}
     return [
-        f"NOT THE SAME ANSWERS: {ours['batch']} at once, {ours['dtype']}"
-        for ours, theirs in pairs
-        if ours["dtype"] == "float32" and ours["answers"] != theirs["answers"]
-    ]
+        f"NOT THE SAME ANSWERS: {record['batch']} at once, {record['dtype']}"
+        for record in records
+        if record["system"] == "transformers" and record["dtype"] == "float32"
+        and record["answers"] != ours[record["batch"], record["dtype"]]
+    ]  # fmt: skip
 
 
 COLUMNS = (
     report.Column("at once", report.number("batch", "d")),
     report.Column("tokens/s", report.number("tokens_per_second", ".1f")),
     report.Column("CPU ms/token", report.number("cpu_ms_per_token", ".1f")),
-    report.Column("times", report.number("times_transformers", ".2f")),
-    report.Column("by CPU", report.number("cpu_times_transformers", ".2f")),
+    report.Column("temper's times", report.number("times", ".2f")),
+    report.Column("by CPU", report.number("cpu_times", ".2f")),
 )
 
 
@@ -149,12 +162,18 @@ def main() -> int:
     draw = random.Random(1)
     records = []
     for dtype in options.dtypes.split(","):
+        gguf = folder / f"{dtype}.gguf"
+        if options.llama_cpp:
+            subprocess.run(
+                [ROOT / "launch" / "export-gguf", options.model, gguf, "--type", GGUF_TYPES[dtype]],
+                stdout=subprocess.DEVNULL, check=True,
+            )  # fmt: skip
         for batch in map(int, options.batches.split(",")):
             prompts = [draw.choices(range(vocabulary - 1), k=options.prompt_tokens)
                        for _ in range(batch)]  # fmt: skip
             job = {"model": str(folder / "model"), "prompts": prompts, "dtype": dtype,
                    "threads": options.threads, "new_tokens": options.new_tokens,
-                   "warm_up_tokens": WARM_UP_TOKENS}  # fmt: skip
+                   "warm_up_tokens": WARM_UP_TOKENS, "gguf": str(gguf)}  # fmt: skip
             records += measure(options, job)
     problems = disagreements(records)
     report.print_table(records, COLUMNS, problems)
@@ -162,7 +181,7 @@ def main() -> int:
         del record["answers"]
     options.output.write_text(json.dumps(records, indent=2) + "\n")
     print(f"\n{options.output}")
-    return 1 if problems else 0
+    return 1 if problems or any(record["problem"] for record in records) else 0
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
   c10::Stream getStream(c10::Device) const override { return stream(); }
   c10::Stream getDefaultStream(c10::Device) const override { return stream(); }
   c10::Stream exchangeStream(c10::Stream) const override { return stream(); }
+  void* getStreamNativeHandle(const c10::Stream) const override { return nullptr; }
   bool queryStream(const c10::Stream&) const override { return true; }
   void synchronizeStream(const c10::Stream&) const override { LateCopies::own().wait("stream"); }
   void synchronizeDevice(c10::DeviceIndex) const override { LateCopies::own().wait("device"); }

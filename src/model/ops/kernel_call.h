@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <ATen/DeviceAccelerator.h>
+#include <ATen/core/Tensor.h>
+
+#include <stdexcept>
+
+#include "core/chunk.h"
+#include "core/kernel.h"
+
+namespace temper {
+
+/// The stream that work on a tensor's device is queued on now, for `launch`.
+inline void* stream_of(const at::Tensor& tensor) {
+  return at::accelerator::getCurrentStream(tensor.device().index()).native_handle();
+}
+
+/// Where a kernel finds a tensor's numbers.
+template <typename T>
+T* place_of(const at::Tensor& tensor) {
+  return static_cast<T*>(tensor.mutable_data_ptr());
+}
+template <typename T>
+const T* source_of(const at::Tensor& tensor) {
+  return static_cast<const T*>(tensor.const_data_ptr());
+}
+
+/// Calls function(T{}) with T = float or Bf16.
+template <typename Function>
+void dispatch_kernel(at::ScalarType dtype, Function function) {
+  switch (dtype) {
+    case at::kFloat: return function(float{});
+    case at::kBFloat16: return function(Bf16{});
+    default: throw std::invalid_argument("kernels compute in float32 or bfloat16");
+  }
+}
+
+}  // namespace temper
