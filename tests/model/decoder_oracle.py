@@ -349,7 +349,9 @@ def main():
                 failures.append(f"random {number}, {model_type}")
         for model_type, found in compared.items():
             errors, shares = zip(*found, strict=True)
-            told = f"{max(errors):.0e} fp32, {max(shares):.2f} of its bf16 noise in {len(found)}"
+            has_noise = not numpy.isnan(max(shares))
+            in_bf16 = f", {max(shares):.2f} of its bf16 noise" if has_noise else ""
+            told = f"{max(errors):.0e} fp32{in_bf16} in {len(found)}"
             is_good = max(errors) <= RANDOM_BOUND and not max(shares) > RANDOM_NOISE_BOUND
             told += "" if is_good else ", FAILED"
             family_results.record("random configurations", model_type, told)
