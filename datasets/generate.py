@@ -3,12 +3,17 @@
 """Answers to the conversations of a file, by `temper generate`.
 
     generate.py MODEL --input FILE --output FILE [--ranks N] [--stop-text TEXT] [OPTIONS]
+    generate.py MODEL --input FILE --output FILE --only-requests
 
 OPTIONS are those of `temper generate`. A line of the input is an object with messages,
 conversations or a prompt, as datasets/README.md has them; what the assistant says last, if it does,
 is left out and kept as `reference`. A line of the output is the same object with the answer among
 its messages, one line for each answer. Template and end tokens are the model's own. The same
 command goes on where a killed one was.
+
+With --only-requests nothing is answered: the output has the requests, as `temper generate` and the
+key train.sample_prompts read them. There a line may also be {"text": "..."}, to be continued as it
+is.
 """
 
 import argparse
@@ -19,7 +24,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from chat import decode_ids, encode_chat
+from chat import decode_ids, encode_chat, encode_text
 from temper_data.atomic_file import write_text
 from temper_data.errors import DataError, RecordRefusal
 from temper_data.json_text import to_json
@@ -44,7 +49,7 @@ class Question:
     reference: str | None = None  # what the assistant says there
 
 
-def read_question(line: str, place: str) -> Question:
+def parse(line: str, place: str) -> dict:
     """Raises DataError, naming the line."""
     try:
         record = json.loads(line)
@@ -52,6 +57,11 @@ def read_question(line: str, place: str) -> Question:
         raise DataError(f"{place} is no JSON: {error}", FORM) from error
     if not isinstance(record, dict):
         raise DataError(f"{place} is no object", FORM)
+    return record
+
+
+def read_question(record: dict, place: str) -> Question:
+    """Raises DataError, naming the line."""
     try:
         messages = messages_of(record)
     except RecordRefusal as refusal:
@@ -80,15 +90,19 @@ def messages_of(record: dict) -> list[dict]:
     raise RecordRefusal("it has no messages, conversations or prompt")
 
 
-def read_questions(path: Path) -> list[Question | None]:
-    """One for each line, None for one that is empty. Raises DataError."""
+def read_lines(path: Path) -> list[str]:
+    """Raises DataError."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        return path.read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}", "check the path") from error
+
+
+def read_questions(path: Path) -> list[Question | None]:
+    """One for each line, None for one that is empty. Raises DataError."""
+    places = ((line, f"{path}, line {number}") for number, line in enumerate(read_lines(path), 1))
     questions = [
-        read_question(line, f"{path}, line {number}") if line.strip() else None
-        for number, line in enumerate(lines, start=1)
+        read_question(parse(line, place), place) if line.strip() else None for line, place in places
     ]
     if not any(questions):
         raise DataError(f"{path} has no line to answer", FORM)
@@ -101,6 +115,23 @@ def encode(model: ModelTokenizer, question: Question, place: str) -> dict:
         return {"prompt": encode_chat(model, question.messages)}
     except DataError as error:
         raise DataError(f"{place}: {error.problem}", error.remedy) from error
+
+
+def write_requests(arguments: argparse.Namespace) -> None:
+    """The prompts alone, as ids. Raises DataError."""
+    model = load_model_tokenizer(arguments.model)
+    lines = []
+    with bounded_memory(MEMORY_BYTES):
+        for number, line in enumerate(read_lines(arguments.input), start=1):
+            place = f"{arguments.input}, line {number}"
+            record = parse(line, place) if line.strip() else {}
+            if isinstance(record.get("text"), str) and record["text"]:
+                lines.append({"prompt": encode_text(model, record["text"])})
+            elif record:
+                lines.append(encode(model, read_question(record, place), place))
+    if not lines:
+        raise DataError(f"{arguments.input} has no prompt", FORM)
+    write_text(arguments.output, "".join(to_json(line) + "\n" for line in lines))
 
 
 def claim(folder: Path, job: dict) -> None:
@@ -163,9 +194,16 @@ def main() -> int:
     parser.add_argument("--ranks", type=int, default=1, help="of this machine")
     parser.add_argument("--stop-text", action="append", default=[], metavar="TEXT",
                         help="answers are cut before it; may be repeated")  # fmt: skip
+    parser.add_argument("--only-requests", action="store_true",
+                        help="write prompts as token ids, for train.sample_prompts")  # fmt: skip
     arguments, options = parser.parse_known_args()
+    if arguments.only_requests and options:
+        parser.error(f"--only-requests takes no {options[0]}")
     try:
-        answer(arguments, options)
+        if arguments.only_requests:
+            write_requests(arguments)
+        else:
+            answer(arguments, options)
     except (DataError, TemperFailed) as error:
         print(f"generate: {error}", file=sys.stderr)
         return 1

@@ -11,7 +11,7 @@ set(TEMPER_NVCC_FLAGS
 
 # temper_add_kernels(<module> <files...>): compiles them into the module, in a build for GPUs.
 function(temper_add_kernels module)
-  if(NOT TEMPER_CUDA)
+  if(NOT TEMPER_CUDA OR NOT ARGN)
     return()
   endif()
   target_compile_definitions(temper_${module} PRIVATE TEMPER_KERNELS)
@@ -27,7 +27,5 @@ function(temper_add_kernels module)
     set_source_files_properties(${object} PROPERTIES EXTERNAL_OBJECT ON)
     target_sources(temper_${module} PRIVATE ${object})
   endforeach()
-  if(ARGN)
-    target_link_libraries(temper_${module} PUBLIC CUDA::cudart)
-  endif()
+  target_link_libraries(temper_${module} PUBLIC CUDA::cudart)
 endfunction()

@@ -56,13 +56,26 @@ class Config:
         return self.get("head_dim", self.need("hidden_size") // self.num_heads)
 
     @property
+    def num_experts(self) -> int:
+        """In each layer, by either name; 0 where there are none."""
+        return self.get("num_experts", self.get("num_local_experts", 0))
+
+    @property
     def rope(self) -> dict:
         """As transformers 5 writes it, of full attention where there are two tables."""
-        found = dict(self.get("rope_parameters") or self.get("rope_scaling") or {})
-        found = dict(found.get("full_attention", found))
-        found.setdefault("rope_theta", self.get("rope_theta", 10000.0))
+        found = self._rope_as_found
+        found["rope_theta"] = 10000.0 if self.rope_theta is None else self.rope_theta
         found.setdefault("rope_type", found.get("type", "default"))
         return found
+
+    @property
+    def rope_theta(self) -> float | None:
+        return self._rope_as_found.get("rope_theta", self.get("rope_theta"))
+
+    @property
+    def _rope_as_found(self) -> dict:
+        found = dict(self.get("rope_parameters") or self.get("rope_scaling") or {})
+        return dict(found.get("full_attention", found))
 
     @property
     def window_theta(self) -> float | None:
@@ -73,8 +86,8 @@ class Config:
         return self.get("rope_local_base_freq")
 
     @property
-    def rotated_share(self) -> float:
-        return self.get("partial_rotary_factor", self.rope.get("partial_rotary_factor", 1.0))
+    def rotated_share(self) -> float | None:
+        return self.get("partial_rotary_factor", self.rope.get("partial_rotary_factor"))
 
     def windowed_layers(self) -> list[bool]:
         """Which layers attend within a window only."""

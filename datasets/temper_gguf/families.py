@@ -5,8 +5,9 @@ Source: llama.cpp, convert_hf_to_gguf.py and src/llama-model.cpp. Whatever a con
 that llama.cpp computes otherwise is refused, in words.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gguf import MODEL_ARCH, GGUFWriter
 from temper_data.errors import DataError
@@ -34,6 +35,12 @@ class Family:
     rope: frozenset[str] = frozenset(PLAIN)
     activations: frozenset[str] = frozenset({"silu"})
     has_biases: bool = False  # of attention and MLP, where a model has them
+    rotated_share: float = 1.0  # of a head, where the configuration does not say
+    has_rope_alpha: bool = False  # by which positions of type dynamic change the base
+    has_own_theta: bool = False  # where the configuration has no rope_theta, not 10000
+    has_mscale: bool = False  # of positions of type yarn
+    expert_width: str = ""  # where it is not intermediate_size
+    shared_width: str = ""  # of the MLP beside experts
     extra: Callable[[Config, GGUFWriter], None] | None = None  # keys and refusals of its own
 
 
@@ -99,6 +106,66 @@ def cohere(config: Config, writer: GGUFWriter) -> None:
         refuse(config, "has norms of queries and keys")
 
 
+def cohere2(config: Config, writer: GGUFWriter) -> None:
+    cohere(config, writer)
+    if config.get("sliding_window_pattern", 4) != 4:
+        refuse(config, "has windows in layers other than all but each 4th")
+    alternate(config, 4)
+    writer.add_sliding_window(config.get("sliding_window", 4096))
+
+
+def exaone4(config: Config, writer: GGUFWriter) -> None:
+    """With a window its layers without one do not rotate, in llama.cpp if there are 64 alone."""
+    if config.keys.get("sliding_window", 4096) is not None:
+        refuse(config, "has a window")
+
+
+def weigh_experts(config: Config, renormalises: bool) -> None:
+    if config.get("norm_topk_prob", False) != renormalises:
+        refuse(config, f"has norm_topk_prob {str(not renormalises).lower()}")
+
+
+def qwen2_moe(config: Config, writer: GGUFWriter) -> None:
+    weigh_experts(config, renormalises=False)
+    no_windows(config, writer)
+
+
+def qwen3_moe(config: Config, writer: GGUFWriter) -> None:
+    weigh_experts(config, renormalises=True)
+    no_windows(config, writer)
+
+
+def olmoe(config: Config, writer: GGUFWriter) -> None:
+    weigh_experts(config, renormalises=False)
+    if config.get("clip_qkv") is not None:
+        refuse(config, "has clip_qkv")
+    if config.num_key_value_heads != config.num_heads:
+        refuse(config, f"has {config.num_key_value_heads} heads of keys for {config.num_heads}")
+
+
+def ministral3(config: Config, writer: GGUFWriter) -> None:
+    no_windows(config, writer)
+    if not config.keys.get("rope_parameters"):
+        refuse(config, "has no rope_parameters")
+    growth = config.rope.get("llama_4_scaling_beta")
+    if growth is not None:
+        if config.rope["rope_type"] != "yarn":
+            refuse(config, "has llama_4_scaling_beta beside positions that are not of type yarn")
+        writer.add_attn_temperature_scale(growth)
+    scales = [config.rope.get(key) for key in ("mscale", "mscale_all_dim")]
+    if all(scales):
+        if scales[0] != scales[1] and scales[0] != 1.0:
+            refuse(config, f"has mscale {scales[0]} beside mscale_all_dim {scales[1]}")
+        writer.add_rope_scaling_yarn_log_mul(scales[1])
+
+
+def olmo3(config: Config, writer: GGUFWriter) -> None:
+    alternate(config, 4)
+    if config.window_theta not in (None, config.rope["rope_theta"]):
+        refuse(config, "has another rope_theta in layers with a window")
+    writer.add_sliding_window(config.get("sliding_window", 4096))
+
+
 def no_windows(config: Config, writer: GGUFWriter) -> None:
     if config.get("use_sliding_window", "use_sliding_window" not in config.keys):
         window = config.get("sliding_window")
@@ -113,13 +180,52 @@ LLAMA = Family(
     rope=frozenset(SCALED | {"llama3"}),
     extra=no_windows,
 )
+GRANITE_EXPERTS = Family(MODEL_ARCH.GRANITE_MOE, swaps_pairs=True, extra=granite)
 
 FAMILIES = {
     "llama": LLAMA,
     "mistral": LLAMA,
+    "ministral": LLAMA,
+    "mixtral": replace(LLAMA, has_own_theta=True),
     "internlm3": LLAMA,
+    "ministral3": Family(
+        MODEL_ARCH.MISTRAL3,
+        swaps_pairs=True,
+        rope=frozenset(PLAIN | {"yarn"}),
+        has_mscale=True,
+        extra=ministral3,
+    ),
+    "hunyuan_v1_dense": Family(
+        MODEL_ARCH.HUNYUAN_DENSE, has_rope_alpha=True, extra=no_windows
+    ),
+    "ernie4_5": Family(MODEL_ARCH.ERNIE4_5, has_own_theta=True),
+    "exaone4": Family(MODEL_ARCH.EXAONE4, rope=frozenset(PLAIN | {"llama3"}), extra=exaone4),
+    "glm4": Family(MODEL_ARCH.GLM4, has_biases=True, rotated_share=0.5),
+    "nemotron": Family(
+        MODEL_ARCH.NEMOTRON,
+        norm_offset=1.0,
+        epsilon="norm_eps",
+        has_layer_norm=True,
+        has_biases=True,
+        activations=frozenset({"relu2"}),
+        rotated_share=0.5,
+    ),
     "qwen2": Family(MODEL_ARCH.QWEN2, has_biases=True, rope=frozenset(SCALED), extra=no_windows),
     "qwen3": Family(MODEL_ARCH.QWEN3, rope=frozenset(SCALED), extra=no_windows),
+    "qwen2_moe": Family(
+        MODEL_ARCH.QWEN2MOE,
+        has_biases=True,
+        rope=frozenset(SCALED),
+        expert_width="moe_intermediate_size",
+        shared_width="shared_expert_intermediate_size",
+        extra=qwen2_moe,
+    ),
+    "qwen3_moe": Family(
+        MODEL_ARCH.QWEN3MOE,
+        rope=frozenset(SCALED),
+        expert_width="moe_intermediate_size",
+        extra=qwen3_moe,
+    ),
     "gemma": Family(
         MODEL_ARCH.GEMMA,
         norm_offset=1.0,
@@ -136,12 +242,19 @@ FAMILIES = {
         norm_offset=1.0,
         rope=frozenset(PLAIN | {"linear"}),
         activations=frozenset({"gelu_pytorch_tanh"}),
+        has_own_theta=True,
         extra=gemma3,
     ),
     "phi3": Family(MODEL_ARCH.PHI3, rope=frozenset(PLAIN | {"longrope"}), extra=phi3),
     "granite": Family(MODEL_ARCH.GRANITE, swaps_pairs=True, has_biases=True, extra=granite),
+    "granitemoe": GRANITE_EXPERTS,
+    "granitemoeshared": replace(GRANITE_EXPERTS, shared_width="shared_intermediate_size"),
     "smollm3": Family(
-        MODEL_ARCH.SMOLLM3, swaps_pairs=True, rope=frozenset(SCALED), extra=smollm3
+        MODEL_ARCH.SMOLLM3,
+        swaps_pairs=True,
+        rope=frozenset(SCALED),
+        has_own_theta=True,
+        extra=smollm3,
     ),
     "starcoder2": Family(
         MODEL_ARCH.STARCODER2,
@@ -158,10 +271,36 @@ FAMILIES = {
         activations=frozenset({"relu2"}),
     ),
     "olmo2": Family(MODEL_ARCH.OLMO2),
+    "olmo3": Family(
+        MODEL_ARCH.OLMO2, rope=frozenset(PLAIN | {"yarn"}), has_own_theta=True, extra=olmo3
+    ),
+    "olmoe": Family(MODEL_ARCH.OLMOE, extra=olmoe),
     "cohere": Family(
-        MODEL_ARCH.COMMAND_R, epsilon="layer_norm_eps", has_layer_norm=True, extra=cohere
+        MODEL_ARCH.COMMAND_R,
+        epsilon="layer_norm_eps",
+        has_layer_norm=True,
+        has_own_theta=True,
+        extra=cohere,
+    ),
+    "cohere2": Family(
+        MODEL_ARCH.COHERE2, epsilon="layer_norm_eps", has_layer_norm=True, extra=cohere2
     ),
 }
+
+
+def check_yarn(config: Config, family: Family) -> None:
+    """Raises DataError."""
+    rope = config.rope
+    for key in ("mscale", "mscale_all_dim"):
+        if rope.get(key) is not None and not family.has_mscale:
+            refuse(config, f"has {key} beside its positions of type yarn")
+    factor = rope.get("attention_factor")
+    if factor is not None and not math.isclose(
+        factor, 0.1 * math.log(rope["factor"]) + 1.0, rel_tol=1e-6
+    ):
+        refuse(config, f"has attention_factor {factor} beside its positions of type yarn")
+    if rope.get("truncate") is False:
+        refuse(config, "has positions of type yarn that are not truncated")
 
 
 def family_of(config: Config) -> Family:
@@ -175,11 +314,9 @@ def family_of(config: Config) -> Family:
     if config.rope["rope_type"] not in family.rope:
         refuse(config, f"has positions of type {config.rope['rope_type']}")
     if config.rope["rope_type"] == "yarn":
-        for key in ("mscale", "mscale_all_dim", "attention_factor"):
-            if config.rope.get(key) is not None:
-                refuse(config, f"has {key} beside its positions of type yarn")
-        if config.rope.get("truncate") is False:
-            refuse(config, "has positions of type yarn that are not truncated")
+        check_yarn(config, family)
+    if family.has_own_theta and config.rope_theta is None:
+        raise DataError("config.json has no rope_theta", "save the model with transformers again")
     activation = config.get("hidden_act", config.get("hidden_activation"))
     if activation is not None and activation not in family.activations:
         refuse(config, f"has the activation {activation}")

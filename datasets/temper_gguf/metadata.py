@@ -26,16 +26,31 @@ def add_sizes(config: Config, family: Family, vocab_size: int, writer: GGUFWrite
         writer.add_layer_norm_eps(epsilon)
     else:
         writer.add_layer_norm_rms_eps(epsilon)
-    add_positions(config, writer)
+    add_positions(config, family, writer)
+    if config.num_experts:
+        add_experts(config, family, writer)
     if family.extra:
         family.extra(config, writer)
 
 
-def add_positions(config: Config, writer: GGUFWriter) -> None:
-    rope = config.rope
-    writer.add_rope_freq_base(rope["rope_theta"])
-    writer.add_rope_dimension_count(int(config.head_dim * config.rotated_share))
-    kind = rope["rope_type"]
+def add_experts(config: Config, family: Family, writer: GGUFWriter) -> None:
+    """Raises DataError."""
+    writer.add_expert_count(config.num_experts)
+    writer.add_expert_used_count(config.need("num_experts_per_tok"))
+    if family.expert_width:
+        writer.add_expert_feed_forward_length(config.need(family.expert_width))
+    if family.shared_width:
+        writer.add_expert_shared_feed_forward_length(config.need(family.shared_width))
+
+
+def add_positions(config: Config, family: Family, writer: GGUFWriter) -> None:
+    rope, kind = config.rope, config.rope["rope_type"]
+    theta, width = rope["rope_theta"], config.head_dim
+    if family.has_rope_alpha and kind == "dynamic" and rope.get("alpha"):
+        theta *= rope["alpha"] ** (width / (width - 2))
+    share = family.rotated_share if config.rotated_share is None else config.rotated_share
+    writer.add_rope_freq_base(theta)
+    writer.add_rope_dimension_count(int(width * share))
     if kind == "linear":
         writer.add_rope_scaling_type(RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope["factor"])

@@ -7,6 +7,8 @@ from temper_data.chat_template import ChatTemplate, TemplateRefusal
 from temper_data.model_tokenizer import ModelTokenizer, load_model_tokenizer
 from temper_data.turn_ends import describe
 
+from .tokenizer import STOP_KINDS
+
 ANSWER = "Zq7"  # what no template says by itself
 CONVERSATION = [{"role": "user", "content": "a"}, {"role": "assistant", "content": ANSWER}]
 
@@ -27,12 +29,17 @@ def turn_end(model: ModelTokenizer) -> int | None:
 
 def notes_on_stops(folder: Path) -> list[str]:
     """What a person should know before serving the model. Raises DataError."""
-    model = load_model_tokenizer(folder)
+    model, notes = load_model_tokenizer(folder), []
+    if len(model.stop_ids) > len(STOP_KINDS):
+        notes.append(
+            f"a GGUF file has a place for {len(STOP_KINDS)} of the {len(model.stop_ids)} end "
+            "tokens: name the others to the server, as stop words"
+        )
     token = turn_end(model) if model.chat_template else None
-    if token is None or token in model.stop_ids:
-        return []
-    return [
-        f"the chat template ends turns with {describe(model, token)}, which is no end token of the "
-        "model: servers may not stop there; add it to eos_token_id in generation_config.json, or "
-        "export the checkpoint with temper export --end-of-turn add"
-    ]
+    if token is not None and token not in model.stop_ids:
+        notes.append(
+            f"the chat template ends turns with {describe(model, token)}, which is no end token of "
+            "the model: servers may not stop there; add it to eos_token_id in "
+            "generation_config.json, or export the checkpoint with temper export --end-of-turn add"
+        )
+    return notes

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tensors under llama.cpp's names, in the order and the types that it stores them in."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from .config import Config
 from .families import Family
 from .weights import Weights
 
+OF_AN_EXPERT = re.compile(r"(.+\.experts)\.(\d+)\.(.+)")
 MAX_HALF = 65504.0  # the greatest number of float16
 
 
@@ -65,12 +67,14 @@ class Names:
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor of the file, and where it comes from."""
+    """One tensor of the file, and where it comes from: one tensor, half of its rows, or a matrix
+    of each expert."""
 
     name: str
-    source: str
+    sources: tuple[str, ...]
     shape: tuple[int, ...]
     kind: GGMLQuantizationType
+    half: int | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -86,26 +90,55 @@ def is_block(kind: GGMLQuantizationType) -> bool:
 
 
 def stored_kind(name: str, shape: tuple[int, ...], types: FileType) -> GGMLQuantizationType:
-    """Vectors stay as they are; rows that blocks of 32 do not fill are halves."""
-    if len(shape) == 1:
+    """Vectors and routers stay as they are; rows that blocks of 32 do not fill are halves."""
+    if len(shape) == 1 or ".ffn_gate_inp" in name:
         return GGMLQuantizationType.F32
     kind = types.ends if name in ("token_embd.weight", "output.weight") else types.matrices
     return GGMLQuantizationType.F16 if is_block(kind) and shape[-1] % 32 else kind
 
 
+def merged_sources(weights: Weights) -> dict[str, tuple[str, ...]]:
+    """Tensors in the order of the files; those of experts by the name without their number."""
+    found: dict[str, dict[int, str]] = {}
+    for source in weights.names():
+        match = OF_AN_EXPERT.fullmatch(source)
+        name, number = (f"{match[1]}.{match[3]}", int(match[2])) if match else (source, 0)
+        found.setdefault(name, {})[number] = source
+    return {name: tuple(one[number] for number in sorted(one)) for name, one in found.items()}
+
+
+def named_parts(merged: str, names: Names) -> list[tuple[str, int | None]]:
+    """llama.cpp's name, and which half of the rows it has: Granite's gate and up are one tensor.
+    Raises DataError."""
+    if not merged.endswith(".input_linear.weight"):
+        return [(names.of(merged), None)]
+    down = names.of(merged.replace(".input_linear.", ".output_linear."))
+    return [(down.replace("_down_", f"_{part}_"), half) for half, part in enumerate(("gate", "up"))]
+
+
+def shape_of(name: str, sources: tuple[str, ...], half: int | None, weights: Weights):
+    shape = weights.shape(sources[0])
+    if OF_AN_EXPERT.fullmatch(sources[0]):
+        return len(sources), *shape
+    if half is not None:
+        return *shape[:-2], shape[-2] // 2, shape[-1]
+    return shape[1:] if ".ffn_gate_inp_shexp." in name else shape
+
+
 def plan_tensors(weights: Weights, config: Config, family: Family, types: FileType) -> list[Stored]:
     """In the order of the files. A head that is the embedding is not stored."""
     names, planned = Names(config, family), []
-    for source in weights.names():
-        if source == "lm_head.weight" and config.get("tie_word_embeddings", False):
+    for merged, sources in merged_sources(weights).items():
+        if merged == "lm_head.weight" and config.get("tie_word_embeddings", False):
             continue
-        if source.endswith(".bias") and not family.has_biases:
+        if merged.endswith(".bias") and not family.has_biases:
             raise DataError(
-                f"llama.cpp's {config.family} has no bias {source}",
+                f"llama.cpp's {config.family} has no bias {merged}",
                 "use the Hugging Face folder: transformers, vLLM and SGLang open it as it is",
             )
-        name, shape = names.of(source), weights.shape(source)
-        planned.append(Stored(name, source, shape, stored_kind(name, shape, types)))
+        for name, half in named_parts(merged, names):
+            shape = shape_of(name, sources, half, weights)
+            planned.append(Stored(name, sources, shape, stored_kind(name, shape, types), half))
     return planned
 
 
@@ -115,7 +148,10 @@ def is_norm(name: str) -> bool:
 
 def read_values(tensor: Stored, weights: Weights, config: Config, family: Family) -> np.ndarray:
     """As llama.cpp computes with them, float32."""
-    values = weights.floats(tensor.source)
+    values = np.stack([weights.floats(source) for source in tensor.sources])
+    if tensor.half is not None:
+        values = np.split(values, 2, axis=-2)[tensor.half]
+    values = values.reshape(tensor.shape)
     part = tensor.name.split(".")[-2]
     if family.swaps_pairs and part in ("attn_q", "attn_k"):
         heads = config.num_heads if part == "attn_q" else config.num_key_value_heads
@@ -129,7 +165,7 @@ def to_stored(values: np.ndarray, tensor: Stored) -> np.ndarray:
     """The bytes of the file. Raises DataError where float16 does not hold a number."""
     if tensor.kind == GGMLQuantizationType.F16 and np.abs(values).max() > MAX_HALF:
         raise DataError(
-            f"{tensor.source} has numbers above {MAX_HALF:.0f}, which float16 does not hold",
+            f"{tensor.sources[0]} has numbers above {MAX_HALF:.0f}, which float16 does not hold",
             "write --type bf16 or q8_0",
         )
     return quants.quantize(np.ascontiguousarray(values), tensor.kind)

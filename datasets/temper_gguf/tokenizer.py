@@ -28,6 +28,7 @@ SPLITS = {
     CASED % (CONTRACTIONS + "?", CONTRACTIONS + "?", "{1,3}"): "gpt-4o",
     CASED % ("", "", ""): "tekken",
 }
+STOP_KINDS = ("eos", "eot", "eom")  # what a file calls end tokens, in their order
 WORD_BEGIN = "\u2581"  # sentencepiece's blank
 
 
@@ -135,7 +136,7 @@ def add_special(folder: Path, is_byte_level: bool, vocab_size: int, writer: GGUF
         if ids.get("eos") not in stops:
             ids["eos"] = stops[0]
         others = [token for token in stops if token != ids["eos"]]
-        for kind, token in zip(("eot", "eom"), others, strict=False):
+        for kind, token in zip(STOP_KINDS[1:], others, strict=False):
             ids.setdefault(kind, token)
     template = folder / "chat_template.jinja"
     if template.is_file():  # It comes first, also where tokenizer_config.json has one, too.

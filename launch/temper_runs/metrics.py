@@ -11,8 +11,11 @@ from .json_lines import read_json_lines
 STEP_FIELDS = (
     "loss", "grad_norm", "learning_rate", "num_targets", "num_tokens", "updated", "seconds",
     "data_seconds", "tokens_per_second", "limit_share", "forward_seconds", "backward_seconds",
-    "exchange_seconds", "update_seconds", "save_seconds", "bytes_sent",
+    "exchange_seconds", "update_seconds", "save_seconds", "bytes_sent", "num_padding",
+    "straggler_seconds", "slowest_rank", "cpu_joules",
 )  # fmt: skip
+# Of a step's line: lists by source, in the order of the run's line, and by powers of two.
+LIST_FIELDS = ("source_losses", "source_targets", "document_lengths")
 # Of a step's line every so many steps: numbers by the names of the model's units.
 UNIT_FIELDS = ("unit_grad_norms", "unit_update_ratios")
 EVALUATION_FIELDS = ("name", "loss", "perplexity", "num_targets", "forgetting")
@@ -38,6 +41,7 @@ class Metrics:
     evaluations: list[dict] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     run: dict = field(default_factory=dict)  # what holds for all steps; of the last job
+    samples: list[dict] = field(default_factory=list)  # answers to train.sample_prompts, by step
 
     @property
     def last_step(self) -> int:
@@ -70,6 +74,27 @@ class Metrics:
                 found.setdefault(name, []).append((entry["step"], number_of(value)))
         return {name: finite(points) for name, points in found.items()}
 
+    def sources(self) -> list[str]:
+        """What losses are told apart by; empty where there is one source."""
+        names = self.run.get("sources")
+        names = [str(name) for name in names] if isinstance(names, list) else []
+        return names if len(names) > 1 else []
+
+    def source_points(self, place: int, field_name: str) -> Points:
+        """Of one source, where a step has targets of it."""
+        return finite((entry["step"], value_at(entry.get(field_name), place))
+                      for entry in self.steps)  # fmt: skip
+
+    def document_lengths(self) -> list[int]:
+        """[k]: documents of 2^k tokens or more, but less than 2^(k + 1), in all steps."""
+        sums: list[int] = []
+        for entry in self.steps:
+            counts = entry.get("document_lengths")
+            for place, count in enumerate(counts[:64] if isinstance(counts, list) else ()):
+                sums += [0] * (place + 1 - len(sums))
+                sums[place] += int(number_of(count)) if math.isfinite(number_of(count)) else 0
+        return sums
+
     def other_fields(self) -> list[str]:
         """Numbers of the steps that a newer program, or another one, wrote beside ours."""
         names = dict.fromkeys(name for entry in self.steps for name in entry)
@@ -90,6 +115,11 @@ class Metrics:
         return [entry["step"] for entry in self.steps if entry.get("updated") is False]
 
 
+def value_at(values, place: int) -> float:
+    has_it = isinstance(values, list) and place < len(values)
+    return number_of(values[place]) if has_it else math.nan
+
+
 def finite(points) -> Points:
     return [(step, value) for step, value in points if math.isfinite(value)]
 
@@ -102,13 +132,15 @@ def read_metrics(path: Path) -> Metrics:
     """Raises OSError."""
     lines = read_json_lines(path)
     metrics = Metrics(problems=[lines.problem(path.name)] if lines.torn else [])
-    steps, evaluations, foreign = {}, {}, 0
+    steps, evaluations, samples, foreign = {}, {}, {}, 0
     for entry in lines.entries:
         kind, step = entry.get("kind"), entry.get("step")
         if kind == "step" and is_step(step):
             steps[step] = entry
         elif kind == "run" and is_step(step):
             metrics.run = entry
+        elif kind == "samples" and is_step(step) and isinstance(entry.get("samples"), list):
+            samples[step] = entry
         elif kind == "evaluation" and is_step(step) and isinstance(entry.get("name"), str):
             evaluations[step, entry["name"]] = entry
         else:
@@ -120,6 +152,7 @@ def read_metrics(path: Path) -> Metrics:
         )
     metrics.steps = [steps[step] for step in sorted(steps)]
     metrics.evaluations = [evaluations[key] for key in sorted(evaluations, key=lambda key: key[0])]
+    metrics.samples = [samples[step] for step in sorted(samples)]
     metrics.problems += find_strange_values(metrics)
     return metrics
 
@@ -129,7 +162,7 @@ def find_strange_values(metrics: Metrics) -> list[str]:
     problems, strange, others = [], {}, {}
     for entry in metrics.steps:
         for name, value in entry.items():
-            if name in ("kind", "step", "updated", *UNIT_FIELDS):
+            if name in ("kind", "step", "updated", *UNIT_FIELDS, *LIST_FIELDS):
                 continue
             is_number = value is None or isinstance(value, (int, float))
             if name in STEP_FIELDS and not is_number:

@@ -16,6 +16,7 @@ from .run_folder import Run
 # Characters that TensorBoard's tags may have; others become _.
 FOREIGN = re.compile(r"[^-A-Za-z0-9_./]")
 UNIT_TAGS = {"unit_grad_norms": "grad_norm", "unit_update_ratios": "update_ratio"}
+SOURCE_TAGS = {"source_losses": "loss", "source_targets": "num_targets"}
 NO_NUMBERS = {"kind", "step", "name", "updated"}
 
 
@@ -42,6 +43,11 @@ def scalars_of(run: Run) -> list[Scalar]:
             if isinstance(by_unit, dict):
                 parts = {"step": entry["step"], **by_unit}
                 made += values_of(parts, f"train/{tag}/", ends[entry["step"]])
+    for place, name in enumerate(metrics.sources()):
+        for field, tag in SOURCE_TAGS.items():
+            tag = FOREIGN.sub("_", f"train/{tag}/{name.strip('/')}")
+            made += [Scalar(tag, step, value, ends[step])
+                     for step, value in metrics.source_points(place, field)]  # fmt: skip
     made += [
         Scalar("train/num_input_tokens_seen", step, total, ends[step])
         for step, total in metrics.tokens()

@@ -16,12 +16,12 @@
 #include "app/resume_check.h"
 #include "app/run_inputs.h"
 #include "app/trained_text.h"
+#include "app/training_samples.h"
 #include "checkpoint/four_bit/stored_format.h"
 #include "checkpoint/model_folder.h"
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/message_text.h"
-#include "train/progress.h"
 #include "train/run_timing.h"
 #include "train/time_limit.h"
 
@@ -50,6 +50,7 @@ class RunCheck {
     }
     check_data();
     check_turn_ends();
+    check_samples();
     if (model_) check_memory();
     check_advice();
     if (!config_.run.folder.empty() && report_.attempt([this] { check_storage(); })) {
@@ -178,6 +179,15 @@ class RunCheck {
     if (tokens.empty()) return;
     report_.add_fact("end of turn",
                      describe_turn_ends(tokens, model, remedy_of_turn_ends(config_.method)));
+  }
+
+  void check_samples() {
+    if (!model_ || config_.train.sample_prompts.empty()) return;
+    report_.attempt([this] {
+      const auto asked = read_sample_prompts(config_, model_->folder.config());
+      report_.add_fact("samples", concat(config_.train.sample_prompts, ": ", asked->requests.size(),
+                                         " prompts, answered at each evaluation"));
+    });
   }
 
   void check_advice() {

@@ -15,6 +15,7 @@
 
 #include "core/error.h"
 #include "core/launched_rank.h"
+#include "core/log.h"
 
 namespace temper {
 namespace {
@@ -67,6 +68,7 @@ int run_alone(const std::function<int()>& verb) {
   } catch (...) {
     const Failure failure = current_failure();
     let_rank_0_speak_first(launched_rank(), failure.code);
+    keep_status();
     std::fprintf(stderr, "%s\n", failure.message.c_str());
     return static_cast<int>(failure.code);
   }
@@ -79,6 +81,7 @@ int run_under_mpi(const std::function<int(const MpiSession&)>& verb) {
   } catch (...) {
     const Failure failure = current_failure();
     let_rank_0_speak_first(session.rank(), failure.code);
+    keep_status();
     std::fprintf(stderr, "rank %d: %s\n", session.rank(), failure.message.c_str());
     session.abort(failure.code);
   }

@@ -215,6 +215,13 @@ int64_t elements_per_token(const ModelConfig& model) {
   return (2 + num_behind) * model.hidden_size + queries + columns + inner;
 }
 
+// What a router keeps of one token: of each expert its logit and probability, of each choice its
+// expert, three places and three times its weight.
+int64_t routing_bytes_per_token(const ModelConfig& model, int64_t element) {
+  constexpr int64_t kChoiceBytes = 4 * sizeof(int64_t) + 3 * kFloatBytes;
+  return model.experts.count * (kFloatBytes + element) + model.experts.num_chosen * kChoiceBytes;
+}
+
 // What bottlenecks keep of one token in each block: what they read, and what they made of it.
 int64_t bottleneck_bytes_per_token(const RunConfig& config, const MemoryFacts& facts) {
   if (config.method.kind != MethodOptions::Kind::kBottleneck) return 0;
@@ -275,7 +282,8 @@ ActivationBytes activation_bytes(const RunConfig& config, const MemoryFacts& fac
   const int64_t keys_and_values = 2 * model.num_key_value_heads * model.head_dim;
   const int64_t block =
       tokens * (elements_per_token(model) * element + (model.num_heads + 2) * kFloatBytes +
-                bottleneck_bytes_per_token(config, facts) + low_rank_bytes_per_token(facts));
+                bottleneck_bytes_per_token(config, facts) + low_rank_bytes_per_token(facts) +
+                routing_bytes_per_token(model, element));
   const int64_t input = tokens * model.hidden_size * element;
   const bool trains_head = trains_head_matrix(facts);
   const bool has_windows = std::ranges::find(model.windows, 0) == model.windows.end();
@@ -290,7 +298,8 @@ ActivationBytes activation_bytes(const RunConfig& config, const MemoryFacts& fac
   const int64_t products = product_bytes(layers, decoder_form(facts).dtype, facts.num_threads);
   // Gradients of a sublayer's output, of what its last product reads and of what that was made of.
   const int64_t inner = product_sizes(model)[static_cast<size_t>(Product::kGateUp)].out;
-  const int64_t mlp = model.hidden_size + model.intermediate_size + inner;
+  const int64_t of_experts = model.experts.num_chosen * model.hidden_size;  // By their tokens.
+  const int64_t mlp = model.hidden_size + model.intermediate_size + inner + of_experts;
   const int64_t sublayer = 3 * model.hidden_size + 2 * queries + 2 * keys_and_values;
   return {
       .blocks = num_blocks_kept(facts) * (config.train.recomputes ? input : block),

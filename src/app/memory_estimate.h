@@ -28,7 +28,8 @@ struct MemoryEstimate {
 struct MemoryFacts {
   const ModelConfig& model;
   std::vector<StoredUnit> units;  ///< The decoder's, then an adapter's.
-  std::vector<int> users = {};    ///< Of the decoder's units, as DecoderUnits has them; or none.
+  std::vector<int> users = {};    ///< Of the decoder's units, as DecoderUnits has them; none where
+                                  ///< each computes with one.
   int num_ranks = 1;
   int num_threads = 1;  ///< Of each.
 };

@@ -19,7 +19,6 @@
 #include "io/file.h"
 #include "model/decoder.h"
 #include "train/matmul_limit.h"
-#include "train/progress.h"
 
 namespace temper {
 namespace fs = std::filesystem;

@@ -47,7 +47,7 @@ History read_history(const fs::path& path, int64_t last_step) {
     if (line.is_null() || !line.contains("step") || number_at(line, "step") > last) continue;
     if (string_at(line, "kind") == "run") {
       history.run = std::move(line);
-    } else {
+    } else if (string_at(line, "kind") != "samples") {
       history.lines.push_back(std::move(line));
     }
   }
@@ -218,7 +218,8 @@ RunFacts facts_of_run(const RunConfig& config, const TrainingPlan& plan) {
           .rows_per_micro_batch = config.data.micro_batch_rows,
           .tokens_per_row = config.data.sequence_length,
           .rows_per_epoch = plan.mixture.rows_per_epoch(),
-          .data_step = plan.origin.data_step};
+          .data_step = plan.origin.data_step,
+          .sources = plan.mixture.source_names()};
 }
 
 std::vector<TextFile> result_record(const fs::path& run, int64_t step, const std::string& card) {

@@ -106,18 +106,6 @@ void set_templates(std::vector<std::string> sha256s, const RunConfig& config, Mo
   facts.template_sha256s = std::move(sha256s);
 }
 
-// The files of a corpus that are more than the parts that one set was cut into.
-std::vector<HoldOut::Source> sources_of(const Corpus& corpus) {
-  std::vector<HoldOut::Source> sources;
-  if (corpus.parts().size() < 2) return sources;
-  for (const Corpus::Part& part : corpus.parts()) {
-    const int64_t end = part.first_document + part.shard->num_documents();
-    sources.push_back({part.shard->path().string(), {part.first_document, end}});
-    if (is_named_as_part(part.shard->path())) return {};
-  }
-  return sources;
-}
-
 void require_steps_left(const TrainingPlan& plan) {
   const Origin& origin = plan.origin;
   if (origin.trajectory.empty() || plan.num_steps > origin.step) return;
@@ -300,7 +288,7 @@ std::vector<HoldOut> to_holdouts(const RunConfig& config, const HoldOutRows& ope
                         .is_general = options.role == HoldOutOptions::Role::kGeneral,
                         .num_documents = rows->corpus().num_documents(),
                         .token_bytes = token_bytes,
-                        .sources = sources_of(rows->corpus())});
+                        .sources = rows->corpus().files_told_apart()});
   }
   return holdouts;
 }

@@ -2,7 +2,6 @@
 #include "app/training_job.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
@@ -15,6 +14,7 @@
 #include "app/memory_estimate.h"
 #include "app/result_record.h"
 #include "app/resume_check.h"
+#include "app/run_banner.h"
 #include "app/trained_text.h"
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/final_folder.h"
@@ -30,17 +30,10 @@
 #include "core/message_text.h"
 #include "core/stop_signal.h"
 #include "train/batch.h"
-#include "train/progress.h"
 #include "zero/initialise.h"
 
 namespace temper {
 namespace {
-
-const char* sharded_at(int stage) {
-  constexpr std::array kSharded = {"nothing", "moments", "moments,gradients",
-                                   "moments,gradients,weights"};
-  return kSharded.at(static_cast<size_t>(stage));
-}
 
 FoundState found_state(const VerifiedCheckpoint& checkpoint) {
   return {checkpoint.folder(), checkpoint.manifest().format_version,
@@ -52,6 +45,11 @@ MatmulLimit limit_of(const RunConfig& config, const LoadedModel& model) {
   return measure_matmul_limit(model.folder().config(),
                               config.data.micro_batch_rows * config.data.sequence_length,
                               scalar_type_of(model.compute_dtype), model.ranks->device());
+}
+
+TrainerOptions trainer_options_of(const RunConfig& config, const TrainingPlan& plan) {
+  return {config.optimizer, config.train.max_grad_norm, config.train.log_unit_norms,
+          std::ssize(plan.mixture.source_names())};
 }
 
 Origin shared_origin(const RunConfig& config, Communicator& ranks) {
@@ -83,6 +81,7 @@ ExitCode TrainingJob::run() {
   const TrainingShards trained = training_shards_of(plan_.mixture.sources());
   for (const auto& holdout : holdouts) require_unseen(holdout->corpus(), trained);
   require_fitting_launch();
+  find_samples();
   try {
     lock_folder();
     load();
@@ -90,7 +89,9 @@ ExitCode TrainingJob::run() {
     log_event(concat("stop reason=\"", request.problem(), "\" saving=no"));
     return ExitCode::kResume;
   }
-  print_banner();
+  for (const std::string& line : banner_of({config_, model_, plan_, state_.mixture, shape()})) {
+    log_event(line);
+  }
   give_advice();
   TrainingData data;
   if (session_.rank() == 0) data = training_data_of(config_, plan_.mixture, holdouts);
@@ -102,28 +103,26 @@ ExitCode TrainingJob::run() {
   BackgroundSave save(saver, *model_.ranks);
   Trainer trainer(*model_.engine, *model_.store, *model_.ranks,
                   Schedule(config_.schedule, plan_.num_steps, plan_.origin.schedule_step),
-                  {config_.optimizer, config_.train.max_grad_norm, config_.train.log_unit_norms});
-  sequence_ = {state_.next_micro_batch, config_.data.num_micro_batches(), session_.rank(),
-               session_.world_size()};
-  const int64_t first = plan_.origin.data_micro_batch;
-  loader_.emplace([this, first](int64_t index) { return plan_.mixture.micro_batch(index - first); },
-                  sequence_,
-                  LoaderOptions{config_.data.loader_threads, config_.data.prefetch_depth});
-  TrainingLoop loop({.engine = *model_.engine,
-                     .store = *model_.store,
-                     .trainer = trainer,
-                     .ranks = *model_.ranks,
-                     .save = save,
-                     .next_batch = [this] { return next_batch(); },
-                     .profiles = std::filesystem::path(config_.run.folder) / "profile",
-                     .holdouts = to_holdouts(config_, holdouts, token_bytes),
-                     .metrics = metrics ? &*metrics : nullptr,
-                     .limit = limit_of(config_, model_),
-                     .device = model_.ranks->device(),
-                     .time = time_limit(),
-                     .note_save = [this](const TimeLimit& time) { note_save(time); },
-                     .to_warning = std::bind_front(warning_of, std::cref(config_))},
-                    config_.train, config_.checkpoint, plan_.num_steps);
+                  trainer_options_of(config_, plan_));
+  start_loader();
+  TrainingLoop loop(
+      {.engine = *model_.engine,
+       .store = *model_.store,
+       .trainer = trainer,
+       .ranks = *model_.ranks,
+       .save = save,
+       .next_batch = [this] { return next_batch(); },
+       .profiles = std::filesystem::path(config_.run.folder) / "profile",
+       .holdouts = to_holdouts(config_, holdouts, token_bytes),
+       .metrics = metrics ? &*metrics : nullptr,
+       .limit = limit_of(config_, model_),
+       .device = model_.ranks->device(),
+       .time = time_limit(),
+       .answer_samples = std::bind_front(&TrainingJob::answer_samples, this),
+       .note_save = [this](const TimeLimit& time) { note_save(time); },
+       .cpu_energy = session_.local_rank() == 0 ? std::optional(EnergyCounter()) : std::nullopt,
+       .to_warning = std::bind_front(warning_of, std::cref(config_))},
+      config_.train, config_.checkpoint, plan_.num_steps);
   const Ending ending = loop.run(state_);
   if (ending == Ending::kStopped) {
     saver.settle();
@@ -165,6 +164,20 @@ PublishedFolder TrainingJob::published_folder(const std::string& chat_template,
   }
   if (!model_.adapter()) return published_model(base, texts);
   return published_adapter(config_.method, base, model_.opened.quantisation, texts);
+}
+
+void TrainingJob::find_samples() {
+  if (config_.train.sample_prompts.empty()) return;
+  read_requests_together(session_, *model_.ranks, [&] {
+    samples_ = read_sample_prompts(config_, model_.folder().config());
+    return samples_->list.digest;
+  });
+}
+
+std::optional<std::vector<Json>> TrainingJob::answer_samples(
+    const std::function<bool()>& is_stopped) {
+  if (!samples_) return std::vector<Json>();
+  return temper::answer_samples(*samples_, *model_.engine, *model_.ranks, is_stopped);
 }
 
 // Before anything is made.
@@ -309,46 +322,13 @@ TrajectoryFacts TrainingJob::find_facts() const {
   return facts;
 }
 
-int64_t TrainingJob::state_bytes() const {
-  const UnitStore* own = model_.start ? model_.start->own_store() : nullptr;
-  return model_.store->state_bytes() + (own != nullptr ? own->state_bytes() : 0);
-}
-
-void TrainingJob::print_banner() const {
-  const ModelConfig& model = model_.folder().config();
-  const int64_t num_parameters = num_elements(model_.decoder.units());
-  const auto& adapter = model_.adapter();
-  const int64_t trained = num_trained(adapter ? adapter->layouts() : model_.decoder.units());
-  log_event(concat("temper model=", config_.model.path, " family=", model.model_type,
-                   " parameters=", readable_count(num_parameters),
-                   " dtype=", name_of(model_.compute_dtype),
-                   " method=", name_of(config_.method.kind), " trained=", readable_count(trained)));
-  for (const std::string& group : describe_groups(config_, model_.opened.parameters)) {
-    log_event(concat("group=\"", group, '"'));
-  }
-  const MemoryEstimate memory = estimate_memory(config_, model_.memory_facts());
-  log_event(
-      concat("ranks=", session_.world_size(), " nodes=", shape().num_nodes,
-             " threads_per_rank=", model_.num_threads, " stage=", config_.parallel.stage,
-             " sharded=", sharded_at(config_.parallel.stage),
-             " reduction=", config_.parallel.reduction == Reduction::kExact ? "exact" : "fast",
-             " memory_per_rank=", readable_bytes(memory.total()),
-             " of_it_state=", readable_bytes(state_bytes()),
-             memory.offloaded == 0 ? std::string()
-                                   : concat(" offloaded=", readable_bytes(memory.offloaded))));
-  log_event(concat("steps=", plan_.num_steps, " rows_per_step=", config_.data.global_batch_rows,
-                   " rows_per_micro_batch=", config_.data.micro_batch_rows, " tokens_per_row=",
-                   config_.data.sequence_length, " rows_per_epoch=", plan_.mixture.rows_per_epoch(),
-                   " folder=", config_.run.folder));
-  for (const auto& source : plan_.mixture.sources()) {
-    log_event(concat("source=", source->corpus().name(), " files=", source->corpus().parts().size(),
-                     " rows=", source->num_rows(), " tokens=", source->num_tokens(), " truncated=",
-                     source->num_truncated(), " without_target=", source->num_without_target()));
-  }
-  for (const SourceUse& use : state_.mixture) {
-    log_event(concat("mixture=", use.path, " share=", use.share, " tokens=", use.num_tokens,
-                     " epochs=", use.epochs));
-  }
+void TrainingJob::start_loader() {
+  sequence_ = {state_.next_micro_batch, config_.data.num_micro_batches(), session_.rank(),
+               session_.world_size()};
+  const int64_t first = plan_.origin.data_micro_batch;
+  loader_.emplace([this, first](int64_t index) { return plan_.mixture.micro_batch(index - first); },
+                  sequence_,
+                  LoaderOptions{config_.data.loader_threads, config_.data.prefetch_depth});
 }
 
 RankBatch TrainingJob::next_batch() {
@@ -363,6 +343,7 @@ RankBatch TrainingJob::next_batch() {
     batch.micro_batches.push_back(to_packed_batch(loader_->next(), model_.ranks->device()));
   }
   batch.data_seconds = loader_->waited_seconds() - waited;
+  batch.num_places = config_.data.global_batch_rows * config_.data.sequence_length;
   return batch;
 }
 

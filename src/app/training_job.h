@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,6 +11,7 @@
 #include "app/launch_resources.h"
 #include "app/loaded_model.h"
 #include "app/run_inputs.h"
+#include "app/training_samples.h"
 #include "checkpoint/checkpoint_saver.h"
 #include "checkpoint/run_state.h"
 #include "checkpoint/verification.h"
@@ -59,10 +61,11 @@ class TrainingJob {
   std::string take_template();
   PublishedFolder published_folder(const std::string& chat_template,
                                    const TrainingData& data) const;
-  int64_t state_bytes() const;  // That this rank keeps.
-  void print_banner() const;
   void give_advice() const;
+  void start_loader();
   RankBatch next_batch();
+  void find_samples();
+  std::optional<std::vector<Json>> answer_samples(const std::function<bool()>& is_stopped);
   std::optional<MetricsFile> open_metrics(CheckpointSaver& saver) const;
   void publish_result(const CheckpointSaver& saver);
 
@@ -83,6 +86,7 @@ class TrainingJob {
   RunState state_;
   std::filesystem::path resumed_from_;  // The checkpoint; empty for a fresh run.
   int64_t resumed_step_ = 0;
+  std::optional<PromptRequests> samples_;
   RankSequence sequence_;
   std::optional<Loader> loader_;
 };

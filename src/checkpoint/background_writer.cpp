@@ -27,6 +27,7 @@ void BackgroundWriter::start(std::vector<FileJob> jobs, Haste haste) {
   digests_.clear();
   error_ = nullptr;
   is_over_ = false;
+  num_written_ = 0;
   thread_ = std::jthread([this, haste](const std::stop_token& stop) {
     if (haste == Haste::kGivesWay) give_way();
     write_all(stop);
@@ -38,6 +39,7 @@ void BackgroundWriter::write_all(const std::stop_token& stop) {
     for (const FileJob& job : jobs_) {
       if (stop.stop_requested()) break;
       digests_.push_back(write_parts(job, stop));
+      ++num_written_;
     }
   } catch (const Error&) {
     error_ = std::current_exception();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <exception>
 #include <thread>
 #include <vector>
@@ -33,6 +34,9 @@ class BackgroundWriter {
   /// Throws: CheckpointError if something could not be written.
   bool is_done() const;
 
+  /// How many of the jobs are written by now.
+  int64_t num_written() const { return num_written_; }
+
   /// Waits for the end, and returns the digests of each job's parts, in order.
   /// Throws: as is_done.
   std::vector<std::vector<Digest>> take_digests();
@@ -47,6 +51,7 @@ class BackgroundWriter {
   std::vector<std::vector<Digest>> digests_;  // [job][part]
   std::exception_ptr error_;                  // Read only once is_over_ is set.
   std::atomic<bool> is_over_ = false;
+  std::atomic<int64_t> num_written_ = 0;
   std::jthread thread_;
 };
 

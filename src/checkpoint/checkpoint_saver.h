@@ -69,6 +69,10 @@ class CheckpointSaver {
   /// Throws: CheckpointError if this rank could not write its part.
   bool is_written() const { return writer_.is_done(); }
 
+  /// Files that this rank writes a part of, and how many of them are written by now.
+  int64_t num_files() const { return std::ssize(unit_files_) + std::ssize(text_files_); }
+  int64_t num_written() const { return writer_.num_written(); }
+
   /// The loss that a step has on the hold-out that decides which checkpoint is the best one. Local;
   /// others than rank 0 have no use for it.
   void note_loss(int64_t step, double loss) { losses_[step] = loss; }

@@ -16,6 +16,7 @@
 #include "core/concat.h"
 #include "core/error.h"
 #include "core/floats.h"
+#include "core/progress_bar.h"
 #include "io/file.h"
 #include "io/safetensors_folder.h"
 
@@ -110,7 +111,17 @@ std::vector<int> units_of(const UnitFileSet& set, const UnitStore& store) {
   return units;
 }
 
-void load_set(const UnitFileSet& set, const VerifiedCheckpoint& checkpoint, UnitStore& store) {
+// The numbers of all sets that this rank keeps.
+int64_t num_kept(const UnitStore& store) {
+  int64_t count = 0;
+  for (const UnitFileSet& set : kOptimizerFileSets) {
+    for (const int unit : units_of(set, store)) count += store.state(unit).kept.size();
+  }
+  return count;
+}
+
+void load_set(const UnitFileSet& set, const VerifiedCheckpoint& checkpoint, UnitStore& store,
+              ProgressBar& bar) {
   const std::vector<int> loaded = units_of(set, store);
   if (loaded.empty()) return;
   const std::filesystem::path folder = checkpoint.folder() / set.folder;
@@ -125,6 +136,7 @@ void load_set(const UnitFileSet& set, const VerifiedCheckpoint& checkpoint, Unit
   for (const int unit : loaded) {
     const UnitState& state = store.state(unit);
     read_kept(tensors, state, destination_of(state, set.kind), NonFinite::kAllowed);
+    bar.add(state.kept.size());
   }
 }
 
@@ -154,10 +166,16 @@ void read_matrices(const ModelFolder& folder, UnitState& state) {
 // Units [begin, end), dense or what is dense of them.
 void load_dense(const SafetensorsFolder& weights, Range units, UnitStore& store,
                 Communicator& ranks) {
+  int64_t num_wanted = 0;
+  for (auto unit = static_cast<int>(units.begin); unit < units.end; ++unit) {
+    num_wanted += store.state(unit).kept.size();
+  }
+  ProgressBar bar("loading", num_wanted, ProgressBar::Unit::kCount);
   do_together(ranks, [&] {
     for (auto unit = static_cast<int>(units.begin); unit < units.end; ++unit) {
       const UnitState& state = store.state(unit);
       read_kept(weights, state, state.loaded(), NonFinite::kRefused);
+      bar.add(state.kept.size());
     }
   });
   for (auto unit = static_cast<int>(units.begin); unit < units.end; ++unit) store.publish(unit);
@@ -177,11 +195,14 @@ int num_model_units(const ModelFolder& folder, const UnitStore& store) {
 
 void load_weights(const ModelFolder& folder, UnitStore& store, Communicator& ranks) {
   const int num_units = num_model_units(folder, store);
+  ProgressBar bar(folder.quantisation() ? "loading" : "quantising", num_units,
+                  ProgressBar::Unit::kCount);
   for (int unit = 0; unit < num_units; ++unit) {
     UnitState& state = store.state(unit);
     if (!state.four_bit) continue;
     do_together(ranks, [&] { read_matrices(folder, state); });
     state.four_bit->finish(state.kept_weights());
+    bar.show(unit + 1);
   }
   load_dense(folder.weights(), {0, num_units}, store, ranks);
 }
@@ -202,7 +223,8 @@ RunState load_checkpoint(const VerifiedCheckpoint& checkpoint, UnitStore& store,
                  ", not ", checkpoint.manifest().step),
           "use another checkpoint");
     }
-    for (const UnitFileSet& set : kOptimizerFileSets) load_set(set, checkpoint, store);
+    ProgressBar bar("loading", num_kept(store), ProgressBar::Unit::kCount);
+    for (const UnitFileSet& set : kOptimizerFileSets) load_set(set, checkpoint, store, bar);
   };
   try_again(ranks, default_pauses(), [&] { do_together(ranks, read_all); });
   for (const UnitFileSet& set : {kMasterFiles, kBaseChangeFiles}) {

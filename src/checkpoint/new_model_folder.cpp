@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "checkpoint/new_folder.h"
+#include "core/progress_bar.h"
 #include "io/safetensors_folder.h"
 
 namespace temper {
@@ -16,6 +17,12 @@ namespace {
 using Groups = std::span<const TensorGroup>;
 
 int64_t data_bytes(const TensorGroup& group) { return SafetensorsLayout(group.specs).data_bytes(); }
+
+int64_t bytes_of(Groups groups) {
+  int64_t bytes = 0;
+  for (const TensorGroup& group : groups) bytes += data_bytes(group);
+  return bytes;
+}
 
 // One part per file: filled in the model's order, a group that is too big alone in its file.
 std::vector<Groups> split(Groups groups, int64_t max_file_bytes) {
@@ -48,7 +55,7 @@ std::vector<TensorSpec> as_reference_sorts(Groups groups) {
 }
 
 // Returns the bytes of all tensors.
-int64_t write_weights(Groups groups, const fs::path& path) {
+int64_t write_weights(Groups groups, const fs::path& path, ProgressBar& bar) {
   const SafetensorsLayout layout(as_reference_sorts(groups));
   std::map<std::string, int64_t> begin_of;
   for (const SafetensorsTensor& tensor : layout.tensors()) {
@@ -60,6 +67,7 @@ int64_t write_weights(Groups groups, const fs::path& path) {
     std::vector<int64_t> offsets;
     for (const TensorSpec& spec : group.specs) offsets.push_back(begin_of.at(spec.name));
     group.write(file, offsets);
+    bar.add(data_bytes(group));
   }
   file.sync();
   file.close();
@@ -71,10 +79,11 @@ void write_content(const ModelContent& content, const NewFolder& folder) {
   const std::vector<Groups> files = split(content.groups, content.max_file_bytes);
   std::map<std::string, std::string> file_of_tensor;
   int64_t total_bytes = 0;
+  ProgressBar bar("writing", bytes_of(content.groups), ProgressBar::Unit::kBytes);
   for (size_t i = 0; i < files.size(); ++i) {
     const std::string name =
         safetensors_file_name(content.stem, static_cast<int64_t>(i), std::ssize(files));
-    total_bytes += write_weights(files[i], folder.path() / name);
+    total_bytes += write_weights(files[i], folder.path() / name, bar);
     for (const TensorGroup& group : files[i]) {
       for (const TensorSpec& spec : group.specs) file_of_tensor[spec.name] = name;
     }

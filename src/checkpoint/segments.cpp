@@ -11,6 +11,7 @@
 #include "comm/collective_ring.h"
 #include "core/concat.h"
 #include "core/error.h"
+#include "core/progress_bar.h"
 
 namespace temper {
 namespace fs = std::filesystem;
@@ -192,12 +193,16 @@ void read_segment(const File& file, const Segment& segment,
 void verify_segments(const fs::path& checkpoint, std::span<const Segment> segments) {
   std::optional<File> file;
   const ManifestFile* opened = nullptr;
+  int64_t num_bytes = 0;
+  for (const Segment& segment : segments) num_bytes += segment.bytes.size();
+  ProgressBar bar("verifying", num_bytes, ProgressBar::Unit::kBytes);
   for (const Segment& segment : segments) {
     if (segment.file != opened) {
       file.emplace(File::open(checkpoint / segment.file->path, FilePurpose::kCheckpoint));
       opened = segment.file;
     }
-    read_segment(*file, segment, [](std::span<const std::byte>) {});
+    read_segment(*file, segment,
+                 [&](std::span<const std::byte> piece) { bar.add(std::ssize(piece)); });
   }
 }
 

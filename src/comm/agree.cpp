@@ -28,7 +28,9 @@ constexpr Digest kNone{};
 void reduce_words(Communicator& ranks, std::span<int64_t> words, ReduceOp op) {
   if (ranks.world_size() == 1) return;
   const at::Tensor on_host = at::from_blob(words.data(), {std::ssize(words)}, at::kLong);
-  const at::Tensor moved = on_host.to(ranks.device());
+  const bool is_here = ranks.device().is_cpu();
+  const at::Tensor moved =  // The host does not wait for the copy.
+      is_here ? on_host : on_host.pin_memory().to(ranks.device(), /*non_blocking=*/true);
   ranks.all_reduce(moved, op).wait();
   if (!moved.is_cpu()) on_host.copy_(moved);
 }

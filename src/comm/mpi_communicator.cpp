@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/mpi_communicator.h"
 
+#include <ATen/ops/empty.h>
+
 #include <algorithm>
 #include <cstring>
 #include <exception>
@@ -99,15 +101,18 @@ struct Group {
   }
 };
 
-// Runs `call` on a host copy of a device tensor and copies the result back in `wait()`.
+// Runs `call` on a tensor of the host, and copies what it leaves there to the device in `wait()`.
 template <typename Call>
-Pending staged(at::Tensor output, const Call& call) {
-  const at::Tensor host = output.cpu();
+Pending staged(at::Tensor output, const at::Tensor& host, const Call& call) {
   auto pending = std::make_shared<Pending>(call(host));
   return Pending([pending, host, output] {
     pending->wait();
     output.copy_(host);
   });
+}
+
+at::Tensor room_for(const at::Tensor& output) {
+  return at::empty(output.sizes(), output.options().device(at::kCPU));
 }
 
 }  // namespace
@@ -132,7 +137,8 @@ MpiCommunicator::~MpiCommunicator() {
 
 Pending MpiCommunicator::do_all_reduce(at::Tensor tensor, ReduceOp op) {
   if (!tensor.is_cpu()) {
-    return staged(tensor, [&](const at::Tensor& host) { return do_all_reduce(host, op); });
+    const auto reduce = [&](const at::Tensor& host) { return do_all_reduce(host, op); };
+    return staged(tensor, tensor.cpu(), reduce);
   }
   const int64_t max_piece = max_message_bytes_ / tensor.element_size();
   return worker_->submit("MPI_Iallreduce", [=, comm = comm_](Requests& requests) {
@@ -146,9 +152,8 @@ Pending MpiCommunicator::do_all_reduce(at::Tensor tensor, ReduceOp op) {
 
 Pending MpiCommunicator::do_all_gather(const at::Tensor& shard, at::Tensor full) {
   if (!full.is_cpu()) {
-    return staged(full, [&, host_shard = shard.cpu()](const at::Tensor& host) {
-      return do_all_gather(host_shard, host);
-    });
+    const auto gather = [&](const at::Tensor& host) { return do_all_gather(shard.cpu(), host); };
+    return staged(full, room_for(full), gather);
   }
   const Group group{comm_, rank_, world_size_, max_message_bytes_};
   return worker_->submit("all_gather", [=](Requests& requests) {
@@ -161,7 +166,8 @@ Pending MpiCommunicator::do_gather(const at::Tensor& shard, at::Tensor full, int
   if (!shard.is_cpu()) {
     const at::Tensor host_shard = shard.cpu();
     if (rank_ != root) return do_gather(host_shard, full, root);
-    return staged(full, [&](const at::Tensor& host) { return do_gather(host_shard, host, root); });
+    const auto gather = [&](const at::Tensor& host) { return do_gather(host_shard, host, root); };
+    return staged(full, room_for(full), gather);
   }
   const Group group{comm_, rank_, world_size_, max_message_bytes_};
   return worker_->submit("gather", [=](Requests& requests) {
@@ -176,9 +182,8 @@ Pending MpiCommunicator::do_gather(const at::Tensor& shard, at::Tensor full, int
 
 Pending MpiCommunicator::do_all_to_all(const at::Tensor& send, at::Tensor receive) {
   if (!receive.is_cpu()) {
-    return staged(receive, [&, host_send = send.cpu()](const at::Tensor& host) {
-      return do_all_to_all(host_send, host);
-    });
+    const auto exchange = [&](const at::Tensor& host) { return do_all_to_all(send.cpu(), host); };
+    return staged(receive, room_for(receive), exchange);
   }
   const Group group{comm_, rank_, world_size_, max_message_bytes_};
   return worker_->submit("all_to_all", [=](Requests& requests) {
@@ -190,7 +195,8 @@ Pending MpiCommunicator::do_all_to_all(const at::Tensor& send, at::Tensor receiv
 
 Pending MpiCommunicator::do_broadcast(at::Tensor tensor, int root) {
   if (!tensor.is_cpu()) {
-    return staged(tensor, [&](const at::Tensor& host) { return do_broadcast(host, root); });
+    const auto spread = [&](const at::Tensor& host) { return do_broadcast(host, root); };
+    return staged(tensor, tensor.cpu(), spread);
   }
   return worker_->submit(
       "MPI_Ibcast", [=, max_piece = max_message_bytes_, comm = comm_](Requests& requests) {

@@ -58,7 +58,14 @@ bool let_mpi_yield(bool yields) {
 
 }  // namespace
 
-MpiWorker::MpiWorker() : thread_([this] { run(); }) {}
+MpiWorker::MpiWorker() {
+  // What a look at requests of several communicators finds wrong goes to the handler of the first,
+  // or of the second before MPI 4 (MPI 4.0, section 9.3); Open MPI asks that of the request.
+  for (MPI_Comm comm : {MPI_COMM_SELF, MPI_COMM_WORLD}) {
+    check(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  }
+  thread_ = std::thread([this] { run(); });
+}
 
 MpiWorker::~MpiWorker() {
   {

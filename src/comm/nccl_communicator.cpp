@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/nccl_communicator.h"
 
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/ops/zeros.h>
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
+#include <c10/core/DeviceGuard.h>
 
 #include <exception>
 #include <span>
@@ -52,13 +52,19 @@ ncclRedOp_t op_of(ReduceOp op) {
   throw std::logic_error("no such ReduceOp");
 }
 
+// The stream that the caller's work is queued on now.
+cudaStream_t current_stream(at::Device device) {
+  const c10::Stream stream = at::accelerator::getCurrentStream(device.index());
+  return static_cast<cudaStream_t>(stream.native_handle());
+}
+
 size_t count_of(const at::Tensor& tensor) { return static_cast<size_t>(tensor.numel()); }
 
 }  // namespace
 
 NcclCommunicator::NcclCommunicator(Communicator& meeting, at::Device device)
     : device_(device), rank_(meeting.rank()), world_size_(meeting.world_size()) {
-  const c10::cuda::CUDAGuard guard(device_);
+  const c10::DeviceGuard guard(device_);
   cudaStream_t stream = nullptr;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   stream_.reset(stream);
@@ -99,17 +105,15 @@ void NcclCommunicator::require_healthy() const {
 Pending NcclCommunicator::submit(std::initializer_list<at::Tensor> tensors,
                                  const std::function<void()>& call) {
   for (const at::Tensor& tensor : tensors) require_here(tensor);
-  const c10::cuda::CUDAGuard guard(device_);
-  const cudaStream_t compute = c10::cuda::getCurrentCUDAStream(device_.index());
-  check(cudaEventRecord(ready_.get(), compute), "cudaEventRecord");
+  const c10::DeviceGuard guard(device_);
+  check(cudaEventRecord(ready_.get(), current_stream(device_)), "cudaEventRecord");
   check(cudaStreamWaitEvent(stream_.get(), ready_.get(), 0), "cudaStreamWaitEvent");
   call();
   const std::shared_ptr<CUevent_st> done = make_event();
   check(cudaEventRecord(done.get(), stream_.get()), "cudaEventRecord");
   return Pending([this, done, kept = std::vector(tensors)] {
     require_healthy();
-    const cudaStream_t waiting = c10::cuda::getCurrentCUDAStream(device_.index());
-    check(cudaStreamWaitEvent(waiting, done.get(), 0), "cudaStreamWaitEvent");
+    check(cudaStreamWaitEvent(current_stream(device_), done.get(), 0), "cudaStreamWaitEvent");
   });
 }
 

@@ -96,6 +96,9 @@ inline const TextRule kShard{is_path, "the path of a token shard, written out (n
 inline const TextRule kFolderOrNone{
     is_path_or_nothing, "the path of a folder, written out (no ~, no $), or \"\" for none",
     kPathOrNonePattern};
+inline const TextRule kFileOrNone{is_path_or_nothing,
+                                  "the path of a file, written out (no ~, no $), or \"\" for none",
+                                  kPathOrNonePattern};
 inline const TextRule kAnyText{[](const std::string&) { return true; }, "a text"};
 inline const TextRule kSomeText{is_some, "a regular expression for the end of a module's path",
                                 kSomePattern};

@@ -58,6 +58,11 @@ void visit_train(Visitor& section, RunConfig& config) {
                   {"How often hold-outs are evaluated; 0: only before the first step and after the "
                    "last one.",
                    "steps"});
+  section.text("sample_prompts", train.sample_prompts, kFileOrNone,
+               {"A file of prompts, as temper generate takes it, that each evaluation answers; "
+                "\"\": none."});
+  section.integer("sample_tokens", train.sample_tokens, kOneOrMore,
+                  {"Of such an answer, at most, where its prompt does not say.", "tokens"});
   section.flag("recompute", train.recomputes,
                {"Blocks are computed again in the backward pass, which takes less memory."});
   section.integer("threads", train.threads, kThreadsOrAuto,

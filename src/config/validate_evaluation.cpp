@@ -44,7 +44,9 @@ std::vector<Problem> validate_evaluation(const RunConfig& config) {
                         "name the hold-out that decides there, or leave checkpoint.final out",
                         {"checkpoint.final", "checkpoint.keep_best"}});
   }
-  if (every == 0 || !config.holdouts.empty()) return problems;
+  const bool has_what_to_evaluate =
+      !config.holdouts.empty() || !config.train.sample_prompts.empty();
+  if (every == 0 || has_what_to_evaluate) return problems;
   problems.push_back({concat("train.evaluate_every_steps is ", config.train.evaluate_every_steps,
                              ", but data.holdout is empty"),
                       "list a hold-out, or leave train.evaluate_every_steps out",

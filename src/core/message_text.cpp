@@ -108,6 +108,19 @@ std::string to_lower_ascii(std::string_view text) {
   return lower;
 }
 
+std::string duration_text(double seconds) {
+  const auto whole = static_cast<long long>(std::llround(std::max(0.0, seconds)));
+  std::array<char, 32> text{};
+  if (whole < 60) {
+    std::snprintf(text.data(), text.size(), "%llds", whole);
+  } else if (whole < 3600) {
+    std::snprintf(text.data(), text.size(), "%lldm%02llds", whole / 60, whole % 60);
+  } else {
+    std::snprintf(text.data(), text.size(), "%lldh%02lldm", whole / 3600, whole / 60 % 60);
+  }
+  return text.data();
+}
+
 std::string readable_bytes(int64_t bytes) {
   return with_unit(bytes, {" bytes", " kB", " MB", " GB", " TB"});
 }

@@ -35,6 +35,9 @@ std::string to_lower_ascii(std::string_view text);
 /// "1.53 GB"; powers of ten.
 std::string readable_bytes(int64_t bytes);
 
+/// `seconds` as people write it: 42s, 3m07s, 5h02m.
+std::string duration_text(double seconds);
+
 /// "134.5 M".
 std::string readable_count(int64_t count);
 

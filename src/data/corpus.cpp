@@ -139,4 +139,15 @@ void Corpus::verify_all() const {
   for (const Part& part : parts_) part.shard->verify_all();
 }
 
+std::vector<NamedDocuments> Corpus::files_told_apart() const {
+  std::vector<NamedDocuments> files;
+  if (parts_.size() < 2) return files;
+  for (const Part& part : parts_) {
+    const int64_t end = part.first_document + part.shard->num_documents();
+    files.push_back({part.shard->path().string(), {part.first_document, end}});
+    if (is_named_as_part(part.shard->path())) return {};
+  }
+  return files;
+}
+
 }  // namespace temper

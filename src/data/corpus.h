@@ -14,6 +14,12 @@
 
 namespace temper {
 
+/// Documents that are told apart from the others of a corpus.
+struct NamedDocuments {
+  std::string name;
+  Range documents;
+};
+
 /// The shards that a corpus was cut into, read as if all their documents stood in one: what is read
 /// does not depend on the cuts. May be used from many threads. Throws: DataError.
 class Corpus {
@@ -52,6 +58,9 @@ class Corpus {
   void read_tokens(Range tokens, std::span<int64_t> out) const;
   std::vector<int64_t> offsets_in(Range tokens) const;
   void verify_all() const;
+
+  /// Its files, where they are several and more than the parts that one set was cut into.
+  std::vector<NamedDocuments> files_told_apart() const;
 
  private:
   template <typename Visit>

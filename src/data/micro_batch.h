@@ -17,6 +17,7 @@ struct MicroBatch {
   std::vector<int64_t> document_begins;  ///< [num_documents + 1], from 0 to T.
   int64_t num_targets = 0;
   std::vector<int64_t> documents = {};  ///< [num_documents], their numbers in the corpus.
+  std::vector<int64_t> sources = {};    ///< [num_documents], places in Mixture::source_names().
 };
 
 }  // namespace temper

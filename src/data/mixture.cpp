@@ -53,8 +53,43 @@ void flatten(std::vector<double>& tokens, double temperature) {
 Mixture::Mixture(const DataOptions& options, Sources sources)
     : options_(options),
       sources_(required(std::move(sources), options)),
+      names_(tell_apart()),
       turns_(has_weights(options) ? std::variant<SlotTable, EvenTurns>(turns_by_weight())
                                   : std::variant<SlotTable, EvenTurns>(turns_by_tokens())) {}
+
+std::vector<Mixture::Names> Mixture::tell_apart() const {
+  constexpr size_t kMostFiles = 32;  // Of all sources, in the metrics of each step; arbitrary.
+  std::vector<Names> names;
+  size_t num_files = 0;
+  for (const auto& source : sources_) {
+    names.push_back({0, source->corpus().files_told_apart()});
+    num_files += names.back().files.size();
+  }
+  int64_t first = 0;
+  for (Names& own : names) {
+    if (num_files > kMostFiles) own.files.clear();
+    own.first = first;
+    first += std::max<int64_t>(1, std::ssize(own.files));
+  }
+  return names;
+}
+
+std::vector<std::string> Mixture::source_names() const {
+  std::vector<std::string> all;
+  for (size_t source = 0; source < sources_.size(); ++source) {
+    const std::vector<NamedDocuments>& files = names_[source].files;
+    if (files.empty()) all.push_back(sources_[source]->corpus().name());
+    for (const NamedDocuments& file : files) all.push_back(file.name);
+  }
+  return all;
+}
+
+int64_t Mixture::name_of(const Place& place, int64_t document) const {
+  const auto& [first, files] = names_[static_cast<size_t>(place.source)];
+  if (files.empty()) return first;
+  const auto begin_of = [](const NamedDocuments& file) { return file.documents.begin; };
+  return first + (std::ranges::upper_bound(files, document, {}, begin_of) - files.begin()) - 1;
+}
 
 SlotTable Mixture::turns_by_weight() const {
   std::vector<double> shares;
@@ -119,6 +154,9 @@ MicroBatch Mixture::micro_batch(int64_t index) const {
   for (int64_t k = 0; k < options_.micro_batch_rows; ++k) {
     const Place place = place_of(index * options_.micro_batch_rows + k);
     sources_[static_cast<size_t>(place.source)]->append_row(place.row, batch);
+    for (size_t i = batch.sources.size(); i < batch.documents.size(); ++i) {
+      batch.sources.push_back(name_of(place, batch.documents[i]));
+    }
   }
   return batch;
 }

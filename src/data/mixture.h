@@ -36,6 +36,10 @@ class Mixture {
   /// the mixture; with one source and no more options, a pass over it.
   int64_t rows_per_epoch() const;
 
+  /// What losses are told apart by: the sources, and where there are few the files of those whose
+  /// files are more than parts of one set.
+  std::vector<std::string> source_names() const;
+
   /// Rows [index * micro_batch_rows, …) of the mixture's endless order.
   MicroBatch micro_batch(int64_t index) const;
 
@@ -58,11 +62,20 @@ class Mixture {
   std::vector<Use> use_of(int64_t num_rows) const;
 
  private:
+  // Which of the names are a source's: its files', or its own alone.
+  struct Names {
+    int64_t first;
+    std::vector<NamedDocuments> files;
+  };
+  std::vector<Names> tell_apart() const;
+  int64_t name_of(const Place& place, int64_t document) const;
+
   SlotTable turns_by_weight() const;
   EvenTurns turns_by_tokens() const;
 
   DataOptions options_;
   Sources sources_;
+  std::vector<Names> names_;  // [source]
   std::variant<SlotTable, EvenTurns> turns_;
 };
 

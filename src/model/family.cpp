@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/concat.h"
@@ -60,46 +59,6 @@ std::span<const Family> families() {
     return all;
   }();
   return kAll;
-}
-
-std::string_view missing_for(std::string_view model_type) {
-  constexpr std::string_view kLatent = "latent attention";
-  constexpr std::string_view kDelta = "gated DeltaNet layers";
-  constexpr std::string_view kMamba = "Mamba layers";
-  constexpr std::string_view kChunks = "chunked attention, and experts that read weighted inputs";
-  constexpr std::string_view kOwnEmbeddings = "embeddings a layer, and heads that differ by layer";
-  constexpr std::pair<std::string_view, std::string_view> kMissing[] = {
-      {"phimoe", "routing that is drawn at random"},
-      {"deepseek_v2", kLatent},
-      {"deepseek_v3", kLatent},
-      {"deepseek_v32", kLatent},
-      {"glm4_moe_lite", kLatent},
-      {"glm_moe_dsa", kLatent},
-      {"longcat_flash", kLatent},
-      {"minicpm3", kLatent},
-      {"qwen3_next", kDelta},
-      {"qwen3_5", kDelta},
-      {"qwen3_5_text", kDelta},
-      {"qwen3_5_moe", kDelta},
-      {"qwen3_5_moe_text", kDelta},
-      {"olmo_hybrid", kDelta},
-      {"bamba", kMamba},
-      {"falcon_h1", kMamba},
-      {"granitemoehybrid", kMamba},
-      {"jamba", kMamba},
-      {"nemotron_h", kMamba},
-      {"lfm2", "short convolutions"},
-      {"llama4", kChunks},
-      {"llama4_text", kChunks},
-      {"gemma3n", kOwnEmbeddings},
-      {"gemma3n_text", kOwnEmbeddings},
-      {"gemma4", kOwnEmbeddings},
-      {"gemma4_text", kOwnEmbeddings},
-  };
-  for (const auto& [name, missing] : kMissing) {
-    if (name == model_type) return missing;
-  }
-  return {};
 }
 
 const Family& family_of(std::string_view model_type) {

@@ -196,7 +196,8 @@ std::span<const Family> older_families();
 /// Those of them that have experts.
 std::span<const Family> families_with_experts();
 
-/// What a family of this name would need that is not computed here; empty if nobody has looked.
+/// What a family of this name would need that is not computed here; empty if nobody has looked. Of
+/// those that transformers has for text, each is computed or has such words.
 std::string_view missing_for(std::string_view model_type);
 
 /// Throws: ModelError that lists the known ones.

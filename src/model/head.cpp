@@ -44,6 +44,7 @@ class ChunkLosses {
       result.loss_sum += sum_in_order(on_host.narrow(0, begin, chunk.numel()));
       begin += chunk.numel();
     }
+    result.losses = on_host.narrow(0, 0, begin);
     for (const at::Tensor& chunk : divergences_) {
       result.kl_sum += sum_in_order(on_host.narrow(0, begin, chunk.numel()));
       begin += chunk.numel();

@@ -16,9 +16,10 @@ namespace temper {
 
 /// What the head returns for one micro-batch.
 struct HeadResult {
-  double loss_sum = 0.0;       ///< Summed cross-entropy over the targets, not divided.
-  double kl_sum = 0.0;         ///< The same of the divergence, without its weight.
-  at::Tensor hidden_gradient;  ///< [T, hidden], of loss_sum; undefined from `loss`.
+  double loss_sum = 0.0;            ///< Summed cross-entropy over the targets, not divided.
+  double kl_sum = 0.0;              ///< The same of the divergence, without its weight.
+  at::Tensor hidden_gradient = {};  ///< [T, hidden], of loss_sum; undefined from `loss`.
+  at::Tensor losses = {};           ///< [n] fp32 on the host, the cross-entropy of each target.
 };
 
 /// The rows of a batch that have a target.

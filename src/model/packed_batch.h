@@ -14,6 +14,7 @@ namespace temper {
 struct BatchFacts {
   int64_t largest_position = 0;
   std::vector<int64_t> target_rows = {};  ///< Those that have a target, in ascending order.
+  std::vector<int64_t> sources = {};      ///< [num_documents], which each is from; empty: unknown.
 };
 
 /// Documents laid end to end without padding; attention never crosses a document's border.

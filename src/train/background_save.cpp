@@ -7,6 +7,7 @@
 
 #include "comm/agree.h"
 #include "core/error.h"
+#include "core/progress_bar.h"
 
 namespace temper {
 namespace {
@@ -37,7 +38,10 @@ void BackgroundSave::poll() {
 }
 
 void BackgroundSave::finish() {
-  while (is_under_way_ && !publish_if_written()) {
+  if (!is_under_way_) return;
+  ProgressBar bar("saving files", saver_.num_files(), ProgressBar::Unit::kCount);
+  while (!publish_if_written()) {
+    bar.show(saver_.num_written());
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
 }

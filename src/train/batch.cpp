@@ -14,6 +14,7 @@ PackedBatch to_packed_batch(const MicroBatch& micro_batch, at::Device device) {
   PackedBatch batch{on_device(micro_batch.tokens, device), on_device(micro_batch.positions, device),
                     on_device(micro_batch.targets, device), micro_batch.document_begins};
   BatchFacts& facts = batch.facts.emplace();
+  facts.sources = micro_batch.sources;
   for (const int64_t position : micro_batch.positions) {
     facts.largest_position = std::max(facts.largest_position, position);
   }

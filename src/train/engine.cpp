@@ -147,7 +147,7 @@ MicroBatchLoss Engine::forward_backward(const PackedBatch& batch, int64_t number
   if (lowest_trained_ == kEmbedding) embed_backward(gradient, batch);
   if (adapter_ != nullptr) adapter_->dropout->set_micro_batch({});
   CollectiveRing::own().begin_idle();  // It lives: at stages 0 and 1 none may communicate.
-  return {head.loss_sum, head.kl_sum};
+  return {head.loss_sum, head.kl_sum, head.losses};
 }
 
 void Engine::join_forward() {

@@ -25,7 +25,8 @@ enum class Activations { kKept, kRecomputed };
 /// Sums over the targets of a micro-batch.
 struct MicroBatchLoss {
   double cross_entropy = 0.0;
-  double kl = 0.0;  ///< The divergence from another model, without its weight.
+  double kl = 0.0;             ///< The divergence from another model, without its weight.
+  at::Tensor of_targets = {};  ///< [n] fp32 on the host, what the cross-entropy is the sum of.
 };
 
 /// Runs the decoder unit by unit and says out loud what happens when: gather what the next one

@@ -3,12 +3,14 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <span>
 #include <sstream>
 
 #include "core/concat.h"
 #include "core/error.h"
+#include "core/progress_bar.h"
 #include "core/targets.h"
 #include "train/batch.h"
 #include "train/loss_total.h"
@@ -51,7 +53,7 @@ class HoldOutTotals {
     EvaluationResult result{total_.mean(), total_.num_targets()};
     if (!std::isfinite(result.loss)) return result;  // Documents' losses would lack what is not.
     result.documents = documents_.loss_of({0, holdout_.num_documents});
-    for (const HoldOut::Source& source : holdout_.sources) {
+    for (const NamedDocuments& source : holdout_.sources) {
       const auto loss = documents_.loss_of(source.documents);
       if (loss) result.sources.push_back({source.name, *loss});
     }
@@ -104,6 +106,8 @@ std::optional<EvaluationResult> evaluate(Engine& engine, const HoldOut& holdout,
                                          Communicator& ranks, at::Device device,
                                          const std::function<bool()>& is_stopped) {
   HoldOutTotals totals(holdout);
+  ProgressBar bar("evaluating " + holdout.name, holdout.num_micro_batches,
+                  ProgressBar::Unit::kCount);
   for (int64_t first = 0; first < holdout.num_micro_batches; first += ranks.world_size()) {
     if (is_stopped && is_stopped()) return std::nullopt;
     const int64_t index = first + ranks.rank();
@@ -114,6 +118,7 @@ std::optional<EvaluationResult> evaluate(Engine& engine, const HoldOut& holdout,
     } else {
       engine.join_loss();  // The last round may leave ranks without a batch.
     }
+    bar.add(std::min<int64_t>(ranks.world_size(), holdout.num_micro_batches - first));
   }
   return totals.combine(ranks);
 }

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "comm/communicator.h"
-#include "core/range.h"
+#include "data/corpus.h"
 #include "data/micro_batch.h"
 #include "train/document_totals.h"
 #include "train/engine.h"
@@ -27,12 +27,7 @@ struct HoldOut {
   /// Bytes of text of each token, [vocab_size]; null or empty: they are not known.
   std::shared_ptr<const std::vector<int64_t>> token_bytes = {};
 
-  /// The files that it comes from, where they are several.
-  struct Source {
-    std::string name;
-    Range documents;
-  };
-  std::vector<Source> sources = {};
+  std::vector<NamedDocuments> sources = {};  ///< The files that it comes from, where told apart.
 };
 
 struct EvaluationResult {

@@ -57,6 +57,7 @@ void MetricsFile::take_over(int64_t last_step) {
     if (step > last_step) continue;
     kept += line + '\n';
     if (entry.value("kind", Json()) == "run") run_facts_ = facts_in(entry);
+    if (entry.value("kind", Json()) == "samples") sampled_.insert(step);
     const auto name = entry.find("name"), loss = entry.find("loss");
     if (name == entry.end() || !name->is_string() || loss == entry.end()) continue;
     losses_[*name][step] = loss->is_number() ? loss->get<double>() : INFINITY;
@@ -72,7 +73,8 @@ void MetricsFile::add_run(int64_t step, const RunFacts& facts) {
                   {"rows_per_micro_batch", facts.rows_per_micro_batch},
                   {"tokens_per_row", facts.tokens_per_row},
                   {"rows_per_epoch", facts.rows_per_epoch},
-                  {"data_step", facts.data_step}};
+                  {"data_step", facts.data_step},
+                  {"sources", facts.sources}};
   const std::string said = facts_in(line);
   if (said == run_facts_) return;
   run_facts_ = said;
@@ -80,14 +82,16 @@ void MetricsFile::add_run(int64_t step, const RunFacts& facts) {
 }
 
 void MetricsFile::add_step(int64_t step, const StepResult& result, const StepTiming& timing) {
-  const double tokens_per_second = static_cast<double>(timing.num_tokens) / timing.seconds;
+  const double tokens_per_second = static_cast<double>(timing.content.num_tokens) / timing.seconds;
   Json line{{"kind", "step"},
             {"step", step},
             {"loss", number_or_null(result.loss)},
             {"grad_norm", number_or_null(result.grad_norm)},
             {"learning_rate", result.learning_rate},
             {"num_targets", result.num_targets},
-            {"num_tokens", timing.num_tokens},
+            {"num_tokens", timing.content.num_tokens},
+            {"num_padding", timing.num_padding},
+            {"document_lengths", timing.content.document_lengths},
             {"updated", result.updated},
             {"seconds", timing.seconds},
             {"data_seconds", timing.data_seconds},
@@ -98,6 +102,13 @@ void MetricsFile::add_step(int64_t step, const StepResult& result, const StepTim
     line[concat(phase, "_seconds")] = found == timing.phase_seconds.end() ? 0.0 : found->second;
   }
   line["bytes_sent"] = timing.bytes_sent;
+  line["straggler_seconds"] = timing.content.straggler_seconds;
+  line["slowest_rank"] = timing.content.slowest_rank;
+  if (timing.content.cpu_joules) line["cpu_joules"] = *timing.content.cpu_joules;
+  for (const SourceLoss& source : result.sources) {
+    line["source_losses"].push_back(source.loss ? number_or_null(*source.loss) : Json(nullptr));
+    line["source_targets"].push_back(source.num_targets);
+  }
   for (const auto& [unit, norm] : result.unit_grad_norms) {
     line["unit_grad_norms"][unit] = number_or_null(norm);
   }
@@ -142,6 +153,11 @@ std::optional<double> MetricsFile::add_evaluation(int64_t step, const HoldOut& h
   }
   append(line.dump());
   return forgetting;
+}
+
+void MetricsFile::add_samples(int64_t step, const std::vector<Json>& samples) {
+  sampled_.insert(step);
+  append(Json{{"kind", "samples"}, {"step", step}, {"samples", samples}}.dump());
 }
 
 // Only a loss of power could show that a line was not flushed: no reason to end the run.

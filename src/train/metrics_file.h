@@ -5,11 +5,15 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "io/json.h"
 #include "train/evaluation.h"
 #include "train/loss_trend.h"
+#include "train/step_content.h"
 #include "train/trainer.h"
 
 namespace temper {
@@ -17,11 +21,12 @@ namespace temper {
 /// What one step took, beside its result.
 struct StepTiming {
   double seconds = 0.0;
-  int64_t num_tokens = 0;     ///< Of the global batch.
   double limit_share = 0.0;   ///< Of the speed that the matrix products alone would allow.
   double data_seconds = 0.0;  ///< Waiting for the loader.
   std::map<std::string_view, double> phase_seconds = {};  ///< Of rank 0, since the step before.
-  int64_t bytes_sent = 0;  ///< By rank 0 to others, since the step before.
+  int64_t bytes_sent = 0;   ///< By rank 0 to others, since the step before.
+  int64_t num_padding = 0;  ///< Tokens that the rows had room for beside theirs.
+  StepContent content = {};
 };
 
 /// What holds for every step of a run.
@@ -31,12 +36,13 @@ struct RunFacts {
   int64_t rows_per_micro_batch = 0;
   int64_t tokens_per_row = 0;  ///< At most.
   int64_t rows_per_epoch = 0;
-  int64_t data_step = 0;  ///< From which epochs are counted.
+  int64_t data_step = 0;                  ///< From which epochs are counted.
+  std::vector<std::string> sources = {};  ///< What losses are told apart by.
 };
 
 /// `metrics.jsonl`: one JSON object a line, `{"kind": "step", ...}` for each step and
-/// `{"kind": "evaluation", ...}` for each hold-out, behind one `{"kind": "run", ...}` with what
-/// holds for them all. Rank 0 alone writes it.
+/// `{"kind": "evaluation", ...}` for each hold-out and `{"kind": "samples", ...}` for the run's
+/// prompts, behind one `{"kind": "run", ...}` with what holds for them all. Rank 0 alone writes it.
 ///
 /// Opening it for a run that resumes at `step` drops the lines of later steps, which an interrupted
 /// job wrote after its last checkpoint: each step stands there once.
@@ -65,6 +71,10 @@ class MetricsFile {
   std::optional<double> add_evaluation(int64_t step, const HoldOut& holdout,
                                        const EvaluationResult& result);
 
+  /// Adds a line of what the run's prompts are answered after `step`: {"id", "prompt", "answers"}.
+  void add_samples(int64_t step, const std::vector<Json>& samples);
+  bool has_samples(int64_t step) const { return sampled_.contains(step); }
+
   /// Returns when storage has every line, or has said why not, which is logged. Called before a
   /// step is saved, since nobody could write its line again.
   void sync() const;
@@ -75,6 +85,7 @@ class MetricsFile {
 
   std::filesystem::path path_;
   std::map<std::string, HoldOutLosses> losses_;  // By hold-out.
+  std::set<int64_t> sampled_;                    // Steps.
   std::string run_facts_;                        // The last line of them, without its step.
 };
 

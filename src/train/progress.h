@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 
 #include "train/metrics_file.h"
 
@@ -12,22 +11,15 @@ namespace temper {
 class Progress {
  public:
   /// `every_steps`: how often a file gets a line. A terminal is redrawn at each step.
-  Progress(int64_t num_steps, int64_t every_steps);
+  Progress(int64_t num_steps, int64_t every_steps)
+      : num_steps_(num_steps), every_steps_(every_steps) {}
 
   void show(int64_t step, const StepResult& result, const StepTiming& timing);
-
-  /// Ends a line that is being redrawn, so that other output starts on a fresh one.
-  void end_line();
 
  private:
   int64_t num_steps_;
   int64_t every_steps_;
-  bool is_terminal_;
-  bool is_line_open_ = false;
   double mean_seconds_ = 0.0;  // Of a step: an exponential mean, for the time left.
 };
-
-/// `seconds` as people write it: 42s, 3m07s, 5h02m.
-std::string duration_text(double seconds);
 
 }  // namespace temper

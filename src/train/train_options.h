@@ -25,6 +25,8 @@ struct TrainOptions {
   int64_t log_every_steps = 1;
   int64_t log_unit_norms = 0;  ///< Every so many steps the gradient norm of each unit; 0: never.
   std::string profile_steps;   ///< "10-12": of these each rank writes a trace; empty: of none.
+  std::string sample_prompts;  ///< A file of prompts that the run answers; empty: none.
+  int64_t sample_tokens = 64;  ///< Of an answer, at most.
   int64_t evaluate_every_steps = 0;  ///< 0: only before the first and after the last step.
   bool recomputes = false;           ///< Blocks are computed again in backward instead of kept.
   double time_limit_minutes = 0.0;   ///< Of one job; 0: what Slurm says.

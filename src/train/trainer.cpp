@@ -15,6 +15,7 @@ Trainer::Totals Trainer::add_up_gradients(std::span<const PackedBatch> rank_batc
                                           int64_t num_micro_batches, int64_t first) {
   Totals totals;
   ExpertCounter experts(engine_.decoder().config());
+  SourceLosses sources(options_.num_sources);
   size_t round = 0;
   for (int64_t begin = 0; begin < num_micro_batches; begin += ranks_.world_size()) {
     store_.begin_round(num_micro_batches - begin);
@@ -24,6 +25,7 @@ Trainer::Totals Trainer::add_up_gradients(std::span<const PackedBatch> rank_batc
       totals.loss.add(loss.cross_entropy, count_targets(own));
       totals.kl.add(loss.kl, count_targets(own));
       experts.add(engine_.decoder());
+      sources.add(own, loss.of_targets);
     } else {
       engine_.join_forward_backward();
     }
@@ -32,6 +34,7 @@ Trainer::Totals Trainer::add_up_gradients(std::span<const PackedBatch> rank_batc
   totals.loss.combine(ranks_);
   if (engine_.other() != nullptr) totals.kl.combine(ranks_);
   totals.experts = experts.combine(ranks_);
+  totals.sources = sources.combine(ranks_);
   return totals;
 }
 
@@ -44,6 +47,7 @@ StepResult Trainer::train_step(std::span<const PackedBatch> rank_batch, int64_t 
   StepResult result;
   result.num_targets = totals.loss.num_targets();
   result.experts = totals.experts;
+  result.sources = totals.sources;
   result.learning_rate = options_.adamw.learning_rate * schedule_.multiplier(state.step);
   if (result.num_targets > 0) {
     // The folded gradients are those of the summed loss: the mean's are 1 / num_targets of them.

@@ -16,6 +16,7 @@
 #include "train/engine.h"
 #include "train/expert_use.h"
 #include "train/loss_total.h"
+#include "train/source_losses.h"
 #include "zero/unit_store.h"
 
 namespace temper {
@@ -26,7 +27,8 @@ struct StepResult {
   double learning_rate = 0.0;     ///< What this step used.
   std::optional<double> kl = {};  ///< The mean divergence, where the model is kept near another.
   ExpertUse experts = {};         ///< Without shares where the model has none.
-  int64_t num_targets = 0;        ///< Of the global batch.
+  std::vector<SourceLoss> sources = {};  ///< [source] of the mixture; empty where it has one.
+  int64_t num_targets = 0;               ///< Of the global batch.
   /// Of each unit that is trained, by name, where they were asked for; before clipping.
   std::vector<std::pair<std::string, double>> unit_grad_norms = {};
   std::vector<UpdateSize> update_sizes = {};  ///< The same of the update, where there was one.
@@ -37,6 +39,7 @@ struct TrainerOptions {
   AdamWOptions adamw;
   double max_grad_norm = 1.0;          ///< 0: no clipping.
   int64_t unit_norms_every_steps = 0;  ///< 0: those of units are not asked for.
+  int64_t num_sources = 0;             ///< That losses are told apart by.
 };
 
 /// One optimizer step after another, the same on every rank.
@@ -58,6 +61,7 @@ class Trainer {
   struct Totals {
     LossTotal loss, kl;
     ExpertUse experts = {};
+    std::vector<SourceLoss> sources = {};
   };
   Totals add_up_gradients(std::span<const PackedBatch> rank_batch, int64_t num_micro_batches,
                           int64_t first);

@@ -4,6 +4,8 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <map>
+#include <string_view>
 #include <utility>
 
 #include "comm/agree.h"
@@ -37,6 +39,15 @@ namespace {
               "lower optimizer.learning_rate, or look at the data of these steps");
 }
 
+// What a rank computed itself, or waited for its data.
+double busy_seconds(const std::map<std::string_view, double>& phases) {
+  double seconds = 0.0;
+  for (const auto& [name, own] : phases) {
+    if (name != "exchange" && name != "save") seconds += own;
+  }
+  return seconds;
+}
+
 bool is_within(Range range, int64_t step) { return step >= range.begin && step < range.end; }
 
 }  // namespace
@@ -53,12 +64,13 @@ TrainingLoop::TrainingLoop(LoopParts parts, const TrainOptions& train,
 Ending TrainingLoop::run(RunState& state) {
   saved_step_ = state.step;
   PhaseLog::own().take_seconds();  // Those of loading.
+  if (parts_.cpu_energy) parts_.cpu_energy->take_joules();
   counted_bytes_ = CollectiveRing::own().num_bytes_sent();
   stop_ = agree_on_stop(state);
   evaluate_if_due(state);
   while (!is_over(state) && !stop_.is_asked()) round(state);
+  keep_status();
   finish_saving(state);
-  progress_.end_line();
   if (!is_over(state)) return Ending::kStopped;
   return evaluate_if_due(state) ? Ending::kFinished : Ending::kStopped;
 }
@@ -130,17 +142,17 @@ void TrainingLoop::step(RunState& state) {
   record(state, result, timing_of(batch, result, watch.seconds()));
   write_profile(state.step);
   if (state.num_skipped_in_a_row < train_.max_skipped_in_a_row) return;
-  progress_.end_line();
   end_after_skipped_steps(state);
 }
 
 StepTiming TrainingLoop::timing_of(const RankBatch& batch, const StepResult& result,
                                    double seconds) {
-  int64_t num_tokens = 0;
-  for (const PackedBatch& micro_batch : batch.micro_batches) {
-    num_tokens += micro_batch.tokens.numel();
-  }
-  reduce_words(parts_.ranks, {&num_tokens, 1}, ReduceOp::kSum);
+  const auto phases = PhaseLog::own().take_seconds();
+  OwnStep own{.micro_batches = batch.micro_batches, .busy_seconds = busy_seconds(phases)};
+  own.is_first_of_node = parts_.cpu_energy.has_value();
+  if (parts_.cpu_energy) own.cpu_joules = parts_.cpu_energy->take_joules();
+  StepContent content = content_of(own, parts_.ranks);
+  const int64_t num_tokens = content.num_tokens;
   const bool has_adapter = parts_.engine.adapter() != nullptr;
   double flop = linear_flop(parts_.engine.decoder(), has_adapter, num_tokens, result.num_targets);
   if (const Engine* other = parts_.engine.other()) {
@@ -149,11 +161,12 @@ StepTiming TrainingLoop::timing_of(const RankBatch& batch, const StepResult& res
   const double limit = parts_.limit.flop_per_second * parts_.ranks.world_size();
   const int64_t bytes = CollectiveRing::own().num_bytes_sent();
   return {seconds,
-          num_tokens,
           flop / seconds / limit,
           batch.data_seconds,
-          PhaseLog::own().take_seconds(),
-          bytes - std::exchange(counted_bytes_, bytes)};
+          phases,
+          bytes - std::exchange(counted_bytes_, bytes),
+          batch.num_places - num_tokens,
+          std::move(content)};
 }
 
 // After the last step of those that are profiled, or where a run ends among them.
@@ -187,17 +200,36 @@ bool TrainingLoop::evaluate_if_due(const RunState& state) {
   const int64_t every = train_.evaluate_every_steps;
   const bool is_due = state.step == state.origin.step || state.step == num_steps_ ||
                       (every > 0 && state.step % every == 0);
-  if (!is_due || parts_.holdouts.empty()) return true;
-  progress_.end_line();
+  if (!is_due || (parts_.holdouts.empty() && !parts_.answer_samples)) return true;
+  keep_status();
   const std::vector<bool> is_evaluated = find_evaluated(state.step);
   parts_.store.swap_means();
   bool is_whole = true;
   for (size_t i = 0; is_whole && i < parts_.holdouts.size(); ++i) {
     is_whole = is_evaluated[i] || evaluate_one(state, parts_.holdouts[i]);
   }
+  is_whole = is_whole && sample(state);
   parts_.store.swap_means();
   if (is_whole) judge(state);
   return is_whole;
+}
+
+// False if a stop cut it off. What stands in the metrics already is not made again.
+bool TrainingLoop::sample(const RunState& state) {
+  const bool is_there = parts_.metrics != nullptr && parts_.metrics->has_samples(state.step);
+  if (!parts_.answer_samples || any_of(parts_.ranks, is_there)) return true;
+  const auto lines = parts_.answer_samples([&] {
+    look_around(state);
+    return stop_.is_asked();
+  });
+  if (!lines) {
+    log_event(concat("samples step=", state.step, " cut_off=yes: the next job makes up for it"));
+    return false;
+  }
+  if (parts_.metrics == nullptr || lines->empty()) return true;
+  parts_.metrics->add_samples(state.step, *lines);
+  log_event(concat("samples step=", state.step, " answers=", lines->size()));
+  return true;
 }
 
 // What the losses so far tell, of which rank 0 knows: also of those that an earlier job measured.
@@ -221,7 +253,6 @@ void TrainingLoop::warn(const char* name, const std::string& words) {
   if (words.empty() || !parts_.to_warning) return;
   const std::string text = parts_.to_warning(name, words);
   if (text.empty()) return;
-  progress_.end_line();
   log_event(concat("warning=\"", text, '"'));
 }
 
@@ -276,7 +307,6 @@ TrainingLoop::Stop TrainingLoop::agree_on_stop(const RunState& state) {
   reduce_words(parts_.ranks, asked, ReduceOp::kMax);
   const Stop stop{asked[0], asked[1] != 0, asked[2] != 0};
   if (!stop.is_asked()) return stop;
-  progress_.end_line();
   log_event(concat("stop ", stop.signal != 0 ? concat("signal=", stop.signal) : "reason=time",
                    " saving=", stop.lacks_save_time ? "no" : "yes"));
   return stop;

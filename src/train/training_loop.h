@@ -3,10 +3,12 @@
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "checkpoint/checkpoint_options.h"
 #include "checkpoint/run_state.h"
+#include "core/energy_counter.h"
 #include "train/background_save.h"
 #include "train/evaluation.h"
 #include "train/loss_trend.h"
@@ -24,6 +26,7 @@ struct RankBatch {
   std::vector<PackedBatch> micro_batches;
   int64_t num_of_all_ranks = 0;  ///< Micro-batches in the step.
   double data_seconds = 0.0;
+  int64_t num_places = 0;  ///< Tokens that the step's rows have room for, of all ranks.
 };
 
 /// What the loop drives; it owns none of it.
@@ -40,7 +43,12 @@ struct LoopParts {
   MatmulLimit limit;
   at::Device device = at::kCPU;
   TimeLimit time = {};
+  /// Answers to the run's prompts as lines for the metrics; nothing if it was cut off, which
+  /// `is_stopped` says. Collective.
+  std::function<std::optional<std::vector<Json>>(const std::function<bool()>& is_stopped)>
+      answer_samples = {};
   std::function<void(const TimeLimit&)> note_save = {};  ///< Called after each.
+  std::optional<EnergyCounter> cpu_energy = {};          ///< On the first rank of each node.
   /// The whole text of a warning of config/warnings.h, empty where it is silenced. Without it the
   /// loop warns of nothing.
   std::function<std::string(const char* name, const std::string& words)> to_warning = {};
@@ -85,6 +93,7 @@ class TrainingLoop {
   bool says_early_stop(const HoldOut& holdout, const RunState& state) const;
   bool evaluate_one(const RunState& state, const HoldOut& holdout);
   std::vector<bool> find_evaluated(int64_t step);
+  bool sample(const RunState& state);
   void save_now_and_then(const RunState& state);
   void look_around(const RunState& state);
   void note_save();

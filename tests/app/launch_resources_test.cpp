@@ -9,7 +9,6 @@
 #include "core/message_text.h"
 #include "io/temporary_folder.h"
 #include "model/decoder_units.h"
-#include "train/progress.h"
 #include "train/run_timing.h"
 #include "train/time_limit.h"
 

@@ -110,12 +110,13 @@ struct Measured {
   at::ScalarType dtype;
   bool recomputes;
   std::vector<std::string> only = {};
+  bool has_experts = false;
 };
 std::ostream& operator<<(std::ostream& out, const Measured& measured) {
   out << measured.tokens << " tokens on " << measured.threads << " threads in "
       << c10::toString(measured.dtype) << (measured.recomputes ? ", recomputed" : "");
   for (const std::string& pattern : measured.only) out << ", " << pattern;
-  return out;
+  return measured.has_experts ? out << ", with experts" : out;
 }
 
 // One document in fp32 and bf16, of a model whose attention has scratch, head and blocks about as
@@ -131,10 +132,13 @@ BOOST_DATA_TEST_CASE(a_micro_batch_takes_what_is_estimated,
                                                       {1024, 1, at::kFloat, true, {"layers.1-2"}},
                                                       {1024, 1, at::kFloat, false, {"norms"}},
                                                       {300, 1, at::kBFloat16, false, {"q_proj"}},
-                                                      {300, 1, at::kFloat, false, {"head"}}}),
+                                                      {300, 1, at::kFloat, false, {"head"}},
+                                                      {1024, 1, at::kFloat, false, {}, true},
+                                                      {1024, 1, at::kFloat, true, {}, true}}),
                      measured) {
   MpiCommunicator world(MPI_COMM_WORLD);
-  ModelConfig model = temper::testing::tiny_config(false);
+  ModelConfig model = measured.has_experts ? temper::testing::tiny_config_with_experts()
+                                           : temper::testing::tiny_config(false);
   model.max_positions = 2048;
   const DecoderUnits parts = trained_parameters({{measured.only}, {}, 1.0}, model).units;
   Decoder decoder(model, parts);
@@ -252,6 +256,24 @@ BOOST_DATA_TEST_CASE(the_state_is_what_the_store_keeps,
   const MemoryEstimate estimate =
       estimate_memory(config, {.model = model, .units = units, .num_ranks = world.world_size()});
   BOOST_TEST(estimate.state == store.state_bytes());
+}
+
+BOOST_DATA_TEST_CASE(the_state_of_experts_is_what_the_store_keeps,
+                     data::xrange(0, 4) * data::make({false, true}), stage, is_quantised) {
+  MpiCommunicator world(MPI_COMM_WORLD);
+  const ModelConfig model = temper::testing::tiny_config_with_experts();
+  RunConfig config;
+  config.parallel.stage = stage;
+  UnitForm form{.dtype = at::kBFloat16};
+  if (is_quantised) form.four_bit = QuantisationOptions{.is_double = false};
+  if (is_quantised) config.method.kind = MethodOptions::Kind::kQlora;
+  const auto units =
+      stored_units(decoder_units(model), layouts_of(make_adapter(config.method, model)), form);
+  const std::vector<int> users = undivided(decoder_units(model)).users;
+  const MemoryFacts facts{
+      .model = model, .units = units, .users = users, .num_ranks = world.world_size()};
+  BOOST_TEST(estimate_memory(config, facts).state ==
+             UnitStore(units, world, {config.parallel}).state_bytes());
 }
 
 // In memory or, but for scales, on disk. Ranks differ in scales alone.

@@ -3,6 +3,7 @@
 
 import json
 import math
+import re
 import subprocess
 from pathlib import Path
 
@@ -64,6 +65,78 @@ def test_an_update_is_measured_against_the_weights_before_it(runs):
     whole = sum((before[name].astype(float) ** 2).sum() for name in before if name.startswith(unit))
     told = lines[1]["unit_update_ratios"]["layers.1"]
     assert told == pytest.approx(math.sqrt(moved / whole), rel=1e-6)
+
+
+def test_losses_by_source_are_those_of_an_evaluation_of_each(runs, tmp_path):
+    """Of a step that is a whole epoch; two files of one source, and another source."""
+    folder, _, _ = runs
+    lengths = {"part-a": [20] * 8, "part-b": [3, 5, 9] * 4, "other": [33, 2] * 5}
+    files = {name: tiny_run.write_shard(tmp_path / f"{name}.h5", lengths=own)
+             for name, own in lengths.items()}  # fmt: skip
+    asked = [f"data.train=[{{path: '{tmp_path}/part-*.h5'}}, {{path: {files['other']}}}]",
+             "data.global_batch=14", "train.max_steps=2"]  # fmt: skip
+    one = train(folder / "run.yaml", tmp_path / "one", 1, *asked, "parallel.stage=0")
+    two = train(folder / "run.yaml", tmp_path / "two", 3, *asked, "parallel.stage=3")
+    assert one[0]["sources"] == [str(path) for path in files.values()]
+    step, other = steps_of(one)[0], steps_of(two)[0]
+    for key in ("source_losses", "source_targets", "document_lengths", "num_padding"):
+        assert step[key] == other[key], key
+    for path, loss, targets in zip(files.values(), step["source_losses"], step["source_targets"],
+                                   strict=True):  # fmt: skip
+        done = tiny_run.temper("eval", folder / "run.yaml", *tiny_run.evaluating(path))
+        found = re.search(r"loss=(\S+) .*num_targets=(\d+)", done.stdout)
+        assert int(found[2]) == targets and float(found[1]) == pytest.approx(loss, rel=1e-6)
+    rows = [min(32, total - begin) for total in (sum(lengths["part-a"]) + sum(lengths["part-b"]),
+            sum(lengths["other"])) for begin in range(0, total, 32)]  # fmt: skip
+    assert len(rows) == 14 and step["num_padding"] == 14 * 32 - sum(rows) > 0
+    assert sum(step["document_lengths"]) >= sum(map(len, lengths.values()))
+    assert step["document_lengths"][1] >= 8 and len(step["document_lengths"]) == 6
+    assert 0 <= other["slowest_rank"] < 3 and other["straggler_seconds"] >= 0.0
+    assert step["straggler_seconds"] == 0.0
+
+
+PROMPTS = [{"id": "a", "prompt": [1, 22, 7]}, {"prompt": [5], "max_tokens": 3}]
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_prompts_are_answered_as_temper_generate_does_on_any_ranks(runs, tmp_path, method):
+    folder, _, _ = runs
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps(line) + "\n" for line in PROMPTS))
+    asked = [f"train.sample_prompts={prompts}", "train.sample_tokens=6", f"method={method}",
+             "train.evaluate_every_steps=2", "checkpoint.every_steps=2",
+             "optimizer.learning_rate=0.1"]  # fmt: skip
+    one = train(folder / "run.yaml", tmp_path / "one", 1, *asked)
+    two = train(folder / "run.yaml", tmp_path / "two", 2, *asked, "parallel.stage=3")
+    told = [line for line in one if line["kind"] == "samples"]
+    assert [line["step"] for line in told] == [0, 2, 3]
+    assert told == [line for line in two if line["kind"] == "samples"]
+    result, base = tmp_path / "one" / "final", [folder / "model"]
+    trained = [result] if method == "full" else [*base, "--adapter", result]
+    for line, weights in ((told[0], base), (told[2], trained)):
+        output = tmp_path / f"answers-{line['step']}.jsonl"
+        done = tiny_run.temper("generate", *weights, "--requests", prompts, "--output", output,
+                               "--max-new-tokens", 6)  # fmt: skip
+        assert done.returncode == 0, done
+        found = [json.loads(text)["answers"] for text in output.read_text().splitlines()]
+        assert found == [sample["answers"] for sample in line["samples"]]
+    assert told[0]["samples"] != told[2]["samples"]  # So they are of other weights.
+    assert [sample["id"] for sample in told[0]["samples"]] == ["a", 1]
+    again = [f"checkpoint.resume={tmp_path}/one/checkpoints/step-00000002", *asked]
+    lines = train(folder / "run.yaml", tmp_path / "one", 1, *again)
+    assert told == [line for line in lines if line["kind"] == "samples"]
+
+
+def test_prompts_that_cannot_be_answered_are_refused_before_anything_is_made(runs, tmp_path):
+    config = runs[0] / "run.yaml"
+    prompts = tmp_path / "prompts.jsonl"
+    for text, words in (('{"prompt": [1, 99]}', "line 1"), ("", "has no request"),
+                        ('{"prompt": [1], "max_tokens": 64}', "64 positions")):  # fmt: skip
+        prompts.write_text(text)
+        asked = [f"train.sample_prompts={prompts}", f"run.folder={tmp_path}/run"]
+        for verb in ("check", "train"):
+            tiny_run.assert_refused(tiny_run.temper(verb, config, *asked), 12, words)
+        assert not (tmp_path / "run").exists()
 
 
 def masters(run: Path, step: int) -> dict:

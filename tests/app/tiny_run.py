@@ -17,6 +17,12 @@ sys.path.insert(0, str(ROOT / "datasets"))
 from temper_data.shard_writer import ShardIdentity, ShardWriter  # noqa: E402
 
 VOCAB, HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, HEAD_DIM = 64, 16, 32, 2, 2, 1, 8
+EXPERTS = 5
+MOE_KEYS = {
+    "model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "num_experts": EXPERTS,
+    "num_experts_per_tok": 2, "moe_intermediate_size": INNER, "norm_topk_prob": True,
+    "output_router_logits": True,
+}  # fmt: skip
 TOKENIZER = b'{"model": {"only its": "hash counts"}}'
 
 CONFIG = """\
@@ -58,8 +64,8 @@ def flip_byte(path: Path, position: int) -> None:
     path.write_bytes(data)
 
 
-def weight_shapes() -> dict[str, tuple[int, ...]]:
-    """The tensors of a tied Llama."""
+def weight_shapes(has_experts: bool = False) -> dict[str, tuple[int, ...]]:
+    """The tensors of a tied Llama, or of a Qwen3 with experts."""
     shapes = {"model.embed_tokens.weight": (VOCAB, HIDDEN), "model.norm.weight": (HIDDEN,)}
     for layer in range(LAYERS):
         name = f"model.layers.{layer}."
@@ -68,16 +74,26 @@ def weight_shapes() -> dict[str, tuple[int, ...]]:
             name + "self_attn.k_proj.weight": (KV_HEADS * HEAD_DIM, HIDDEN),
             name + "self_attn.v_proj.weight": (KV_HEADS * HEAD_DIM, HIDDEN),
             name + "self_attn.o_proj.weight": (HIDDEN, HEADS * HEAD_DIM),
-            name + "mlp.gate_proj.weight": (INNER, HIDDEN),
-            name + "mlp.up_proj.weight": (INNER, HIDDEN),
-            name + "mlp.down_proj.weight": (HIDDEN, INNER),
             name + "input_layernorm.weight": (HIDDEN,),
             name + "post_attention_layernorm.weight": (HIDDEN,),
         }
+        experts = [f"{name}mlp.experts.{expert}." for expert in range(EXPERTS)]
+        for mlp in experts if has_experts else [f"{name}mlp."]:
+            shapes |= {
+                mlp + "gate_proj.weight": (INNER, HIDDEN),
+                mlp + "up_proj.weight": (INNER, HIDDEN),
+                mlp + "down_proj.weight": (HIDDEN, INNER),
+            }
+        if has_experts:
+            shapes |= {
+                name + "mlp.gate.weight": (EXPERTS, HIDDEN),
+                name + "self_attn.q_norm.weight": (HEAD_DIM,),
+                name + "self_attn.k_norm.weight": (HEAD_DIM,),
+            }
     return shapes
 
 
-def write_model(folder: Path) -> Path:
+def write_model(folder: Path, has_experts: bool = False) -> Path:
     """A Hugging Face folder with random weights."""
     folder.mkdir(parents=True)
     config = {
@@ -87,10 +103,12 @@ def write_model(folder: Path) -> Path:
         "max_position_embeddings": 64, "tie_word_embeddings": True, "hidden_act": "silu",
         "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "eos_token_id": 0,
     }  # fmt: skip
+    config |= MOE_KEYS if has_experts else {}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_bytes(TOKENIZER)
     random = np.random.default_rng(1)
-    weights = {name: random.normal(0, 0.1, shape) for name, shape in weight_shapes().items()}
+    shapes = weight_shapes(has_experts)
+    weights = {name: random.normal(0, 0.1, shape) for name, shape in shapes.items()}
     save_file({name: w.astype(np.float32) for name, w in weights.items()},
               folder / "model.safetensors", metadata={"format": "pt"})  # fmt: skip
     return folder

@@ -119,8 +119,9 @@ def cpp_offenders(path):
         allowed = MAX_LINES_BY_NAME.get(function.name, MAX_LINES)
         if function.num_lines > allowed:
             yield f"{where} has {function.num_lines} lines, allowed are {allowed}"
-        is_macro = function.name.isupper()  # BOOST_DATA_TEST_CASE(...)
-        if function.num_parameters > MAX_PARAMETERS and not is_macro:
+        # BOOST_DATA_TEST_CASE(...); and the double of a library has that library's functions.
+        is_given = function.name.isupper() or re.match("nccl[A-Z]", function.name)
+        if function.num_parameters > MAX_PARAMETERS and not is_given:
             yield f"{where} has {function.num_parameters} parameters, allowed are {MAX_PARAMETERS}"
         if function.nesting > MAX_NESTING:
             yield f"{where} nests {function.nesting} deep, allowed are {MAX_NESTING}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs step and save on a tiny model: every system must do the same step and be reported."""
+"""Runs step, save and experts on tiny models: each system does the same step and is reported."""
 
 import json
 import math
@@ -52,6 +52,21 @@ def check_save(folder: Path) -> None:
         assert record["loss_of_speed"] < 1, record
 
 
+def check_experts(folder: Path) -> None:
+    options = {
+        "model": folder / "model", "shard": folder / "train.h5", "output": folder / "experts.json",
+        "binary": os.environ["TEMPER_BINARY"], "row-tokens": 32, "steps": 1, "rounds": 1,
+        "dtype": "float32", "experts": 4, "chosen": 2, "width": 16, "hidden": 32, "layers": 1,
+    }  # fmt: skip
+    command = [ROOT / "tests/bench/experts", *(f"--{key}={one}" for key, one in options.items())]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = json.loads((folder / "experts.json").read_text())
+    systems = ["temper, dense", "temper, experts", "transformers, experts"]
+    assert [record["system"] for record in records] == systems, records
+    assert records[0]["times_first"] == 1 and len(records[1]["first_losses"]) == 2, records
+
+
 def check_records(records: list[dict]) -> None:
     layouts = {(record["system"], record["ranks"], record["threads"]) for record in records}
     assert layouts == LAYOUTS, layouts
@@ -71,6 +86,7 @@ def main() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         check_records(json.loads((folder / "step.json").read_text()))
         check_save(folder)
+        check_experts(folder)
         missing = run_step(folder, systems="temper", binary=folder / "none")
         assert missing.returncode == 1, missing.stdout + missing.stderr
 

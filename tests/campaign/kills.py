@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kills runs at moments that are drawn, and carries them on with what is drawn anew.
 
-Rank, moment, number of ranks before and after, ZeRO stage and method come from a seed. Whatever
-they are: every checkpoint that is published is whole, and the run ends with the undisturbed one's
-bits.
+Rank, moment, number of ranks before and after, ZeRO stage, method and model come from a seed.
+Whatever they are: every checkpoint that is published is whole, and the run ends with the
+undisturbed one's bits.
 """
 
 import random
@@ -24,14 +24,20 @@ METHODS = {
     "prefix": ("method=prefix", "prefix.tokens=3"),
     "prompt": ("method=prompt", "prompt.tokens=3"),
     "bottleneck": ("method=bottleneck", "bottleneck.reduction_factor=4"),
+    "experts": (),  # Of a model that has some.
+    "experts, lora": ("method=lora", "lora.rank=2", "lora.targets=[q_proj, down_proj]"),
 }
 FOLDER = tempfile.TemporaryDirectory(prefix="temper-kills-")
+
+
+def write(folder: Path, method: str) -> Path:
+    return tiny_job.write(folder, evaluates=True, has_experts=method.startswith("experts"))
 
 
 @cache
 def undisturbed(method: str) -> tuple:
     """Curve and final files of a run on one rank."""
-    config = tiny_job.write(Path(FOLDER.name) / method, evaluates=True)
+    config = write(Path(FOLDER.name) / method, method)
     code, log = tiny_job.train(1, config, *METHODS[method])
     assert code == FINISHED, log
     return campaign.result(config)
@@ -63,7 +69,7 @@ def kill_and_carry_on(chance: random.Random) -> None:
     method = chance.choice(list(METHODS))
     wanted = undisturbed(method)
     with tempfile.TemporaryDirectory(dir=FOLDER.name) as folder:
-        config = tiny_job.write(Path(folder) / "killed", evaluates=True)
+        config = write(Path(folder) / "killed", method)
         for _ in range(chance.choice((1, 2))):
             job = start(chance, config, method)
             wait_for_moment(chance, job, config)

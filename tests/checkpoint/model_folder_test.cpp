@@ -3,6 +3,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include "checkpoint/hugging_face_config.h"
 #include "checkpoint/published_folder.h"
 #include "checkpoint/tiny_folder.h"
 #include "io/json.h"
@@ -111,6 +112,29 @@ BOOST_AUTO_TEST_CASE(a_quantisation_of_dense_weights_is_ignored_and_not_passed_o
   }
   write(tensors);
   BOOST_TEST(contains(refusal(), "quant_method is \"fp8\""), refusal());
+}
+
+// Of gpt-oss-20b's file what is of experts and positions.
+BOOST_AUTO_TEST_CASE(reads_the_file_of_a_mixture) {
+  const std::string text = R"({"attention_bias": true, "experts_per_token": 4, "head_dim": 64,
+    "hidden_act": "silu", "hidden_size": 2880, "initial_context_length": 4096,
+    "intermediate_size": 2880, "max_position_embeddings": 131072, "model_type": "gpt_oss",
+    "num_attention_heads": 64, "num_experts_per_tok": 4, "num_hidden_layers": 4,
+    "num_key_value_heads": 8, "num_local_experts": 32, "output_router_logits": false,
+    "quantization_config": {"modules_to_not_convert": ["lm_head"], "quant_method": "mxfp4"},
+    "rope_scaling": {"beta_fast": 32.0, "beta_slow": 1.0, "factor": 32.0, "rope_type": "yarn",
+    "original_max_position_embeddings": 4096, "truncate": false}, "rope_theta": 150000,
+    "router_aux_loss_coef": 0.9, "sliding_window": 128, "swiglu_limit": 7.0, "vocab_size": 9})";
+  std::vector<std::string> unknown;
+  const ModelConfig config = parse_hugging_face_config(text, "config.json", &unknown);
+  BOOST_TEST(unknown.empty());
+  BOOST_TEST(config.experts.num_chosen == 4);
+  BOOST_TEST(config.experts.bound == 7.0);
+  BOOST_TEST(config.experts.balance_factor == 0.0);
+  BOOST_TEST(config.rope.factor == 32.0);
+  BOOST_TEST(!config.rope.has_whole_range);
+  const std::vector<int64_t> windows{128, 0, 128, 0};
+  BOOST_TEST(config.windows == windows, boost::test_tools::per_element());
 }
 
 BOOST_AUTO_TEST_CASE(end_tokens_are_added_to_both_files) {

@@ -21,6 +21,7 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import load_file, save_file
 from transformers.integrations.mxfp4 import _convert_moe_packed_tensors
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers import (
     AutoConfig, AutoModelForCausalLM, GenerationConfig, LlamaConfig, MistralConfig, Qwen2Config,
     Qwen3Config, masking_utils,
@@ -187,6 +188,17 @@ class Oracle(unittest.TestCase):
                     unknown = [one for one in unknown if one not in sizes]
                     self.assertEqual(unknown, [key] * (key == "nobody_knows_this"))
                     self.assertIn(key, line.get("refused", key))
+
+    def test_each_type_of_models_for_text_is_computed_or_has_words_for_what_is_missing(self):
+        computed = {model_type for model_type, _ in tiny_families.CASES.values()}
+        paths = [self.folder / f"{name}.json" for name in sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)]
+        for path in paths:
+            path.write_text(json.dumps({"model_type": path.stem, **tiny_families.SIZES}))
+        for path, line in zip(paths, probe("config", *paths).splitlines(), strict=True):
+            with self.subTest(path.stem):
+                words = f'model_type is "{path.stem}", which needs '
+                self.assertNotEqual(words in json.loads(line).get("refused", ""),
+                                    path.stem in computed)
 
     def test_each_key_of_the_installed_generation_config_is_known(self):
         path = self.folder / "generation_config.json"

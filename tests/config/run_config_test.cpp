@@ -159,8 +159,8 @@ BOOST_AUTO_TEST_CASE(all_problems_are_reported_at_once) {
              "CONFIG: train.max_step (line 9) is not an option\n"
              "  try: write max_steps; one of: max_steps, epochs, max_grad_norm, "
              "layer_decay, l2_sp, ema, kl, only, freeze, max_skipped_in_a_row, log_every_steps, "
-             "log_unit_norms, profile, evaluate_every_steps, recompute, threads, "
-             "time_limit_minutes");
+             "log_unit_norms, profile, evaluate_every_steps, sample_prompts, sample_tokens, "
+             "recompute, threads, time_limit_minutes");
   BOOST_CHECK_EXCEPTION(load_run_config(file.path(), {}), ConfigError, [](const ConfigError& e) {
     const std::string message = e.what();
     return message.find("run.folder is missing") != std::string::npos &&

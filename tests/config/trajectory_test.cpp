@@ -101,6 +101,7 @@ const std::vector<std::string> kIndifferent = {
     "data.loader_threads=7",        "data.prefetch=7",
     "train.max_skipped_in_a_row=7", "train.log_every_steps=7",
     "train.log_unit_norms=7",       "train.profile={steps: 2-3}",
+    "train.sample_prompts=p.jsonl", "train.sample_tokens=7",
     "train.recompute=true",         "train.threads=7",
     "optimizer.offload=elsewhere",  "parallel.stage=0",
     "parallel.prefetch=false",      "checkpoint.every_steps=7",

@@ -166,6 +166,31 @@ BOOST_AUTO_TEST_CASE(two_sources_of_one_size_have_different_orders) {
   BOOST_TEST(num_equal < 10);
 }
 
+BOOST_AUTO_TEST_CASE(a_document_is_told_by_its_source_or_its_file) {
+  const std::string set = (folder / "set-*.h5").string();
+  write_shard(folder / "set-a.h5", counting_documents(60, 10));
+  write_shard(folder / "set-b.h5", counting_documents(40, 20));
+  options.sources = {{set}, {options.sources[1].path}};
+  options.micro_batch_rows = 1;
+  const Mixture mixture = mix();
+  const std::vector<std::string> names = mixture.source_names();
+  const std::vector<std::string> wanted = {(folder / "set-a.h5").string(),
+                                           (folder / "set-b.h5").string(), options.sources[1].path};
+  BOOST_TEST(names == wanted, boost::test_tools::per_element());
+  std::vector<int64_t> counts(3);
+  for (int64_t index = 0; index < 100; ++index) {
+    const MicroBatch batch = mixture.micro_batch(index);
+    BOOST_REQUIRE(batch.sources.size() == batch.documents.size());
+    const Mixture::Place place = mixture.place_of(index);  // The micro-batch's only row.
+    for (size_t i = 0; i < batch.sources.size(); ++i) {
+      const int64_t file = batch.documents[i] < 60 ? 0 : 1;
+      BOOST_TEST(batch.sources[i] == (place.source == 0 ? file : 2));
+      ++counts[static_cast<size_t>(batch.sources[i])];
+    }
+  }
+  BOOST_TEST(*std::ranges::min_element(counts) > 0);
+}
+
 BOOST_AUTO_TEST_CASE(any_position_is_reached_at_once) {
   const Mixture mixture = mix();
   const int64_t far = int64_t{1} << 55;

@@ -12,6 +12,7 @@ import torch
 import transformers
 from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize
+from safetensors.numpy import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -36,7 +37,12 @@ READ_BACK = {
     "phi3": dict(sliding_window=None, pad_token_id=0),
     "starcoder2": dict(sliding_window=None, use_bias=True),
     "gemma2": dict(head_dim=256),  # As before.
+    "nemotron": {},
 }
+
+
+YARN = dict(rope_type="yarn", rope_theta=1e4, factor=4.0, original_max_position_embeddings=16)
+MIXTURE = dict(num_experts=3, moe_intermediate_size=32)
 
 
 def write_tokenizer(folder: Path, **config) -> None:
@@ -128,6 +134,88 @@ def test_tokenizer_template_and_ends_are_in_the_file(tmp_path, capsys):
     assert read.convert_tokens_to_ids(read.tokenize("abcd")) == ours[:1]
 
 
+@pytest.mark.parametrize(
+    ("named", "stops", "expected"),
+    [
+        ("</s>", [7, 260, 9], (260, 7, 9)),  # The tokenizer's own first, the others as listed.
+        ("a", [7, 9], (7, 9, None)),  # Where that ends no text, the first that is listed.
+        ("</s>", 9, (9, None, None)),
+    ],
+)
+def test_of_several_end_tokens_the_tokenizers_own_comes_first(tmp_path, named, stops, expected):
+    write_model(tmp_path / "model")
+    write_tokenizer(tmp_path / "model", eos_token=named)
+    (tmp_path / "model/generation_config.json").write_text(json.dumps({"eos_token_id": stops}))
+    assert export(tmp_path / "model", tmp_path / "m.gguf") == 0
+    fields = fields_of(tmp_path / "m.gguf")
+    kinds = ("eos", "eot", "eom")
+    assert tuple(fields.get(f"tokenizer.ggml.{kind}_token_id") for kind in kinds) == expected
+
+
+def test_end_tokens_for_which_a_file_has_no_place_are_told(tmp_path, capsys):
+    write_model(tmp_path / "model")
+    (tmp_path / "model/generation_config.json").write_text('{"eos_token_id": [260, 7, 9, 11]}')
+    assert export(tmp_path / "model", tmp_path / "m.gguf") == 0
+    assert "a GGUF file has a place for 3 of the 4 end tokens" in capsys.readouterr().err
+
+
+# What differs from a model that llama.cpp has by other names, orders and numbers.
+EXPERTS = {
+    "mixtral": dict(num_local_experts=3, sliding_window=None),
+    "granitemoe": dict(num_local_experts=3),
+    "granitemoeshared": dict(num_local_experts=1, shared_intermediate_size=40),
+    "qwen2_moe": dict(
+        num_experts=11, moe_intermediate_size=32, shared_expert_intermediate_size=48,
+        use_sliding_window=False,
+    ),
+}  # fmt: skip
+GATES = {"mixtral": "block_sparse_moe.experts.{}.w1", "qwen2_moe": "mlp.experts.{}.gate_proj"}
+
+
+@pytest.mark.parametrize("family", EXPERTS)
+def test_experts_are_one_tensor_in_the_order_of_their_numbers(tmp_path, family):
+    write_model(tmp_path / "model", family, num_experts_per_tok=1, **EXPERTS[family])
+    assert export(tmp_path / "model", tmp_path / "m.gguf", "--type", "q8_0") == 0
+    found = tensors_of(tmp_path / "m.gguf")
+    source = load_file(tmp_path / "model/model.safetensors")
+    count = EXPERTS[family].get("num_experts") or EXPERTS[family]["num_local_experts"]
+    assert fields_of(tmp_path / "m.gguf")[f"{arch_of(tmp_path)}.expert_count"] == count
+    if family in GATES:
+        gates = [source[f"model.layers.1.{GATES[family].format(i)}.weight"] for i in range(count)]
+        gate = np.stack(gates)
+    else:
+        both = source["model.layers.1.block_sparse_moe.input_linear.weight"]
+        gate, up = np.split(both, 2, axis=1)
+        np.testing.assert_allclose(found["blk.1.ffn_up_exps.weight"], up, atol=0.01)
+    np.testing.assert_allclose(found["blk.1.ffn_gate_exps.weight"], gate, atol=0.01)
+    kinds = {t.name: t.tensor_type.name for t in GGUFReader(tmp_path / "m.gguf").tensors}
+    assert kinds["blk.1.ffn_gate_inp.weight"] == "F32"  # Routers are not rounded.
+    if family == "qwen2_moe":
+        assert found["blk.1.ffn_gate_inp_shexp.weight"].shape == (64,)
+
+
+def arch_of(folder: Path) -> str:
+    return fields_of(folder / "m.gguf")["general.architecture"]
+
+
+def test_positions_that_stretch_their_base_are_written_as_the_longer_base(tmp_path):
+    rope = dict(rope_type="dynamic", rope_theta=1e4, factor=1.0, alpha=100.0)
+    write_model(tmp_path / "model", "hunyuan_v1_dense", head_dim=16, rope_parameters=rope)
+    assert export(tmp_path / "model", tmp_path / "m.gguf") == 0
+    base = fields_of(tmp_path / "m.gguf")[f"{arch_of(tmp_path)}.rope.freq_base"]
+    assert base == pytest.approx(1e4 * 100.0 ** (16 / 14))
+
+
+def test_a_share_of_a_head_that_rotates_is_the_familys_where_no_key_says_it(tmp_path):
+    write_model(tmp_path / "model", "nemotron", head_dim=16)
+    path = tmp_path / "model/config.json"
+    found = json.loads(path.read_text())
+    del found["rope_parameters"]
+    path.write_text(json.dumps(found))
+    assert export(tmp_path / "model", tmp_path / "m.gguf") == 0
+    assert fields_of(tmp_path / "m.gguf")["nemotron.rope.dimension_count"] == 8
+
+
 def test_a_turn_that_ends_no_text_is_told(tmp_path, capsys):
     write_model(tmp_path / "model")
     (tmp_path / "model" / "generation_config.json").write_text('{"eos_token_id": 259}')
@@ -144,9 +232,20 @@ def test_a_turn_that_ends_no_text_is_told(tmp_path, capsys):
         ("mistral", {"sliding_window": 5}, "has a window of 5 tokens"),
         ("llama", {"hidden_act": "gelu"}, "has the activation gelu"),
         ("gemma2", {"head_dim": 16}, "has query_pre_attn_scalar 256, not 16"),
+        ("qwen3_moe", {"norm_topk_prob": False, **MIXTURE}, "has norm_topk_prob false"),
+        ("qwen3_moe", {"norm_topk_prob": True, "mlp_only_layers": [0], **MIXTURE},
+         "has no tensor model.layers.0.mlp.down_proj.weight"),
+        ("olmoe", {"clip_qkv": 2.0, "num_experts": 3}, "has clip_qkv"),
+        ("olmoe", {"num_experts": 3}, "has 2 heads of keys for 4"),
+        ("exaone4", {"sliding_window": 60}, "has a window"),
+        ("cohere2", {"layer_types": ["full_attention"] * 2}, "has windows in layers other than"),
+        ("olmo3", {"layer_types": ["full_attention"] * 2}, "has windows in layers other than"),
+        ("ministral3", {"rope_parameters": YARN | {"mscale": 0.7, "mscale_all_dim": 0.5}},
+         "has mscale 0.7 beside mscale_all_dim 0.5"),
+        ("llama", {"rope_parameters": YARN | {"attention_factor": 1.5}}, "has attention_factor"),
         ("olmo2", {"attention_bias": True}, "has no bias model.layers.0.self_attn."),
     ],
-)
+)  # fmt: skip
 def test_what_llama_cpp_computes_otherwise_is_refused(tmp_path, capsys, family, keys, message):
     write_model(tmp_path / "model", family, **keys)
     assert export(tmp_path / "model", tmp_path / "m.gguf") == 1

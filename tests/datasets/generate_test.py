@@ -55,6 +55,21 @@ def test_answers_stand_among_their_messages_as_transformers_has_them(model, tmp_
     assert [path.name for path in tmp_path.iterdir()].count("out.jsonl.partial") == 0
 
 
+def test_prompts_alone_are_written_as_transformers_encodes_them(model, tmp_path):
+    turns = [user("Grüße?")]
+    source = write_lines(tmp_path / "in.jsonl", [{"messages": turns}, "", {"text": "Once upon"}])
+    output = tmp_path / "out.jsonl"
+    done = generate(model, source, output, "--only-requests")
+    assert done.returncode == 0, done.stderr
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    chat = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+    assert lines_of(output) == [{"prompt": chat}, {"prompt": tokenizer("Once upon").input_ids}]
+    done = generate(model, source, tmp_path / "x", "--only-requests", "--temperature", 1)
+    assert done.returncode == 2 and "takes no --temperature" in done.stderr
+    done = generate(model, write_lines(tmp_path / "none.jsonl", [""]), output, "--only-requests")
+    assert done.returncode == 1 and "has no prompt" in done.stderr
+
+
 def test_several_answers_are_a_line_each_and_end_at_a_text(model, tmp_path):
     source = write_lines(tmp_path / "in.jsonl", [{"prompt": "a"}, {"prompt": "b"}])
     sampled = (*OPTIONS, "--answers", 3, "--temperature", 1.5)

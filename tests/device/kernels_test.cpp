@@ -163,7 +163,7 @@ BOOST_DATA_TEST_CASE(a_matrix_of_four_bits_has_the_bits_of_the_cpu,
                      is_double) {
   const auto kind = name == std::string("nf4") ? FourBitKind::kNf4 : FourBitKind::kFp4;
   const FourBitFormat format{kind};
-  constexpr int64_t kShard = 4096, kBegin = 192, kSize = 2 * kShard + 1024;
+  constexpr int64_t kShard = 4 * 4096, kBegin = 192, kSize = 2 * kShard + 1024;
   std::vector<uint8_t> codes(kSize / 2);
   std::vector<float> absmax(kSize / 64), rounded(absmax.size());
   quantise(noise({kSize}, at::kFloat), format, codes, absmax);

@@ -125,22 +125,10 @@ CASES = {
         "rank: 4, alpha: 8, targets: all-linear",
         ("nf4", True),
     ),
-    "fused_nf4": (
-        "phi3",
-        dict(r=4, lora_alpha=8, target_modules="all-linear"),
-        "rank: 4, alpha: 8, targets: all-linear",
-        ("nf4", True),
-    ),
     "four_norms": (
         "gemma3_text",
         dict(r=4, target_modules="all-linear", modules_to_save=["q_norm", "feedforward_layernorm"]),
         "rank: 4, alpha: 8, targets: all-linear, modules_to_save: [q_norm, feedforward_layernorm]",
-        None,
-    ),
-    "without_gate": (
-        "nemotron",
-        dict(r=4, lora_alpha=8, target_modules=["up_proj", "k_proj"]),
-        "rank: 4, alpha: 8, targets: [up_proj, k_proj]",
         None,
     ),
     "transposed": (
@@ -178,6 +166,18 @@ CASES = {
         dict(r=4, lora_alpha=8, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"]),
         "rank: 4, alpha: 8, targets: all-linear",
         ("nf4", True),
+    ),
+    "beside_sinks_nf4": (
+        "gpt_oss",
+        dict(r=4, lora_alpha=8, target_modules="all-linear"),
+        "rank: 4, alpha: 8, targets: all-linear",
+        ("nf4", False),
+    ),
+    "beside_corrections": (
+        "glm4_moe",
+        dict(r=4, lora_alpha=8, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"]),
+        "rank: 4, alpha: 8, targets: all-linear",
+        None,
     ),
     "fp4": (
         "qwen2",

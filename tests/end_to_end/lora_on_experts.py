@@ -96,10 +96,11 @@ def check_experts(name: str, quantisation) -> None:
             folder / "model", folder / "run/final", torch.float32
         ).items():
             assert torch.allclose(found[key], tensor, rtol=1e-5, atol=1e-6), f"{name}: {key}"
-    told = f"{full.STEPS} steps on experts" + (f" in {quantisation[0]}" if quantisation else "")
-    full.tiny_families.record("LoRA and merging", "mixtral", told)
+    column = "QLoRA on experts" if quantisation else "LoRA on experts"
+    full.family_results.record(column, "mixtral", f"{full.STEPS} steps")
 
 
 if __name__ == "__main__":
+    full.family_results.forget(("LoRA on experts", "QLoRA on experts"), ("mixtral",))
     check_experts("experts", None)
     check_experts("experts_nf4", ("nf4", True))

@@ -11,7 +11,9 @@ def quantise_blocks(model: torch.nn.Module, quantisation) -> None:
         return
     for name, parameter in model.named_parameters():
         is_router = name.endswith((".mlp.gate.weight", ".router.weight"))
-        if ".layers." in name and parameter.ndim >= 2 and not is_router:
+        is_bias = name.endswith("_bias")  # Of all experts.
+        is_in_block = ".layers." in name or ".h." in name
+        if is_in_block and parameter.ndim >= 2 and not is_router and not is_bias:
             for matrix in matrices_of(name, parameter.data):
                 quantise(matrix, *quantisation)
 

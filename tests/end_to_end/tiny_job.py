@@ -39,9 +39,9 @@ checkpoint: {{every_steps: 5, keep: 3}}
 HOLDOUTS = "  holdout: [{name: first, path: held.h5}, {name: second, path: held.h5}]\n"
 
 
-def write(folder: Path, evaluates: bool = False) -> Path:
+def write(folder: Path, evaluates: bool = False, has_experts: bool = False) -> Path:
     """Model, shards and configuration; returns the path of the latter."""
-    tiny_run.write_model(folder / "model")
+    tiny_run.write_model(folder / "model", has_experts)
     tiny_run.write_shard(folder / "train.h5")
     tiny_run.write_shard(folder / "held.h5", num_documents=4)
     config = folder / "run.yaml"

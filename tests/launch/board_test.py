@@ -76,7 +76,7 @@ def test_a_second_call_adds_what_is_new_and_no_more(tmp_path):
             file.write(json.dumps(step_line(step)) + "\n")
         file.write('{"kind": "step", "step": 8, "lo')
     done = launch("board", run)  # In the same second as the first, perhaps.
-    assert ": 18 new values" in done.stdout and "line 10 could not be read" in done.stderr
+    assert ": 26 new values" in done.stdout and "line 13 could not be read" in done.stderr
     assert len(files(tmp_path / "run.board")) == 2
     found = read(tmp_path / "run.board")
     assert [step for step, _, _ in found["train/loss"]] == [1, 2, 3, 4, 5, 6, 7]
@@ -159,7 +159,7 @@ def test_following_ends_with_the_run(tmp_path):
         file.write(json.dumps(step_line(6)) + "\n")
     (run / "final").mkdir()
     begin = time.monotonic()
-    assert process.stdout.readline().endswith(": 9 new values\n")
+    assert process.stdout.readline().endswith(": 13 new values\n")
     assert process.wait(60) == 0 and time.monotonic() - begin < 60
 
 

@@ -128,6 +128,66 @@ def test_phases_and_norms_of_units_are_told_under_their_names(tmp_path):
     assert ">layers.0<" in page and ">Forward<" in page
 
 
+def test_losses_by_source_lengths_and_samples_are_shown(tmp_path):
+    run = write_run(tmp_path / "run", steps=10)
+    metrics = read_metrics(run / "metrics.jsonl")
+    assert metrics.problems == [] and metrics.other_fields() == []
+    assert metrics.sources() == runs.SOURCES and metrics.document_lengths() == [0, 30, 50]
+    assert metrics.source_points(0, "source_losses")[2] == (3, loss_at(3) + 0.5)
+    assert [step for step, _ in metrics.source_points(1, "source_losses")][:3] == [1, 2, 4]
+    assert metrics.source_points(2, "source_losses") == []
+    values = {scalar.tag: scalar.value for scalar in scalars_of(open_run(run)) if scalar.step == 2}
+    assert values["train/loss/books.h5"] == loss_at(2) + 0.5
+    assert values["train/num_targets/code/_.h5"] == 402
+    assert launch("report", run, "-o", tmp_path / "page.html").returncode == 0
+    page = (tmp_path / "page.html").read_text()
+    assert 'data-name="books.h5"' in page and 'data-name="code/*.h5 (smoothed)"' in page
+    assert ">4 to 7</th><td class=\"number\">50</td><td class=\"number\">62.5 %</td>" in page
+    assert "<caption>1 22</caption>" in page and "<bdi>5 6</bdi>" in page and "<bdi>7</bdi>" in page
+
+
+def test_samples_are_texts_where_the_tokenizer_is_there(tmp_path):
+    from tokenizers import Tokenizer, models
+
+    from temper_runs.page.samples import answers_of
+
+    words = {"no": 0, "good": 1, "evening": 5, "all": 6, "you": 7, "dear": 22}
+    (tmp_path / "model").mkdir()
+    Tokenizer(models.WordLevel(words, "no")).save(str(tmp_path / "model" / "tokenizer.json"))
+    run = open_run(write_run(tmp_path / "run", steps=10))
+    run.config["model.path"] = str(tmp_path / "model")
+    assert answers_of(run) == [
+        ("good dear", [(0, "evening all", "stop"), (10, "you", "stop")])
+    ]  # fmt: skip
+
+
+def test_a_picture_of_its_own_has_every_curve_and_stays_in_its_frame(browser, tmp_path):
+    run = write_run(tmp_path / "run")
+    picture = tmp_path / "run.svg"
+    done = launch("report", run, "-o", tmp_path / "page.html", "--svg", picture)
+    assert done.returncode == 0, done
+    browser.window(*SCREEN)
+    browser.open(picture)
+    texts = browser.evaluate("[...document.querySelectorAll('text')].map((t) => t.textContent)")
+    assert {"answers 2.50", "general 2.25", "step; ticks: checkpoints"} <= set(texts)
+    label = browser.evaluate("document.documentElement.getAttribute('aria-label')")
+    assert "answers from 3.5 to 2.5; general from 2 to 2.25" in label
+    assert browser.evaluate("""[...document.querySelectorAll('text, path')].every((part) => {
+      const box = part.getBBox();
+      return box.x >= 0 && box.y >= 0 && box.x + box.width <= 640 && box.y + box.height <= 260;
+    })""")
+    colours = []
+    for scheme in ("light", "dark"):
+        browser.scheme(scheme)
+        colours.append(browser.evaluate("getComputedStyle(document.querySelector('text')).fill"))
+    assert colours[0] != colours[1] and browser.complaints() == []
+    (tmp_path / "two").mkdir()
+    write_run(tmp_path / "two" / "run")
+    done = launch("report", run, tmp_path / "two" / "run", "-o", tmp_path / "p.html",
+                  "--svg", picture)  # fmt: skip
+    assert done.returncode == 1 and "--svg draws one run" in done.stderr
+
+
 def test_damaged_files_of_a_checkpoint_are_told(tmp_path):
     run = write_run(tmp_path / "run")
     checkpoint = run / "checkpoints" / "step-00000040"
@@ -256,8 +316,8 @@ def test_it_opens_and_runs_nothing_of_the_input(page):
     assert page.evaluate("typeof window.hacked") == "undefined"
     assert page.evaluate("document.images.length") == 0
     sections = page.evaluate("[...document.querySelectorAll('main > section')].map((s) => s.id)")
-    assert sections == ["notes", "loss", "holdouts", "steps", "others", "differences", "events",
-                        "configuration", "identity"]  # fmt: skip
+    assert sections == ["notes", "loss", "holdouts", "samples", "data", "steps", "others",
+                        "differences", "events", "configuration", "identity"]  # fmt: skip
 
 
 @pytest.mark.parametrize("size", [PHONE, SCREEN], ids=["phone", "screen"])

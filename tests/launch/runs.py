@@ -34,6 +34,9 @@ checkpoint:
 """
 
 
+SOURCES = ["books.h5", "code/*.h5"]
+
+
 def loss_at(step: int) -> float:
     return 3.0 / (1.0 + 0.1 * step) + (0.3 if step % 2 else 0.0)
 
@@ -43,6 +46,8 @@ def step_line(step: int, **others) -> dict:
         "kind": "step", "step": step, "loss": loss_at(step), "grad_norm": 1.0 + 100.0 / step,
         "learning_rate": 1e-4 / step, "num_targets": 1000 + step, "updated": True, "seconds": 0.5,
         "data_seconds": 0.001, "tokens_per_second": 2048.0, "limit_share": 0.6,
+        "source_losses": [loss_at(step) + 0.5, None if step == 3 else loss_at(step) - 0.5],
+        "source_targets": [600, 400 + step], "document_lengths": [0, 3, 5],
     }  # fmt: skip
     return line | others
 
@@ -52,10 +57,17 @@ def evaluation_line(step: int, name: str, loss: float, **others) -> dict:
             "num_targets": 100} | others  # fmt: skip
 
 
+def samples_line(step: int, ids: list[int]) -> dict:
+    sample = {"id": "greeting", "prompt": [1, 22], "answers": [{"ids": ids, "end": "stop"}]}
+    return {"kind": "samples", "step": step, "samples": [sample]}
+
+
 def write_run(folder: Path, steps: int = 40, rate: str = "1e-04", last: int | None = None) -> Path:
     """A run of so many steps, of which `last` are done, with a checkpoint of the newest tenth."""
     done = steps if last is None else last
-    lines = [evaluation_line(0, "answers", 3.5), evaluation_line(0, "general", 2.0)]
+    lines = [{"kind": "run", "step": 0, "max_steps": steps, "sources": SOURCES}]
+    lines += [evaluation_line(0, "answers", 3.5), evaluation_line(0, "general", 2.0)]
+    lines += [samples_line(0, [5, 6]), samples_line(done, [7])]
     lines += [step_line(step) for step in range(1, done + 1)]
     if done == steps:
         lines += [evaluation_line(steps, "answers", 2.5),

@@ -3,7 +3,9 @@
 
 #include <boost/test/unit_test.hpp>
 #include <string>
+#include <utility>
 
+#include "core/concat.h"
 #include "core/error.h"
 #include "io/says.h"
 #include "model/adapter/method.h"
@@ -59,6 +61,33 @@ BOOST_AUTO_TEST_CASE(an_unknown_family_is_refused_with_the_known_ones) {
                              "  try: choose a model of one of these: llama, mistral, qwen2"));
 }
 
+// What people ask for first, by the names in their files.
+BOOST_AUTO_TEST_CASE(a_family_that_is_not_computed_has_words_for_what_is_missing) {
+  const std::pair<const char*, const char*> kMissing[] = {
+      {"deepseek_v2", "latent attention"},
+      {"deepseek_v3", "latent attention"},
+      {"deepseek_v32", "latent attention"},
+      {"glm4_moe_lite", "latent attention"},
+      {"minicpm3", "latent attention"},
+      {"qwen3_next", "gated DeltaNet layers"},
+      {"qwen3_5", "gated DeltaNet layers"},
+      {"qwen3_5_moe", "gated DeltaNet layers"},
+      {"granitemoehybrid", "Mamba layers"},
+      {"falcon_h1", "Mamba layers"},
+      {"nemotron_h", "Mamba layers"},
+      {"lfm2", "short convolutions"},
+      {"phimoe", "routing that is drawn at random"},
+      {"llama4", "chunked attention, and experts that read weighted inputs"},
+      {"llama4_text", "chunked attention, and experts that read weighted inputs"},
+      {"gemma4", "embeddings a layer, and heads that differ by layer"},
+      {"gemma3n", "embeddings a layer, and heads that differ by layer"}};
+  for (const auto& one : kMissing) BOOST_TEST(missing_for(one.first) == one.second, one.first);
+  BOOST_TEST(missing_for("bert") == "");
+  for (const Family& family : families()) {
+    BOOST_TEST(missing_for(family.model_type) == "", family.model_type);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_prompt_is_refused_where_embeddings_are_scaled) {
   ModelConfig config = testing::tiny_config(true);
   config.embedding_scale = 2.0;
@@ -95,6 +124,30 @@ BOOST_AUTO_TEST_CASE(what_reads_matrices_is_refused_where_they_are_stored_transp
   method.kind = MethodOptions::Kind::kPrompt;
   BOOST_CHECK_EXCEPTION(make_adapter(method, config), ConfigError,
                         says("method is prompt, but a gpt2 model learns its positions"));
+}
+
+BOOST_AUTO_TEST_CASE(experts_in_one_tensor_are_no_targets) {
+  ModelConfig config = testing::tiny_config_with_experts();
+  config.experts.layers = {true, true, true};
+  MethodOptions method;
+  method.kind = MethodOptions::Kind::kLora;
+  const auto refuses = [&](const char* model_type, const char* target, const char* tensor) {
+    config.model_type = model_type;
+    method.lora.targets = {target};
+    BOOST_CHECK_EXCEPTION(
+        make_adapter(method, config), OptionError,
+        says(
+            concat("names '", target, "', but a ", model_type,
+                   " model has the matrices of all experts in one tensor (", tensor,
+                   "), to which LoRA adds nothing here\n  try: take some of: all-linear, q_proj")));
+  };
+  refuses("granitemoe", "input_linear", "block_sparse_moe.input_linear");
+  refuses("granitemoe", "output_linear", "block_sparse_moe.output_linear");
+  refuses("gpt_oss", "down_proj", "mlp.experts.down_proj");
+  refuses("gpt_oss", "experts", "mlp.experts.gate_up_proj");
+  method.lora.targets = {"gate_up_projection"};
+  BOOST_CHECK_EXCEPTION(make_adapter(method, config), OptionError,
+                        says("is no linear module of this gpt_oss model"));
 }
 
 BOOST_AUTO_TEST_CASE(words_for_parameters_go_by_the_names_of_the_family) {

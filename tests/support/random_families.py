@@ -99,6 +99,9 @@ def random_case(number: int) -> tuple[str, str, dict]:
     # Its class has the key, and its code does not apply it: temper refuses it.
     if model_type == "gemma3_text":
         changes.pop("attn_logit_softcapping", None)
+    # Its norms, a weight of each head's own, are refused.
+    if model_type == "cohere":
+        changes.pop("use_qk_norm", None)
     # Bounds behind norms of all heads are refused.
     if model_type == "olmoe":
         changes.pop("clip_qkv", None)

@@ -4,9 +4,6 @@
 Each is described by transformers' own configuration class, and what differs from SIZES.
 """
 
-import os
-from pathlib import Path
-
 import tiny_mixtures
 import transformers
 from family_files import TEXT_PARTS, class_of
@@ -229,6 +226,15 @@ CASES = {
         "mistral3",
         dict(head_dim=20, sliding_window=None, tie_word_embeddings=False),
     ),
+    "mistral3, with ministral3's text": (
+        "mistral3",
+        dict(
+            model_type="ministral3",
+            head_dim=16,
+            tie_word_embeddings=True,
+            **rope("yarn", **YARN, llama_4_scaling_beta=0.3),
+        ),
+    ),
     "hunyuan_v1_dense, stretched base": (
         "hunyuan_v1_dense",
         dict(head_dim=16, **rope("dynamic", factor=1.0, alpha=1000.0)),
@@ -324,11 +330,3 @@ def in_old_spelling(config: dict) -> dict:
 def longest_context(name: str) -> int:
     """What temper is told of a case: the reference decides by each text alone."""
     return LONGEST_CONTEXT if "long longrope" in name else 1
-
-
-def record(test: str, model_type: str, result: str) -> None:
-    """Leaves what a test has shown of a family where `launch/families` finds it."""
-    if "TEMPER_BUILD_DIR" in os.environ:
-        folder = Path(os.environ["TEMPER_BUILD_DIR"]) / "families"
-        folder.mkdir(exist_ok=True)
-        (folder / f"{model_type}.{test}").write_text(f"{result}\n")

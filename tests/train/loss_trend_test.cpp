@@ -4,6 +4,8 @@
 #include <boost/test/unit_test.hpp>
 #include <cmath>
 
+#include "train/expert_use.h"
+
 namespace temper {
 namespace {
 
@@ -34,6 +36,24 @@ BOOST_AUTO_TEST_CASE(what_was_no_number_is_no_gain) {
   const LossTrend trend = *trend_of({{0, 3.0}, {1, INFINITY}, {2, INFINITY}});
   BOOST_TEST(trend.num_without_gain == 2);
   BOOST_TEST(trend.lowest == 3.0);
+}
+
+// Few choices leave an expert idle by chance, and half of them idle is no collapse.
+BOOST_AUTO_TEST_CASE(routers_that_collapse_are_told_of_once) {
+  ExpertWatch watch;
+  BOOST_TEST(watch.add(1, {}).empty());
+  BOOST_TEST(
+      watch.add(1, {.shares = {1.0, 0.0}, .idle_share = 0.9, .choices_per_expert = 15.0}).empty());
+  const ExpertUse half{.shares = {1.0, 0.0}, .idle_share = 0.5, .choices_per_expert = 64.0};
+  BOOST_TEST(watch.add(2, half).empty());
+  ExpertUse most = half;
+  most.idle_share = 0.75;
+  BOOST_TEST(watch.add(3, most) ==
+             "at step 3 no token has chosen 75% of the experts, though each could have had 64 of "
+             "them: the routers collapse; lower the rate, freeze the routers (train.freeze), or "
+             "set output_router_logits in the model's config.json, which adds the loss for an "
+             "even choice");
+  BOOST_TEST(watch.add(4, most).empty());
 }
 
 BOOST_AUTO_TEST_CASE(a_rise_is_told_once_and_with_advice) {

@@ -15,7 +15,6 @@
 #include "core/error.h"
 #include "io/json.h"
 #include "io/temporary_folder.h"
-#include "train/progress.h"
 
 namespace temper {
 namespace {
@@ -50,7 +49,7 @@ BOOST_AUTO_TEST_CASE(what_a_killed_job_was_writing_goes) {
 BOOST_AUTO_TEST_CASE(each_line_is_one_object) {
   MetricsFile metrics(path, 0);
   metrics.add_step(1, {.loss = 2.5, .grad_norm = 0.5, .num_targets = 90, .updated = true},
-                   {.seconds = 2.0, .num_tokens = 100});
+                   {.seconds = 2.0, .num_padding = 28, .content = {.num_tokens = 100}});
   add_evaluation(metrics, 1, "domain", 2.0);
   const auto lines = entries();
   BOOST_REQUIRE(lines.size() == 2);
@@ -150,6 +149,23 @@ BOOST_AUTO_TEST_CASE(a_line_whose_step_is_no_number_is_named_and_kept) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_step_tells_of_its_sources_and_what_used_energy) {
+  MetricsFile metrics(path, 0);
+  metrics.add_run(0, {.sources = {"a.h5", "b.h5"}});
+  metrics.add_step(1, {.sources = {{2.5, 7}, {}}},
+                   {.seconds = 1.0,
+                    .content = {.document_lengths = {0, 3}, .slowest_rank = 1, .cpu_joules = 9.0}});
+  const auto lines = entries();
+  BOOST_TEST(lines[0].at("sources") == Json({"a.h5", "b.h5"}));
+  BOOST_TEST(lines[1].at("source_losses") == Json({2.5, nullptr}));
+  BOOST_TEST(lines[1].at("source_targets") == Json({7, 0}));
+  BOOST_TEST(lines[1].at("document_lengths") == Json({0, 3}));
+  BOOST_TEST(lines[1].at("slowest_rank") == 1);
+  BOOST_TEST(lines[1].at("cpu_joules") == 9.0);
+  metrics.add_step(2, {}, {.seconds = 1.0});
+  BOOST_TEST(!entries()[2].contains("cpu_joules"));
+}
+
 BOOST_AUTO_TEST_CASE(a_folder_that_is_gone_is_an_error_that_names_the_file) {
   MetricsFile metrics(path, 0);
   std::filesystem::remove_all(folder.path());
@@ -159,12 +175,6 @@ BOOST_AUTO_TEST_CASE(a_folder_that_is_gone_is_an_error_that_names_the_file) {
         return std::string(error.what()).find(path.string() + " cannot be written\n  try: che") ==
                0;
       });
-}
-
-BOOST_AUTO_TEST_CASE(durations_read_as_people_write_them) {
-  BOOST_TEST(duration_text(41.6) == "42s");
-  BOOST_TEST(duration_text(187) == "3m07s");
-  BOOST_TEST(duration_text(18120) == "5h02m");
 }
 
 BOOST_AUTO_TEST_SUITE_END()

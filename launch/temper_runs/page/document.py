@@ -9,7 +9,9 @@ from temper_data.page.markup import plural
 
 from ..run_folder import Run
 from .events import describe_events, describe_notes, describe_overview
+from .data import describe_data
 from .identity import describe_configuration, describe_differences, describe_identity
+from .samples import describe_samples
 from .sections import describe_holdouts, describe_loss, describe_others, describe_steps
 
 FRAME = Frame(
@@ -27,6 +29,8 @@ def make_page(runs: list[Run], refresh_seconds: int = 0) -> str:
         describe_notes(runs),
         describe_loss(runs),
         describe_holdouts(runs),
+        describe_samples(runs),
+        describe_data(runs),
         describe_steps(runs),
         describe_others(runs),
         describe_differences(runs),

@@ -120,6 +120,10 @@ def describe_steps(runs: list[Run]) -> Section | None:
         (Chart("Sent", "bytes of rank 0 in a step", span), "bytes_sent"),
         (Chart("Tokens", "of a step", span), "num_tokens"),
         (Chart("Targets", "tokens of a step that carry loss", span), "num_targets"),
+        (Chart("Padding", "places of a step's rows that no token fills", span), "num_padding"),
+        (Chart("Stragglers", "seconds that the slowest rank is above the mean", span, True),
+         "straggler_seconds"),
+        (Chart("Processors", "joules of a step", span), "cpu_joules"),
     ]
     charts = [chart.html(curves_of(runs, name)) for chart, name in rows]
     shown = [chart for chart in charts if chart]

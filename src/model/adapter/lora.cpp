@@ -5,6 +5,7 @@
 #include <cmath>
 #include <set>
 #include <span>
+#include <string_view>
 #include <utility>
 
 #include "core/concat.h"
@@ -132,6 +133,25 @@ void require_layers(const LoraOptions& options, const ModelConfig& config) {
   }
 }
 
+// Of experts whose matrices are no modules of their own.
+void require_apart(const std::string& target, const ModelConfig& config,
+                   const std::string& known_names) {
+  constexpr std::string_view kEnd = ".weight";
+  const ExpertNames& names = family_of(config.model_type).experts.names;
+  const auto is_meant = [&](std::string_view path) {
+    return !path.empty() && concat('.', path).ends_with("." + target);
+  };
+  for (std::string_view tensor : {names.all_gate_up, names.all_down}) {
+    if (tensor.ends_with(kEnd)) tensor.remove_suffix(kEnd.size());
+    if (!is_meant(tensor) && !is_meant(tensor.substr(0, tensor.rfind('.')))) continue;
+    throw OptionError("lora.targets",
+                      concat("names ", quote(target), ", but a ", config.model_type,
+                             " model has the matrices of all experts in one tensor (", tensor,
+                             "), to which LoRA adds nothing here"),
+                      "take some of: " + known_names);
+  }
+}
+
 // A misspelt target would silently train less than was meant.
 void require_targets(const LoraOptions& options, const ModelConfig& config,
                      const std::vector<LoraModule>& all) {
@@ -146,6 +166,7 @@ void require_targets(const LoraOptions& options, const ModelConfig& config,
     const bool is_known = std::ranges::any_of(
         all, [&](const LoraModule& module) { return is_meant(module, target, common); });
     if (is_known || !options.target_pattern.empty()) continue;
+    require_apart(target, config, names);
     throw OptionError("lora.targets",
                       concat("names ", quote(target), ", which is no linear module of this ",
                              config.model_type, " model"),

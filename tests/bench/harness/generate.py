@@ -34,8 +34,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2, help="runs of each, taking turns")
-    parser.add_argument("--llama-cpp", type=Path, metavar="FOLDER",
-                        help="where pip install --target FOLDER --no-deps xllamacpp went")  # fmt: skip
+    there = "where pip install --target FOLDER --no-deps xllamacpp went"
+    parser.add_argument("--llama-cpp", type=Path, metavar="FOLDER", help=there)
     return parser.parse_args()
 
 

@@ -37,10 +37,10 @@ class Peer:
         job.write_text(json.dumps(self._job(task)))
         command = [os.environ[self.python_variable], str(PEERS / f"{self.script}.py"), str(job)]
         environments = self._environments()
-        run_together(
+        cpu_seconds = run_together(
             [command] * self.ranks, environments, folder / "output.log", task.timeout_seconds
         )
-        return read_result(folder, self.ranks)
+        return read_result(folder, self.ranks, cpu_seconds)
 
     def _job(self, task: Task) -> dict:
         return {
@@ -78,7 +78,7 @@ class Peer:
         return [shared | {"RANK": str(r), "LOCAL_RANK": str(r)} for r in range(self.ranks)]
 
 
-def read_result(folder: Path, ranks: int) -> Result:
+def read_result(folder: Path, ranks: int, cpu_seconds: float) -> Result:
     parts = [json.loads((folder / f"result-{rank}.json").read_text()) for rank in range(ranks)]
     return Result(
         seconds=parts[0]["seconds"],
@@ -88,4 +88,5 @@ def read_result(folder: Path, ranks: int) -> Result:
         versions=parts[0]["versions"],
         tokens=parts[0].get("tokens", []),
         targets=parts[0].get("targets", []),
+        cpu_seconds=cpu_seconds,
     )

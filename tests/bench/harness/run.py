@@ -2,6 +2,7 @@
 """One run of one system: what it is asked for, and what came of it."""
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -52,6 +53,7 @@ class Result:
     tokens: list[int] = field(default_factory=list)  # without padding; not told by every system
     targets: list[int] = field(default_factory=list)
     expected_bytes: int = 0  # of a rank, as the system itself expects; 0 where it does not
+    cpu_seconds: float = 0.0  # of all ranks, from start to end
 
 
 def make_empty(folder: Path) -> Path:
@@ -64,11 +66,15 @@ class RunError(Exception):
     """A run that came to no result; the text says why in one line."""
 
 
-def run_together(commands: list[list[str]], environments: list[dict], log: Path, limit: int):
-    """Runs the commands at once, their output in `log`. Raises RunError if one fails or is late.
+def run_together(
+    commands: list[list[str]], environments: list[dict], log: Path, limit: int
+) -> float:
+    """Runs the commands at once, their output in `log`; returns the time of the processor that they
+    took. Raises RunError if one fails or is late.
 
     Each gets a process group of its own, so that all of it can be ended.
     """
+    before = cpu_seconds_of_children()
     with open(log, "w") as output:
         processes = [
             subprocess.Popen(
@@ -95,6 +101,13 @@ def run_together(commands: list[list[str]], environments: list[dict], log: Path,
     codes = [process.returncode for process in processes]
     if any(codes):
         raise RunError(f"ended with {codes}, see {log}: {last_line(log)}")
+    return cpu_seconds_of_children() - before
+
+
+def cpu_seconds_of_children() -> float:
+    """Of those that have ended, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def end(process: subprocess.Popen) -> None:

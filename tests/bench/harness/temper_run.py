@@ -89,7 +89,7 @@ class Temper:
         )
         mpirun = ["mpirun", "-n", str(self.ranks), sys.executable, str(RANK_MEMORY), str(folder)]
         command = [*mpirun, str(self.binary), "train", str(config), *self.overrides]
-        self._run(command, folder / "output.log", task)
+        cpu_seconds = self._run(command, folder / "output.log", task)
         steps = read_steps(folder / "run" / "metrics.jsonl", task.num_steps)
         return Result(
             seconds=[step["seconds"] for step in steps],
@@ -99,11 +99,12 @@ class Temper:
             tokens=[round(step["tokens_per_second"] * step["seconds"]) for step in steps],
             targets=[step["num_targets"] for step in steps],
             expected_bytes=read_expected_bytes(folder / "output.log"),
+            cpu_seconds=cpu_seconds,
         )
 
-    def _run(self, command: list[str], log: Path, task: Task) -> None:
+    def _run(self, command: list[str], log: Path, task: Task) -> float:
         environment = MPI_ENVIRONMENT | {"OMP_NUM_THREADS": str(self.threads)}
-        run_together([command], [environment], log, task.timeout_seconds)
+        return run_together([command], [environment], log, task.timeout_seconds)
 
     def _idle_bytes(self, folder: Path, task: Task) -> int:
         """The same program with nothing to do."""

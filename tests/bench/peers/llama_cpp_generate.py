@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Greedy answers of llama.cpp to a job on standard input, as harness/generate.py has it, of the GGUF
-file that `gguf` names; prints seconds, processor time and how many tokens were made. Needs the PyPI
-package xllamacpp, which brings llama.cpp built for the processor that it meets."""
+"""Greedy answers of llama.cpp to a job on standard input, as harness/generate.py has it, of the
+GGUF file that `gguf` names; prints seconds, processor time and how many tokens were made. Needs the
+PyPI package xllamacpp, which brings llama.cpp built for the processor that it meets."""
 
 import json
 import sys

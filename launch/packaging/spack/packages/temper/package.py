@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tried: executed with stand-ins for Spack's functions, and its options by CMake; not by Spack."""
+"""Tried: Spack 0.23 checks it (style, audit), resolves it (spec), unpacks the wheels and configures
+(install --until cmake), with Debian 12's packages as externals. Not built; not tried with Spack 1.
+"""
 
 import os
 
 from spack.package import *
+
+try:  # Since Spack 1.0.
+    from spack_repo.builtin.build_systems.cmake import CMakePackage
+except ImportError:  # Before, the line above names it.
+    pass
 
 CHECKOUT = os.path.realpath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 5))
 PYPI = "https://files.pythonhosted.org/packages/"
