@@ -26,7 +26,8 @@ struct Failure {
 };
 
 constexpr const char* kMemoryRemedy =
-    "\n  try: lower data.micro_batch, set train.recompute to true, or use more ranks at stage 3";
+    "\n  try: lower data.micro_batch, set train.recompute to true, use more ranks at stage 3, or "
+    "four bits: method qlora";
 constexpr const char* kBugRemedy = "\n  try: report this message; it is a bug in temper";
 
 // LibTorch has no type of its own for a host that is out of memory.

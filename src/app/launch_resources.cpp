@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/launch_resources.h"
 
+#include <ATen/DeviceAccelerator.h>
+#include <ATen/ops/empty.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/statvfs.h>
@@ -19,6 +21,7 @@
 #include "checkpoint/unit_files.h"
 #include "core/concat.h"
 #include "core/error.h"
+#include "core/log.h"
 #include "core/message_text.h"
 
 namespace temper {
@@ -153,17 +156,32 @@ std::optional<int64_t> available_memory() {
   return kernel ? kernel : groups;
 }
 
+int64_t available_memory_of(at::Device device) {
+  at::empty({1}, at::TensorOptions(device));  // From its first tensor on LibTorch knows a card.
+  return static_cast<int64_t>(at::accelerator::getMemoryInfo(device.index()).first);
+}
+
+void log_memory_peak(at::Device device) {
+  if (device.is_cpu()) return;
+  const auto stats = at::accelerator::getDeviceStats(device.index());
+  constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  log_event(concat("device_memory_peak=", readable_bytes(stats.reserved_bytes[kAll].peak),
+                   " of_it_tensors=", readable_bytes(stats.allocated_bytes[kAll].peak)));
+}
+
 void require_memory(const NodeShare& share, const RunConfig& config, const MemoryFacts& facts,
                     std::optional<int64_t> available) {
-  if (!available || config.model.device != ModelOptions::Device::kCpu) return;
+  if (!available) return;
   const int64_t wanted = estimate_memory(config, facts).state * share.num_on_node;
   if (wanted <= *available) return;
-  throw LaunchError(concat("weights and optimizer state of ", share.num_on_node, " ranks take ",
-                           readable_bytes(wanted), ", but ", share.node, " has only ",
-                           readable_bytes(*available), " of memory left"),
-                    "use more nodes at parallel.stage 3, fewer ranks on each at stages below it, "
-                    "or ask Slurm for "
-                    "more memory: --mem=0");
+  const std::string whose =
+      share.num_on_node == 1 ? std::string("a rank") : concat(share.num_on_node, " ranks");
+  throw LaunchError(
+      concat("weights and optimizer state of ", whose, " take ", readable_bytes(wanted), ", but ",
+             share.node, " has only ", readable_bytes(*available), " of memory left"),
+      share.is_card ? "use more ranks at parallel.stage 3, or four bits: method qlora"
+                    : "use more nodes at parallel.stage 3, fewer ranks on each at stages below "
+                      "it, or ask Slurm for more memory: --mem=0");
 }
 
 }  // namespace temper

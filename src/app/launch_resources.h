@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -49,15 +51,23 @@ void require_run_space(const RunConfig& config, int64_t most, const std::string&
 /// can be read.
 std::optional<int64_t> available_memory();
 
-/// How many of a run's ranks are on one node.
+/// The memory that is left on an accelerator. Units: bytes.
+int64_t available_memory_of(at::Device device);
+
+/// Logs what LibTorch has taken of an accelerator at its fullest, beside what was foreseen; nothing
+/// on a CPU.
+void log_memory_peak(at::Device device);
+
+/// How many of a run's ranks share what memory: that of a node, or of a card, which has one rank.
 struct NodeShare {
   int num_on_node = 1;
   std::string node;
+  bool is_card = false;
 };
 
-/// Refuses a start whose ranks on this node will not fit into its memory. What they keep between
-/// steps alone decides, since it is exact. To be asked before anything large is allocated. Local.
-/// Throws: LaunchError, naming the node.
+/// Refuses a start whose ranks on this node, or on a card, will not fit into its memory. What they
+/// keep between steps alone decides, since it is exact. To be asked before anything large is
+/// allocated. Local. Throws: LaunchError, naming the node.
 void require_memory(const NodeShare& share, const RunConfig& config, const MemoryFacts& facts,
                     std::optional<int64_t> available);
 

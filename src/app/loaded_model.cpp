@@ -72,7 +72,13 @@ LoadedModel::LoadedModel(const MpiSession& session, std::unique_ptr<Communicator
   require_same_model({session.local_rank(), session.host_names()}, *ranks, folder());
   if (is_trained) {
     const std::string& node = session.host_names().at(static_cast<size_t>(session.rank()));
-    require_memory({session.local_size(), node}, config, memory_facts(), available_memory());
+    const at::Device device = ranks->device();
+    if (device.is_cpu()) {
+      require_memory({session.local_size(), node}, config, memory_facts(), available_memory());
+    } else {
+      require_memory({.node = concat("device ", device, " of ", node), .is_card = true}, config,
+                     memory_facts(), available_memory_of(device));
+    }
   }
   do_together(*ranks, [&] {
     store.emplace(units(is_trained), *ranks,

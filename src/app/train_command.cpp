@@ -7,6 +7,7 @@
 #include "app/allocation_end.h"
 #include "app/commands.h"
 #include "app/launch_check.h"
+#include "app/launch_resources.h"
 #include "app/result_record.h"
 #include "app/training_job.h"
 #include "core/concat.h"
@@ -53,7 +54,9 @@ int run_train(const std::string& config_path, const std::vector<std::string>& ov
     const std::string name = std::filesystem::path(config_path).filename().string();
     TrainingJob job(session, config, seconds_left(allocation_end, config, start),
                     shell_text({"temper", "train", name}));
-    return static_cast<int>(job.run());
+    const ExitCode ending = job.run();
+    log_memory_peak(job.device());
+    return static_cast<int>(ending);
   });
 }
 

@@ -43,6 +43,8 @@ class TrainingJob {
   /// kFinished, or kResume if a signal or the end of its time stopped it.
   ExitCode run();
 
+  at::Device device() const { return model_.ranks->device(); }
+
  private:
   void require_fitting_launch();
   JobShape shape() const;

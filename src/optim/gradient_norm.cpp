@@ -6,6 +6,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
+#include <c10/core/DeviceGuard.h>
 
 #include <algorithm>
 #include <array>
@@ -43,10 +44,11 @@ double sum_of_squares(const float* elements, int64_t size) {
 
 int64_t num_blocks(int64_t size) { return (size + kNormBlock - 1) / kNormBlock; }
 
-at::Tensor sums_by_kernel(const at::Tensor& gradients) {
+[[maybe_unused]] at::Tensor sums_by_kernel(const at::Tensor& gradients) {
   static_assert(SquaresKernel::kSize == kNormBlock);
   const SquaresKernel kernel{gradients.const_data_ptr<float>(), nullptr, gradients.numel()};
   const at::Tensor sums = at::empty({kernel.num_blocks()}, gradients.options().dtype(at::kDouble));
+  const c10::DeviceGuard guard(gradients.device());
   const auto stream = at::accelerator::getCurrentStream(gradients.device().index());
   launch(SquaresKernel{kernel.numbers, sums.mutable_data_ptr<double>(), kernel.size},
          stream.native_handle());

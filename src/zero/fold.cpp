@@ -61,12 +61,12 @@ void fold_on_device(const at::Tensor& blocks, int num_blocks, at::Tensor& sum, F
   }
 }
 
-void fold_by_kernel(const at::Tensor& blocks, int num_blocks, at::Tensor& sum, FoldStart start) {
+[[maybe_unused]] void fold_by_kernel(const at::Tensor& blocks, int num_blocks, at::Tensor& sum,
+                                     FoldStart start) {
   dispatch_kernel(blocks.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    launch(FoldKernel<T>{source_of<T>(blocks), place_of<float>(sum), num_blocks, sum.numel(),
-                         start == FoldStart::kFresh},
-           stream_of(sum));
+    launch_beside(sum, FoldKernel<T>{source_of<T>(blocks), place_of<float>(sum), num_blocks,
+                                     sum.numel(), start == FoldStart::kFresh});
   });
 }
 

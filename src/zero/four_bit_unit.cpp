@@ -203,7 +203,7 @@ void FourBitUnit::unpack_by_kernel(const at::Tensor& packed, size_t i,
     using T = decltype(zero);
     FourBitKernel<T> kernel{matrix, place_of<T>(values), {}};
     std::ranges::copy(four_bit_values(format_.kind), kernel.values);
-    launch(kernel, stream_of(out));
+    if constexpr (kHasKernels) launch_beside(out, kernel);
   });
 }
 

@@ -201,7 +201,7 @@ BOOST_DATA_TEST_CASE(a_matrix_of_four_bits_has_the_bits_of_the_cpu,
     using T = decltype(zero);
     FourBitKernel<T> kernel{matrix, place_of<T>(found), {}};
     std::ranges::copy(four_bit_values(kind), kernel.values);
-    launch(kernel, stream_of(found));
+    launch_beside(found, kernel);
   });
   BOOST_TEST(at::equal(found.cpu(), expected));
 }

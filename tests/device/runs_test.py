@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import tiny_job  # noqa: E402
 import tiny_run  # noqa: E402
 
 DEVICE = Path(os.environ["TEMPER_BUILD_DIR"]) / "tests" / "device" / "libtemper_simulated_device.so"
-FINISHED, CONFIGURATION = 0, 11
+FINISHED, CONFIGURATION, OUT_OF_MEMORY, REFUSED = 0, 11, 17, 18
 METHODS = {
     "full": [],
     "dora": ["method=lora", "lora.use_dora=true", "lora.dropout=0.1"],
@@ -80,6 +81,29 @@ def test_a_killed_run_has_the_bits_of_one_rank_and_the_numbers_of_the_cpu(
         ours = load_file(undisturbed.parent / "run" / "final" / path.name)
         for name, tensor in load_file(path).items():
             np.testing.assert_allclose(ours[name], tensor, rtol=0, atol=1e-3, err_msg=name)
+
+
+def test_memory_is_refused_before_the_start_or_missed_with_what_would_fit(
+    tmp_path, on_device, monkeypatch
+):
+    on_device()
+    config = write(tmp_path, "cuda")
+    log = train(1, config)
+    state, peak = (bytes_told(log, name) for name in ("of_it_state", "device_memory_peak"))
+    for limit, ending, reason in [
+        (0.9 * state, REFUSED, "of memory left"),
+        (0.9 * peak, OUT_OF_MEMORY, "the simulated device is out of memory. Tried to allocate"),
+    ]:
+        monkeypatch.setenv("TEMPER_SIMULATED_BYTES", str(int(limit)))
+        code, log = tiny_job.train(1, config, f"run.folder={tmp_path}/{ending}")
+        assert code == ending, log
+        assert reason in log
+        assert "method qlora" in log
+
+
+def bytes_told(log: str, name: str) -> float:
+    number, unit = re.search(rf"{name}=([0-9.]+) (\w+)", log).groups()
+    return float(number) * {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
 
 
 def weights_of(digests: dict[str, str]) -> dict[str, str]:

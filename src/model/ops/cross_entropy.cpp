@@ -181,10 +181,9 @@ at::Tensor losses_by_kernel(const at::Tensor& logits, const at::Tensor& targets)
   const at::Tensor losses = at::empty({logits.size(0)}, logits.options().dtype(at::kFloat));
   dispatch_kernel(logits.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    launch(CrossEntropyKernel<T>{place_of<T>(logits), source_of<int64_t>(targets),
-                                 place_of<float>(losses), logits.size(0), logits.size(1),
-                                 write == Write::kGradient},
-           stream_of(logits));
+    launch_beside(logits, CrossEntropyKernel<T>{place_of<T>(logits), source_of<int64_t>(targets),
+                                                place_of<float>(losses), logits.size(0),
+                                                logits.size(1), write == Write::kGradient});
   });
   return losses;
 }

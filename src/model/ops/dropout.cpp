@@ -42,10 +42,11 @@ class DropoutFactors {
 };
 
 // to = factors x + keep * to, in one launch. Shapes: x, to dense and of one order.
-void multiply_by_kernel(const at::Tensor& x, DropoutDraw draw, float keep, const at::Tensor& to) {
+[[maybe_unused]] void multiply_by_kernel(const at::Tensor& x, DropoutDraw draw, float keep,
+                                         const at::Tensor& to) {
   dispatch_kernel(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    launch(DropoutKernel<T>{source_of<T>(x), place_of<T>(to), x.numel(), keep, draw}, stream_of(x));
+    launch_beside(x, DropoutKernel<T>{source_of<T>(x), place_of<T>(to), x.numel(), keep, draw});
   });
 }
 

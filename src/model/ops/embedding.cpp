@@ -71,14 +71,14 @@ void add_on_cpu(const at::Tensor& sums, const at::Tensor& gradient, const at::Te
   });
 }
 
-void add_by_kernel(const at::Tensor& sums, const at::Tensor& gradient, const at::Tensor& sorted,
-                   const at::Tensor& order) {
+[[maybe_unused]] void add_by_kernel(const at::Tensor& sums, const at::Tensor& gradient,
+                                    const at::Tensor& sorted, const at::Tensor& order) {
   dispatch_kernel(sums.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    launch(EmbeddingKernel<T>{place_of<T>(sums), source_of<T>(gradient), source_of<int64_t>(sorted),
-                              source_of<int64_t>(order), static_cast<uint32_t>(sorted.numel()),
-                              static_cast<uint32_t>(sums.size(1))},
-           stream_of(sums));
+    launch_beside(sums, EmbeddingKernel<T>{place_of<T>(sums), source_of<T>(gradient),
+                                           source_of<int64_t>(sorted), source_of<int64_t>(order),
+                                           static_cast<uint32_t>(sorted.numel()),
+                                           static_cast<uint32_t>(sums.size(1))});
   });
 }
 

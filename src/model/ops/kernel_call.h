@@ -3,6 +3,7 @@
 
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/core/Tensor.h>
+#include <c10/core/DeviceGuard.h>
 
 #include <stdexcept>
 
@@ -11,9 +12,12 @@
 
 namespace temper {
 
-/// The stream that work on a tensor's device is queued on now, for `launch`.
-inline void* stream_of(const at::Tensor& tensor) {
-  return at::accelerator::getCurrentStream(tensor.device().index()).native_handle();
+/// Queues a kernel where a tensor lies, after what is queued there now.
+template <typename Kernel>
+void launch_beside(const at::Tensor& tensor, const Kernel& kernel) {
+  const c10::DeviceGuard guard(tensor.device());
+  const c10::Stream stream = at::accelerator::getCurrentStream(tensor.device().index());
+  launch(kernel, stream.native_handle());
 }
 
 /// Where a kernel finds a tensor's numbers.

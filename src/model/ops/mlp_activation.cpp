@@ -144,25 +144,24 @@ RowChunks<T> chunks_of(const at::Tensor& x) {
   return {static_cast<uint32_t>(x.size(0)), static_cast<uint32_t>(x.size(1) / 2)};
 }
 
-at::Tensor forward_by_kernel(const at::Tensor& x, MlpActivation activation) {
+[[maybe_unused]] at::Tensor forward_by_kernel(const at::Tensor& x, MlpActivation activation) {
   const at::Tensor out = at::empty({x.size(0), x.size(1) / 2}, x.options());
   dispatch_kernel(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    launch(MlpActivationKernel<T>{source_of<T>(x), place_of<T>(out), chunks_of<T>(x),
-                                  formula_of(activation)},
-           stream_of(x));
+    launch_beside(x, MlpActivationKernel<T>{source_of<T>(x), place_of<T>(out), chunks_of<T>(x),
+                                            formula_of(activation)});
   });
   return out;
 }
 
-at::Tensor backward_by_kernel(const at::Tensor& x, MlpActivation activation,
-                              const at::Tensor& gradient) {
+[[maybe_unused]] at::Tensor backward_by_kernel(const at::Tensor& x, MlpActivation activation,
+                                               const at::Tensor& gradient) {
   const at::Tensor out = at::empty_like(x);
   dispatch_kernel(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    launch(MlpActivationBackwardKernel<T>{source_of<T>(x), source_of<T>(gradient), place_of<T>(out),
-                                          chunks_of<T>(x), formula_of(activation)},
-           stream_of(x));
+    launch_beside(
+        x, MlpActivationBackwardKernel<T>{source_of<T>(x), source_of<T>(gradient), place_of<T>(out),
+                                          chunks_of<T>(x), formula_of(activation)});
   });
   return out;
 }

@@ -120,20 +120,21 @@ void rotate_on_cpu(const at::Tensor& qkv, const RotaryAngles& angles, const Head
 }
 
 // In one launch.
-void rotate_by_kernel(const at::Tensor& qkv, const RotaryAngles& angles, const Heads& heads) {
+[[maybe_unused]] void rotate_by_kernel(const at::Tensor& qkv, const RotaryAngles& angles,
+                                       const Heads& heads) {
   const auto narrow = [](int64_t size) { return static_cast<uint32_t>(size); };
   dispatch_kernel(qkv.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    launch(RotaryKernel<T>{.qkv = place_of<T>(qkv),
-                           .cosines = source_of<float>(angles.cosines),
-                           .sines = source_of<float>(angles.sines),
-                           .num_rows = narrow(qkv.size(0)),
-                           .columns = narrow(qkv.size(1)),
-                           .num_heads = narrow(heads.num_heads + heads.num_key_value_heads),
-                           .head_dim = narrow(heads.head_dim),
-                           .num_pairs = narrow(angles.cosines.size(1)),
-                           .is_halves = angles.pairs == RopeOptions::Pairs::kHalves},
-           stream_of(qkv));
+    launch_beside(qkv,
+                  RotaryKernel<T>{.qkv = place_of<T>(qkv),
+                                  .cosines = source_of<float>(angles.cosines),
+                                  .sines = source_of<float>(angles.sines),
+                                  .num_rows = narrow(qkv.size(0)),
+                                  .columns = narrow(qkv.size(1)),
+                                  .num_heads = narrow(heads.num_heads + heads.num_key_value_heads),
+                                  .head_dim = narrow(heads.head_dim),
+                                  .num_pairs = narrow(angles.cosines.size(1)),
+                                  .is_halves = angles.pairs == RopeOptions::Pairs::kHalves});
   });
 }
 

@@ -112,6 +112,9 @@ void queue(ncclComm_t comm, cudaStream_t stream, const std::string& call,
   });
 }
 
+// What is received may be overwritten as early as this, and is not there until the wait: NaN.
+void spoil(std::byte* place, size_t size) { std::memset(place, 0xFF, size); }
+
 // Messages between ncclGroupStart and ncclGroupEnd.
 struct Group {
   struct Message {
@@ -131,12 +134,12 @@ void add_message(const Group::Message& message, ncclComm_t comm, cudaStream_t st
   if (group.comm != nullptr && (group.comm != comm || group.stream != stream)) {
     throw std::logic_error("a group of two communicators or streams");
   }
-  if (message.peer < 0 || message.peer >= comm->world_size) {
-    throw std::invalid_argument("no such rank");
-  }
+  const auto& [is_send, place, size, peer] = message;
+  if (peer < 0 || peer >= comm->world_size) throw std::invalid_argument("no such rank");
   group.comm = comm;
   group.stream = stream;
   group.messages.push_back(message);
+  if (!is_send && peer != comm->rank) spoil(place, static_cast<size_t>(size));
 }
 
 // Receives first, so that a send to oneself has where to go.
@@ -261,6 +264,10 @@ ncclResult_t ncclAllGather(const void* from, void* to, size_t count, ncclDataTyp
                            ncclComm_t comm, cudaStream_t stream) {
   return guarded("ncclAllGather", [&] {
     const Type type = type_of(dtype);
+    for (int peer = 0; peer < comm->world_size; ++peer) {
+      const size_t size = count * type.size;
+      if (peer != comm->rank) spoil(place_of(to) + static_cast<size_t>(peer) * size, size);
+    }
     queue(comm, stream, concat("AllGather ", count, ' ', type.name),
           [=, shard = place_of(from), full = place_of(to)] {
             const size_t size = count * type.size;
@@ -297,8 +304,7 @@ ncclResult_t ncclSend(const void* from, size_t count, ncclDataType_t dtype, int 
                       ncclComm_t comm, cudaStream_t stream) {
   return guarded("ncclSend", [&] {
     const auto size = static_cast<int>(count * type_of(dtype).size);
-    add_message({.is_send = true, .place = place_of(from), .size = size, .peer = peer}, comm,
-                stream);
+    add_message({true, place_of(from), size, peer}, comm, stream);
   });
 }
 
@@ -306,8 +312,7 @@ ncclResult_t ncclRecv(void* to, size_t count, ncclDataType_t dtype, int peer, nc
                       cudaStream_t stream) {
   return guarded("ncclRecv", [&] {
     const auto size = static_cast<int>(count * type_of(dtype).size);
-    add_message({.is_send = false, .place = place_of(to), .size = size, .peer = peer}, comm,
-                stream);
+    add_message({false, place_of(to), size, peer}, comm, stream);
   });
 }
 

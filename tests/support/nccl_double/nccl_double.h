@@ -9,7 +9,8 @@
 namespace temper::testing {
 
 /// A double of NCCL for ranks that are MPI's, on tensors of the simulated device. Collectives are
-/// done when their stream is waited for, in the order of the calls; ranks that call different ones,
+/// done when their stream is waited for, in the order of the calls; what they receive is
+/// overwritten at once, since that may happen, too. Ranks that call different ones,
 /// or with other sizes, get an asynchronous error, as do receives of another size than was sent.
 struct NcclDouble {
   static NcclDouble& own();

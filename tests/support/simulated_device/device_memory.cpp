@@ -9,6 +9,7 @@
 #include <cstring>
 #include <new>
 #include <stdexcept>
+#include <string>
 
 #include "support/simulated_device/device_counts.h"
 
@@ -39,7 +40,9 @@ DeviceMemory& DeviceMemory::own() {
 }
 
 DeviceMemory::DeviceMemory()
-    : guarded_(reserve(PROT_NONE)), backing_(reserve(PROT_READ | PROT_WRITE)) {}
+    : guarded_(reserve(PROT_NONE)), backing_(reserve(PROT_READ | PROT_WRITE)), limit_(kSize) {
+  if (const char* const limit = std::getenv("TEMPER_SIMULATED_BYTES")) limit_ = std::stoull(limit);
+}
 
 bool DeviceMemory::has(const void* address) const {
   const auto* place = static_cast<const std::byte*>(address);
@@ -59,7 +62,8 @@ size_t DeviceMemory::take(size_t size) {
     return begin;
   }
   count_allocation();
-  if (num_taken_ + size > kSize) throw std::bad_alloc();
+  TORCH_CHECK_WITH(OutOfMemoryError, num_taken_ + size <= limit_,
+                   "the simulated device is out of memory. Tried to allocate ", size, " bytes");
   const size_t begin = num_taken_;
   num_taken_ += size;
   std::memset(backing_ + begin, kNeverWritten, size);
@@ -72,6 +76,8 @@ c10::DataPtr DeviceMemory::allocate(size_t num_bytes) {
   const size_t size = rounded_up(num_bytes);
   const size_t begin = take(size);
   sizes_[begin] = size;
+  live_ += size;
+  peak_live_ = std::max(peak_live_, live_);
   std::byte* const place = guarded_ + begin;
   return {place, place, &DeviceMemory::free, device()};
 }
@@ -83,7 +89,25 @@ void DeviceMemory::free(void* address) {
   const auto found = memory.sizes_.find(begin);
   std::memset(memory.backing_ + begin, kNeverWritten, found->second);
   memory.free_[found->second].push_back(begin);
+  memory.live_ -= found->second;
   memory.sizes_.erase(found);
+}
+
+c10::CachingDeviceAllocator::DeviceStats DeviceMemory::getDeviceStats(c10::DeviceIndex) {
+  const std::lock_guard lock(mutex_);
+  c10::CachingDeviceAllocator::DeviceStats stats;
+  for (auto* const bytes : {&stats.allocated_bytes, &stats.reserved_bytes}) {
+    auto& all = (*bytes)[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)];
+    all.current = static_cast<int64_t>(live_);
+    all.peak = static_cast<int64_t>(peak_live_);
+  }
+  return stats;
+}
+
+// What is free, and all.
+std::pair<size_t, size_t> DeviceMemory::getMemoryInfo(c10::DeviceIndex) {
+  const std::lock_guard lock(mutex_);
+  return {limit_ - num_taken_, limit_};
 }
 
 c10::DeleterFnPtr DeviceMemory::raw_deleter() const { return &DeviceMemory::free; }

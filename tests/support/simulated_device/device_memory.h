@@ -2,10 +2,12 @@
 #pragma once
 
 #include <c10/core/Allocator.h>
+#include <c10/core/CachingDeviceAllocator.h>
 
 #include <cstddef>
 #include <map>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace temper::testing {
@@ -14,8 +16,9 @@ namespace temper::testing {
 ///
 /// Its addresses are those of pages that may never be read or written: the program crashes where
 /// it touches them. What is stored at them lies elsewhere, at `on_host(address)`, where only the
-/// simulated kernels look. What is freed, and what has not been written yet, is NaN.
-class DeviceMemory final : public c10::Allocator {
+/// simulated kernels look. What is freed, and what has not been written yet, is NaN. It has as many
+/// bytes as TEMPER_SIMULATED_BYTES says, or 8 GiB.
+class DeviceMemory final : public c10::DeviceAllocator {
  public:
   static DeviceMemory& own();
 
@@ -29,6 +32,14 @@ class DeviceMemory final : public c10::Allocator {
   c10::DeleterFnPtr raw_deleter() const override;
   void copy_data(void* to, const void* from, size_t num_bytes) const override;
 
+  bool initialized() override { return true; }
+  void emptyCache(c10::MempoolId_t) override {}
+  void recordStream(const c10::DataPtr&, c10::Stream) override {}
+  c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex) override;
+  void resetAccumulatedStats(c10::DeviceIndex) override {}
+  void resetPeakStats(c10::DeviceIndex) override {}
+  std::pair<size_t, size_t> getMemoryInfo(c10::DeviceIndex) override;
+
  private:
   DeviceMemory();
   static void free(void* address);
@@ -37,7 +48,9 @@ class DeviceMemory final : public c10::Allocator {
   std::byte* guarded_;  // [kSize], the device's addresses.
   std::byte* backing_;  // [kSize], the contents.
   std::mutex mutex_;
+  size_t limit_;
   size_t num_taken_ = 0;                        // Bytes that were ever handed out.
+  size_t live_ = 0, peak_live_ = 0;             // Bytes in use, and the most that were.
   std::map<size_t, std::vector<size_t>> free_;  // By size: where freed pieces begin.
   std::map<size_t, size_t> sizes_;              // Of pieces in use, by where they begin.
 };
