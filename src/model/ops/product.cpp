@@ -189,6 +189,9 @@ class TiledProduct {
           piece.panels.begin + (has_few_rows ? task / num_rows : task % num_panels);
       float* sum = is_whole ? ProductScratch::of_this_thread().tile_sums.of(kTile * kTile)
                             : sums + task * kTile * kTile;
+      if (piece.blocks.end == cut_.num_blocks) {
+        place_.fetch(lines_of(first_, tile).range(), lines_of(second_, panel).range());
+      }
       for (int64_t block = piece.blocks.begin; block < piece.blocks.end; ++block) {
         multiply_block(piece, tile, panel, block, sum);
       }

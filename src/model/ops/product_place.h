@@ -4,9 +4,11 @@
 #include <c10/core/ScalarType.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
+#include "core/range.h"
 #include "model/ops/product.h"
 #include "model/ops/product_cut.h"
 #include "model/ops/rows.h"
@@ -23,6 +25,19 @@ struct ProductPlace {
   template <typename T>
   T* at(int64_t row, int64_t column) const {
     return static_cast<T*>(data) + row * row_step + column * column_step;
+  }
+
+  /// Asks the processor for what is soon written.
+  void fetch(Range rows, Range columns) const {
+    const bool is_turned = column_step != 1;
+    const Range lines = is_turned ? columns : rows, dense = is_turned ? rows : columns;
+    const int64_t step = is_turned ? column_step : row_step;
+    const auto element_bytes = static_cast<int64_t>(c10::elementSize(dtype));
+    const auto* bytes = static_cast<const std::byte*>(data);
+    for (int64_t line = lines.begin; line < lines.end; ++line) {
+      temper::fetch(bytes + (line * step + dense.begin) * element_bytes,
+                    dense.size() * element_bytes);
+    }
   }
 };
 
