@@ -9,10 +9,12 @@ target_compile_options(temper_warnings INTERFACE
 target_compile_options(temper_warnings INTERFACE
   $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> $<$<CXX_COMPILER_ID:GNU>:-Wno-stringop-overflow>
   $<$<CXX_COMPILER_ID:GNU>:-Wno-array-bounds>)
-# Clang counts a loop that it does not unroll although asked to as a warning, and signs to what
-# -Wconversion means.
+# Clang counts a loop that it does not unroll although asked to as a warning, signs to what
+# -Wconversion means, and a function whose only calls are where `if constexpr` discards them, as
+# those of kernels are in a build without any, as unneeded.
 target_compile_options(temper_warnings INTERFACE
-  $<$<CXX_COMPILER_ID:Clang>:-Wno-pass-failed> $<$<CXX_COMPILER_ID:Clang>:-Wno-sign-conversion>)
+  $<$<CXX_COMPILER_ID:Clang>:-Wno-pass-failed> $<$<CXX_COMPILER_ID:Clang>:-Wno-sign-conversion>
+  $<$<CXX_COMPILER_ID:Clang>:-Wno-unneeded-internal-declaration>)
 
 add_library(temper_options INTERFACE)
 if(TEMPER_MARCH AND CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
