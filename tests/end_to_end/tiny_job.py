@@ -183,6 +183,7 @@ def file_digests(folder: Path) -> dict[str, str]:
 TIMINGS = (
     "seconds", "data_seconds", "tokens_per_second", "limit_share", "forward_seconds",
     "backward_seconds", "exchange_seconds", "update_seconds", "save_seconds", "bytes_sent",
+    "straggler_seconds", "slowest_rank", "cpu_joules",
 )  # fmt: skip
 
 
