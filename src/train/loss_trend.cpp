@@ -12,6 +12,8 @@ namespace {
 
 constexpr double kRise = 0.01;  // Of the lowest loss; less is the noise of small hold-outs.
 
+bool has_risen(const LossTrend& trend) { return trend.last >= (1.0 + kRise) * trend.lowest; }
+
 }  // namespace
 
 std::optional<LossTrend> trend_of(const HoldOutLosses& losses, double min_gain) {
@@ -28,17 +30,18 @@ std::optional<LossTrend> trend_of(const HoldOutLosses& losses, double min_gain) 
       to_beat = loss;
       trend.num_without_gain = 0;
     }
+    if (trend.num_since_lowest >= 2 && has_risen(trend)) ++trend.num_risen;
     if (loss >= trend.lowest) continue;
     trend.lowest = loss;
     trend.lowest_step = step;
-    trend.num_since_lowest = 0;
+    trend.num_since_lowest = trend.num_risen = 0;
   }
   return trend;
 }
 
 std::string words_on_rise(const std::string& name, const LossTrend& trend, int64_t step,
                           bool is_general) {
-  if (trend.num_since_lowest != 2 || trend.last < (1.0 + kRise) * trend.lowest) return {};
+  if (trend.num_risen != 1 || !has_risen(trend)) return {};
   return concat("the loss on the hold-out ", name, " rises: ", trend.last, " at step ", step,
                 ", its lowest was ", trend.lowest, " at step ", trend.lowest_step,
                 is_general ? "; general text among data.train, or a lower rate, holds against it"

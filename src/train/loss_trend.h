@@ -21,14 +21,15 @@ struct LossTrend {
   int64_t lowest_step = 0;       ///< The first of equals.
   int64_t num_since_lowest = 0;  ///< Evaluations after it.
   int64_t num_without_gain = 0;  ///< Evaluations in a row that gained no more than `min_gain`.
+  int64_t num_risen = 0;         ///< From the second after the lowest on, those well above it.
 };
 
 /// `min_gain` is by how much a loss must be below the lowest before it, to count as a gain.
 /// Nothing if there are no losses.
 std::optional<LossTrend> trend_of(const HoldOutLosses& losses, double min_gain = 0.0);
 
-/// Words for a loss that has begun to rise: at the second evaluation in a row above the lowest one,
-/// by a hundredth of it; else none.
+/// Words for a loss that has begun to rise: at the first evaluation that is above the lowest one by a
+/// hundredth of it, from the second after it on; else none.
 std::string words_on_rise(const std::string& name, const LossTrend& trend, int64_t step,
                           bool is_general);
 

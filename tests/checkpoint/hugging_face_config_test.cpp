@@ -201,7 +201,8 @@ struct Refusal {
 };
 
 const Refusal kRefusals[] = {
-    {"bert", Json::object(), "model_type is \"bert\"; computed are llama, mistral, qwen2, qwen3"},
+    {"nobodys", Json::object(), "model_type is \"nobodys\"; computed are llama, mistral, qwen2"},
+    {"bert", Json::object(), "model_type is \"bert\", which needs attention in both directions"},
     {"deepseek_v3", Json::object(),
      "model_type is \"deepseek_v3\", which needs latent attention; c"},
     {"llama", {{"model_type", nullptr}}, "model_type is missing"},

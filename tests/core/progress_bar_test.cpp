@@ -34,13 +34,20 @@ class OtherStandardError {
   OtherStandardError& operator=(const OtherStandardError&) = delete;
   ~OtherStandardError() { restore(); }
 
+  /// All that was written until now; a terminal hands it over piece by piece.
   std::string text() {
-    std::array<char, 4096> text{};
-    const std::string_view mark = "#";  // So that there is something to read.
-    BOOST_REQUIRE(::write(STDERR_FILENO, mark.data(), mark.size()) == 1);
-    const ssize_t count = ::read(reads_, text.data(), text.size());
+    const char mark = '#';
+    BOOST_REQUIRE(::write(STDERR_FILENO, &mark, 1) == 1);
+    std::string text;
+    while (!text.ends_with(mark)) {
+      std::array<char, 4096> piece{};
+      const ssize_t count = ::read(reads_, piece.data(), piece.size());
+      BOOST_REQUIRE(count > 0);
+      text.append(piece.data(), static_cast<size_t>(count));
+    }
     restore();
-    return {text.data(), static_cast<size_t>(count) - 1};
+    text.pop_back();
+    return text;
   }
 
  private:

@@ -71,6 +71,12 @@ BOOST_AUTO_TEST_CASE(a_rise_is_told_once_and_with_advice) {
   losses[4] = 2.75;
   BOOST_TEST(words(losses, false).empty());
   BOOST_TEST(words({{1, 2.0}, {2, 2.0}, {3, 2.01}}, false).empty());
+  HoldOutLosses slowly{{1, 2.0}, {2, 2.005}, {3, 2.015}};
+  BOOST_TEST(words(slowly, false).empty());
+  slowly[4] = 2.03;
+  BOOST_TEST(words(slowly, false).starts_with("the loss on the hold-out h rises: 2.03 at step 4"));
+  slowly[5] = 2.05;
+  BOOST_TEST(words(slowly, false).empty());
 }
 
 // Losses of one size fall to a half, with one that is no number, and come back.
