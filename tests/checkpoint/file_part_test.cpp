@@ -30,11 +30,12 @@ BOOST_AUTO_TEST_CASE(a_weight_that_is_too_big_for_f16_is_refused_instead_of_save
   });
 }
 
-// Whether a thread of this process other than the first has been made nicer.
+// Whether a thread of this process other than the first has been made nicer than that.
 bool has_nice_thread() {
+  const int own = ::getpriority(PRIO_PROCESS, static_cast<id_t>(::getpid()));
   for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
     const int id = std::stoi(task.path().filename().string());
-    if (id != ::getpid() && ::getpriority(PRIO_PROCESS, static_cast<id_t>(id)) > 0) return true;
+    if (id != ::getpid() && ::getpriority(PRIO_PROCESS, static_cast<id_t>(id)) > own) return true;
   }
   return false;
 }
