@@ -28,8 +28,8 @@ struct LossTrend {
 /// Nothing if there are no losses.
 std::optional<LossTrend> trend_of(const HoldOutLosses& losses, double min_gain = 0.0);
 
-/// Words for a loss that has begun to rise: at the first evaluation that is above the lowest one by a
-/// hundredth of it, from the second after it on; else none.
+/// Words for a loss that has begun to rise: at the first evaluation that is above the lowest one by
+/// a hundredth of it, from the second after it on; else none.
 std::string words_on_rise(const std::string& name, const LossTrend& trend, int64_t step,
                           bool is_general);
 
