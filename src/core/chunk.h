@@ -78,4 +78,22 @@ struct Chunk {
   }
 };
 
+/// How rows of `size` numbers are divided among a kernel's threads, a chunk for each: a block has
+/// numbers of one row.
+template <typename T, int kNumThreads>
+struct RowChunks {
+  uint32_t num_rows, size;
+
+  TEMPER_HOST_DEVICE uint32_t blocks_per_row() const {
+    constexpr uint32_t kPerBlock = kNumThreads * Chunk<T>::kSize;
+    return (size + kPerBlock - 1) / kPerBlock;
+  }
+  int64_t num_blocks() const { return int64_t{num_rows} * blocks_per_row(); }
+
+  TEMPER_HOST_DEVICE uint32_t row(GridPlace place) const { return place.block / blocks_per_row(); }
+  TEMPER_HOST_DEVICE uint32_t column(GridPlace place) const {
+    return (place.block % blocks_per_row() * kNumThreads + place.thread) * Chunk<T>::kSize;
+  }
+};
+
 }  // namespace temper

@@ -21,7 +21,7 @@ USED = re.compile(r"Used (\d+) registers")
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 NOTED = re.compile(
     r"/// Registers: at most (\d+), occupancy ([\d.]+)\.\n(?:template <typename T>\n)?"
-    r"struct (\w+) \{\s*static constexpr int kNumThreads = (\d+|RowChunks)"
+    r"struct (\w+) \{\s*static constexpr int kNumThreads = (\d+)"
 )
 
 
@@ -56,8 +56,7 @@ def noted_kernels() -> dict[str, tuple[int, int, float]]:
     found = {}
     for header in SOURCE.rglob("*_kernel.h"):
         for registers, share, name, threads in NOTED.findall(header.read_text()):
-            threads = 256 if threads == "RowChunks" else int(threads)
-            found[name] = (threads, int(registers), float(share))
+            found[name] = (int(threads), int(registers), float(share))
     return found
 
 

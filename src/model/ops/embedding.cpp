@@ -75,10 +75,12 @@ void add_on_cpu(const at::Tensor& sums, const at::Tensor& gradient, const at::Te
                                     const at::Tensor& sorted, const at::Tensor& order) {
   dispatch_kernel(sums.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    launch_beside(sums, EmbeddingKernel<T>{place_of<T>(sums), source_of<T>(gradient),
-                                           source_of<int64_t>(sorted), source_of<int64_t>(order),
-                                           static_cast<uint32_t>(sorted.numel()),
-                                           static_cast<uint32_t>(sums.size(1))});
+    launch_beside(sums, EmbeddingKernel<T>{place_of<T>(sums),
+                                           source_of<T>(gradient),
+                                           source_of<int64_t>(sorted),
+                                           source_of<int64_t>(order),
+                                           {static_cast<uint32_t>(sorted.numel()),
+                                            static_cast<uint32_t>(sums.size(1))}});
   });
 }
 

@@ -24,23 +24,17 @@ struct EmbeddingKernel {
   const T* gradient;
   const int64_t* tokens;
   const int64_t* order;
-  uint32_t num_rows, size;
+  RowChunks<T, kNumThreads> rows;
 
-  TEMPER_HOST_DEVICE uint32_t blocks_per_row() const {
-    constexpr uint32_t kPerBlock = kNumThreads * Chunk<T>::kSize;
-    return (size + kPerBlock - 1) / kPerBlock;
-  }
-  int64_t num_blocks() const { return int64_t{num_rows} * blocks_per_row(); }
+  int64_t num_blocks() const { return rows.num_blocks(); }
 
   TEMPER_HOST_DEVICE void run(int /*phase*/, GridPlace place, Shared& /*shared*/) const {
-    const uint32_t first = place.block / blocks_per_row();
-    const uint32_t column = place.block % blocks_per_row() * kNumThreads * Chunk<T>::kSize +
-                            place.thread * Chunk<T>::kSize;
+    const uint32_t first = rows.row(place), column = rows.column(place), size = rows.size;
     const int64_t token = tokens[first];
     if (column >= size || (first > 0 && tokens[first - 1] == token)) return;
     T* const sum = sums + token * size + column;
     auto total = Chunk<T>::read(sum, size - column);
-    for (uint32_t i = first; i < num_rows && tokens[i] == token; ++i) {
+    for (uint32_t i = first; i < rows.num_rows && tokens[i] == token; ++i) {
       const auto row = Chunk<T>::read(gradient + order[i] * size + column, size - column);
       for (int k = 0; k < Chunk<T>::kSize; ++k) total.numbers[k] += row.numbers[k];
     }

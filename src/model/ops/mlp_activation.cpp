@@ -139,8 +139,8 @@ GateFormula formula_of(MlpActivation activation) {
   return {is_swish ? GateFormula::Kind::kSwish : GateFormula::Kind::kGeluNew};
 }
 
-template <typename T>
-RowChunks<T> chunks_of(const at::Tensor& x) {
+template <typename Kernel>
+decltype(Kernel::rows) chunks_of(const at::Tensor& x) {
   return {static_cast<uint32_t>(x.size(0)), static_cast<uint32_t>(x.size(1) / 2)};
 }
 
@@ -148,8 +148,9 @@ RowChunks<T> chunks_of(const at::Tensor& x) {
   const at::Tensor out = at::empty({x.size(0), x.size(1) / 2}, x.options());
   dispatch_kernel(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    launch_beside(x, MlpActivationKernel<T>{source_of<T>(x), place_of<T>(out), chunks_of<T>(x),
-                                            formula_of(activation)});
+    using Kernel = MlpActivationKernel<T>;
+    launch_beside(
+        x, Kernel{source_of<T>(x), place_of<T>(out), chunks_of<Kernel>(x), formula_of(activation)});
   });
   return out;
 }
@@ -159,9 +160,9 @@ RowChunks<T> chunks_of(const at::Tensor& x) {
   const at::Tensor out = at::empty_like(x);
   dispatch_kernel(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    launch_beside(
-        x, MlpActivationBackwardKernel<T>{source_of<T>(x), source_of<T>(gradient), place_of<T>(out),
-                                          chunks_of<T>(x), formula_of(activation)});
+    using Kernel = MlpActivationBackwardKernel<T>;
+    launch_beside(x, Kernel{source_of<T>(x), source_of<T>(gradient), place_of<T>(out),
+                            chunks_of<Kernel>(x), formula_of(activation)});
   });
   return out;
 }

@@ -31,36 +31,17 @@ struct GateFormula {
   }
 };
 
-/// Threads of a row of `size` numbers, as many to a thread as a chunk has.
-template <typename T>
-struct RowChunks {
-  static constexpr int kNumThreads = 256;
-
-  uint32_t num_rows, size;
-
-  TEMPER_HOST_DEVICE uint32_t blocks_per_row() const {
-    constexpr uint32_t kPerBlock = kNumThreads * Chunk<T>::kSize;
-    return (size + kPerBlock - 1) / kPerBlock;
-  }
-  int64_t num_blocks() const { return int64_t{num_rows} * blocks_per_row(); }
-
-  TEMPER_HOST_DEVICE int64_t row(GridPlace place) const { return place.block / blocks_per_row(); }
-  TEMPER_HOST_DEVICE uint32_t column(GridPlace place) const {
-    return (place.block % blocks_per_row() * kNumThreads + place.thread) * Chunk<T>::kSize;
-  }
-};
-
 /// out = function(gate) * up. Shapes: x [num_rows, 2 size], gate first; out [num_rows, size].
 /// Registers: at most 32, occupancy 1.00.
 template <typename T>
 struct MlpActivationKernel {
-  static constexpr int kNumThreads = RowChunks<T>::kNumThreads;
+  static constexpr int kNumThreads = 256;
   static constexpr int kNumPhases = 1;
   struct Shared {};
 
   const T* x;
   T* out;
-  RowChunks<T> rows;
+  RowChunks<T, kNumThreads> rows;
   GateFormula formula;
 
   int64_t num_blocks() const { return rows.num_blocks(); }
@@ -83,14 +64,14 @@ struct MlpActivationKernel {
 /// Registers: at most 40, occupancy 0.75.
 template <typename T>
 struct MlpActivationBackwardKernel {
-  static constexpr int kNumThreads = RowChunks<T>::kNumThreads;
+  static constexpr int kNumThreads = 256;
   static constexpr int kNumPhases = 1;
   struct Shared {};
 
   const T* x;
   const T* gradient;
   T* out;
-  RowChunks<T> rows;
+  RowChunks<T, kNumThreads> rows;
   GateFormula formula;
 
   int64_t num_blocks() const { return rows.num_blocks(); }
