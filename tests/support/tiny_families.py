@@ -49,12 +49,6 @@ LONG = dict(
     original_max_position_embeddings=64,
 )
 HALF_LONG = {key: value[:4] if isinstance(value, list) else value for key, value in LONG.items()}
-MULTIPLIERS = dict(
-    attention_multiplier=0.4,
-    embedding_multiplier=3.0,
-    residual_multiplier=0.6,
-    logits_scaling=0.5,
-)
 
 # name: model_type, what differs from SIZES
 CASES = {
@@ -122,7 +116,7 @@ CASES = {
         "ernie4_5",
         dict(use_bias=True, head_dim=16, tie_word_embeddings=False),
     ),
-    "granite": ("granite", dict(attention_bias=True, mlp_bias=True, **MULTIPLIERS)),
+    "granite": ("granite", dict(attention_bias=True, mlp_bias=True, **tiny_mixtures.MULTIPLIERS)),
     "granite, tied, defaults' multipliers": ("granite", dict(tie_word_embeddings=True)),
     "gemma": ("gemma", dict(head_dim=24, num_key_value_heads=1)),
     "gemma2, tight bounds": (

@@ -8,6 +8,13 @@ YARN = dict(
     original_max_position_embeddings=16,
     truncate=False,
 )
+# Granite's, with experts or without.
+MULTIPLIERS = dict(
+    attention_multiplier=0.4,
+    embedding_multiplier=3.0,
+    residual_multiplier=0.6,
+    logits_scaling=0.5,
+)
 WHOLE_HEADS = dict(rope_type="default", rope_theta=1e4, partial_rotary_factor=1.0)
 
 # name: model_type, what differs from SIZES
@@ -69,10 +76,7 @@ CASES = {
             num_experts_per_tok=3,
             output_router_logits=True,
             router_aux_loss_coef=0.2,
-            attention_multiplier=0.4,
-            embedding_multiplier=3.0,
-            residual_multiplier=0.6,
-            logits_scaling=0.5,
+            **MULTIPLIERS,
         ),
     ),
     "granitemoeshared": (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from run import make_empty
 
-BESIDE_EXPERTS = dict(
+SIZES = dict(
     num_attention_heads=9,
     num_key_value_heads=3,
     head_dim=64,
@@ -25,7 +25,7 @@ def make_models(source: Path, folder: Path, options) -> dict[str, Path]:
     from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3MoeConfig
 
     vocabulary = json.loads((source / "config.json").read_text())["vocab_size"]
-    sizes = BESIDE_EXPERTS | dict(
+    sizes = SIZES | dict(
         vocab_size=vocabulary,
         hidden_size=options.hidden,
         num_hidden_layers=options.layers,
